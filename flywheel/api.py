@@ -1,0 +1,214 @@
+"""The loop from Python: ``run`` a recipe, ``open_run`` a directory, ``load`` a champion.
+
+import flywheel
+run = flywheel.run({"recipe": "mnist", "seed": 1})
+model = run.champion().load()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.components import (
+    Components,
+    check_components,
+    check_module,
+    identity,
+    identity_part,
+    targets_in,
+)
+from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
+from flywheel.errors import ExitCode, RunError
+from flywheel.lineage import lock
+from flywheel.lineage.state import Generation, RunState, RunStateName
+from flywheel.lineage.store import Store
+from flywheel.lineage.verify import Verification, verify
+from flywheel.status import metrics, read_state, status
+
+if TYPE_CHECKING:
+    import lightning
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class GenerationView:
+    """One generation of a run, to look at and to load."""
+
+    run: Run
+    record: Generation
+    state: RunState
+
+    @property
+    def number(self) -> int:
+        """Its number; 0 is genesis."""
+        return self.record.number
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """{suite: {metric: {value, low, high}}}."""
+        return metrics(self.record, self.state)
+
+    @property
+    def weights(self) -> str:
+        """Name of its weights in the store. Raises RunError if it has none."""
+        if self.record.weights is None:
+            raise RunError(
+                f"Generation {self.number} of {self.run.path} is {self.record.status}: no weights."
+            )
+        return self.record.weights
+
+    @property
+    def file(self) -> Path:
+        """Its weights, a safetensors file."""
+        return Store(self.run.path).path(self.weights)
+
+    def load(self) -> lightning.LightningModule:
+        """The trained module, in evaluation mode, on the CPU.
+
+        Raises RunError if the run's model is of a class that no known recipe names: a config read
+        from disk must not choose what is imported.
+        """
+        from omegaconf import OmegaConf
+
+        from flywheel.models import load_weights
+
+        created = self.state.created or {}
+        if self.record.weights is None:
+            raise RunError(
+                f"Generation {self.number} of {self.run.path} has no weights: {self.record.status}."
+            )
+        unknown = targets_in(created["model"]) - known_targets(self.run.config_dir)
+        if unknown:
+            raise RunError(
+                f"Only classes that a recipe on the search path names are built; {self.run.path} names "
+                f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe."
+            )
+        components = Components(OmegaConf.create({**created["config"], "model": created["model"]}))
+        model = components.model(self.record.settings)
+        load_weights(model, Store(self.run.path).weights(self.weights))
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, for reading. Each call reads the ledger anew, so it may still be growing."""
+
+    path: Path
+    config_dir: str | None = None
+    exit_code: ExitCode | None = None
+    """How the call of ``run`` that returned this ended; None from ``open_run``."""
+
+    def status(self) -> dict[str, Any]:
+        """What ``python -m flywheel status RUN --json`` prints."""
+        return status(self.path)
+
+    def generations(self) -> list[GenerationView]:
+        """All generations, genesis first."""
+        state = read_state(self.path)
+        return [GenerationView(self, generation, state) for generation in state.generations]
+
+    def champion(self) -> GenerationView:
+        """The generation in force. Raises RunError if there is none yet."""
+        state = read_state(self.path)
+        if state.champion is None:
+            raise RunError(f"{self.path} has no champion yet.")
+        return GenerationView(self, state.champion, state)
+
+    def verify(self) -> Verification:
+        """Check every line and artifact."""
+        return verify(self.path)
+
+
+def open_run(path: str | Path, config_dir: str | None = None) -> Run:
+    """An existing run, for reading. Raises RunError if there is none at ``path``."""
+    if not (Path(path) / "ledger.jsonl").is_file():
+        raise RunError(f"A run directory has a ledger.jsonl; {path} has none.")
+    return Run(Path(path), config_dir)
+
+
+def run(
+    config: Mapping[str, Any] | Sequence[str] | DictConfig,
+    *,
+    config_dir: str | None = None,
+) -> Run:
+    """Run a recipe, or resume or extend it, and return it.
+
+    ``config``: ``{"recipe": "mnist", "settings.lr": 0.01}``, or overrides as on the command line, or a
+    configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
+    trained; how the run itself ended is in ``exit_code`` and ``status()["state"]``.
+    """
+    from flywheel import distributed
+
+    add_working_directory()
+    distributed.start()
+    if not _is_composed(config):
+        config = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
+    return launch(config, config_dir)
+
+
+def launch(config: DictConfig, config_dir: str | None = None) -> Run:
+    """Run a composed configuration; see ``run``."""
+    directory = directory_of(config)
+    finished = _finished(directory, config)
+    if finished is not None:
+        return Run(directory, config_dir, finished)
+    check_components(config)
+
+    import torch
+
+    from flywheel import distributed
+    from flywheel.data import read_data
+    from flywheel.journal import open_journal, threads
+    from flywheel.loop import run_loop
+
+    components = Components(config)
+    check_module(components)
+    torch.set_num_threads(threads(components.resolved, _state(directory)))
+    data = read_data(components.task)
+    trackers = [] if distributed.rank() else _trackers(config, components)
+    try:
+        with open_journal(directory, components, data, trackers) as journal:
+            code = run_loop(journal)
+    finally:
+        for tracker in trackers:
+            tracker.close()
+    return Run(directory, config_dir, code)
+
+
+def directory_of(config: DictConfig) -> Path:
+    """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
+    name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
+    return Path(config.runs_dir) / config.recipe / name
+
+
+def _state(directory: Path) -> RunState | None:
+    return read_state(directory) if (directory / "ledger.jsonl").exists() else None
+
+
+def _finished(directory: Path, config: DictConfig) -> ExitCode | None:
+    """FINISHED if the run is over and no more of it is asked for. Raises RunError if it is not ours."""
+    from flywheel.journal import check_same
+
+    state = _state(directory)
+    if state is None or state.created is None:
+        return None
+    check_same("config", directory, state.created["config"], identity_part(config))
+    if lock.is_held(directory):
+        lock.refuse(directory)
+    over = state.name(writer_alive=False) is RunStateName.FINISHED
+    as_many = len(state.generations) > config.generations
+    patient = config.patience is not None and state.turns_without_promotion >= config.patience
+    return ExitCode.FINISHED if over and (as_many or patient) else None
+
+
+def _trackers(config: DictConfig, components: Components) -> list[Any]:
+    from flywheel.trackers.terminal import terminal
+
+    return [terminal(config), components.build("tracker", components.settings())]
+
+
+def _is_composed(config: Any) -> bool:
+    return hasattr(config, "_metadata")  # a DictConfig, without importing omegaconf to ask

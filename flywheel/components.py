@@ -1,0 +1,213 @@
+"""From configuration to live objects: the one place that instantiates, and the checks before it.
+
+Below this module nobody sees a ``DictConfig``. Everything but the task is built anew for each use
+from the settings in force, so that a value that the tuner changed reaches whatever names it as
+``${settings.…}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import traceback
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from flywheel.errors import ConfigError, near_misses
+from flywheel.lineage.ledger import canonical
+from flywheel.records import Settings
+from flywheel.schema import OPERATIONAL
+
+if TYPE_CHECKING:
+    import lightning
+    from omegaconf import DictConfig
+
+# Light components first: an error in them is told before a model's module imports torch.
+SECTIONS = ("settings", "gate", "curator", "grader", "tuner", "review", "tracker", "task", "model", "trainer")
+_REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "trainer")
+# Where and how a fit runs, not what it computes (up to the last bits of floats).
+_TRAINER_OPERATIONAL = frozenset(
+    {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary"}
+    | {"logger", "log_every_n_steps", "profiler", "barebones"}
+)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data, interpolations resolved, enums by name."""
+    from omegaconf import OmegaConf
+
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def identity_part(config: DictConfig) -> dict[str, Any]:
+    """The part of the configuration that changes results; the base checkpoint by its content."""
+    part = {key: value for key, value in plain(config).items() if key not in OPERATIONAL}
+    part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _TRAINER_OPERATIONAL}
+    if part["base"] is not None:
+        part["base"] = hashlib.sha256(Path(part["base"]).read_bytes()).hexdigest()
+    return part
+
+
+def identity(config: DictConfig) -> str:
+    """SHA-256 of ``identity_part``."""
+    return hashlib.sha256(canonical(identity_part(config))).hexdigest()
+
+
+def check_components(config: DictConfig) -> None:
+    """Import every class that the configuration names and check its arguments. Raises ConfigError."""
+    resolved = plain(config)
+    for section in SECTIONS:
+        node = resolved[section]
+        if "_target_" not in node:
+            if section in _REQUIRED:
+                raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
+            continue
+        check_target(section, node)
+    check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]})
+
+
+def check_target(section: str, node: Mapping[str, Any]) -> None:
+    """Check one ``_target_`` and its arguments: by types for a dataclass, else by signature."""
+    target = locate(f"{section}._target_", node["_target_"])
+    arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some C classes have none
+        return
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not takes_any:
+            hint = near_misses(key, parameters) or f" It takes {', '.join(parameters) or 'nothing'}."
+            raise ConfigError(f"{section}.{key} is no argument of {node['_target_']}.{hint}")
+    given = {*arguments, *({"self"} if "self" in parameters else ())}
+    missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in given]
+    if missing and not node.get("_partial_"):
+        raise ConfigError(f"{section} lacks {', '.join(missing)}, which {node['_target_']} needs.")
+    if is_dataclass(target):
+        _check_types(section, target, arguments)
+
+
+def check_module(components: Components) -> None:
+    """Build the model once and check that Lightning can train it. Raises ConfigError."""
+    import lightning
+
+    model = components.model(components.settings())
+    name = components.resolved["model"]["_target_"]
+    if not isinstance(model, lightning.LightningModule):
+        raise ConfigError(f"model must be a LightningModule; {name} is a {type(model).__mro__[1].__name__}.")
+    for method in ("training_step", "configure_optimizers"):
+        if getattr(type(model), method) is getattr(lightning.LightningModule, method):
+            raise ConfigError(f"A model must have {method} to be trained; {name} has none: define it.")
+
+
+def targets_in(node: Any) -> set[str]:
+    """Every ``_target_`` in a section, however deep."""
+    if isinstance(node, Mapping):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*(targets_in(value) for value in node.values()))
+    if isinstance(node, (list, tuple)):
+        return set().union(*(targets_in(value) for value in node))
+    return set()
+
+
+def check_settings(config: DictConfig, settings: Mapping[str, Any]) -> None:
+    """Check settings, also those a tuner proposes, against the recipe's settings class, if it has one."""
+    node = plain(config)["settings"]
+    unknown = [key for key in settings if key not in node]
+    if unknown:
+        raise ConfigError(f"There is no setting {unknown[0]!r}.{near_misses(unknown[0], node)}")
+    if "_target_" in node:
+        check_target("settings", dict(settings) | {"_target_": node["_target_"]})
+
+
+def locate(key: str, path: str) -> Any:
+    """The object of a dotted class path. The user's own import error is shown whole."""
+    module_path, _, name = str(path).rpartition(".")
+    try:
+        module = import_module(module_path)
+    except Exception as error:
+        whole = "".join(traceback.format_exception(error))
+        raise ConfigError(
+            f"{key} must be a class path that imports; {path!r} does not:\n\n{whole}"
+        ) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{key}: {module_path} has no {name!r}.{near_misses(name, dir(module))}")
+    return getattr(module, name)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    positional_or_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return positional_or_keyword and parameter.default is parameter.empty
+
+
+def _check_types(section: str, target: Any, arguments: Mapping[str, Any]) -> None:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        get_type_hints(target)
+        typed = OmegaConf.merge(OmegaConf.structured(target), dict(arguments))
+        OmegaConf.to_object(typed)
+    except OmegaConfBaseException as error:
+        first = str(error).splitlines()[0]
+        key = str(getattr(error, "full_key", "") or "")
+        raise ConfigError(f"{section}{'.' + key if key else ''}: {first}") from error
+    except ValueError as error:
+        raise ConfigError(f"{section}.{error}") from error
+
+
+class Components:
+    """The live objects of a run."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.resolved = plain(config)
+
+    @property
+    def model_template(self) -> dict[str, Any]:
+        """The model's section with its references to settings unresolved, for loading it later."""
+        from omegaconf import OmegaConf
+
+        template = OmegaConf.to_container(self.config.model, resolve=False)
+        assert isinstance(template, dict)
+        return {str(key): value for key, value in template.items()}
+
+    @cached_property
+    def task(self) -> Any:
+        """The recipe's task: it holds the data, so it is built once."""
+        return self.build("task", self.settings())
+
+    def settings(self, *, genesis: bool = False) -> Settings:
+        """The configured settings, before any tuning."""
+        chosen = dict(self.resolved["settings"])
+        if genesis:
+            chosen.update(self.resolved["genesis_settings"])
+        chosen.pop("_target_", None)
+        return chosen
+
+    def build(self, section: str, settings: Settings) -> Any:
+        """A new object of a section, its references to settings filled in."""
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf, open_dict
+
+        config = self.config.copy()
+        OmegaConf.set_readonly(config, False)
+        with open_dict(config):
+            config.settings = settings
+        return instantiate(OmegaConf.to_container(config[section], resolve=True), _convert_="all")
+
+    def model(self, settings: Settings) -> lightning.LightningModule:
+        """A new, freshly initialised model, drawn from torch's global generator."""
+        model: lightning.LightningModule = self.build("model", settings)
+        return model
+
+    def tuned(self, settings: Settings) -> Settings:
+        """The settings, after the checks that the configured ones passed."""
+        check_settings(self.config, settings)
+        return settings

@@ -1,0 +1,222 @@
+"""From command-line overrides to a checked configuration, by Hydra, without anything heavy.
+
+Search path, in order: the built-in ``conf/``, ``--config-dir``, and the ``conf/`` folder of every
+package that an installed distribution names under the entry point ``flywheel.recipes``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import ConfigError, near_misses
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeInfo:
+    """A recipe that can be named on the command line."""
+
+    name: str
+    summary: str
+    source: str
+    path: Path
+
+
+def config_dirs(config_dir: str | None = None) -> list[tuple[str, Path]]:
+    """(where from, folder) of every configuration folder, the built-in one first."""
+    beside = _PACKAGE / "conf"
+    dirs = [("built-in", beside if beside.is_dir() else _PACKAGE.parent / "conf")]
+    if config_dir is not None:
+        folder = Path(config_dir).resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir must be a folder; {config_dir!r} is not.")
+        dirs.append(("--config-dir", folder))
+    for entry in entry_points(group="flywheel.recipes"):
+        spec = importlib.util.find_spec(entry.value)
+        for location in (spec.submodule_search_locations or []) if spec else []:
+            dirs.append((f"package {entry.value}", Path(location) / "conf"))
+    return dirs
+
+
+def recipes(config_dir: str | None = None) -> list[RecipeInfo]:
+    """All recipes, by name; the first folder that has one wins."""
+    found: dict[str, RecipeInfo] = {}
+    for source, folder in config_dirs(config_dir):
+        for path in sorted((folder / "recipe").glob("*.yaml")):
+            comments = [s[1:].strip() for s in path.read_text().splitlines() if s.startswith("# ")]
+            summary = next((s for s in comments if not s.startswith("@")), "")
+            found.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
+    return [found[name] for name in sorted(found)]
+
+
+def known_targets(config_dir: str | None = None) -> set[str]:
+    """Every ``_target_`` that the YAML files on the search path name."""
+    texts = (p.read_text() for _, folder in config_dirs(config_dir) for p in folder.rglob("*.yaml"))
+    return {target for text in texts for target in re.findall(r"_target_:\s*['\"]?([\w.]+)", text)}
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """The checked configuration (a DictConfig) of these overrides. Raises ConfigError."""
+    with hydra_session(config_dir) as hydra:
+        return compose_with(hydra, overrides, config_dir)
+
+
+def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Overrides from a mapping (nested or dotted keys), or from a sequence as it is."""
+    if not isinstance(config, Mapping):
+        return list(config)
+    return [f"{key}={_hydra_value(value)}" for key, value in _flatten(config)]
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _hydra_value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_hydra_value(item) for item in value) + "]"
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower() if isinstance(value, bool) else repr(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class hydra_session:  # noqa: N801 - a context manager, used like a function
+    """A Hydra instance with our search path, for the length of a ``with`` block."""
+
+    def __init__(self, config_dir: str | None) -> None:
+        self._dirs = [folder for _, folder in config_dirs(config_dir)]
+
+    def __enter__(self) -> Any:
+        from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+        from hydra._internal.hydra import Hydra
+        from hydra.core.config_store import ConfigStore
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.plugins import Plugins
+
+        from flywheel.schema import Config
+
+        Plugins.instance()  # registers what reads file:// and pkg://
+        ConfigStore.instance().store(name="schema", node=Config)
+        path = ConfigSearchPathImpl()
+        path.append("hydra", "pkg://hydra.conf")
+        for folder in self._dirs:
+            path.append("flywheel", f"file://{folder}")
+        path.append("schema", "structured://")
+        GlobalHydra.instance().clear()
+        return Hydra.create_main_hydra2(task_name="flywheel", config_search_path=path)
+
+    def __exit__(self, *error: object) -> None:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+
+
+def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Any:
+    """Compose within a session; see ``compose``."""
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    check_recipe_name(overrides, config_dir)
+    try:
+        config = hydra.compose_config(
+            config_name="config",
+            overrides=list(overrides),
+            run_mode=RunMode.RUN,
+            from_shell=False,
+            with_log_configuration=False,
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, hydra, overrides) from error
+    return checked(config, config.hydra.runtime.choices.recipe)
+
+
+def checked(config: Any, recipe: str) -> Any:
+    """A composed configuration without Hydra's own part, its recipe named, types and rules checked."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    with open_dict(config):
+        config.pop("hydra", None)
+        config.recipe = recipe
+    try:
+        OmegaConf.to_object(config)
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ConfigError(_one_paragraph(error)) from error
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
+    """Raise ConfigError, with near misses, unless the overrides name recipes that exist."""
+    names = [info.name for info in recipes(config_dir)]
+    given = [o.partition("=")[2] for o in overrides if o.startswith("recipe=")]
+    if not given:
+        raise ConfigError(f"A recipe must be named: give recipe=NAME, one of {', '.join(names)}.")
+    for name in given[-1].replace("'", "").replace('"', "").split(","):
+        if name not in names:
+            raise ConfigError(
+                f"There is no recipe {name!r}.{near_misses(name, names)} "
+                f"Known: {', '.join(names)}. A recipe of your own needs --config-dir."
+            )
+
+
+def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> ConfigError:
+    cause = error.__cause__ or error
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown:
+        key = unknown[1]
+        known = _known_keys(hydra, overrides)
+        parent = key.rpartition(".")[0]
+        inside = [k for k in known if k.rpartition(".")[0] == parent]
+        hint = near_misses(key, known)
+        if not hint and inside and parent:
+            hint = f" {parent} has {', '.join(k.rpartition('.')[2] for k in inside)}."
+        return ConfigError(
+            f"There is no key {key!r}.{hint} `python -m flywheel recipe=... --cfg job` prints all keys."
+        )
+    merging = re.match(r"Error merging override (.*)", str(error))
+    if merging:
+        return ConfigError(f"{merging[1]}: {_one_paragraph(cause)}")
+    return ConfigError(_one_paragraph(error))
+
+
+def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    groups = [o for o in overrides if o.startswith(("recipe=", "debug="))]
+    config = hydra.compose_config("config", groups, RunMode.RUN, False, False)
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    plain.pop("hydra")
+    return [*plain, *(key for key, _ in _flatten(plain))]
+
+
+def _one_paragraph(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    wanted = [s for s in lines if s and not s.startswith(("full_key:", "object_type=", "reference_type="))]
+    key = next((s.removeprefix("full_key: ") for s in lines if s.startswith("full_key:")), "")
+    text = "\n".join(wanted)
+    return f"{key}: {text}" if key and key not in text else text
+
+
+def add_working_directory() -> None:
+    """Let class paths of recipes outside the repo resolve from the working directory, as ``-m`` does."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))

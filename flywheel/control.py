@@ -1,0 +1,80 @@
+"""The stop that every rank obeys: asked for by Ctrl-C, SIGTERM or a file, obeyed at a step boundary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from flywheel import distributed
+from flywheel.errors import StopRequested
+
+_LOOK_EVERY_SECONDS = 0.25
+_AGREE_EVERY_STEPS = 10
+
+
+class Interrupted(BaseException):
+    """The second Ctrl-C: leave now. What is recorded stays; the stage under way is done again."""
+
+
+class Stop:
+    """Whether the run should stop. ``check`` is to be called by all ranks at the same points."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "stop"
+        self._by: str | None = None
+        self._next_look = 0.0
+        self._calls = 0
+
+    def check(self) -> None:
+        """Raise StopRequested if a stop was asked for on any rank. Cheap enough for every step."""
+        self._calls += 1
+        if distributed.world_size() > 1 and self._calls % _AGREE_EVERY_STEPS:
+            return
+        self._look()
+        if distributed.any_rank(self._by is not None):
+            raise StopRequested(self._by or "another rank")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._by is None and distributed.rank() == 0 and now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY_SECONDS
+            if self._file.exists():
+                self._by = "`flywheel stop`"
+
+    def consume(self) -> None:
+        """Remove the stop file, so that the resumed run does not stop at once."""
+        if distributed.rank() == 0:
+            self._file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Answer SIGINT and SIGTERM while the block runs: once stops, twice interrupts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals cannot be handled here, e.g. in a notebook's worker thread
+            return
+        old = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._by is not None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise Interrupted(name)
+        self._by = "Ctrl-C" if number == signal.SIGINT else name
+        if distributed.rank() == 0:
+            os.write(2, f"\n{self._by}: stopping at the next step; once more stops now.\n".encode())
+
+
+def request(directory: Path) -> None:
+    """Ask the process that runs ``directory`` to stop."""
+    (directory / "stop").touch()

@@ -1,0 +1,124 @@
+"""Ranks: who am I, agree with the others, share work in chunks. On one process all of it is free.
+
+Under torchrun every rank runs the loop; rank 0 decides and writes. Control traffic has a gloo group
+of its own with no practical timeout, since a stage that only rank 0 runs may outlast the default
+30 minutes; torchrun ends all ranks when one dies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from flywheel.errors import Control
+
+T = TypeVar("T")
+_NO_TIMEOUT = timedelta(days=365)
+_control: Any = None
+
+
+def rank() -> int:
+    """This process's rank; 0 outside torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of ranks; 1 outside torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_world_size() -> int:
+    """Number of ranks on this node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def start() -> None:
+    """Join the process group, once. Lightning's DDP strategy finds and uses it."""
+    global _control  # noqa: PLW0603 - one group a process, like torch.distributed's own
+    if world_size() == 1 or _control is not None:
+        return
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend)
+    _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
+
+
+def from_rank_0(make: Callable[[], T]) -> T:
+    """``make()`` on rank 0, its result everywhere. An exception there is raised everywhere."""
+    if world_size() == 1:
+        return make()
+    import torch.distributed as dist
+
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = make()
+        except (Exception, Control) as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0, group=_control)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up on any rank: a collective, to be called by all at the same point."""
+    if world_size() == 1:
+        return flag
+    import torch
+    import torch.distributed as dist
+
+    tensor = torch.tensor(int(flag))
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=_control)
+    return bool(tensor.item())
+
+
+def in_chunks(count: int, work: Callable[[int], T]) -> Sequence[T] | None:
+    """``[work(0), ..., work(count - 1)]`` on rank 0, None elsewhere; chunk k is done by rank k mod world.
+
+    The result does not depend on the number of ranks. An exception on any rank is raised on all.
+    """
+    if world_size() == 1:
+        return [work(k) for k in range(count)]
+    import torch.distributed as dist
+
+    mine: list[tuple[int, T]] = []
+    failure: Exception | None = None
+    try:
+        mine = [(k, work(k)) for k in _my_share(count)]
+    except Exception as error:
+        failure = error
+    raise_together(failure)
+    gathered: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(mine, gathered, dst=0, group=_control)
+    if gathered is None:
+        return None
+    return [result for _, result in sorted((pair for part in gathered for pair in part), key=_first)]
+
+
+def raise_together(failure: Exception | None) -> None:
+    """Raise on all ranks if any failed: its own failure where there is one, else another rank's."""
+    if world_size() == 1:
+        if failure is not None:
+            raise failure
+        return
+    import torch.distributed as dist
+
+    failures: list[Exception | None] = [None] * world_size()
+    dist.all_gather_object(failures, failure, group=_control)
+    for error in (failure, *failures):
+        if error is not None:
+            raise error
+
+
+def _my_share(count: int) -> Iterator[int]:
+    return iter(range(rank(), count, world_size()))
+
+
+def _first(pair: tuple[int, Any]) -> int:
+    return pair[0]

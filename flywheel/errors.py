@@ -1,0 +1,121 @@
+"""Every error that flywheel raises on purpose, and the exit code of each way that a run can end.
+
+    FlywheelError
+    ├── ConfigError          a key, value or class path that cannot be used          refused
+    │   └── MissingExtra     a library that an extra brings is not installed         refused
+    ├── DataError            seed samples or suites that cannot be used              refused
+    ├── RunError             a run directory that cannot be used                     refused
+    │   ├── IdentityError    it holds a run of another identity
+    │   ├── LockedError      another process is writing it
+    │   └── DamagedError     ledger, HEAD or an object is not what was written
+    └── StageFailed          a stage raised or made nothing usable: the generation fails
+
+``Control`` and its two are no errors: they carry a stop, or a pending review, from a stage to the loop.
+
+Messages say the rule, the value and the remedy, in that order.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process answers to its caller."""
+
+    FINISHED = 0
+    FAILED = 1
+    REFUSED = 2
+    STOPPED = 3
+    AWAITING_REVIEW = 4
+    INTERRUPTED = 130
+
+    @classmethod
+    def worst(cls, codes: Iterable[int]) -> ExitCode:
+        """The one code that speaks for several runs (a multirun): the most serious of them."""
+        order = [
+            cls.INTERRUPTED,
+            cls.FAILED,
+            cls.REFUSED,
+            cls.STOPPED,
+            cls.AWAITING_REVIEW,
+            cls.FINISHED,
+        ]
+        return min((cls(code) for code in codes), key=order.index, default=cls.FINISHED)
+
+
+class FlywheelError(Exception):
+    """Base of all errors that carry a message meant for the user."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class ConfigError(FlywheelError):
+    """A configuration that breaks a rule; raised before anything expensive starts."""
+
+
+class MissingExtra(ConfigError):
+    """An optional library is not installed; the message names the command that installs it."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f'{library} is needed here and is not installed. Install it with: pip install "flywheel[{extra}]"'
+        )
+        self._arguments = (library, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return MissingExtra, self._arguments
+
+
+class DataError(FlywheelError):
+    """Samples or items that cannot be trained or evaluated on."""
+
+
+class RunError(FlywheelError):
+    """A run directory that cannot be read or written as asked."""
+
+
+class IdentityError(RunError):
+    """The directory holds a run whose identity differs from the configuration's."""
+
+
+class LockedError(RunError):
+    """Another process holds the run's writer lock."""
+
+
+class DamagedError(RunError):
+    """A line or object differs from what was recorded."""
+
+
+class StageFailed(FlywheelError):
+    """A stage could not do its work; the generation fails with ``reason``."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage = stage
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str]]:
+        return StageFailed, (self.stage, self.reason)  # errors travel between ranks
+
+
+class Control(BaseException):
+    """Leaves a stage without an outcome. No ``Exception``, so that a recipe cannot swallow it."""
+
+
+class StopRequested(Control):
+    """A stop was asked for and a step boundary was reached."""
+
+
+class AwaitingReview(Control):
+    """A person was asked for consent and has not answered yet."""
+
+
+def near_misses(word: str, words: Iterable[str]) -> str:
+    """``" Did you mean a or b?"``, or an empty string when nothing is close."""
+    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,132 @@
+"""One Lightning fit: the user's module and data unchanged. The only place where ranks matter."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+
+from flywheel import distributed
+from flywheel.context import Context
+from flywheel.errors import StageFailed
+from flywheel.keys import Key
+from flywheel.models import load_weights
+from flywheel.records import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TELL_EVERY_SECONDS = 0.1
+# Lightning's hints on speed, and its own use of what torch deprecates: nothing a user can act on here.
+_NOISE = (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a fit left: the trained module and how much it did."""
+
+    model: lightning.LightningModule
+    steps: int
+    loss: float | None
+
+
+def fit(
+    ctx: Context, settings: Settings, key: Key, rows: pa.Table, init: str | None, *, fidelity: float = 1.0
+) -> Fit:
+    """Train a model on samples. Raises StageFailed on a non-finite loss or weight, or on no step at all.
+
+    ``fidelity`` is the share of the configured steps or epochs to do.
+    """
+    key.seed_globals()
+    model = ctx.components.model(settings)
+    if init is not None:
+        load_weights(model, ctx.store.weights(init))
+    data = ctx.components.task.data(rows, settings)
+    trainer = _trainer(ctx, settings, fidelity)
+    watch = _Watch(ctx)
+    trainer.callbacks.append(watch)
+    failure: Exception | None = None
+    try:
+        with warnings.catch_warnings():
+            for noise in _NOISE:
+                warnings.filterwarnings("ignore", message=noise)
+            if isinstance(data, lightning.LightningDataModule):
+                trainer.fit(model, datamodule=data)
+            else:
+                trainer.fit(model, train_dataloaders=data)
+    except Exception as error:
+        failure = error
+    distributed.raise_together(failure)
+    if trainer.global_step == 0:
+        raise StageFailed("train", "the fit ended without a step: the data gave no batch, or max_steps is 0")
+    bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0]}")
+    return Fit(model, trainer.global_step, watch.loss)
+
+
+def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**_where())
+    if fidelity != 1.0:
+        loop = trainer.fit_loop
+        if trainer.max_steps > 0:
+            loop.epoch_loop.max_steps = max(1, round(trainer.max_steps * fidelity))
+        elif trainer.max_epochs is not None:
+            loop.max_epochs = max(1, round(trainer.max_epochs * fidelity))
+    return trainer
+
+
+def _where() -> dict[str, Any]:
+    """Under torchrun: this fit spans its ranks. Else: whatever is configured."""
+    world, local = distributed.world_size(), distributed.local_world_size()
+    return {"devices": local, "num_nodes": world // local} if world > 1 else {}
+
+
+class _Watch(lightning.Callback):
+    """Stops at a step boundary, tells progress, and fails the fit on a non-finite loss."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._told = 0.0
+        self._bad = torch.tensor(False)
+        self._last: torch.Tensor | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The last step's loss."""
+        value = None if self._last is None else float(self._last)
+        return value if value is not None and math.isfinite(value) else None
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, torch.Tensor):
+            self._last = loss.detach()
+            self._bad = self._bad.to(loss.device) | ~self._last.isfinite().all()
+        self._ctx.stop.check()
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY_SECONDS:
+            self._told = now
+            self._ctx.tell(trainer.global_step, _total_steps(trainer), "")
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self._fail_if_bad(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._fail_if_bad(trainer)
+
+    def _fail_if_bad(self, trainer: lightning.Trainer) -> None:
+        if distributed.any_rank(bool(self._bad)):
+            raise StageFailed("train", f"the loss is not finite at or before step {trainer.global_step}")
+
+
+def _total_steps(trainer: lightning.Trainer) -> int | None:
+    total = trainer.estimated_stepping_batches
+    return int(total) if math.isfinite(total) else None

@@ -1,0 +1,309 @@
+"""The loop's pen: opens a run, replays it, and records what happens next.
+
+Rank 0 holds the lock and writes; every rank sees every event and so has the same state.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from flywheel import distributed
+from flywheel.components import Components, identity_part
+from flywheel.context import Context, Made
+from flywheel.control import Stop
+from flywheel.data import Data
+from flywheel.errors import FlywheelError, IdentityError, StageFailed
+from flywheel.keys import Key
+from flywheel.lineage import files, lock
+from flywheel.lineage.ledger import Event, Ledger
+from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.lineage.store import Store, is_artifact
+from flywheel.records import Progress, Settings
+from flywheel.trackers import Tracker
+
+FORMAT = 1
+_RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "pyarrow", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished stage: its outputs' artifact names by subscript, its facts by ``fact``."""
+
+    event: Event
+
+    def __getitem__(self, output: str) -> str:
+        return str(self.event["outputs"][output])
+
+    def get(self, output: str) -> str | None:
+        """An output that the stage may not have."""
+        name: str | None = self.event["outputs"].get(output)
+        return name
+
+    def fact(self, name: str) -> Any:
+        """A small value that the stage recorded."""
+        return self.event["facts"][name]
+
+
+@dataclass(slots=True)
+class Journal:
+    """A run that is open for writing. Use ``open_journal``."""
+
+    directory: Path
+    components: Components
+    data: Data
+    trackers: Sequence[Tracker]
+    stop: Stop
+    state: RunState
+    store: Store
+    ledger: Ledger | None
+    """None on ranks other than 0."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return self.components.resolved
+
+    def record(self, event: str, **content: Any) -> Event:
+        """Append an event; all ranks see it."""
+        return self._record(lambda: (event, content))
+
+    def _record(self, make: Callable[[], tuple[str, dict[str, Any]]]) -> Event:
+        def append() -> Event:
+            assert self.ledger is not None
+            event, content = make()
+            return self.ledger.append(event, **content)
+
+        event = distributed.from_rank_0(append)
+        self.state.apply(event)
+        for tracker in self.trackers:
+            tracker.event(event, self.state)
+        return event
+
+    def start_generation(self) -> Generation:
+        """Begin the next generation, on the champion if there is one."""
+        champion = self.state.champion
+        parent = champion.number if champion else None
+        self.record("generation_started", generation=len(self.state.generations), parent=parent)
+        return self.state.generations[-1]
+
+    def end_generation(self, generation: Generation, status: Status, reason: str) -> None:
+        """Record the verdict, and the carries that are kept with it."""
+        carry = {
+            component: str(generation.output(stage, "carry"))
+            for stage, component in (("curate", "curator"), ("tune", "tuner"), ("gate", "gate"))
+            if _is_kept(generation, stage, status)
+        }
+        self.record(
+            "generation_ended", generation=generation.number, status=status, reason=reason, carry=carry
+        )
+
+    def do(
+        self,
+        generation: Generation,
+        stage: Callable[..., Made],
+        settings: Settings,
+        *,
+        shared: bool,
+        **inputs: Any,
+    ) -> Done:
+        """Run a stage and record what it made, or find it recorded.
+
+        ``shared``: all ranks take part; else rank 0 does it alone. Raises StageFailed.
+        """
+        name = stage.__name__
+        done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(generation.number))
+        if done:
+            return Done(done)
+        ctx = self._context(generation, name, settings)
+        ctx.tell(0, None, "")
+        clock = _Clock()
+        try:
+            self.stop.check()
+            made = stage(ctx, **inputs) if shared else None
+
+            def record() -> tuple[str, dict[str, Any]]:
+                result = made or stage(ctx, **inputs)
+                outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
+                content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
+                where = {"generation": generation.number, "stage": name}
+                return "stage", {**where, "inputs": artifacts_in(inputs), **content}
+
+            return Done(self._record(record))
+        except StageFailed:
+            raise
+        except FlywheelError as error:
+            raise StageFailed(name, str(error)) from error
+        except Exception as error:
+            raise StageFailed(name, f"{type(error).__name__}: {error}") from error
+
+    def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
+        def tell(done: int, total: int | None, note: str) -> None:
+            for tracker in self.trackers:
+                tracker.progress(Progress(generation.number, stage, done, total, note))
+
+        return Context(
+            generation=generation.number,
+            key=Key.root(self.config["seed"])(generation.number, stage),
+            settings=settings,
+            components=self.components,
+            store=self.store,
+            data=self.data,
+            carry={component: self.store.json(name) for component, name in self.state.carry.items()},
+            stop=self.stop,
+            tell=tell,
+        )
+
+
+@contextmanager
+def open_journal(
+    directory: Path, components: Components, data: Data, trackers: Sequence[Tracker]
+) -> Iterator[Journal]:
+    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
+    writer = distributed.rank() == 0
+
+    def enter() -> None:
+        files.make_directory(directory)
+        lock.acquire(directory)
+
+    distributed.from_rank_0(enter)
+    ledger = None
+    try:
+        ledger = Ledger(directory) if writer else None
+        events = distributed.from_rank_0(lambda: list(ledger) if ledger else [])
+        state = RunState.replay(events)
+        journal = Journal(
+            directory, components, data, trackers, Stop(directory), state, Store(directory), ledger
+        )
+        _begin(journal)
+        yield journal
+    finally:
+        if ledger:
+            ledger.close()
+        if writer:
+            lock.release(directory)
+
+
+def _begin(journal: Journal) -> None:
+    """Create the run or check that it is ours, and record the session."""
+    config = journal.components.resolved
+    if journal.state.created is None:
+        journal.record(
+            "run_created",
+            format=FORMAT,
+            recipe=config["recipe"],
+            name=journal.directory.name,
+            config=identity_part(journal.components.config),
+            model=journal.components.model_template,
+            data=journal.data.identity,
+            threads=threads(config, None),
+        )
+    else:
+        check_same("data", journal.directory, journal.state.created["data"], journal.data.identity)
+    journal.stop.consume()
+    journal.record(
+        "session_started",
+        world_size=distributed.world_size(),
+        threads=threads(config, journal.state),
+        commit=_commit(),
+        machine=platform.machine(),
+        python=platform.python_version(),
+        versions={name: _version(name) for name in _RECORDED_VERSIONS},
+        command=sys.argv[1:],
+    )
+
+
+def threads(config: Mapping[str, Any], state: RunState | None) -> int:
+    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
+    if config["threads"]:
+        return int(config["threads"])
+    if state and state.created:
+        return int(state.created["threads"])
+    import os
+
+    return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
+
+
+def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
+    old, new = dict(flatten(recorded)), dict(flatten(ours))
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if keys:
+        lines = [f"    {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now" for key in keys]
+        raise IdentityError(
+            f"A run keeps its identity: {directory} was made with other {what}.\n"
+            + "\n".join(lines[:12])
+            + "\nGive another name= (or none) to start a new run, or undo the change to go on with this one."
+        )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of a nested mapping with dotted keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The artifact names among a stage's inputs, flat, for the ledger."""
+    found: dict[str, str] = {}
+    for key, value in inputs.items():
+        if isinstance(value, Generation):
+            found[key] = str(value.weights)
+        elif isinstance(value, str) and is_artifact(value):
+            found[key] = value
+        elif isinstance(value, Mapping):
+            found.update(artifacts_in({f"{key}.{k}": v for k, v in value.items()}))
+        elif isinstance(value, (list, tuple)):
+            found.update(artifacts_in({f"{key}.{k}": v for k, v in enumerate(value)}))
+    return found
+
+
+def _is_kept(generation: Generation, stage: str, status: Status) -> bool:
+    if generation.output(stage, "carry") is None or status is Status.FAILED:
+        return False
+    return status is Status.PROMOTED or generation.fact(stage, "carry_kept") == "always"
+
+
+class _Clock:
+    """What a stage costs on this rank."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def cost(self) -> dict[str, float]:
+        seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this code runs from; None outside one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

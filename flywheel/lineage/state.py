@@ -1,0 +1,182 @@
+"""The state of a run, replayed from its ledger: derived, never stored.
+
+Statuses and their transitions are in one table; an event that breaks it cannot be replayed, so an
+illegal promotion cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from flywheel.errors import DamagedError
+from flywheel.lineage.ledger import Event
+
+
+class Status(StrEnum):
+    """Where a generation stands. Promoted, rejected and failed are verdicts: never overwritten."""
+
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.RUNNING: frozenset({Status.PROMOTED, Status.REJECTED, Status.FAILED}),
+    Status.PROMOTED: frozenset(),
+    Status.REJECTED: frozenset(),
+    Status.FAILED: frozenset(),
+}
+
+
+class RunStateName(StrEnum):
+    """Where a run stands, as ``status`` reports it."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    AWAITING_REVIEW = "awaiting_review"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(slots=True)
+class Generation:
+    """What the ledger says of one generation."""
+
+    number: int
+    parent: int | None
+    status: Status = Status.RUNNING
+    reason: str = ""
+    stages: dict[str, Event] = field(default_factory=dict)
+    """The ``stage`` event of each stage that is done."""
+
+    def output(self, stage: str, name: str) -> str | None:
+        """Name of an artifact that a stage made, or None if the stage is not done."""
+        event = self.stages.get(stage)
+        return event["outputs"].get(name) if event else None
+
+    def fact(self, stage: str, name: str, default: Any = None) -> Any:
+        """A small value that a stage recorded."""
+        event = self.stages.get(stage)
+        return event["facts"].get(name, default) if event else default
+
+    @property
+    def is_genesis(self) -> bool:
+        """Whether it has no parent: a first champion, or an attempt at one."""
+        return self.parent is None
+
+    @property
+    def weights(self) -> str | None:
+        """The candidate's weights."""
+        return self.output("train", "weights")
+
+    @property
+    def init(self) -> str | None:
+        """What its weights started from: parent, base or fresh; None before it was trained."""
+        event = self.stages.get("train")
+        return event["facts"].get("init") if event else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the tuner chose."""
+        return dict(self.fact("tune", "settings", {}))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of its finished stages, in seconds."""
+        return float(sum(event["cost"]["seconds"] for event in self.stages.values()))
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run as its ledger tells it."""
+
+    created: Event | None = None
+    generations: list[Generation] = field(default_factory=list)
+    champion: Generation | None = None
+    first_champion: Generation | None = None
+    carry: dict[str, str] = field(default_factory=dict)
+    """Artifact of each component's carry, as the last finished generation left it."""
+    sealed: dict[int, Event] = field(default_factory=dict)
+    """The look at the sealed suites of each generation that was looked at."""
+    last: Event | None = None
+    """The last event that says how a session went on or ended."""
+
+    @classmethod
+    def replay(cls, events: Iterable[Event]) -> RunState:
+        """Fold events into a state. Raises DamagedError on an illegal one."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Fold in one event."""
+        kind = event["event"]
+        if kind == "run_created":
+            self.created = event
+        elif kind == "generation_started":
+            self.generations.append(Generation(event["generation"], event["parent"]))
+        elif kind == "stage":
+            self._stage(event)
+        elif kind == "generation_ended":
+            self._transition(event)
+        if kind in ("session_started", "generation_started", *ENDINGS):
+            self.last = event
+
+    def _stage(self, event: Event) -> None:
+        if event["stage"] == "sealed":
+            self.sealed[event["generation"]] = event
+        else:
+            self.generations[event["generation"]].stages[event["stage"]] = event
+
+    def _transition(self, event: Event) -> None:
+        generation = self.generations[event["generation"]]
+        status = Status(event["status"])
+        if status not in TRANSITIONS[generation.status]:
+            raise DamagedError(
+                f"Ledger line {event['seq'] + 1} moves generation {generation.number} from "
+                f"{generation.status} to {status}, which no rule allows."
+            )
+        generation.status, generation.reason = status, event["reason"]
+        if status is Status.PROMOTED:
+            self.champion = generation
+            self.first_champion = self.first_champion or generation
+        self.carry.update(event.get("carry", {}))
+
+    @property
+    def current(self) -> Generation | None:
+        """The generation that a resumed run goes on with."""
+        if self.generations and TRANSITIONS[self.generations[-1].status]:
+            return self.generations[-1]
+        return None
+
+    @property
+    def turns_without_promotion(self) -> int:
+        """Finished generations since the champion."""
+        champion = self.champion.number if self.champion else -1
+        return sum(not TRANSITIONS[g.status] for g in self.generations[champion + 1 :])
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all finished stages, in seconds."""
+        return sum(generation.seconds for generation in self.generations)
+
+    def name(self, *, writer_alive: bool) -> RunStateName:
+        """The run's state; ``writer_alive`` says whether a process holds its lock."""
+        if writer_alive:
+            return RunStateName.RUNNING
+        return ENDINGS.get(self.last["event"] if self.last else "", RunStateName.INTERRUPTED)
+
+
+ENDINGS = {
+    "run_finished": RunStateName.FINISHED,
+    "run_stopped": RunStateName.STOPPED,
+    "run_failed": RunStateName.FAILED,
+    "run_awaiting_review": RunStateName.AWAITING_REVIEW,
+    "run_interrupted": RunStateName.INTERRUPTED,
+}

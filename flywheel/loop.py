@@ -1,0 +1,160 @@
+"""The loop.
+
+Genesis makes the first champion. Every later generation is one pass along this line:
+
+ champion -> generate -> grade -> curate -> tune -> train -> evaluate -> gate -> review -> champion'
+ (parent)    samples     scores   corpus    settings candidate outcomes  verdict  consent
+                ^                    ^        |
+           suites: none       human samples   +- attempts: short fits scored on `dev`
+
+Each ``do`` runs a stage and records what it made; when a run is resumed, it finds the record instead,
+so that resuming is replaying. A generation ends in one of three ways: promoted, rejected, failed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+from flywheel.control import Interrupted
+from flywheel.errors import AwaitingReview, ExitCode, StageFailed, StopRequested
+from flywheel.journal import Done, Journal
+from flywheel.lineage.state import Generation, Status
+from flywheel.records import Settings, Verdict
+from flywheel.stages.curate import curate
+from flywheel.stages.evaluate import evaluate, sealed
+from flywheel.stages.gate import gate
+from flywheel.stages.generate import generate
+from flywheel.stages.grade import grade
+from flywheel.stages.review import review
+from flywheel.stages.seed import seed
+from flywheel.stages.train import train
+from flywheel.stages.tune import tune
+
+SHARED = (generate, tune, train, evaluate, sealed)
+"""Stages that all ranks take part in; the others are rank 0's."""
+
+log = logging.getLogger("flywheel")
+
+
+def run_loop(run: Journal) -> ExitCode:
+    """Turn until nothing is left to do, and say how it ended."""
+    try:
+        with run.stop.on_signals():
+            while (over := why_over(run)) is None:
+                generation = run.state.current or run.start_generation()
+                try:
+                    genesis(run, generation) if generation.is_genesis else turn(run, generation)
+                except StageFailed as failure:
+                    log.debug("generation %d failed", generation.number, exc_info=True)
+                    run.end_generation(generation, Status.FAILED, str(failure))
+                    if run.config["on_failure"] == "stop":
+                        raise
+            return finish(run, over)
+    except StageFailed as failure:
+        run.record("run_failed", reason=str(failure))
+        return ExitCode.FAILED
+    except StopRequested as stop:
+        run.stop.consume()
+        run.record("run_stopped", reason=stop.by)
+        return ExitCode.STOPPED
+    except AwaitingReview:
+        run.record("run_awaiting_review")
+        return ExitCode.AWAITING_REVIEW
+    except Interrupted as signal:
+        run.record("run_interrupted", reason=str(signal))
+        return ExitCode.INTERRUPTED
+
+
+def genesis(run: Journal, generation: Generation) -> None:
+    """The first champion, by definition: trained on the human samples, or the base checkpoint as it is."""
+    do = functools.partial(step, run, generation, run.components.settings(genesis=True))
+    human = do(seed)
+    base = human.get("base")
+    corpus = do(curate, sources=[[human["samples"], None]])
+    start = {
+        "corpus": corpus["corpus"],
+        "sources": corpus.fact("sources"),
+        "starts": {"base": base} if base else {"fresh": None},
+    }
+    chosen = do(tune, **start, init="base" if base else "fresh")
+    do = functools.partial(step, run, generation, chosen.fact("settings"))
+    candidate = do(train, **start, init=chosen.fact("init"), adopt=run.config["genesis"] == "load")
+    do(evaluate, weights=candidate["weights"], opponent=None)
+    run.end_generation(generation, Status.PROMOTED, "genesis: the first champion")
+
+
+def turn(run: Journal, generation: Generation) -> None:
+    """One generation: the champion makes data, a candidate learns from it, evidence decides."""
+    parent = run.state.generations[generation.parent or 0]
+    do = functools.partial(step, run, generation, settings_in_force(run, parent))
+    samples = do(generate, parent=parent)
+    scores = do(grade, samples=samples["samples"], parent=parent)
+    fresh = [samples["samples"], scores["scores"]]
+    corpus = do(curate, sources=[*sources_before(run, parent), fresh])
+    start = {
+        "corpus": corpus["corpus"],
+        "sources": corpus.fact("sources"),
+        "starts": {"parent": parent.weights, "base": human_of(run).output("seed", "base"), "fresh": None},
+    }
+    chosen = do(tune, **start, init=run.config["init"])
+    do = functools.partial(step, run, generation, chosen.fact("settings"))
+    candidate = do(train, **start, init=chosen.fact("init"))
+    outcomes = do(evaluate, weights=candidate["weights"], opponent=parent)
+    evidence = do(gate, candidate=outcomes["outcomes"], champion=parent.output("evaluate", "outcomes"))
+    verdict = Verdict(**evidence.fact("verdict"))
+    consent = verdict.promote and do(review, candidate=generation, verdict=verdict).fact("consent")
+    refused = "the review said no, though " if verdict.promote and not consent else ""
+    status = Status.PROMOTED if consent else Status.REJECTED
+    run.end_generation(generation, status, refused + verdict.reason)
+
+
+def step(
+    run: Journal, generation: Generation, settings: Settings, stage: Callable[..., object], **inputs: object
+) -> Done:
+    """Do a stage, or find it done."""
+    return run.do(generation, stage, settings, shared=stage in SHARED, **inputs)
+
+
+def why_over(run: Journal) -> str | None:
+    """Why no further generation is to be made; None: go on."""
+    if run.state.current:
+        return None
+    if len(run.state.generations) > run.config["generations"]:
+        return "generations"
+    if run.config["patience"] and run.state.turns_without_promotion >= run.config["patience"]:
+        return "patience"
+    limit = run.config["budget"]["seconds"]
+    return "budget" if limit and run.state.seconds >= limit else None
+
+
+def finish(run: Journal, why: str) -> ExitCode:
+    """Look at the sealed suites, once for each champion that ends a run, and close the run."""
+    first, champion = run.state.first_champion, run.state.champion
+    if first is None or champion is None:
+        run.record("run_failed", reason="no generation became a champion")
+        return ExitCode.FAILED
+    if why == "budget":
+        run.record("run_stopped", reason=f"the budget of {run.config['budget']['seconds']:g} s is spent")
+        return ExitCode.STOPPED
+    for generation in {first.number: first, champion.number: champion}.values():
+        step(run, generation, generation.settings, sealed, weights=generation.weights, opponent=first)
+    run.record("run_finished", reason=why, champion=champion.number)
+    return ExitCode.FINISHED
+
+
+def settings_in_force(run: Journal, parent: Generation) -> Settings:
+    """Those that the champion was made with; genesis has some of its own, which end with it."""
+    return run.components.settings() if parent.is_genesis else parent.settings
+
+
+def human_of(run: Journal) -> Generation:
+    """The generation that recorded the human samples."""
+    return next(generation for generation in run.state.generations if "seed" in generation.stages)
+
+
+def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
+    """Batches that a corpus may draw on besides the newest: the human one, and the parent's."""
+    human = [human_of(run).output("seed", "samples"), None]
+    return [human, *(source for source in parent.fact("curate", "sources") if source != human)]

@@ -1,0 +1,103 @@
+"""The small frozen records that stages exchange. Nothing heavy is imported here.
+
+Samples, scores and outcomes are Arrow tables, never Python objects one by one; their columns are
+described here and checked in ``tables.py``.
+
+Samples     id            string   content hash that includes the origin, see ``tables.sample_ids``
+            origin        string   ``human`` or ``generated``
+            source        string   human rows: where they come from; generated rows: producer's weights
+            generation    int32    the generation whose turn made the row; 0 for human rows
+            prompt        string   what the row answers; unique within one batch of prompts
+            group         string   rows that compete with or vote on each other share it
+            key           int64    seed of the chunk that made the row; 0 for human rows
+            ...                    payload: whatever columns the recipe trains on
+Scores      id, then one float64 column per grader, then the grader's further columns
+Decisions   id            string
+            keep          bool
+            reason        string   the rule that decided
+            weight        float64  > 0 where kept; what a recipe's datamodule may weigh rows by
+            count         int32    multiplicity in the corpus, >= 1 where kept
+Outcomes    suite, item, cluster, subject, opponent   string (opponent null for a solo suite)
+            score         float64  in [0, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Json = Any
+Settings = dict[str, Any]
+"""What the tuner may change: scalars by name."""
+Carry = Mapping[str, Json]
+"""What a component keeps from turn to turn: JSON values. Empty at first."""
+
+Pull = Callable[[str, "int | None"], "np.ndarray"]
+"""``pull(suite, n)``: paired differences in [-1, 1] of the suite's first n clusters (None: all)."""
+
+
+class Role(StrEnum):
+    """What a suite's outcomes may decide."""
+
+    DEV = "dev"  # tuning and pruning
+    GATE = "gate"  # promotion
+    GUARD = "guard"  # regressions
+    SEALED = "sealed"  # nothing: looked at once a run has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Items to evaluate on.
+
+    ``items`` is a table with a unique string column ``item``, optionally ``cluster`` (items that
+    are not independent share one), and whatever the recipe's ``evaluate`` needs.
+    """
+
+    name: str
+    role: Role
+    items: pa.Table
+    metric: str = "score"
+    """Name of the mean score in reports, e.g. ``accuracy``."""
+    duel: bool = False
+    """Scored against an opponent (the champion), as in self-play, instead of alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its two-sided 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def json(self) -> dict[str, float]:
+        """The record as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate decided, and on what evidence."""
+
+    promote: bool
+    reason: str
+    """One sentence for people, e.g. ``accuracy +2.1% on gate (wins 21, losses 5, p 0.001 <= 0.05)``."""
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+    """Numbers that decided: n, wins, losses, effect, p_value, alpha, test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage is. ``total`` None: not known."""
+
+    generation: int
+    stage: str
+    done: int
+    total: int | None
+    note: str = ""

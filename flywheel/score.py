@@ -1,0 +1,80 @@
+"""Scoring a model on a suite, item by item, in chunks shared among the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel import distributed
+from flywheel.context import Context
+from flywheel.errors import StageFailed
+from flywheel.gates.statistics import mean_interval
+from flywheel.keys import Key
+from flywheel.records import Json, Role, Suite
+from flywheel.tables import require_finite
+
+if TYPE_CHECKING:
+    import lightning
+
+
+def score_items(
+    ctx: Context, model: lightning.LightningModule, rival: object, suite: Suite, key: Key
+) -> pa.Table | None:
+    """Columns ``item``, ``cluster``, ``score`` of a suite's items, on rank 0; None elsewhere."""
+    import torch
+
+    size, items = ctx.components.resolved["chunk_size"], suite.items
+    if "cluster" not in items.column_names:
+        items = items.append_column("cluster", items["item"])
+
+    def score(chunk: int) -> pa.Table:
+        if distributed.world_size() == 1:
+            ctx.stop.check()
+        part, chunk_key = items.slice(chunk * size, size), key("chunk", chunk)
+        chunk_key.seed_globals()
+        with torch.inference_mode():
+            scores = ctx.components.task.evaluate(model, rival, part, chunk_key)
+        ctx.tell(min((chunk + 1) * size, len(items)), len(items), suite.name)
+        return pa.table(
+            {"item": part["item"], "cluster": part["cluster"], "score": pa.array(np.asarray(scores, float))}
+        )
+
+    chunks = distributed.in_chunks(-(-len(items) // size), score)
+    if chunks is None:
+        return None
+    return _in_unit_range(require_finite(pa.concat_tables(chunks), f"Scores on {suite.name}"))
+
+
+def score_mean(ctx: Context, model: lightning.LightningModule, role: Role, key: Key) -> float:
+    """Mean score over all items of the suites with this role, for a model in memory."""
+    model.eval()
+    suites = [s for s in ctx.data.suites.values() if s.role is role and not s.duel]
+    tables = [score_items(ctx, model, None, suite, key(suite.name)) for suite in suites]
+    if not tables:
+        raise StageFailed("tune", f"attempts are scored on {role} suites, and the task has none")
+    return distributed.from_rank_0(
+        lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables if t is not None])))
+    )
+
+
+def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Json]]:
+    """{suite: {metric: {value, low, high}}}: mean score with its 95% interval, clusters respected."""
+    names, scores = outcomes["suite"].to_numpy(), outcomes["score"].to_numpy()
+    clusters = outcomes["cluster"].to_numpy()
+    return {
+        suite.name: {
+            suite.metric: mean_interval(scores[names == suite.name], clusters[names == suite.name]).json()
+        }
+        for suite in suites.values()
+        if (names == suite.name).any()
+    }
+
+
+def _in_unit_range(table: pa.Table) -> pa.Table:
+    scores = table["score"].to_numpy()
+    if scores.min() < 0 or scores.max() > 1:
+        raise ValueError(f"scores must lie in [0, 1]; they span {scores.min()} to {scores.max()}")
+    return table

@@ -1,0 +1,57 @@
+"""Evaluate: outcomes of a model on suites, item by item, never just a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from flywheel import distributed
+from flywheel.context import Context, Made
+from flywheel.lineage.state import Generation
+from flywheel.records import Role, Suite
+from flywheel.score import metrics, score_items
+from flywheel.tables import OUTCOMES, constant
+
+OPEN_ROLES = (Role.DEV, Role.GATE, Role.GUARD)
+
+
+def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Made:
+    """The candidate's outcomes on all but the sealed suites; duels are against the champion."""
+    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role in OPEN_ROLES])
+
+
+def sealed(ctx: Context, *, weights: str, opponent: Generation | None) -> Made:
+    """The champion's outcomes on the sealed suites; duels are against the first champion."""
+    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role is Role.SEALED])
+
+
+def outcomes_on(ctx: Context, weights: str, opponent: Generation | None, suites: Iterable[Suite]) -> Made:
+    """Outcomes on these suites, and their means with intervals."""
+    model = ctx.load_model(weights, ctx.settings)
+    rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
+    tables = []
+    for suite in suites:
+        if suite.duel and rival is None:
+            continue
+        against = rival if suite.duel else None
+        scored = score_items(ctx, model, against, suite, ctx.key(suite.name))
+        if scored is not None:
+            name = opponent.weights if suite.duel and opponent else None
+            tables.append(_outcomes(scored, suite, weights, name))
+    if distributed.rank() != 0:
+        return Made()
+    outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
+    return Made({"outcomes": outcomes}, {"metrics": metrics(outcomes, ctx.data.suites)})
+
+
+def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:
+    columns = {
+        "suite": constant(suite.name, pa.string(), len(scored)),
+        "item": scored["item"],
+        "cluster": scored["cluster"],
+        "subject": constant(subject, pa.string(), len(scored)),
+        "opponent": constant(opponent, pa.string(), len(scored)),
+        "score": scored["score"],
+    }
+    return pa.table(columns).cast(OUTCOMES)

@@ -1,0 +1,50 @@
+"""Gate: is there evidence that the candidate is better than the champion?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel.context import Context, Made, carried
+from flywheel.records import Pull, Role
+
+
+def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
+    """The gate's verdict on two tables of outcomes. The gate sees suite names and differences only."""
+    rule = ctx.components.build("gate", ctx.settings)
+    pull = pulls(ctx, ctx.store.table(candidate), ctx.store.table(champion))
+    names = [suite.name for suite in ctx.data.suites.values() if suite.role is Role.GATE]
+    verdict, carry = rule.decide(pull, names, ctx.carry.get("gate", {}), ctx.key("gate"))
+    made = carried(rule, carry)
+    return Made(made.outputs, {"verdict": asdict(verdict), **made.facts})
+
+
+def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:
+    """Differences candidate - champion on the same items; of a duel, 2 x mean score - 1."""
+
+    def pull(suite: str, n: int | None) -> np.ndarray:
+        theirs = candidate.filter(_is(candidate, suite))
+        scores = theirs["score"].to_numpy()
+        if ctx.data.suites[suite].duel:
+            differences = 2 * scores - 1
+        else:
+            ours = champion.filter(_is(champion, suite))
+            if ours["item"].to_pylist() != theirs["item"].to_pylist():
+                raise ValueError(f"champion and candidate were scored on different items of {suite}")
+            differences = scores - ours["score"].to_numpy()
+        return _by_cluster(differences, theirs["cluster"].to_pylist())[:n]
+
+    return pull
+
+
+def _is(outcomes: pa.Table, suite: str) -> np.ndarray:
+    return np.equal(outcomes["suite"].to_numpy(), suite)
+
+
+def _by_cluster(values: np.ndarray, clusters: list[str]) -> np.ndarray:
+    """Mean of each cluster, clusters in order of first appearance."""
+    order = {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
+    where = np.array([order[cluster] for cluster in clusters])
+    return np.bincount(where, values, len(order)) / np.bincount(where, minlength=len(order))

@@ -1,0 +1,20 @@
+"""Review: where asked, a person agrees before a promotion."""
+
+from __future__ import annotations
+
+from flywheel.context import Context, Made
+from flywheel.errors import AwaitingReview
+from flywheel.lineage.state import Generation
+from flywheel.records import Verdict
+
+
+def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> Made:
+    """Whether the reviewer consents to promoting the candidate.
+
+    Raises AwaitingReview while there is no answer: nothing is recorded, and the resumed run asks again.
+    """
+    reviewer = ctx.components.build("review", ctx.settings)
+    consent = reviewer.review(candidate, verdict)
+    if consent is None:
+        raise AwaitingReview
+    return Made(facts={"consent": bool(consent), "reviewer": type(reviewer).__name__})

@@ -1,0 +1,41 @@
+"""Tune: choose the settings and the starting weights, by short fits scored on the dev suites."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flywheel.context import Context, Made, carried
+from flywheel.corpus import Source, read_corpus
+from flywheel.errors import StageFailed
+from flywheel.fit import fit
+from flywheel.records import Role, Settings
+from flywheel.score import score_mean
+
+
+def tune(
+    ctx: Context, *, corpus: str, sources: list[Source], starts: dict[str, str | None], init: str
+) -> Made:
+    """The tuner's settings and init.
+
+    ``starts`` maps what a candidate may start from (parent, base, fresh) to weights; ``init`` is the
+    configured one of them, and the tuner may name another. ``attempt(settings, fidelity)`` fits for
+    that share of the steps and returns the mean score over the dev suites.
+    """
+    tuner = ctx.components.build("tuner", ctx.settings)
+    attempts: list[dict[str, Any]] = []
+
+    def attempt(settings: Settings, fidelity: float) -> float:
+        settings = ctx.components.tuned(settings)
+        key = ctx.key("attempt", len(attempts))
+        rows = read_corpus(ctx.store, corpus, sources)
+        model = fit(ctx, settings, key, rows, starts[init], fidelity=fidelity).model
+        score = score_mean(ctx, model, Role.DEV, key)
+        attempts.append({"settings": settings, "fidelity": fidelity, "score": score})
+        return score
+
+    settings, chosen, carry = tuner.tune(attempt, ctx.settings, init, ctx.carry.get("tuner", {}))
+    if chosen not in starts:
+        raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner chose {chosen!r}")
+    made = carried(tuner, carry)
+    facts = {"settings": ctx.components.tuned(settings), "init": chosen, "attempts": attempts}
+    return Made(made.outputs, facts | dict(made.facts))

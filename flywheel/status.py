@@ -1,0 +1,119 @@
+"""What a run's ledger says, as plain data: the stable surface of ``status RUN --json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import RunError, near_misses
+from flywheel.lineage import ledger, lock
+from flywheel.lineage.state import Generation, RunState
+
+
+def find_run(run: str, runs_dir: str = "runs") -> Path:
+    """The directory of a run: a path, RECIPE/NAME, NAME, or a recipe's newest run. Raises RunError."""
+    for path in (Path(run), Path(runs_dir) / run):
+        if (path / "ledger.jsonl").is_file():
+            return path
+    known = {str(path.relative_to(runs_dir)): path for path in all_runs(runs_dir)}
+    fitting = [path for name, path in known.items() if run in name.split("/")]
+    if fitting:
+        return fitting[-1]
+    listed = ", ".join(list(known)[-5:]) or "none"
+    raise RunError(f"There is no run {run!r}.{near_misses(run, known)} Under {runs_dir}: {listed}.")
+
+
+def all_runs(runs_dir: str) -> list[Path]:
+    """Every run under a folder, the one written last at the end."""
+    return sorted(
+        (path.parent for path in Path(runs_dir).glob("*/*/ledger.jsonl")),
+        key=lambda path: (path / "ledger.jsonl").stat().st_mtime,
+    )
+
+
+def read_state(directory: Path) -> RunState:
+    """The state of a run. Raises DamagedError if its ledger is not what was written."""
+    return RunState.replay(ledger.read(directory))
+
+
+def status(directory: Path) -> dict[str, Any]:
+    """The documented status of a run."""
+    return describe(directory, read_state(directory), writer_alive=lock.is_held(directory))
+
+
+def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[str, Any]:
+    """``status`` of a state already read."""
+    champion = state.champion
+    created = state.created or {}
+    return {
+        "run": str(directory),
+        "recipe": created.get("recipe"),
+        "state": str(state.name(writer_alive=writer_alive)),
+        "reason": (state.last or {}).get("reason", ""),
+        "head": ledger.read_head(directory),
+        "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
+        "generations": [_generation(g, state) for g in state.generations],
+    }
+
+
+def metrics(generation: Generation, state: RunState) -> dict[str, dict[str, Any]]:
+    """{suite: {metric: {value, low, high}}}, the sealed suites included once they were looked at."""
+    seen = state.sealed.get(generation.number)
+    return {**generation.fact("evaluate", "metrics", {}), **(seen["facts"]["metrics"] if seen else {})}
+
+
+def bare(artifact: str | None) -> str | None:
+    """The hash in an artifact's name."""
+    return artifact.partition(".")[0] if artifact else None
+
+
+def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
+    events = generation.stages.values()
+    costs = [event["cost"] for event in events]
+    return {
+        "generation": generation.number,
+        "parent": generation.parent,
+        "init": generation.init,
+        "status": str(generation.status),
+        "reason": generation.reason,
+        "weights": bare(generation.weights),
+        "corpus": generation.fact("curate", "corpus"),
+        "by_origin": generation.fact("curate", "by_origin", {}),
+        "metrics": metrics(generation, state),
+        "cost": {
+            "seconds": round(sum(cost["seconds"] for cost in costs), 3),
+            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+            "steps": generation.fact("train", "steps", 0),
+            "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
+        },
+    }
+
+
+def lineage(directory: Path) -> list[dict[str, Any]]:
+    """Each generation with its typed edges to what made it: init, trained_on, produced_by, graded_by."""
+    state = read_state(directory)
+    return [
+        {
+            "generation": g.number,
+            "status": str(g.status),
+            "reason": g.reason,
+            "weights": bare(g.weights),
+            "edges": list(_edges(g, state)),
+        }
+        for g in state.generations
+    ]
+
+
+def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
+    start = generation.stages.get("train", {}).get("inputs", {}).get("init")
+    origin = next((g.number for g in state.generations if start and g.weights == start), None)
+    if start:
+        yield {"type": "init", "weights": bare(start), "generation": origin}
+    if generation.fact("curate", "corpus"):
+        counts = generation.fact("curate", "by_origin")
+        yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
+    if "generate" in generation.stages:
+        yield {"type": "produced_by", "generation": generation.parent}
+    if "grade" in generation.stages:
+        yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}

@@ -1,0 +1,286 @@
+"""What people see: a live view on a terminal, plain lines elsewhere, JSON lines on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from flywheel.lineage.ledger import Event
+from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.records import Progress
+from flywheel.schema import Log
+from flywheel.status import metrics
+from flywheel.trackers import NoTracker, Tracker
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+STAGES = ("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review")
+COLOURS = {Status.PROMOTED: "green", Status.REJECTED: "yellow", Status.FAILED: "red", Status.RUNNING: "cyan"}
+_PLAIN_PROGRESS_SECONDS = 10.0
+
+
+def terminal(config: DictConfig) -> Tracker:
+    """The tracker that ``log=`` asks for."""
+    choice = config.log
+    if choice is Log.json:
+        return JsonLines()
+    if choice is Log.quiet:
+        return NoTracker()
+    console = Console()
+    live = choice is Log.live or (choice is Log.auto and console.is_terminal)
+    return LiveView(console, config.generations) if live else PlainLines(config.generations)
+
+
+class JsonLines:
+    """Each ledger event as it is, one JSON object a line."""
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Print it."""
+        print(json.dumps(event, ensure_ascii=False), flush=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Progress is not in the ledger, so it is not printed."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class PlainLines:
+    """A line for each thing that happened, for logs and pipes."""
+
+    def __init__(self, generations: int) -> None:
+        self._generations = generations
+        self._told = time.monotonic()
+        self._state = RunState()
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Print what happened, if people want to know."""
+        self._state, self._told = state, time.monotonic()
+        line = self._line(event, state)
+        if line:
+            print(line, flush=True)
+        if event["event"] in ("run_finished", "run_stopped", "run_failed") and state.generations:
+            Console(soft_wrap=True).print(generations_table(state))
+
+    def progress(self, progress: Progress) -> None:
+        """Say where a long stage is, now and then."""
+        now = time.monotonic()
+        if progress.total and now - self._told >= _PLAIN_PROGRESS_SECONDS:
+            self._told = now
+            print(
+                f"    {progress.stage} {progress.done}/{progress.total} {progress.note}".rstrip(), flush=True
+            )
+
+    def close(self) -> None:
+        """Flush."""
+        sys.stdout.flush()
+
+    def _line(self, event: Event, state: RunState) -> str:
+        kind = event["event"]
+        if kind == "session_started" and state.created:
+            going_on = (
+                f"going on at generation {len(state.generations) - 1}" if state.generations else "new run"
+            )
+            return f"{state.created['recipe']}/{state.created['name']}: {going_on}"
+        if kind == "generation_started":
+            return f"generation {event['generation']} of {self._generations}{parent_text(event['parent'])}"
+        if kind == "stage":
+            return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
+        if kind == "generation_ended":
+            return f"  {event['status']}: {event['reason']}"
+        return ending_text(event)
+
+
+class LiveView:
+    """One view that is redrawn: run, stages, champion and candidate, last verdict, cost."""
+
+    def __init__(self, console: Console, generations: int) -> None:
+        self._console, self._generations = console, generations
+        self._state = RunState()
+        self._progress: Progress | None = None
+        self._stage_began = self._began = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
+        self._live.start()
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Take the new state; print below the view what will not change any more."""
+        self._state = state
+        if event["event"] == "generation_ended":
+            self._live.console.print(verdict_text(event))
+        if event["event"] == "stage":
+            self._progress = None
+
+    def progress(self, progress: Progress) -> None:
+        """Remember it for the next redraw."""
+        if self._progress is None or progress.stage != self._progress.stage:
+            self._stage_began = time.monotonic()
+        self._progress = progress
+
+    def close(self) -> None:
+        """Leave the final table on the screen."""
+        self._live.stop()
+        if self._state.generations:
+            self._console.print(generations_table(self._state))
+        if self._state.last:
+            self._console.print(ending_text(self._state.last))
+
+    def _render(self) -> Panel:
+        state, created = self._state, self._state.created or {}
+        parts: list[Any] = []
+        if state.generations:
+            parts += [self._stages(state.generations[-1]), self._bar(), self._standings()]
+        last = next((g for g in reversed(state.generations) if g.reason), None)
+        if last:
+            parts.append(Text(f"last verdict  generation {last.number} {last.status}: {last.reason}", "dim"))
+        number = state.generations[-1].number if state.generations else 0
+        title = f"{created.get('recipe', '')}/{created.get('name', 'starting')}"
+        left = self._time_left()
+        cost = f"{state.seconds:.0f} s of stages, {left}Ctrl-C stops at the next step"
+        heading = f"[bold]{title}[/]  generation {number} of {self._generations}"
+        return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=cost)
+
+    def _stages(self, generation: Generation) -> Text:
+        text = Text()
+        for stage in STAGES:
+            now = self._progress is not None and self._progress.stage == stage
+            style = "bold cyan" if now else "green" if stage in generation.stages else "dim"
+            text.append(stage, style).append(" > " if stage != STAGES[-1] else "", "dim")
+        return text
+
+    def _bar(self) -> Any:
+        at = self._progress
+        if at is None or not at.total:
+            return Text(f"{at.stage} {at.note}" if at else "")
+        spent = time.monotonic() - self._stage_began
+        left = spent * (at.total - at.done) / at.done if at.done else 0.0
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            f"{at.stage} {at.note}".strip(),
+            ProgressBar(total=at.total, completed=at.done, width=40),
+            f"{at.done}/{at.total}",
+            f"{left:.0f} s left" if at.done else "",
+        )
+        return row
+
+    def _standings(self) -> Table:
+        state = self._state
+        table = Table.grid(padding=(0, 2))
+        candidate = state.current
+        for name, generation in (("champion", state.champion), ("candidate", candidate)):
+            if generation is not None:
+                table.add_row(name, f"generation {generation.number}", metrics_text(generation, state))
+        return table
+
+    def _time_left(self) -> str:
+        ended = [g for g in self._state.generations if g.status is not Status.RUNNING]
+        remaining = self._generations + 1 - len(ended)
+        if len(ended) < 2 or remaining <= 0:
+            return ""
+        turns = [g.seconds for g in ended if not g.is_genesis] or [ended[0].seconds]
+        current = self._state.current
+        spent = current.seconds if current else 0.0
+        return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
+
+
+def parent_text(parent: int | None) -> str:
+    """Where a generation comes from."""
+    return ": genesis" if parent is None else f": the champion is generation {parent}"
+
+
+def stage_text(event: Event) -> str:
+    """What a stage made, in a few words."""
+    facts = event["facts"]
+    if "metrics" in facts:
+        return numbers_text(facts["metrics"])
+    if "verdict" in facts:
+        return str(facts["verdict"]["reason"])
+    words = {
+        "human": "{human} human samples",
+        "made": "{made} samples",
+        "rows": "{rows} rows kept, {by_origin}",
+        "init": "init {init}, {steps} steps" if "steps" in facts else "init {init}",
+        "consent": "consent: {consent}",
+        "grader": "by {grader}",
+    }
+    template = next((text for key, text in words.items() if key in facts), "")
+    shown = {**facts, "by_origin": _counts_text(facts.get("by_origin", {}))}
+    return template.format(**shown)
+
+
+def _counts_text(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items()))
+
+
+def numbers_text(measured: dict[str, dict[str, dict[str, float]]]) -> str:
+    """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
+    return "  ".join(
+        f"{suite} {metric} {_number_text(number)}"
+        for suite, by_metric in measured.items()
+        for metric, number in by_metric.items()
+    )
+
+
+def metrics_text(generation: Generation, state: RunState) -> str:
+    """A generation's metrics, or that there are none yet."""
+    return numbers_text(metrics(generation, state)) or "not evaluated yet"
+
+
+def verdict_text(event: Event) -> Text:
+    """One coloured line on how a generation ended."""
+    text = Text(f"generation {event['generation']} ")
+    status = Status(event["status"])
+    return text.append(str(status), COLOURS[status]).append(f": {event['reason']}")
+
+
+def ending_text(event: Event) -> str:
+    """One line on how a session ended."""
+    again = "The same command goes on with it."
+    kind, reason = event["event"], event.get("reason", "")
+    return {
+        "run_finished": f"finished: the champion is generation {event.get('champion')}",
+        "run_stopped": f"stopped by {reason}. {again}",
+        "run_failed": f"failed: {reason}. The champion stays. {again}",
+        "run_interrupted": f"interrupted by {reason}; nothing recorded is lost. {again}",
+        "run_awaiting_review": f"waiting for a review. {again}",
+    }.get(kind, "")
+
+
+def generations_table(state: RunState) -> Table:
+    """All generations: verdict, what each was made from, metrics by suite, cost."""
+    measured = [metrics(g, state) for g in state.generations]
+    suites = list(dict.fromkeys((s, m) for by_suite in measured for s in by_suite for m in by_suite[s]))
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("gen", "status", "from", "human", "generated"):
+        table.add_column(column, justify="left" if column in ("status", "from") else "right")
+    for suite, metric in suites:
+        table.add_column(f"{suite} {metric}", justify="right")
+    table.add_column("seconds", justify="right")
+    for g, by_suite in zip(state.generations, measured, strict=True):
+        rows = g.fact("curate", "by_origin", {})
+        table.add_row(
+            f"{'*' if g is state.champion else ' '}{g.number}",
+            Text(str(g.status), COLOURS[g.status]),
+            "genesis" if g.is_genesis else f"{g.init or '?'}, data by {g.parent}",
+            str(rows.get("human", "")),
+            str(rows.get("generated", "")),
+            *(_number_text(by_suite.get(suite, {}).get(metric)) for suite, metric in suites),
+            f"{g.seconds:.1f}",
+        )
+    return table
+
+
+def _number_text(measured: dict[str, float] | None) -> str:
+    if measured is None:
+        return ""
+    return f"{measured['value']:.1%} [{100 * measured['low']:.1f}, {100 * measured['high']:.1f}]"
