@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Confident:
-    """All human rows; of the newest generation's rows, those whose score reaches a threshold.
+    """All human rows; of the newest generation's rows, the most confident.
 
-    Pseudo-label selection of Noisy Student (Xie et al. 2020): a threshold, then optionally as many rows
-    of each label as of the rarest kept one, so that the student does not inherit a skewed teacher.
+    Pseudo-label selection of Noisy Student (Xie et al. 2020), balanced: the same top fraction of each
+    predicted label, so that the student does not inherit the skew of what its teacher finds easy.
     Rows of earlier generations are superseded: each generation labels the same prompts anew.
     """
 
@@ -26,46 +27,43 @@ class Confident:
     """The grader's column to go by."""
     threshold: float = 0.0
     """Lowest score to keep."""
-    balance: str | None = None
-    """Payload column (the label) to balance by; null: do not balance."""
-    slack: float = 1.0
-    """With ``balance``: keep up to this many times the mean count a label."""
-    human_count: int = 1
-    """Multiplicity of human rows in the corpus."""
+    by: str | None = None
+    """Payload column (the label) to take fractions of; null: of all rows together."""
+    fractions: list[float] = field(default_factory=lambda: [1.0])
+    """Top fraction to keep in generation 1, 2, ...; the last one holds ever after."""
 
     def __post_init__(self) -> None:
-        if self.slack <= 0 or self.human_count < 1:
-            raise ValueError("slack must be above 0 and human_count at least 1.")
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"fractions must be above 0 and at most 1; they are {self.fractions}.")
 
     def curate(self, samples: pa.Table, carry: Carry) -> tuple[dict[str, Any], Carry]:
         """Decisions row for row; no carry."""
         human = np.equal(samples["origin"].to_numpy(), "human")
         generation = samples["generation"].to_numpy()
         fresh = ~human & (generation == generation.max())
-        scores = np.nan_to_num(self._scores(samples), nan=-np.inf)
+        scores = self._scores(samples)
         sure = fresh & (scores >= self.threshold)
-        chosen = self._balanced(sure, scores, samples) if self.balance else sure
+        fraction = self.fractions[min(max(int(generation.max()), 1), len(self.fractions)) - 1]
+        chosen = self._top(sure, scores, samples, fraction)
         reason = np.select(
             [human, chosen, sure, fresh],
-            ["human", f"{self.score} >= {self.threshold:g}", "label over its quota", f"{self.score} below"],
+            ["human", f"top {fraction:g} by {self.score}", f"not in the top {fraction:g}", "below threshold"],
             "superseded",
         )
-        keep = human | chosen
-        count = np.where(human, self.human_count, 1)
         ones = np.ones(len(samples))
-        return {"id": samples["id"], "keep": keep, "reason": reason, "weight": ones, "count": count}, {}
+        decisions = {"id": samples["id"], "keep": human | chosen, "reason": reason}
+        return decisions | {"weight": ones, "count": ones.astype(int)}, {}
 
     def _scores(self, samples: pa.Table) -> np.ndarray:
         if self.score not in samples.column_names:  # genesis: only human rows, not graded
             return np.zeros(len(samples))
-        return np.asarray(samples[self.score].to_numpy(), float)
+        return np.nan_to_num(np.asarray(samples[self.score].to_numpy(), float), nan=-np.inf)
 
-    def _balanced(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table) -> np.ndarray:
-        labels = samples[self.balance].to_numpy()
-        names = np.unique(labels[sure])
-        quota = int(np.ceil(self.slack * sure.sum() / max(1, len(names))))
+    def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
+        labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))
         chosen = np.zeros(len(samples), bool)
-        for name in names:
-            rows = np.flatnonzero(sure & (labels == name))
-            chosen[rows[np.argsort(-scores[rows], kind="stable")[:quota]]] = True
+        for label in np.unique(labels[sure]):
+            rows = np.flatnonzero(sure & (labels == label))
+            best = np.argsort(-scores[rows], kind="stable")[: math.ceil(fraction * len(rows))]
+            chosen[rows[best]] = True
         return chosen

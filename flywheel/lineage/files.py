@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def sync_directory(path: Path) -> None:
@@ -43,6 +47,17 @@ def write_atomic(path: Path, data: bytes) -> None:
             aside.unlink()
         raise
     sync_directory(path.parent)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy; see ``write_atomic``."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
 
 
 def append(descriptor: int, data: bytes) -> None:

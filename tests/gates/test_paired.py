@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.gates.paired import PairedGate
+from flywheel.gates.statistics import mcnemar_exact
+from flywheel.keys import Key
+from flywheel.records import Verdict
+
+ALPHAS = st.sampled_from([0.001, 0.05, 0.3, 0.6, 0.95])
+BINARY = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=30)
+
+
+def decide(differences: object, alpha: float = 0.05, seed: int = 0, **suites: object) -> Verdict:
+    given = {"gate": differences, **suites} if differences is not None else suites
+    arrays = {name: np.array(values, float) for name, values in given.items()}
+    gate = PairedGate(alpha=alpha)
+    return gate.decide(lambda suite, n: arrays[suite][:n], list(arrays), {}, Key.root(seed)("gate"))[0]
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 5])
+def test_alpha_is_a_probability(alpha: float) -> None:
+    with pytest.raises(ValueError, match=f"alpha must be between 0 and 1; it is {alpha}"):
+        PairedGate(alpha=alpha)
+
+
+@given(st.integers(1, 200), ALPHAS)
+def test_an_identical_candidate_is_never_promoted(n: int, alpha: float) -> None:
+    verdict = decide(np.zeros(n), alpha)
+    assert not verdict.promote
+    assert verdict.evidence["p_value"] == 1.0
+    assert "tie" in verdict.reason
+
+
+@given(st.integers(1, 30), st.integers(0, 10), ALPHAS)
+def test_as_many_wins_as_losses_never_promote(n: int, draws: int, alpha: float) -> None:
+    assert not decide([1.0] * n + [-1.0] * n + [0.0] * draws, alpha).promote
+
+
+@given(st.lists(st.integers(-9, 9).map(lambda k: k / 10), min_size=1, max_size=5), ALPHAS)
+def test_differences_that_add_up_to_nothing_never_promote(half: list[float], alpha: float) -> None:
+    assert not decide(half + [-d for d in half], alpha).promote
+
+
+@pytest.mark.parametrize("differences", [[0.1, 0.2, -0.3], [0.7, 0.1, -0.8], [1e-17] * 9, [2**-60]])
+@pytest.mark.parametrize("alpha", [0.05, 0.95])
+def test_a_tie_is_not_broken_by_the_last_bit(differences: list[float], alpha: float) -> None:
+    assert not decide(differences, alpha).promote
+
+
+def test_a_win_that_is_rounding_is_told_as_a_draw() -> None:
+    evidence = decide([1e-16, -1e-16, 0.5, 0.0]).evidence
+    assert (evidence["wins"], evidence["losses"]) == (1, 0)
+
+
+@given(BINARY)
+def test_a_worse_candidate_is_never_promoted(differences: list[float]) -> None:
+    if sum(differences) <= 0:
+        assert not decide(differences, 0.99).promote
+
+
+@given(BINARY, ALPHAS)
+def test_wins_and_losses_are_judged_by_mcnemar(differences: list[float], alpha: float) -> None:
+    wins, losses = differences.count(1.0), differences.count(-1.0)
+    verdict = decide(differences, alpha)
+    assert verdict.evidence["test"] == "exact McNemar"
+    assert verdict.evidence["p_value"] == mcnemar_exact(wins, losses)
+    assert verdict.promote == (wins > losses and mcnemar_exact(wins, losses) <= alpha)
+
+
+def test_other_differences_are_judged_by_permutation() -> None:
+    verdict = decide([0.5, 0.25, 0.5, 0.75, 0.5])
+    assert verdict.evidence["test"] == "paired permutation"
+    assert verdict.evidence["p_value"] == 1 / 32
+    assert verdict.promote
+
+
+def test_the_threshold_itself_promotes() -> None:
+    assert decide([1.0] * 4, alpha=1 / 16).promote
+    assert not decide([1.0] * 4, alpha=1 / 16 - 1e-9).promote
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=12), ALPHAS)
+def test_evidence_says_all_that_decided(differences: list[float], alpha: float) -> None:
+    verdict = decide(differences, alpha)
+    evidence = verdict.evidence
+    assert json.loads(json.dumps(dict(evidence), allow_nan=False)) == evidence
+    assert type(verdict.promote) is bool
+    assert evidence["n"] == len(differences)
+    assert 0 < evidence["p_value"] <= 1
+    assert verdict.promote == (evidence["effect"] > 0 and evidence["p_value"] <= evidence["alpha"])
+
+
+@pytest.mark.parametrize("kind", ["binary", "graded"])
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_the_gate_errs_at_most_as_often_as_alpha(kind: str, alpha: float) -> None:
+    """Candidates that are as good as the champion, many times over."""
+    draw, trials = np.random.default_rng(7), 400
+    promoted = 0
+    for trial in range(trials):
+        differences = draw.choice([-1.0, 0.0, 1.0], 40) if kind == "binary" else draw.uniform(-1, 1, 10)
+        promoted += decide(differences, alpha, trial).promote
+    assert promoted / trials <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / trials)
+
+
+def test_a_better_candidate_is_promoted_with_reasons() -> None:
+    verdict = decide([1.0] * 21 + [-1.0] * 5 + [0.0] * 74)
+    assert verdict.promote
+    for text in ("+16.00%", "100 items", "21 won", "5 lost", "0.05"):
+        assert text in verdict.reason
+
+
+def test_all_gate_suites_are_judged_together() -> None:
+    verdict = decide(None, easy=[1.0] * 3, hard=[1.0] * 3 + [0.0] * 4)
+    assert verdict.evidence["n"] == 10
+    assert verdict.evidence["p_value"] == 1 / 64
+
+
+def test_the_carry_counts_comparisons_and_is_always_kept() -> None:
+    gate, carry = PairedGate(), {}
+    for count in (1, 2, 3):
+        _, carry = gate.decide(lambda suite, n: np.zeros(4), ["gate"], carry, Key.root(0))
+        assert carry == {"comparisons": count}
+    assert gate.carry_kept == "always"
+
+
+def test_a_decision_does_not_depend_on_what_was_drawn_before() -> None:
+    differences = np.random.default_rng(0).normal(0.05, 0.3, 60)
+    first = decide(differences, seed=5)
+    np.random.default_rng(1).normal(size=10)
+    assert decide(differences, seed=5) == first
+
+
+def test_wins_that_are_whole_up_to_rounding_are_judged_by_mcnemar() -> None:
+    exact = [1.0] * 20 + [-1.0] * 9
+    nearly = [d * (1 - 2**-53) for d in exact]
+    assert decide(nearly).evidence["p_value"] == pytest.approx(decide(exact).evidence["p_value"], rel=1e-9)

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flywheel.errors import DamagedError
+from flywheel.lineage import ledger
+from flywheel.lineage.state import ENDINGS, TRANSITIONS, RunState, RunStateName, Status
+
+VERDICTS = (Status.PROMOTED, Status.REJECTED, Status.FAILED)
+SCRIPTS = st.lists(st.sampled_from(VERDICTS), max_size=6)
+
+
+def started(number: int, parent: int | None = None) -> dict[str, Any]:
+    return {"event": "generation_started", "generation": number, "parent": parent}
+
+
+def stage(number: int, name: str, **facts: Any) -> dict[str, Any]:
+    outputs = {"weights": f"w{number}"} if name == "train" else {}
+    content = {"outputs": outputs, "facts": facts, "cost": {"seconds": 1.5}, "inputs": {}}
+    return {"event": "stage", "generation": number, "stage": name, **content}
+
+
+def ended(number: int, status: str, carry: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "event": "generation_ended",
+        "generation": number,
+        "status": status,
+        "reason": f"because {number}",
+        "carry": carry or {},
+    }
+
+
+def chained(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**event, "seq": seq} for seq, event in enumerate(events)]
+
+
+def script(verdicts: list[Status]) -> list[dict[str, Any]]:
+    """A run whose generations end like this."""
+    events: list[dict[str, Any]] = [{"event": "run_created"}, {"event": "session_started"}]
+    champion = None
+    for number, verdict in enumerate(verdicts):
+        carry = {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
+        events += [started(number, champion), stage(number, "train", init="fresh")]
+        events += [ended(number, verdict, carry)]
+        champion = number if verdict is Status.PROMOTED else champion
+    return chained(*events)
+
+
+class Transitions(RuleBasedStateMachine):
+    """Whatever is tried, a verdict is given once and stays."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.state = RunState.replay(chained({"event": "run_created"}))
+        self.expected: list[Status] = []
+        self.seq = 1
+
+    def apply(self, event: dict[str, Any]) -> None:
+        self.state.apply({**event, "seq": self.seq})
+        self.seq += 1
+
+    @precondition(lambda self: not self.expected or self.expected[-1] is not Status.RUNNING)
+    @rule()
+    def start(self) -> None:
+        self.apply(started(len(self.expected)))
+        self.expected.append(Status.RUNNING)
+
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data(), status=st.sampled_from(Status))
+    def end(self, data: st.DataObject, status: Status) -> None:
+        number = data.draw(st.integers(0, len(self.expected) - 1))
+        if status in TRANSITIONS[self.expected[number]]:
+            self.apply(ended(number, status))
+            self.expected[number] = status
+            return
+        before = repr(self.state)
+        with pytest.raises(DamagedError, match=f"generation {number} from {self.expected[number]} to {status}"):
+            self.apply(ended(number, status))
+        assert repr(self.state) == before
+
+    @invariant()
+    def statuses_are_as_expected(self) -> None:
+        assert [g.status for g in self.state.generations] == self.expected
+        running = self.expected[-1:] == [Status.RUNNING]
+        assert (self.state.current is not None) == running
+
+
+TestTransitions = Transitions.TestCase
+TestTransitions.settings = settings(max_examples=40, stateful_step_count=20)
+
+
+def test_verdicts_are_final() -> None:
+    assert set(TRANSITIONS) == set(Status)
+    assert TRANSITIONS[Status.RUNNING] == set(VERDICTS)
+    assert all(not TRANSITIONS[verdict] for verdict in VERDICTS)
+
+
+@given(SCRIPTS, st.data())
+def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.DataObject) -> None:
+    events = script(verdicts)
+    cut = data.draw(st.integers(0, len(events)))
+    state = RunState.replay(events[:cut])
+    for event in events[cut:]:
+        state.apply(event)
+    assert state == RunState.replay(events)
+
+
+@given(SCRIPTS)
+def test_the_champion_is_the_last_promoted_generation(verdicts: list[Status]) -> None:
+    state = RunState.replay(script(verdicts))
+    promoted = [k for k, verdict in enumerate(verdicts) if verdict is Status.PROMOTED]
+    assert (state.champion and state.champion.number) == (promoted[-1] if promoted else None)
+    assert (state.first_champion and state.first_champion.number) == (promoted[0] if promoted else None)
+
+
+@given(SCRIPTS)
+def test_turns_without_promotion_are_counted_since_the_champion(verdicts: list[Status]) -> None:
+    expected = 0
+    for verdict in verdicts:
+        expected = 0 if verdict is Status.PROMOTED else expected + 1
+    assert RunState.replay(script(verdicts)).turns_without_promotion == expected
+
+
+def test_a_generation_under_way_is_no_turn_without_promotion() -> None:
+    state = RunState.replay(chained(started(0), ended(0, "promoted"), started(1, 0)))
+    assert state.turns_without_promotion == 0
+    assert state.current is state.generations[1]
+
+
+@given(SCRIPTS)
+def test_the_carry_is_the_newest_that_was_kept(verdicts: list[Status]) -> None:
+    expected: dict[str, str] = {}
+    for number in range(len(verdicts)):
+        expected["gate"] = f"gate{number}"
+        if number % 2:
+            expected["tuner"] = f"tuner{number}"
+    assert RunState.replay(script(verdicts)).carry == expected
+
+
+def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> None:
+    events = [started(0), ended(0, "promoted", {"tuner": "a", "gate": "b"}), started(1, 0)]
+    state = RunState.replay(chained(*events, ended(1, "rejected", {"gate": "c"})))
+    assert state.carry == {"tuner": "a", "gate": "c"}
+
+
+@pytest.mark.parametrize(("event", "name"), ENDINGS.items())
+def test_a_run_is_called_after_its_last_ending(event: str, name: RunStateName) -> None:
+    state = RunState.replay(chained({"event": "session_started"}, started(0), {"event": event}))
+    assert state.name(writer_alive=False) is name
+    assert state.name(writer_alive=True) is RunStateName.RUNNING
+
+
+def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
+    assert {*ENDINGS.values(), RunStateName.RUNNING} == set(RunStateName)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [{"event": "run_created"}],
+        [{"event": "run_finished"}, {"event": "session_started"}],
+        [{"event": "run_stopped"}, {"event": "session_started"}, started(0), stage(0, "train")],
+    ],
+)
+def test_a_session_that_left_no_ending_was_interrupted(events: list[dict[str, Any]]) -> None:
+    assert RunState.replay(chained(*events)).name(writer_alive=False) is RunStateName.INTERRUPTED
+
+
+def test_a_failed_genesis_is_tried_again_as_another_genesis() -> None:
+    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), ended(1, "promoted")))
+    assert [g.is_genesis for g in state.generations] == [True, True]
+    assert state.first_champion is state.champion is state.generations[1]
+
+
+def test_what_a_generation_recorded_can_be_asked() -> None:
+    events = [started(0), stage(0, "tune", settings={"lr": 0.1}), stage(0, "train", init="fresh", steps=4)]
+    generation = RunState.replay(chained(*events)).generations[0]
+    assert (generation.weights, generation.init) == ("w0", "fresh")
+    assert generation.settings == {"lr": 0.1}
+    assert generation.fact("train", "steps") == 4
+    assert generation.fact("gate", "verdict", "none") == "none"
+    assert generation.output("train", "optimizer") is None
+    assert generation.seconds == 3.0
+
+
+def test_sealed_looks_are_kept_apart() -> None:
+    state = RunState.replay(chained(started(0), ended(0, "promoted"), stage(0, "sealed", metrics={})))
+    assert set(state.sealed) == {0}
+    assert state.generations[0].stages == {}
+
+
+RUNNING = [started(0), ended(0, "promoted"), started(1, 0)]
+ILLEGAL = {
+    "the end of a generation that never started": [*RUNNING, ended(7, "rejected")],
+    "the end of a generation counted from the back": [*RUNNING, ended(-1, "rejected")],
+    "a status that there is none": [*RUNNING, ended(1, "excellent")],
+    "a stage of a generation that has its verdict": [*RUNNING, stage(0, "train")],
+    "a stage of a generation that never started": [*RUNNING, stage(7, "train")],
+    "a generation begun while another one runs": [*RUNNING, started(2, 0)],
+    "a number that does not follow": [started(0), ended(0, "promoted"), started(2, 0)],
+    "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
+}
+
+
+@pytest.mark.parametrize("events", ILLEGAL.values(), ids=ILLEGAL)
+def test_what_no_loop_writes_cannot_be_replayed(events: list[dict[str, Any]]) -> None:
+    RunState.replay(chained(*events[:-1]))
+    with pytest.raises(DamagedError, match=f"line {len(events)}"):
+        RunState.replay(chained(*events))
+
+
+def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:
+    from flywheel.components import Components
+    from flywheel.compose import compose
+    from flywheel.data import read_data
+    from flywheel.journal import open_journal
+    from flywheel.testing import CONFIG_DIR
+
+    components = Components(compose(["recipe=moons"], CONFIG_DIR))
+    with open_journal(run_copy, components, read_data(components.task), []) as journal:
+        rejected = next(g for g in journal.state.generations if g.status is not Status.RUNNING)
+        with pytest.raises(DamagedError):
+            journal.end_generation(rejected, Status.PROMOTED, "because I say so")
+    RunState.replay(ledger.read(run_copy))
