@@ -24,6 +24,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def one_seed(job: tuple[int, int]) -> dict[str, Any]:
     methods: dict[str, Callable[[], float]] = {
         "a": lambda: bench.supervised(steps, with_gate=False),
         "b": lambda: bench.supervised(steps, with_gate=True),
-        **{f"c {name}": lambda make=make: bench.sklearn(make) for name, make in sklearn_methods().items()},
+        **{f"c {name}": partial(bench.sklearn, make) for name, make in sklearn_methods().items()},
     }
     for name, method in methods.items():
         began = time.monotonic()

@@ -26,6 +26,7 @@ from flywheel.lineage import lock
 from flywheel.lineage.state import Generation, RunState, RunStateName
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import Verification, verify
+from flywheel.schema import Genesis
 from flywheel.status import metrics, read_state, status
 
 if TYPE_CHECKING:
@@ -144,9 +145,10 @@ def run(
 
     add_working_directory()
     distributed.start()
+    composed: Any = config
     if not _is_composed(config):
-        config = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
-    return launch(config, config_dir)
+        composed = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
+    return launch(composed, config_dir)
 
 
 def launch(config: DictConfig, config_dir: str | None = None) -> Run:
@@ -167,7 +169,7 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     components = Components(config)
     check_module(components)
     torch.set_num_threads(threads(components.resolved, _state(directory)))
-    data = read_data(components.task)
+    data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
     trackers = [] if distributed.rank() else _trackers(config, components)
     try:
         with open_journal(directory, components, data, trackers) as journal:
@@ -181,7 +183,7 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
 def directory_of(config: DictConfig) -> Path:
     """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
     name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
-    return Path(config.runs_dir) / config.recipe / name
+    return Path(str(config.runs_dir), str(config.recipe), name)
 
 
 def _state(directory: Path) -> RunState | None:
@@ -199,7 +201,7 @@ def _finished(directory: Path, config: DictConfig) -> ExitCode | None:
     if lock.is_held(directory):
         lock.refuse(directory)
     over = state.name(writer_alive=False) is RunStateName.FINISHED
-    as_many = len(state.generations) > config.generations
+    as_many = state.turns_done(count_failed=True) > config.generations
     patient = config.patience is not None and state.turns_without_promotion >= config.patience
     return ExitCode.FINISHED if over and (as_many or patient) else None
 

@@ -124,9 +124,7 @@ def _job(config_dir: str | None) -> Callable[[Any], int]:
         from flywheel.compose import checked
 
         try:
-            return _closing_words(
-                api.launch(checked(config, HydraConfig.get().runtime.choices.recipe), config_dir)
-            )
+            return _closing_words(api.launch(checked(config, HydraConfig.get().runtime.choices), config_dir))
         except FlywheelError as error:
             print(f"{error}", file=sys.stderr)
             return error.exit_code

@@ -69,7 +69,21 @@ def check_components(config: DictConfig) -> None:
                 raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
             continue
         check_target(section, node)
+        for key, value in node.items():
+            check_nested(f"{section}.{key}", value)
     check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]})
+
+
+def check_nested(key: str, value: Any) -> None:
+    """Check the targets inside a section's arguments."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            check_target(key, value)
+        for name, inner in value.items():
+            check_nested(f"{key}.{name}", inner)
+    elif isinstance(value, (list, tuple)):
+        for position, inner in enumerate(value):
+            check_nested(f"{key}[{position}]", inner)
 
 
 def check_target(section: str, node: Mapping[str, Any]) -> None:
@@ -208,6 +222,7 @@ class Components:
         return model
 
     def tuned(self, settings: Settings) -> Settings:
-        """The settings, after the checks that the configured ones passed."""
-        check_settings(self.config, settings)
-        return settings
+        """The settings, as plain scalars, after the checks that the configured ones passed."""
+        chosen = {k: v.item() if hasattr(v, "item") else v for k, v in settings.items()}  # NumPy's
+        check_settings(self.config, chosen)
+        return chosen

@@ -142,17 +142,18 @@ def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -
         )
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, hydra, overrides) from error
-    return checked(config, config.hydra.runtime.choices.recipe)
+    return checked(config, config.hydra.runtime.choices)
 
 
-def checked(config: Any, recipe: str) -> Any:
-    """A composed configuration without Hydra's own part, its recipe named, types and rules checked."""
+def checked(config: Any, choices: Any) -> Any:
+    """A composed configuration without Hydra's own part, its choices named, types and rules checked."""
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(config):
         config.pop("hydra", None)
-        config.recipe = recipe
+        config.recipe = choices.recipe
+        config.debug = choices.debug
     try:
         OmegaConf.to_object(config)
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -202,8 +203,7 @@ def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
 
     groups = [o for o in overrides if o.startswith(("recipe=", "debug="))]
     config = hydra.compose_config("config", groups, RunMode.RUN, False, False)
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra")
     return [*plain, *(key for key, _ in _flatten(plain))]
 

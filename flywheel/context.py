@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flywheel.components import Components
 from flywheel.control import Stop
 from flywheel.data import Data
+from flywheel.errors import DataError
 from flywheel.keys import Key
+from flywheel.lineage.ledger import canonical
 from flywheel.lineage.store import Store
 from flywheel.records import Carry, Json, Settings
 
@@ -59,4 +61,8 @@ class Made:
 
 def carried(component: Any, carry: Carry) -> Made:
     """A component's carry, as the loop keeps it: always, or only if the generation is promoted."""
+    try:
+        canonical(carry)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The carry of {type(component).__name__} must be JSON: {error}.") from error
     return Made({"carry": dict(carry)}, {"carry_kept": getattr(component, "carry_kept", "promotion")})

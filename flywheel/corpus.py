@@ -15,7 +15,7 @@ Source = Sequence[str | None]
 
 def read(store: Store, sources: Sequence[Source]) -> pa.Table:
     """All rows of the sources, samples beside their scores; columns that a batch lacks are null."""
-    return pa.concat_tables([_read_one(store, source) for source in sources], promote_options="default")
+    return pa.concat_tables([_read_one(store, source) for source in sources], promote_options="permissive")
 
 
 def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Table:

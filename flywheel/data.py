@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import DataError
 from flywheel.records import Role, Suite
-from flywheel.tables import as_table, digest, require, with_provenance
+from flywheel.tables import as_table, digest, require, row_texts, with_provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,18 +23,26 @@ class Data:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Digest of the human samples' ids and of each suite's items, in order."""
-        suites = {f"suite {name}": digest(suite.items["item"]) for name, suite in self.suites.items()}
-        return {"seed samples": digest(self.human["id"]), **suites}
+        """Digests of the human samples and of each suite: role, kind, and items in order."""
+        suites = {f"suite {name}": _suite_identity(suite) for name, suite in self.suites.items()}
+        return {"seed samples": digest(self.human["id"].to_pylist()), **suites}
 
 
-def read_data(task: Any) -> Data:
-    """The task's seed samples and suites. Raises DataError if they cannot be trained or evaluated on."""
-    seed = require(as_table(task.seed()), "Seed samples", unique="prompt")
-    human = with_provenance(seed, origin="human", source="recipe", generation=0, key=0)
+def read_data(task: Any, *, needs_seed: bool) -> Data:
+    """The task's seed samples and suites. Raises DataError if they cannot be trained or evaluated on.
+
+    ``needs_seed``: genesis is trained on the seed samples, so there must be some.
+    """
+    seed = require(as_table(task.seed()), "Seed samples", unique="prompt", may_be_empty=not needs_seed)
+    own = ("prompt", "group", "source")
+    human = with_provenance(seed, own=own, origin="human", source="recipe", generation=0, key=0)
     suites = {suite.name: suite for suite in task.suites()}
     if not any(suite.role is Role.GATE for suite in suites.values()):
         raise DataError("A task must have a suite with role gate; without one nothing can be promoted.")
     for suite in suites.values():
         require(suite.items, f"Suite {suite.name}", unique="item")
     return Data(human, suites)
+
+
+def _suite_identity(suite: Suite) -> str:
+    return digest([suite.role.value, suite.metric, str(suite.duel), *row_texts(suite.items)])

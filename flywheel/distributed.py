@@ -8,7 +8,8 @@ of its own with no practical timeout, since a stage that only rank 0 runs may ou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -59,7 +60,7 @@ def from_rank_0(make: Callable[[], T]) -> T:
         try:
             box[0] = make()
         except (Exception, Control) as error:
-            box[1] = error
+            box[1] = _portable(error)
     dist.broadcast_object_list(box, src=0, group=_control)
     if box[1] is not None:
         raise box[1]
@@ -78,22 +79,27 @@ def any_rank(flag: bool) -> bool:
     return bool(tensor.item())
 
 
-def in_chunks(count: int, work: Callable[[int], T]) -> Sequence[T] | None:
+def in_chunks(count: int, work: Callable[[int], T], check: Callable[[], None]) -> Sequence[T] | None:
     """``[work(0), ..., work(count - 1)]`` on rank 0, None elsewhere; chunk k is done by rank k mod world.
 
     The result does not depend on the number of ranks. An exception on any rank is raised on all.
+    ``check`` is called before each round of chunks, by all ranks together; it may raise to leave.
     """
-    if world_size() == 1:
-        return [work(k) for k in range(count)]
-    import torch.distributed as dist
-
     mine: list[tuple[int, T]] = []
     failure: Exception | None = None
-    try:
-        mine = [(k, work(k)) for k in _my_share(count)]
-    except Exception as error:
-        failure = error
+    for first in range(0, count, world_size()):
+        check()
+        k = first + rank()
+        if k < count and failure is None:
+            try:
+                mine.append((k, work(k)))
+            except Exception as error:
+                failure = error
     raise_together(failure)
+    if world_size() == 1:
+        return [result for _, result in mine]
+    import torch.distributed as dist
+
     gathered: list[Any] | None = [None] * world_size() if rank() == 0 else None
     dist.gather_object(mine, gathered, dst=0, group=_control)
     if gathered is None:
@@ -110,14 +116,19 @@ def raise_together(failure: Exception | None) -> None:
     import torch.distributed as dist
 
     failures: list[Exception | None] = [None] * world_size()
-    dist.all_gather_object(failures, failure, group=_control)
+    dist.all_gather_object(failures, _portable(failure), group=_control)
     for error in (failure, *failures):
         if error is not None:
             raise error
 
 
-def _my_share(count: int) -> Iterator[int]:
-    return iter(range(rank(), count, world_size()))
+def _portable(error: Any) -> Any:
+    """The error, or its text where it cannot be sent to another rank."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _first(pair: tuple[int, Any]) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TELL_EVERY_SECONDS = 0.1
+_CHECK_EVERY_STEPS = 50  # looking at the loss waits for the device
 # Lightning's hints on speed, and its own use of what torch deprecates: nothing a user can act on here.
 _NOISE = (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*")
 
@@ -50,7 +51,7 @@ def fit(
     data = ctx.components.task.data(rows, settings)
     trainer = _trainer(ctx, settings, fidelity)
     watch = _Watch(ctx)
-    trainer.callbacks.append(watch)
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     failure: Exception | None = None
     try:
         with warnings.catch_warnings():
@@ -116,7 +117,7 @@ class _Watch(lightning.Callback):
         if now - self._told >= _TELL_EVERY_SECONDS:
             self._told = now
             self._ctx.tell(trainer.global_step, _total_steps(trainer), "")
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

@@ -95,16 +95,15 @@ class Journal:
         self.record("generation_started", generation=len(self.state.generations), parent=parent)
         return self.state.generations[-1]
 
-    def end_generation(self, generation: Generation, status: Status, reason: str) -> None:
+    def end_generation(self, generation: Generation, status: Status, reason: str, **details: str) -> None:
         """Record the verdict, and the carries that are kept with it."""
         carry = {
             component: str(generation.output(stage, "carry"))
             for stage, component in (("curate", "curator"), ("tune", "tuner"), ("gate", "gate"))
             if _is_kept(generation, stage, status)
         }
-        self.record(
-            "generation_ended", generation=generation.number, status=status, reason=reason, carry=carry
-        )
+        verdict = {"generation": generation.number, "status": status, "reason": reason}
+        self.record("generation_ended", **verdict, carry=carry, **details)
 
     def do(
         self,

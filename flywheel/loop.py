@@ -14,9 +14,10 @@ so that resuming is replaying. A generation ends in one of three ways: promoted,
 from __future__ import annotations
 
 import functools
-import logging
+import traceback
 from collections.abc import Callable
 
+from flywheel.context import Made
 from flywheel.control import Interrupted
 from flywheel.errors import AwaitingReview, ExitCode, StageFailed, StopRequested
 from flywheel.journal import Done, Journal
@@ -29,13 +30,11 @@ from flywheel.stages.generate import generate
 from flywheel.stages.grade import grade
 from flywheel.stages.review import review
 from flywheel.stages.seed import seed
-from flywheel.stages.train import train
+from flywheel.stages.train import adopt, train
 from flywheel.stages.tune import tune
 
 SHARED = (generate, tune, train, evaluate, sealed)
 """Stages that all ranks take part in; the others are rank 0's."""
-
-log = logging.getLogger("flywheel")
 
 
 def run_loop(run: Journal) -> ExitCode:
@@ -47,8 +46,8 @@ def run_loop(run: Journal) -> ExitCode:
                 try:
                     genesis(run, generation) if generation.is_genesis else turn(run, generation)
                 except StageFailed as failure:
-                    log.debug("generation %d failed", generation.number, exc_info=True)
-                    run.end_generation(generation, Status.FAILED, str(failure))
+                    trace = "".join(traceback.format_exception(failure.__cause__ or failure))
+                    run.end_generation(generation, Status.FAILED, str(failure), traceback=trace)
                     if run.config["on_failure"] == "stop":
                         raise
             return finish(run, over)
@@ -57,7 +56,7 @@ def run_loop(run: Journal) -> ExitCode:
         return ExitCode.FAILED
     except StopRequested as stop:
         run.stop.consume()
-        run.record("run_stopped", reason=stop.by)
+        run.record("run_stopped", reason=str(stop))
         return ExitCode.STOPPED
     except AwaitingReview:
         run.record("run_awaiting_review")
@@ -68,19 +67,19 @@ def run_loop(run: Journal) -> ExitCode:
 
 
 def genesis(run: Journal, generation: Generation) -> None:
-    """The first champion, by definition: trained on the human samples, or the base checkpoint as it is."""
+    """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(step, run, generation, run.components.settings(genesis=True))
     human = do(seed)
     base = human.get("base")
-    corpus = do(curate, sources=[[human["samples"], None]])
-    start = {
-        "corpus": corpus["corpus"],
-        "sources": corpus.fact("sources"),
-        "starts": {"base": base} if base else {"fresh": None},
-    }
-    chosen = do(tune, **start, init="base" if base else "fresh")
-    do = functools.partial(step, run, generation, chosen.fact("settings"))
-    candidate = do(train, **start, init=chosen.fact("init"), adopt=run.config["genesis"] == "load")
+    starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
+    if run.config["genesis"] == "train":
+        corpus = do(curate, sources=[[human["samples"], None]])
+        rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+        chosen = do(tune, **rows, init=init)
+        do = functools.partial(step, run, generation, chosen.fact("settings"))
+        candidate = do(train, **rows, init=chosen.fact("init"))
+    else:
+        candidate = do(adopt, starts=starts, init=init)
     do(evaluate, weights=candidate["weights"], opponent=None)
     run.end_generation(generation, Status.PROMOTED, "genesis: the first champion")
 
@@ -93,14 +92,11 @@ def turn(run: Journal, generation: Generation) -> None:
     scores = do(grade, samples=samples["samples"], parent=parent)
     fresh = [samples["samples"], scores["scores"]]
     corpus = do(curate, sources=[*sources_before(run, parent), fresh])
-    start = {
-        "corpus": corpus["corpus"],
-        "sources": corpus.fact("sources"),
-        "starts": {"parent": parent.weights, "base": human_of(run).output("seed", "base"), "fresh": None},
-    }
-    chosen = do(tune, **start, init=run.config["init"])
+    starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
+    rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+    chosen = do(tune, **rows, init=run.config["init"], opponent=parent)
     do = functools.partial(step, run, generation, chosen.fact("settings"))
-    candidate = do(train, **start, init=chosen.fact("init"))
+    candidate = do(train, **rows, init=chosen.fact("init"))
     outcomes = do(evaluate, weights=candidate["weights"], opponent=parent)
     evidence = do(gate, candidate=outcomes["outcomes"], champion=parent.output("evaluate", "outcomes"))
     verdict = Verdict(**evidence.fact("verdict"))
@@ -111,7 +107,7 @@ def turn(run: Journal, generation: Generation) -> None:
 
 
 def step(
-    run: Journal, generation: Generation, settings: Settings, stage: Callable[..., object], **inputs: object
+    run: Journal, generation: Generation, settings: Settings, stage: Callable[..., Made], **inputs: object
 ) -> Done:
     """Do a stage, or find it done."""
     return run.do(generation, stage, settings, shared=stage in SHARED, **inputs)
@@ -121,7 +117,8 @@ def why_over(run: Journal) -> str | None:
     """Why no further generation is to be made; None: go on."""
     if run.state.current:
         return None
-    if len(run.state.generations) > run.config["generations"]:
+    # A generation that failed and stopped the run is made up for when the run goes on.
+    if run.state.turns_done(count_failed=run.config["on_failure"] == "go_on") > run.config["generations"]:
         return "generations"
     if run.config["patience"] and run.state.turns_without_promotion >= run.config["patience"]:
         return "patience"
@@ -154,7 +151,25 @@ def human_of(run: Journal) -> Generation:
     return next(generation for generation in run.state.generations if "seed" in generation.stages)
 
 
+def base_of(run: Journal) -> dict[str, str]:
+    """``{"base": weights}`` if the run was given weights to start from."""
+    base = human_of(run).output("seed", "base")
+    return {"base": base} if base else {}
+
+
 def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
-    """Batches that a corpus may draw on besides the newest: the human one, and the parent's."""
+    """Batches that a corpus may draw on besides the newest.
+
+    The human one, those in the parent's corpus, and those of generations rejected since.
+    """
     human = [human_of(run).output("seed", "samples"), None]
-    return [human, *(source for source in parent.fact("curate", "sources") if source != human)]
+    since = run.state.generations[parent.number + 1 : -1]
+    earlier = [
+        *parent.fact("curate", "sources", []),
+        *(
+            [g.output("generate", "samples"), g.output("grade", "scores")]
+            for g in since
+            if g.status is Status.REJECTED
+        ),
+    ]
+    return [human, *(source for source in earlier if source != human)]

@@ -28,6 +28,7 @@ class Genesis(Enum):
 
     train = "train"
     load = "load"
+    fresh = "fresh"
 
 
 class OnFailure(Enum):
@@ -94,7 +95,7 @@ class Config:
     init: Init = Init.parent
     """Weights that a candidate starts from: its parent's, the base checkpoint's, or fresh ones."""
     genesis: Genesis = Genesis.train
-    """First champion: trained on the seed samples, or the base checkpoint as it is."""
+    """First champion: trained on the seed samples, the base checkpoint as it is, or an untrained model."""
     base: str | None = None
     """Your own weights to start from: a .safetensors or Lightning .ckpt file."""
     settings: dict[str, Any] = field(default_factory=dict)

@@ -31,30 +31,28 @@ def score_items(
         items = items.append_column("cluster", items["item"])
 
     def score(chunk: int) -> pa.Table:
-        if distributed.world_size() == 1:
-            ctx.stop.check()
         part, chunk_key = items.slice(chunk * size, size), key("chunk", chunk)
         chunk_key.seed_globals()
         with torch.inference_mode():
-            scores = ctx.components.task.evaluate(model, rival, part, chunk_key)
+            scores = np.asarray(ctx.components.task.evaluate(model, rival, part, chunk_key), float)
+        if scores.shape != (len(part),):
+            raise ValueError(f"evaluate() must score every item: {len(part)} items, shape {scores.shape}")
         ctx.tell(min((chunk + 1) * size, len(items)), len(items), suite.name)
-        return pa.table(
-            {"item": part["item"], "cluster": part["cluster"], "score": pa.array(np.asarray(scores, float))}
-        )
+        return pa.table({"item": part["item"], "cluster": part["cluster"], "score": pa.array(scores)})
 
-    chunks = distributed.in_chunks(-(-len(items) // size), score)
+    chunks = distributed.in_chunks(-(-len(items) // size), score, ctx.stop.check)
     if chunks is None:
         return None
     return _in_unit_range(require_finite(pa.concat_tables(chunks), f"Scores on {suite.name}"))
 
 
-def score_mean(ctx: Context, model: lightning.LightningModule, role: Role, key: Key) -> float:
-    """Mean score over all items of the suites with this role, for a model in memory."""
+def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> float:
+    """Mean score over all items of the suites with this role; duels only with a rival."""
     model.eval()
-    suites = [s for s in ctx.data.suites.values() if s.role is role and not s.duel]
-    tables = [score_items(ctx, model, None, suite, key(suite.name)) for suite in suites]
-    if not tables:
-        raise StageFailed("tune", f"attempts are scored on {role} suites, and the task has none")
+    suites = [s for s in ctx.data.suites.values() if s.role is role and (rival or not s.duel)]
+    if not suites:
+        raise StageFailed("tune", f"attempts are scored on {role} suites, and the task has none to use")
+    tables = [score_items(ctx, model, rival if s.duel else None, s, key(s.name)) for s in suites]
     return distributed.from_rank_0(
         lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables if t is not None])))
     )

@@ -84,7 +84,7 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
         "cost": {
             "seconds": round(sum(cost["seconds"] for cost in costs), 3),
             "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
-            "steps": generation.fact("train", "steps", 0),
+            "steps": generation.making["facts"]["steps"] if generation.making else 0,
             "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
         },
     }
@@ -106,14 +106,16 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
 
 
 def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
-    start = generation.stages.get("train", {}).get("inputs", {}).get("init")
-    origin = next((g.number for g in state.generations if start and g.weights == start), None)
-    if start:
-        yield {"type": "init", "weights": bare(start), "generation": origin}
+    if generation.making:
+        start = generation.making["inputs"].get(f"starts.{generation.init}")
+        parent = generation.parent if generation.init == "parent" else None
+        yield {"type": "init", "init": generation.init, "weights": bare(start), "generation": parent}
     if generation.fact("curate", "corpus"):
         counts = generation.fact("curate", "by_origin")
         yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
-    if "generate" in generation.stages:
-        yield {"type": "produced_by", "generation": generation.parent}
+    for samples, _ in generation.fact("curate", "sources", []):
+        maker = next((g for g in state.generations if g.output("generate", "samples") == samples), None)
+        if maker:
+            yield {"type": "produced_by", "generation": maker.parent, "batch_of": maker.number}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}

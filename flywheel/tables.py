@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -57,21 +58,26 @@ def constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, kind), length)
 
 
-def with_provenance(payload: pa.Table, **provenance: Any) -> pa.Table:
-    """Payload rows as samples: provenance columns first, the id hashed from all but the floats.
+def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: Any) -> pa.Table:
+    """Payload rows as samples: provenance columns first, then the payload.
 
-    ``provenance`` gives a value for each provenance column but ``id``; a column of that name in the
-    payload wins over it. ``group`` falls back to ``prompt``.
+    ``provenance`` gives a value for each provenance column; those named in ``own`` are the payload's to
+    give, and ``group`` falls back to ``prompt``. Raises DataError if the payload claims any other.
     """
+    if "prompt" not in payload.column_names:
+        raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
+    claimed = [name for name in payload.column_names if name in PROVENANCE.names and name not in own]
+    if claimed:
+        raise DataError(
+            f"Where a sample comes from is recorded by the loop; its payload must not have {claimed}."
+        )
     columns: dict[str, Any] = {}
     for spec in PROVENANCE:
-        if spec.name == "id":
-            continue
         if spec.name in payload.column_names:
             columns[spec.name] = payload[spec.name].cast(spec.type)
-        elif spec.name == "group" and "group" not in provenance:
+        elif spec.name == "group":
             columns["group"] = columns["prompt"]
-        else:
+        elif spec.name != "id":
             columns[spec.name] = constant(provenance[spec.name], spec.type, len(payload))
     for name in payload.column_names:
         columns.setdefault(name, payload[name])
@@ -80,35 +86,53 @@ def with_provenance(payload: pa.Table, **provenance: Any) -> pa.Table:
 
 
 def sample_ids(table: pa.Table) -> pa.Array:
-    """Content hash of each row, 128 bits in hex, over its columns in name order.
+    """Content hash of each row, 128 bits in hex; equal rows of a batch are told apart by their order.
 
     The origin is part of the content, so that a human row and an equal generated one stay apart.
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in row_texts(table):
+        ids.append(hashlib.blake2b(f"{text}\x1e{seen[text]}".encode(), digest_size=16).hexdigest())
+        seen[text] += 1
+    return pa.array(ids, pa.string())
+
+
+def row_texts(table: pa.Table) -> list[str]:
+    """Each row as one text, over its columns in name order, whatever the chunking.
+
     Floats are left out: they differ between CPU types.
     """
-    texts = [
-        pc.fill_null(table[name].cast(pa.string()), "\0")
-        for name in sorted(table.column_names)
-        if _is_exact(table.schema.field(name).type)
-    ]
-    joined = pc.binary_join_element_wise(*texts, "\x1f")
-    return pa.array([hashlib.blake2b(s.encode(), digest_size=16).hexdigest() for s in joined.to_pylist()])
+    names = [name for name in sorted(table.column_names) if not _has_floats(table.schema.field(name).type)]
+    texts = [pc.fill_null(_as_text(table[name]), "\0") for name in names]
+    joined: list[str] = pc.binary_join_element_wise(*texts, "\x1f").to_pylist()
+    return joined
 
 
-def _is_exact(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind)
+def _has_floats(kind: pa.DataType) -> bool:
+    if pa.types.is_floating(kind):
+        return True
+    return any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
 
 
-def digest(*columns: pa.ChunkedArray | pa.Array) -> str:
-    """SHA-256 over rows of string and integer columns, in order: the identity of a corpus or suite."""
-    joined = pc.binary_join_element_wise(*(column.cast(pa.string()) for column in columns), "\x1f")
-    return hashlib.sha256("\n".join(joined.to_pylist()).encode()).hexdigest()
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        return pa.chunked_array(
+            [pa.array([None if v is None else repr(v) for v in column.to_pylist()], pa.string())]
+        )
+    return column.cast(pa.string())
 
 
-def require(table: pa.Table, what: str, unique: str) -> pa.Table:
+def digest(rows: Iterable[str]) -> str:
+    """SHA-256 over texts in order: the identity of a corpus or suite."""
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
     """The table, if it has rows, a unique key column, and only finite numbers; DataError if not."""
     if unique not in table.column_names:
         raise DataError(f"{what} must have a column {unique!r}; they have {table.column_names}.")
-    if len(table) == 0:
+    if len(table) == 0 and not may_be_empty:
         raise DataError(f"{what} must have at least one row; they have none.")
     if pc.count_distinct(table[unique]).as_py() != len(table):
         raise DataError(f"{what} must have unique values of {unique!r}; some occur twice.")
@@ -129,3 +153,9 @@ def require_finite(table: pa.Table, what: str) -> pa.Table:
                     "infinite or null. Drop or impute those rows in the recipe's task."
                 )
     return table
+
+
+def require_same_rows(ids: pa.ChunkedArray, expected: pa.ChunkedArray, what: str) -> None:
+    """Raise DataError unless the ids are the expected ones in their order."""
+    if ids.to_pylist() != expected.to_pylist():
+        raise DataError(f"{what} must answer row for row: its ids are not the samples', or in another order.")

@@ -13,6 +13,8 @@ from flywheel.records import Carry
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from flywheel.keys import Key
+
 
 @dataclass(kw_only=True)
 class Confident:
@@ -36,7 +38,7 @@ class Confident:
         if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
             raise ValueError(f"fractions must be above 0 and at most 1; they are {self.fractions}.")
 
-    def curate(self, samples: pa.Table, carry: Carry) -> tuple[dict[str, Any], Carry]:
+    def curate(self, samples: pa.Table, carry: Carry, key: Key) -> tuple[dict[str, Any], Carry]:
         """Decisions row for row; no carry."""
         human = np.equal(samples["origin"].to_numpy(), "human")
         generation = samples["generation"].to_numpy()
@@ -57,7 +59,8 @@ class Confident:
     def _scores(self, samples: pa.Table) -> np.ndarray:
         if self.score not in samples.column_names:  # genesis: only human rows, not graded
             return np.zeros(len(samples))
-        return np.nan_to_num(np.asarray(samples[self.score].to_numpy(), float), nan=-np.inf)
+        scores: np.ndarray = np.asarray(samples[self.score].to_numpy(), float)
+        return np.nan_to_num(scores, nan=-np.inf)
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
         labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))

@@ -47,7 +47,8 @@ def mean_interval(scores: np.ndarray, clusters: Sequence[Any] | np.ndarray) -> I
 def mcnemar_exact(wins: int, losses: int) -> float:
     """One-sided p-value of McNemar's exact test: P(at least ``wins`` of the discordant pairs by chance)."""
     n = wins + losses
-    return min(1.0, sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n)
+    tail = sum(math.comb(n, k) for k in range(wins, n + 1))
+    return float(min(1.0, tail / 2**n))
 
 
 def sign_flip(differences: np.ndarray, rng: np.random.Generator) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from flywheel.keys import Key
 
 
 @dataclass(kw_only=True)
@@ -17,6 +19,6 @@ class Confidence:
     column: str = "probability"
     """Payload column with the producer's probability of its answer, in [0, 1]."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], object]) -> dict[str, pa.ChunkedArray]:
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Key) -> dict[str, pa.ChunkedArray]:
         """One column, ``confidence``."""
         return {"confidence": samples[self.column]}

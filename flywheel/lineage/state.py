@@ -72,18 +72,22 @@ class Generation:
     @property
     def weights(self) -> str | None:
         """The candidate's weights."""
-        return self.output("train", "weights")
+        return self.making["outputs"]["weights"] if self.making else None
+
+    @property
+    def making(self) -> Event | None:
+        """The stage event that made its weights: a fit, or the adoption of a start as it is."""
+        return self.stages.get("train") or self.stages.get("adopt")
 
     @property
     def init(self) -> str | None:
         """What its weights started from: parent, base or fresh; None before it was trained."""
-        event = self.stages.get("train")
-        return event["facts"].get("init") if event else None
+        return self.making["facts"]["init"] if self.making else None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the tuner chose."""
-        return dict(self.fact("tune", "settings", {}))
+        """Those it was trained with."""
+        return dict(self.making["facts"]["settings"]) if self.making else {}
 
     @property
     def seconds(self) -> float:
@@ -154,6 +158,11 @@ class RunState:
         if self.generations and TRANSITIONS[self.generations[-1].status]:
             return self.generations[-1]
         return None
+
+    def turns_done(self, *, count_failed: bool) -> int:
+        """Finished generations; failed ones only if asked."""
+        counted = {Status.PROMOTED, Status.REJECTED} | ({Status.FAILED} if count_failed else set())
+        return sum(g.status in counted for g in self.generations)
 
     @property
     def turns_without_promotion(self) -> int:

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from flywheel.context import Context, Made, carried
 from flywheel.corpus import Source, read
-from flywheel.errors import StageFailed
+from flywheel.errors import DataError, StageFailed
 from flywheel.lineage.store import Store
-from flywheel.tables import DECISIONS, as_table, digest
+from flywheel.tables import DECISIONS, as_table, digest, require_same_rows, row_texts
 
 
 def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
@@ -21,17 +21,17 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
     """
     curator = ctx.components.build("curator", ctx.settings)
     samples = read(ctx.store, sources)
-    decisions, carry = curator.curate(samples, ctx.carry.get("curator", {}))
-    decisions = as_table(decisions).select(DECISIONS.names).cast(DECISIONS)
-    if len(decisions) != len(samples):
-        raise ValueError(f"a curator must decide on every sample: {len(samples)}, not {len(decisions)}")
+    answer = curator.curate(samples, ctx.carry.get("curator", {}), ctx.key("curator"))
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
+    decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
     kept = samples.append_column("keep", decisions["keep"]).filter(decisions["keep"])
     corpus = decisions.filter(decisions["keep"]).select(["id", "weight", "count"])
     if len(corpus) == 0:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
     used = [source for source in sources if _contributes(ctx.store, source, corpus["id"])]
     facts = {
-        "corpus": digest(corpus["id"], corpus["count"]),
+        "corpus": digest(row_texts(corpus)),
         "sources": [list(source) for source in used],
         "rows": len(corpus),
         "by_origin": _counts(kept["origin"]),
@@ -39,6 +39,18 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
     }
     made = carried(curator, carry)
     return Made({"decisions": decisions, "corpus": corpus, **made.outputs}, {**facts, **made.facts})
+
+
+def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
+    missing = [name for name in DECISIONS.names if name not in decisions.column_names]
+    if missing:
+        raise DataError(f"Decisions must have columns {DECISIONS.names}; {missing} are missing.")
+    decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
+    require_same_rows(decisions["id"], samples["id"], "curate()")
+    kept = decisions.filter(decisions["keep"])
+    if len(kept) and (pc.min(kept["weight"]).as_py() <= 0 or pc.min(kept["count"]).as_py() < 1):
+        raise DataError("Kept samples must have a weight above 0 and a count of 1 or more.")
+    return decisions
 
 
 def _contributes(store: Store, source: Source, ids: pa.ChunkedArray) -> bool:

@@ -40,7 +40,8 @@ def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:
 
 
 def _is(outcomes: pa.Table, suite: str) -> np.ndarray:
-    return np.equal(outcomes["suite"].to_numpy(), suite)
+    mask: np.ndarray = np.equal(outcomes["suite"].to_numpy(), suite)
+    return mask
 
 
 def _by_cluster(values: np.ndarray, clusters: list[str]) -> np.ndarray:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from flywheel import distributed
 from flywheel.context import Context, Made
-from flywheel.errors import StageFailed
+from flywheel.errors import DataError, StageFailed
 from flywheel.lineage.state import Generation
 from flywheel.tables import as_table, require, require_finite, with_provenance
 
@@ -23,8 +23,6 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
     count = -(-len(prompts) // size)
 
     def make(chunk: int) -> pa.Table:
-        if distributed.world_size() == 1:
-            ctx.stop.check()
         key = ctx.key("chunk", chunk)
         key.seed_globals()
         with torch.inference_mode():
@@ -32,16 +30,25 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         ctx.tell(min((chunk + 1) * size, len(prompts)), len(prompts), "")
         return with_provenance(
             as_table(made),
+            own=("prompt", "group"),
             origin="generated",
             source=parent.weights,
             generation=ctx.generation,
             key=key.seed,
         )
 
-    chunks = distributed.in_chunks(count, make)
+    chunks = distributed.in_chunks(count, make, ctx.stop.check)
     if chunks is None:
         return Made()
     samples = pa.concat_tables(chunks)
     if len(samples) == 0:
         raise StageFailed("generate", "the champion made no samples")
+    _check_types(samples, ctx.data.human)
     return Made({"samples": require_finite(samples, "Samples")}, {"made": len(samples)})
+
+
+def _check_types(samples: pa.Table, human: pa.Table) -> None:
+    for name in set(samples.column_names) & set(human.column_names):
+        ours, theirs = samples.schema.field(name).type, human.schema.field(name).type
+        if not (ours == theirs or (pa.types.is_integer(ours) and pa.types.is_integer(theirs))):
+            raise DataError(f"Generated rows must have the seed's types: {name} is {ours}, not {theirs}.")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from flywheel.context import Context, Made
+from flywheel.errors import DataError
 from flywheel.lineage.state import Generation
-from flywheel.tables import as_table, require_finite
+from flywheel.tables import as_table, require_finite, require_same_rows
 
 
 def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
@@ -17,12 +16,14 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
     def lend() -> object:
         return ctx.load_model(str(parent.weights), parent.settings)
 
-    scores = as_table(grader.grade(table, lend))
+    scores = as_table(grader.grade(table, lend, ctx.key("grader")))
     if len(scores) != len(table):
         raise ValueError(f"a grader must score every sample: {len(table)} samples, {len(scores)} scores")
-    scores = require_finite(pa.table({"id": table["id"], **_columns(scores)}), "Scores")
+    if "id" in scores.column_names:
+        require_same_rows(scores["id"], table["id"], "grade()")
+        scores = scores.drop_columns("id")
+    taken = [name for name in scores.column_names if name in table.column_names]
+    if taken:
+        raise DataError(f"A grader's columns must have names of their own; samples have {taken} already.")
+    scores = require_finite(scores.add_column(0, "id", table["id"]), "Scores")
     return Made({"scores": scores}, {"grader": type(grader).__name__})
-
-
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return {name: table[name] for name in table.column_names}

@@ -15,16 +15,20 @@ def train(
     sources: list[Source],
     starts: dict[str, str | None],
     init: str,
-    adopt: bool = False,
 ) -> Made:
-    """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh).
+    """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh)."""
+    rows = read_corpus(ctx.store, corpus, sources)
+    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
+    facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
+    return Made({"weights": take_weights(done.model)}, facts)
 
-    ``adopt``: take the start as it is, without a step; it must fit the model.
-    """
+
+def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> Made:
+    """The start as the candidate, without a step: imported weights, or fresh ones."""
+    ctx.key("fit").seed_globals()
+    model = ctx.components.model(ctx.settings)
     start = starts[init]
-    if adopt and start is not None:
-        model = ctx.components.model(ctx.settings)
+    if start is not None:
         load_weights(model, ctx.store.weights(start))
-        return Made({"weights": take_weights(model)}, {"init": init, "steps": 0, "loss": None})
-    done = fit(ctx, ctx.settings, ctx.key("fit"), read_corpus(ctx.store, corpus, sources), start)
-    return Made({"weights": take_weights(done.model)}, {"init": init, "steps": done.steps, "loss": done.loss})
+    facts = {"init": init, "settings": ctx.settings, "steps": 0, "loss": None}
+    return Made({"weights": take_weights(model)}, facts)

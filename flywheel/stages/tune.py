@@ -8,28 +8,36 @@ from flywheel.context import Context, Made, carried
 from flywheel.corpus import Source, read_corpus
 from flywheel.errors import StageFailed
 from flywheel.fit import fit
+from flywheel.lineage.state import Generation
 from flywheel.records import Role, Settings
 from flywheel.score import score_mean
 
 
 def tune(
-    ctx: Context, *, corpus: str, sources: list[Source], starts: dict[str, str | None], init: str
+    ctx: Context,
+    *,
+    corpus: str,
+    sources: list[Source],
+    starts: dict[str, str | None],
+    init: str,
+    opponent: Generation | None = None,
 ) -> Made:
     """The tuner's settings and init.
 
     ``starts`` maps what a candidate may start from (parent, base, fresh) to weights; ``init`` is the
     configured one of them, and the tuner may name another. ``attempt(settings, fidelity)`` fits for
-    that share of the steps and returns the mean score over the dev suites.
+    that share of the steps and returns the mean score over the dev suites, duels against ``opponent``.
     """
     tuner = ctx.components.build("tuner", ctx.settings)
     attempts: list[dict[str, Any]] = []
 
     def attempt(settings: Settings, fidelity: float) -> float:
         settings = ctx.components.tuned(settings)
-        key = ctx.key("attempt", len(attempts))
+        key = ctx.key("attempt")  # the same for all, so that they differ by their settings only
         rows = read_corpus(ctx.store, corpus, sources)
         model = fit(ctx, settings, key, rows, starts[init], fidelity=fidelity).model
-        score = score_mean(ctx, model, Role.DEV, key)
+        rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
+        score = score_mean(ctx, model, rival, Role.DEV, key)
         attempts.append({"settings": settings, "fidelity": fidelity, "score": score})
         return score
 

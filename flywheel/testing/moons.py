@@ -74,7 +74,8 @@ class Moons:
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
         """1 where the label is right."""
         predicted = model(_points(items)).argmax(1).numpy()
-        return np.equal(predicted, items["label"].to_numpy()).astype(float)
+        right: np.ndarray = np.equal(predicted, items["label"].to_numpy())
+        return right.astype(float)
 
     def _suite(self, role: Role) -> Suite:
         points, labels = self._draw(role.value, self.items)

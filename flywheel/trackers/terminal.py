@@ -7,7 +7,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -98,7 +97,7 @@ class PlainLines:
         if kind == "stage":
             return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
         if kind == "generation_ended":
-            return f"  {event['status']}: {event['reason']}"
+            return f"{event.get('traceback', '')}  {event['status']}: {event['reason']}"
         return ending_text(event)
 
 
@@ -117,6 +116,8 @@ class LiveView:
         """Take the new state; print below the view what will not change any more."""
         self._state = state
         if event["event"] == "generation_ended":
+            if "traceback" in event:
+                self._live.console.print(event["traceback"], markup=False)
             self._live.console.print(verdict_text(event))
         if event["event"] == "stage":
             self._progress = None
@@ -257,30 +258,30 @@ def ending_text(event: Event) -> str:
 
 
 def generations_table(state: RunState) -> Table:
-    """All generations: verdict, what each was made from, metrics by suite, cost."""
+    """All generations: verdict, what each was made from, metrics by suite with intervals, cost."""
     measured = [metrics(g, state) for g in state.generations]
     suites = list(dict.fromkeys((s, m) for by_suite in measured for s in by_suite for m in by_suite[s]))
-    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("gen", "status", "from", "human", "generated"):
-        table.add_column(column, justify="left" if column in ("status", "from") else "right")
-    for suite, metric in suites:
-        table.add_column(f"{suite} {metric}", justify="right")
-    table.add_column("seconds", justify="right")
+    table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
+    for name in ("gen", "status", "init", "data by", "rows", *(suite for suite, _ in suites), "s"):
+        left = name in ("status", "init", "data by")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for g, by_suite in zip(state.generations, measured, strict=True):
-        rows = g.fact("curate", "by_origin", {})
         table.add_row(
             f"{'*' if g is state.champion else ' '}{g.number}",
             Text(str(g.status), COLOURS[g.status]),
-            "genesis" if g.is_genesis else f"{g.init or '?'}, data by {g.parent}",
-            str(rows.get("human", "")),
-            str(rows.get("generated", "")),
-            *(_number_text(by_suite.get(suite, {}).get(metric)) for suite, metric in suites),
-            f"{g.seconds:.1f}",
+            g.init or "-",
+            "people" if g.is_genesis else f"gen {g.parent}",
+            str(sum(g.fact("curate", "by_origin", {}).values())),
+            *(_number_text(by_suite.get(suite, {}).get(metric), "\n") for suite, metric in suites),
+            f"{g.seconds:.0f}",
         )
+    names = ", ".join(dict.fromkeys(metric for _, metric in suites))
+    table.caption = f"* champion; {names} with 95% interval"
     return table
 
 
-def _number_text(measured: dict[str, float] | None) -> str:
+def _number_text(measured: dict[str, float] | None, separator: str = " ") -> str:
     if measured is None:
         return ""
-    return f"{measured['value']:.1%} [{100 * measured['low']:.1f}, {100 * measured['high']:.1f}]"
+    interval = f"[{100 * measured['low']:.1f}, {100 * measured['high']:.1f}]"
+    return f"{measured['value']:.1%}{separator}{interval}"

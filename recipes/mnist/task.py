@@ -128,7 +128,8 @@ class Mnist:
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
         """1 where the label is right."""
         predicted = model(self._images(items).to(model.device)).argmax(1).cpu().numpy()
-        return np.equal(predicted, items["label"].to_numpy()).astype(float)
+        right: np.ndarray = np.equal(predicted, items["label"].to_numpy())
+        return right.astype(float)
 
     def _images(self, table: pa.Table) -> torch.Tensor:
         import torch

@@ -1,0 +1,113 @@
+"""The seams: what a recipe and the parts of its stages look like to the loop.
+
+A recipe writes a ``Task``; the others have implementations under ``flywheel/`` and may be its own too.
+Tables are Arrow; their columns are described in ``flywheel.records``. ``settings`` is a plain dict.
+
+A component with a carry says when the carry is kept by an attribute ``carry_kept``: "always", or
+"promotion" (the default) to forget what happened in a generation that was rejected. What a failed
+generation carried is never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flywheel.records import Carry, Pull, Settings, Suite, Verdict
+
+if TYPE_CHECKING:
+    import lightning
+    import pyarrow as pa
+
+    from flywheel.keys import Key
+    from flywheel.lineage.state import Generation
+
+Columns = Any
+"""A table, a record batch, or a mapping from column names to arrays."""
+
+
+class Task(Protocol):
+    """What is being improved: where data comes from, and how a model is used and scored."""
+
+    def seed(self) -> Columns:
+        """Human samples: a unique string column ``prompt``, optionally ``source``, and the payload.
+
+        May have no rows if genesis is not trained.
+        """
+
+    def suites(self) -> Sequence[Suite]:
+        """Items to evaluate on, at least one suite with role gate."""
+
+    def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
+        """What the champion is to answer: a unique string column ``prompt``, and what generate needs.
+
+        ``carry`` has the carries of curator, tuner and gate by these names, e.g. a curriculum's frontier.
+        """
+
+    def generate(
+        self, model: lightning.LightningModule, prompts: pa.Table, settings: Settings, key: Key
+    ) -> Columns:
+        """Samples for a chunk of prompts: ``prompt``, the payload, optionally ``group`` (default: prompt).
+
+        The payload's columns must have the types that the seed samples have. Several rows may answer a
+        prompt. torch's and NumPy's global generators are seeded from ``key``.
+        """
+
+    def data(self, corpus: pa.Table, settings: Settings) -> Any:
+        """A LightningDataModule or DataLoader over the corpus: sample columns, ``weight``, ``count``."""
+
+    def evaluate(
+        self,
+        model: lightning.LightningModule,
+        opponent: lightning.LightningModule | None,
+        items: pa.Table,
+        key: Key,
+    ) -> Any:
+        """A score in [0, 1] for each item of a chunk; against the opponent where the suite is a duel."""
+
+
+class Grader(Protocol):
+    """Scores samples; sees whole groups."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Key) -> Columns:
+        """Columns of scores, row for row. ``lend()`` gives the parent model, in evaluation mode."""
+
+
+class Curator(Protocol):
+    """Decides which samples a candidate trains on."""
+
+    def curate(self, samples: pa.Table, carry: Carry, key: Key) -> tuple[Columns, Carry]:
+        """Decisions row for row (see ``flywheel.records``), and the new carry.
+
+        ``samples`` has all rows that may be used, from the human ones over earlier generations' to the
+        newest, beside their graders' columns (null where not graded). Those of earlier generations are
+        the ones in the parent's corpus and those of generations rejected since.
+        """
+
+
+class Tuner(Protocol):
+    """Chooses the settings of a candidate and the weights it starts from."""
+
+    def tune(
+        self, attempt: Callable[[Settings, float], float], settings: Settings, init: str, carry: Carry
+    ) -> tuple[Settings, str, Carry]:
+        """Settings, init (parent, base or fresh) and the new carry.
+
+        ``attempt(settings, fidelity)`` fits for that share of the steps on this generation's corpus and
+        returns the mean score on the dev suites. All attempts share their random numbers. Samples are
+        not made or curated anew, so an attempt says nothing of settings that act before training.
+        """
+
+
+class Gate(Protocol):
+    """Decides on promotion from paired differences; never sees a model, an item or a mean."""
+
+    def decide(self, pull: Pull, suites: Sequence[str], carry: Carry, key: Key) -> tuple[Verdict, Carry]:
+        """The verdict over the gate suites, and the new carry."""
+
+
+class Reviewer(Protocol):
+    """Is asked before a promotion."""
+
+    def review(self, candidate: Generation, verdict: Verdict) -> bool | None:
+        """Consent: True or False; None: the answer is not there yet, and the run waits for it."""
