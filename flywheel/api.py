@@ -165,18 +165,15 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     from flywheel.data import read_data
     from flywheel.journal import open_journal, threads
     from flywheel.loop import run_loop
+    from flywheel.trackers import Audience
 
     components = Components(config)
     check_module(components)
     torch.set_num_threads(threads(components.resolved, _state(directory)))
     data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
-    trackers = [] if distributed.rank() else _trackers(config, components)
-    try:
-        with open_journal(directory, components, data, trackers) as journal:
-            code = run_loop(journal)
-    finally:
-        for tracker in trackers:
-            tracker.close()
+    audience = Audience([] if distributed.rank() else _trackers(config, components))
+    with open_journal(directory, components, data, audience) as journal:
+        code = run_loop(journal)
     return Run(directory, config_dir, code)
 
 

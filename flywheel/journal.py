@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -60,7 +60,7 @@ class Journal:
     directory: Path
     components: Components
     data: Data
-    trackers: Sequence[Tracker]
+    audience: Tracker
     stop: Stop
     state: RunState
     store: Store
@@ -84,8 +84,7 @@ class Journal:
 
         event = distributed.from_rank_0(append)
         self.state.apply(event)
-        for tracker in self.trackers:
-            tracker.event(event, self.state)
+        self.audience.event(event, self.state)
         return event
 
     def start_generation(self) -> Generation:
@@ -146,8 +145,7 @@ class Journal:
 
     def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
         def tell(done: int, total: int | None, note: str) -> None:
-            for tracker in self.trackers:
-                tracker.progress(Progress(generation.number, stage, done, total, note))
+            self.audience.progress(Progress(generation.number, stage, done, total, note))
 
         return Context(
             generation=generation.number,
@@ -163,9 +161,7 @@ class Journal:
 
 
 @contextmanager
-def open_journal(
-    directory: Path, components: Components, data: Data, trackers: Sequence[Tracker]
-) -> Iterator[Journal]:
+def open_journal(directory: Path, components: Components, data: Data, audience: Tracker) -> Iterator[Journal]:
     """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
     writer = distributed.rank() == 0
 
@@ -180,11 +176,13 @@ def open_journal(
         events = distributed.from_rank_0(lambda: list(ledger) if ledger else [])
         state = RunState.replay(events)
         journal = Journal(
-            directory, components, data, trackers, Stop(directory), state, Store(directory), ledger
+            directory, components, data, audience, Stop(directory), state, Store(directory), ledger
         )
+        audience.open(directory)
         _begin(journal)
         yield journal
     finally:
+        audience.close()
         if ledger:
             ledger.close()
         if writer:

@@ -60,7 +60,7 @@ class Confident:
         if self.score not in samples.column_names:  # genesis: only human rows, not graded
             return np.zeros(len(samples))
         scores: np.ndarray = np.asarray(samples[self.score].to_numpy(), float)
-        return np.nan_to_num(scores, nan=-np.inf)
+        return np.where(np.isnan(scores), -np.inf, scores)
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
         labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))

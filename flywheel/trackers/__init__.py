@@ -5,6 +5,9 @@ They run on rank 0 and never decide anything; what they show can be derived from
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from flywheel.lineage.ledger import Event
@@ -14,6 +17,9 @@ from flywheel.records import Progress
 
 class Tracker(Protocol):
     """Something that follows a run."""
+
+    def open(self, directory: Path) -> None:
+        """The session begins; ``directory`` is the run's."""
 
     def event(self, event: Event, state: RunState) -> None:
         """An event was recorded; ``state`` includes it."""
@@ -26,7 +32,10 @@ class Tracker(Protocol):
 
 
 class NoTracker:
-    """Follows nothing."""
+    """Follows nothing; a base for trackers that need only some of the calls."""
+
+    def open(self, directory: Path) -> None:
+        """Nothing to prepare."""
 
     def event(self, event: Event, state: RunState) -> None:
         """Ignore it."""
@@ -36,3 +45,35 @@ class NoTracker:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class Audience:
+    """Several trackers as one. One that raises is told of and left out: it must not fail the run."""
+
+    def __init__(self, trackers: list[Tracker]) -> None:
+        self._trackers = trackers
+
+    def open(self, directory: Path) -> None:
+        """Tell all."""
+        self._tell(lambda tracker: tracker.open(directory))
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Tell all."""
+        self._tell(lambda tracker: tracker.event(event, state))
+
+    def progress(self, progress: Progress) -> None:
+        """Tell all."""
+        self._tell(lambda tracker: tracker.progress(progress))
+
+    def close(self) -> None:
+        """Tell all."""
+        self._tell(lambda tracker: tracker.close())
+
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                call(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                print(f"{name} failed and is left out from here on: {error}", file=sys.stderr)

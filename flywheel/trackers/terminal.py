@@ -41,21 +41,15 @@ def terminal(config: DictConfig) -> Tracker:
     return LiveView(console, config.generations) if live else PlainLines(config.generations)
 
 
-class JsonLines:
+class JsonLines(NoTracker):
     """Each ledger event as it is, one JSON object a line."""
 
     def event(self, event: Event, state: RunState) -> None:
         """Print it."""
         print(json.dumps(event, ensure_ascii=False), flush=True)
 
-    def progress(self, progress: Progress) -> None:
-        """Progress is not in the ledger, so it is not printed."""
 
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class PlainLines:
+class PlainLines(NoTracker):
     """A line for each thing that happened, for logs and pipes."""
 
     def __init__(self, generations: int) -> None:
@@ -101,7 +95,7 @@ class PlainLines:
         return ending_text(event)
 
 
-class LiveView:
+class LiveView(NoTracker):
     """One view that is redrawn: run, stages, champion and candidate, last verdict, cost."""
 
     def __init__(self, console: Console, generations: int) -> None:

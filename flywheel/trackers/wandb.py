@@ -1,0 +1,87 @@
+"""Weights & Biases: one W&B run a flywheel run, one step a generation. A mirror of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel.lineage.ledger import Event
+from flywheel.lineage.state import RunState
+from flywheel.status import metrics
+from flywheel.trackers import NoTracker
+
+
+@dataclass(kw_only=True)
+class Wandb(NoTracker):
+    """Log each generation's metrics with intervals, verdict, corpus and cost.
+
+    Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
+    """
+
+    project: str = "flywheel"
+    entity: str | None = None
+    mode: str | None = None
+    """online, offline or disabled; null: as ``WANDB_MODE`` says, else online."""
+
+    def open(self, directory: Path) -> None:
+        """Remember where the run lies: W&B's files go beside its ledger."""
+        self._directory = directory
+        self._run: Any = None
+
+    def event(self, event: Event, state: RunState) -> None:
+        """Start with the session; log at the end of a generation and of the run."""
+        if event["event"] == "session_started":
+            self._start(state)
+        elif event["event"] == "generation_ended":
+            self._run.log(_generation_values(event["generation"], state))
+        elif event["event"] == "run_finished" and state.champion:
+            self._run.summary.update(
+                {"champion": state.champion.number, "head": event["hash"], **_champion_values(state)}
+            )
+
+    def close(self) -> None:
+        """Finish the W&B run, if one was started."""
+        if self._run is not None:
+            self._run.finish()
+
+    def _start(self, state: RunState) -> None:
+        import wandb
+
+        created = state.created or {}
+        self._run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,  # type: ignore[arg-type]
+            dir=str(self._directory),
+            id=created["hash"][:16],
+            name=f"{created['recipe']}/{created['name']}",
+            group=created["recipe"],
+            config=created["config"],
+            resume="allow",
+        )
+        self._run.define_metric("generation")
+        self._run.define_metric("*", step_metric="generation")
+
+
+def _generation_values(number: int, state: RunState) -> dict[str, Any]:
+    generation = state.generations[number]
+    measured = {
+        f"{suite}/{metric}{'' if part == 'value' else '_' + part}": value
+        for suite, by_metric in metrics(generation, state).items()
+        for metric, interval in by_metric.items()
+        for part, value in interval.items()
+    }
+    origins = generation.fact("curate", "by_origin", {})
+    rows = {f"corpus/{origin}": count for origin, count in origins.items()}
+    verdict = {"status": str(generation.status), "reason": generation.reason}
+    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **measured}
+
+
+def _champion_values(state: RunState) -> dict[str, float]:
+    assert state.champion is not None
+    return {
+        f"champion/{suite}/{metric}": interval["value"]
+        for suite, by_metric in metrics(state.champion, state).items()
+        for metric, interval in by_metric.items()
+    }
