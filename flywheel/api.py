@@ -163,8 +163,8 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
 
     from flywheel import distributed
     from flywheel.data import read_data
-    from flywheel.journal import open_journal, threads
     from flywheel.loop import run_loop
+    from flywheel.session import open_journal, threads
     from flywheel.trackers import Audience
 
     components = Components(config)
@@ -189,7 +189,7 @@ def _state(directory: Path) -> RunState | None:
 
 def _finished(directory: Path, config: DictConfig) -> ExitCode | None:
     """FINISHED if the run is over and no more of it is asked for. Raises RunError if it is not ours."""
-    from flywheel.journal import check_same
+    from flywheel.session import check_same
 
     state = _state(directory)
     if state is None or state.created is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,9 +64,15 @@ def main(arguments: Sequence[str]) -> int:
         if distributed.rank() == 0:
             print(f"{error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # e.g. `| head`
-        sys.stderr.close()
-        return ExitCode.FINISHED
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # e.g. `| head`
+            sys.stderr.close()
+            return ExitCode.FINISHED
+        traceback.print_exc()
+        print(
+            f"The disk failed: {error}. What is recorded is safe; the same command goes on.", file=sys.stderr
+        )
+        return ExitCode.FAILED
 
 
 def _run(words: list[str]) -> int:

@@ -1,37 +1,28 @@
-"""The loop's pen: opens a run, replays it, and records what happens next.
+"""The loop's pen: does a stage and records what it made, or finds it recorded.
 
-Rank 0 holds the lock and writes; every rank sees every event and so has the same state.
+Rank 0 writes; every rank sees every event and so has the same state.
 """
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from flywheel import distributed
-from flywheel.components import Components, identity_part
+from flywheel.components import Components
 from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data
-from flywheel.errors import FlywheelError, IdentityError, StageFailed
+from flywheel.errors import FlywheelError, StageFailed
 from flywheel.keys import Key
-from flywheel.lineage import files, lock
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store, is_artifact
 from flywheel.records import Progress, Settings
 from flywheel.trackers import Tracker
-
-FORMAT = 1
-_RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "pyarrow", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ class Done:
 
 @dataclass(slots=True)
 class Journal:
-    """A run that is open for writing. Use ``open_journal``."""
+    """A run that is open for writing; ``session.open_journal`` opens one."""
 
     directory: Path
     components: Components
@@ -160,97 +151,6 @@ class Journal:
         )
 
 
-@contextmanager
-def open_journal(directory: Path, components: Components, data: Data, audience: Tracker) -> Iterator[Journal]:
-    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
-    writer = distributed.rank() == 0
-
-    def enter() -> None:
-        files.make_directory(directory)
-        lock.acquire(directory)
-
-    distributed.from_rank_0(enter)
-    ledger = None
-    try:
-        ledger = Ledger(directory) if writer else None
-        events = distributed.from_rank_0(lambda: list(ledger) if ledger else [])
-        state = RunState.replay(events)
-        journal = Journal(
-            directory, components, data, audience, Stop(directory), state, Store(directory), ledger
-        )
-        audience.open(directory)
-        _begin(journal)
-        yield journal
-    finally:
-        audience.close()
-        if ledger:
-            ledger.close()
-        if writer:
-            lock.release(directory)
-
-
-def _begin(journal: Journal) -> None:
-    """Create the run or check that it is ours, and record the session."""
-    config = journal.components.resolved
-    if journal.state.created is None:
-        journal.record(
-            "run_created",
-            format=FORMAT,
-            recipe=config["recipe"],
-            name=journal.directory.name,
-            config=identity_part(journal.components.config),
-            model=journal.components.model_template,
-            data=journal.data.identity,
-            threads=threads(config, None),
-        )
-    else:
-        check_same("data", journal.directory, journal.state.created["data"], journal.data.identity)
-    journal.stop.consume()
-    journal.record(
-        "session_started",
-        world_size=distributed.world_size(),
-        threads=threads(config, journal.state),
-        commit=_commit(),
-        machine=platform.machine(),
-        python=platform.python_version(),
-        versions={name: _version(name) for name in _RECORDED_VERSIONS},
-        command=sys.argv[1:],
-    )
-
-
-def threads(config: Mapping[str, Any], state: RunState | None) -> int:
-    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
-    if config["threads"]:
-        return int(config["threads"])
-    if state and state.created:
-        return int(state.created["threads"])
-    import os
-
-    return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
-
-
-def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
-    old, new = dict(flatten(recorded)), dict(flatten(ours))
-    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if keys:
-        lines = [f"    {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now" for key in keys]
-        raise IdentityError(
-            f"A run keeps its identity: {directory} was made with other {what}.\n"
-            + "\n".join(lines[:12])
-            + "\nGive another name= (or none) to start a new run, or undo the change to go on with this one."
-        )
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of a nested mapping with dotted keys."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + str(key), value
-
-
 def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
     """The artifact names among a stage's inputs, flat, for the ledger."""
     found: dict[str, str] = {}
@@ -281,26 +181,3 @@ class _Clock:
     def cost(self) -> dict[str, float]:
         seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
         return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Commit of the checkout that this code runs from; None outside one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -82,10 +82,7 @@ class PlainLines(NoTracker):
     def _line(self, event: Event, state: RunState) -> str:
         kind = event["event"]
         if kind == "session_started" and state.created:
-            going_on = (
-                f"going on at generation {len(state.generations) - 1}" if state.generations else "new run"
-            )
-            return f"{state.created['recipe']}/{state.created['name']}: {going_on}"
+            return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
         if kind == "generation_started":
             return f"generation {event['generation']} of {self._generations}{parent_text(event['parent'])}"
         if kind == "stage":
@@ -103,7 +100,7 @@ class LiveView(NoTracker):
         self._state = RunState()
         self._progress: Progress | None = None
         self._stage_began = self._began = time.monotonic()
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
 
     def event(self, event: Event, state: RunState) -> None:
@@ -186,6 +183,12 @@ class LiveView(NoTracker):
         current = self._state.current
         spent = current.seconds if current else 0.0
         return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
+
+
+def _resumption(state: RunState) -> str:
+    if not state.generations:
+        return "new run"
+    return f"going on {'at' if state.current else 'after'} generation {state.generations[-1].number}"
 
 
 def parent_text(parent: int | None) -> str:

@@ -1,0 +1,48 @@
+"""What the README tells people to type is accepted by the program as it is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flywheel.cli import SUBCOMMANDS
+from flywheel.components import check_components
+from flywheel.compose import compose
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for line in TEXT.splitlines()
+        if " -m flywheel " in line and "RUN" not in line
+    }
+)
+BASE_RUN = "recipe=mnist"
+
+
+def overrides(command):
+    words = shlex.split(command.split("-m flywheel ")[1])
+    return [word for word in words if re.match(r"[\w.]+=", word)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_composes(command):
+    values = [word.split(",")[0] for word in overrides(command)]
+    assert values[0] == BASE_RUN
+    check_components(compose(values))
+
+
+def test_all_subcommands_are_described():
+    for name in SUBCOMMANDS:
+        assert f"| `{name}" in TEXT
+
+
+def test_the_quick_start_is_what_ci_runs():
+    assert "\npytest " in TEXT
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("pytest")
+
+
+def test_no_placeholder_is_left():
+    assert not re.findall(r"^(?:QUICK|MEASURED)\w*", TEXT, re.MULTILINE)

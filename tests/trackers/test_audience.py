@@ -1,0 +1,24 @@
+from flywheel.lineage.state import RunState
+from flywheel.trackers import Audience, NoTracker
+
+
+class Broken(NoTracker):
+    def event(self, event, state):
+        raise RuntimeError("no network")
+
+
+class Counting(NoTracker):
+    def __init__(self):
+        self.events = 0
+
+    def event(self, event, state):
+        self.events += 1
+
+
+def test_a_tracker_that_raises_is_left_out_and_told_of_once(capsys):
+    counting = Counting()
+    audience = Audience([Broken(), counting])
+    for _ in range(3):
+        audience.event({}, RunState())
+    assert counting.events == 3
+    assert capsys.readouterr().err.count("no network") == 1

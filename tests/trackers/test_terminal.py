@@ -1,0 +1,142 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from flywheel.lineage.state import RunState
+from flywheel.records import Progress
+from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, generations_table, stage_text
+from flywheel.trackers.tree import lineage_tree
+
+INTERVAL = {"value": 0.968, "low": 0.953, "high": 0.978}
+COST = {"seconds": 1.5, "cpu_seconds": 1.4}
+
+
+def stage(generation, name, outputs=None, **facts):
+    place = {"event": "stage", "generation": generation, "stage": name, "inputs": {}}
+    return {**place, "outputs": outputs or {}, "facts": facts, "cost": COST}
+
+
+def run_events():
+    weights = {"weights": "ab" * 32 + ".safetensors"}
+    metrics = {"gate": {"accuracy": INTERVAL}}
+    return [
+        {"event": "run_created", "recipe": "digits", "name": "seed0"},
+        {"event": "session_started"},
+        {"event": "generation_started", "generation": 0, "parent": None},
+        stage(0, "curate", rows=100, by_origin={"human": 100}),
+        stage(0, "train", weights, init="fresh", steps=5, settings={}),
+        stage(0, "evaluate", metrics=metrics),
+        {"event": "generation_ended", "generation": 0, "status": "promoted", "reason": "genesis"},
+        {"event": "generation_started", "generation": 1, "parent": 0},
+        stage(1, "train", weights, init="parent", steps=5, settings={}),
+        {
+            "event": "generation_ended",
+            "generation": 1,
+            "status": "failed",
+            "reason": "train: [red]boom[/]",
+            "traceback": "Traceback: user.py, line 3\n",
+        },
+        {"event": "run_failed", "reason": "train: boom"},
+    ]
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+
+
+def follow(tracker, events):
+    state = RunState()
+    for event in events:
+        state.apply(event)
+        tracker.event(event, state)
+    tracker.close()
+    return state
+
+
+def test_plain_lines_tell_stages_verdicts_and_the_traceback(capsys):
+    follow(PlainLines(3), run_events())
+    text = capsys.readouterr().out
+    assert "digits/seed0: new run" in text
+    assert "generation 1 of 3: the champion is generation 0" in text
+    assert "gate accuracy 96.8% [95.3, 97.8]" in text
+    assert "Traceback: user.py, line 3" in text
+    assert "failed: train: boom. The champion stays." in text
+
+
+def test_plain_lines_of_a_resumed_run_say_where_it_goes_on(capsys):
+    tracker, state = PlainLines(3), RunState()
+    for event in run_events():
+        state.apply(event)
+    tracker.event({"event": "session_started"}, state)
+    assert "going on after generation 1" in capsys.readouterr().out
+
+
+def test_json_lines_are_the_events(capsys):
+    follow(JsonLines(), run_events())
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == run_events()
+
+
+def test_the_live_view_shows_stage_progress_champion_and_what_failed(console):
+    view = LiveView(console, 3)
+    state = RunState()
+    for event in run_events()[:8]:
+        state.apply(event)
+        view.event(event, state)
+    view.progress(Progress(1, "train", 30, 60))
+    console.print(view._render())
+    for event in run_events()[8:]:
+        state.apply(event)
+        view.event(event, state)
+    view.close()
+    text = console.file.getvalue()
+    assert "30/60" in text
+    assert "candidate  generation 1" in text
+    assert "generation 1 failed: train: [red]boom[/]" in text  # shown as it is, not taken as markup
+    assert "Traceback: user.py, line 3" in text
+
+
+def test_the_table_fits_80_columns_with_three_suites(console):
+    suites = {name: {"accuracy": INTERVAL} for name in ("dev", "gate", "sealed")}
+    events = [e for e in run_events() if e.get("stage") != "evaluate"]
+    events.insert(5, stage(0, "evaluate", metrics=suites))
+    console.print(generations_table(RunState.replay(events)))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    assert any("*0 promoted" in line for line in lines)
+
+
+def test_a_generation_that_failed_early_has_a_row(console):
+    events = [*run_events()[:8], {**run_events()[9], "reason": "generate: no samples"}]
+    console.print(generations_table(RunState.replay(events)))
+    assert "1 failed" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"made": 7}, "7 samples"),
+        ({"rows": 9, "by_origin": {"human": 2, "generated": 7}}, "9 rows kept, 7 generated, 2 human"),
+        ({"init": "fresh", "steps": 3}, "init fresh, 3 steps"),
+        ({"init": "fresh"}, "init fresh"),
+        ({"verdict": {"reason": "better"}}, "better"),
+        ({}, ""),
+    ],
+)
+def test_stages_in_words(facts, text):
+    assert stage_text({"facts": facts}) == text
+
+
+def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
+    edge = {"type": "produced_by", "generation": 0, "batch_of": 1}
+    entries = [
+        {"generation": 0, "status": "promoted", "reason": "genesis", "weights": "ab" * 32, "edges": []},
+        {"generation": 1, "status": "rejected", "reason": "a tie", "weights": None, "edges": [edge]},
+    ]
+    console.print(lineage_tree("runs/x", entries))
+    lines = console.file.getvalue().splitlines()
+    assert lines[1].index("generation 0") < lines[3].index("generation 1")

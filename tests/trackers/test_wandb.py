@@ -1,0 +1,59 @@
+import pytest
+
+import flywheel
+from flywheel.testing import CONFIG_DIR
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    config = {
+        "recipe": "moons",
+        "generations": 1,
+        "log": "quiet",
+        "tracker": "wandb",
+        "runs_dir": str(folder),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        yield flywheel.run({**config, "runs_dir": str(folder)}, config_dir=CONFIG_DIR)
+
+
+def records(run):
+    """The records of an offline run's file: a header, then LevelDB log blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    data, position, whole = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        whole += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+def test_each_generation_is_a_step_with_metrics_and_verdict(run):
+    history = [
+        {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+        for record in records(run)
+        if record.HasField("history")
+    ]
+    assert [step["generation"] for step in history] == ["0", "1"]
+    measured = run.status()["generations"][1]["metrics"]["gate"]["accuracy"]
+    assert float(history[1]["gate/accuracy"]) == measured["value"]
+    assert float(history[1]["gate/accuracy_low"]) == measured["low"]
+    assert history[0]["status"] == '"promoted"'
+
+
+def test_the_run_lies_beside_the_ledger_and_is_finished(run):
+    assert any(record.HasField("exit") for record in records(run))
+    assert run.status()["state"] == "finished"
