@@ -6,6 +6,7 @@ package that an installed distribution names under the entry point ``flywheel.re
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 import sys
@@ -85,13 +86,18 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _hydra_value(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    value = value.item() if hasattr(value, "item") else value  # NumPy's scalars
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_hydra_value(item) for item in value) + "]"
     if isinstance(value, (bool, int, float)):
         return str(value).lower() if isinstance(value, bool) else repr(value)
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # A backslash escapes only a quote, so it is doubled only before one and at the end.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), str(value)) + "'"
 
 
 class hydra_session:  # noqa: N801 - a context manager, used like a function
@@ -179,22 +185,32 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
 
 def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> ConfigError:
     cause = error.__cause__ or error
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
-    if unknown:
-        key = unknown[1]
-        known = _known_keys(hydra, overrides)
-        parent = key.rpartition(".")[0]
-        inside = [k for k in known if k.rpartition(".")[0] == parent]
-        hint = near_misses(key, known)
-        if not hint and inside and parent:
-            hint = f" {parent} has {', '.join(k.rpartition('.')[2] for k in inside)}."
-        return ConfigError(
-            f"There is no key {key!r}.{hint} `python -m flywheel recipe=... --cfg job` prints all keys."
-        )
+    if str(error).startswith("Could not override"):
+        key = re.search(r"full_key: (\S+)", str(cause)) or re.search(r"override '([^']+)'", str(error))
+        assert key is not None
+        return ConfigError(_unknown_key(key[1], _known_keys(hydra, overrides)))
     merging = re.match(r"Error merging override (.*)", str(error))
     if merging:
         return ConfigError(f"{merging[1]}: {_one_paragraph(cause)}")
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'[^\t]*:\n((?:\t.*\n?)+)", str(error))
+    if option:
+        known = option[3].split()
+        hint = near_misses(option[2], known)
+        return ConfigError(f"There is no {option[1]} {option[2]!r}.{hint} Known: {', '.join(known)}.")
     return ConfigError(_one_paragraph(error))
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    parent, _, leaf = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+    close = [siblings[name] for name in difflib.get_close_matches(leaf, siblings)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else near_misses(key, set(known) - {parent})
+    if not hint and siblings:
+        hint = f" {parent or 'The configuration'} has {', '.join(siblings)}."
+    return (
+        f"There is no key {key!r}.{hint} To add one that a class takes, write +{key}=...; "
+        "--cfg job prints all keys."
+    )
 
 
 def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
@@ -205,7 +221,7 @@ def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
     config = hydra.compose_config("config", groups, RunMode.RUN, False, False)
     plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra")
-    return [*plain, *(key for key, _ in _flatten(plain))]
+    return list(dict.fromkeys([*plain, *(key for key, _ in _flatten(plain))]))
 
 
 def _one_paragraph(error: BaseException) -> str:

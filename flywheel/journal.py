@@ -71,6 +71,7 @@ class Journal:
         def append() -> Event:
             assert self.ledger is not None
             event, content = make()
+            self.state.check({"event": event, **content})  # what is illegal must not be written
             return self.ledger.append(event, **content)
 
         event = distributed.from_rank_0(append)

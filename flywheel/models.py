@@ -49,20 +49,26 @@ def _storage(tensor: torch.Tensor, name: str) -> tuple[Any, ...]:
 
 
 def read_base(path: str) -> Weights:
-    """The weights of a user's .safetensors or Lightning .ckpt file. Nothing is unpickled."""
-    if Path(path).suffix == ".safetensors":
-        from safetensors.torch import load_file
+    """The weights of a user's .safetensors or Lightning .ckpt file. Nothing is unpickled.
 
-        return load_file(path)
+    Raises ConfigError if the file is neither.
+    """
     import torch
 
     try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConfigError(
-            f"base must hold tensors only; {path} does not load with weights_only=True: {error}"
+            f"base must be a .safetensors file, or a .ckpt that loads with weights_only=True; "
+            f"{path} is not: {error}"
         ) from error
-    state = checkpoint.get("state_dict", checkpoint)
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise ConfigError(f"base must hold a state dict; {path} holds a {type(checkpoint).__name__}.")
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 

@@ -119,7 +119,7 @@ class Config:
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
-            check("name", self.name, bool(re.fullmatch(r"\w[\w.-]*", self.name)), rule)
+            check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)
         self._check_base()
         self._check_devices()
 
@@ -134,12 +134,21 @@ class Config:
 
     def _check_devices(self) -> None:
         devices = self.trainer.get("devices", 1)
-        wanted = len(devices) if isinstance(devices, list) else devices
-        if isinstance(wanted, int) and wanted > 1 and "WORLD_SIZE" not in os.environ:
+        wanted = _device_count(devices)
+        if wanted > 1 and "WORLD_SIZE" not in os.environ:
             raise ValueError(
-                f"More than one device needs one process each: trainer.devices is {devices}. Start it as\n"
+                f"More than one device needs one process each; trainer.devices is {devices!r}. Start it as\n"
                 f"    torchrun --nproc-per-node={wanted} -m flywheel recipe={self.recipe} ..."
             )
+
+
+def _device_count(devices: Any) -> int:
+    """How many devices Lightning would use, as far as it can be known without asking for them."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    if isinstance(devices, (list, tuple)):
+        return len(devices)
+    return int(devices) if str(devices).isdigit() else 1
 
 
 def check(key: str, value: object, holds: bool, rule: str) -> None:

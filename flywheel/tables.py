@@ -104,7 +104,7 @@ def row_texts(table: pa.Table) -> list[str]:
     Floats are left out: they differ between CPU types.
     """
     names = [name for name in sorted(table.column_names) if not _has_floats(table.schema.field(name).type)]
-    texts = [pc.fill_null(_as_text(table[name]), "\0") for name in names]
+    texts = [_as_text(table[name]) for name in names]
     joined: list[str] = pc.binary_join_element_wise(*texts, "\x1f").to_pylist()
     return joined
 
@@ -116,16 +116,21 @@ def _has_floats(kind: pa.DataType) -> bool:
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text in which the separator of columns does not occur; null is told from any text."""
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        return pa.chunked_array(
-            [pa.array([None if v is None else repr(v) for v in column.to_pylist()], pa.string())]
-        )
-    return column.cast(pa.string())
+        texts = [None if value is None else repr(value) for value in column.to_pylist()]
+        column = pa.chunked_array([pa.array(texts, pa.string())])
+    text = pc.replace_substring(column.cast(pa.string()), "\\", "\\\\")
+    return pc.fill_null(pc.replace_substring(text, "\x1f", "\\u"), "\\0")
 
 
 def digest(rows: Iterable[str]) -> str:
-    """SHA-256 over texts in order: the identity of a corpus or suite."""
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    """SHA-256 over texts in order, lengths included: the identity of a corpus or suite."""
+    total = hashlib.sha256()
+    for row in rows:
+        data = row.encode()
+        total.update(b"%d:" % len(data) + data)
+    return total.hexdigest()
 
 
 def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
@@ -140,19 +145,25 @@ def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = Fal
 
 
 def require_finite(table: pa.Table, what: str) -> pa.Table:
-    """The table, if every float in it (also in lists) is finite; DataError naming the column if not."""
+    """The table, if every float in it (also inside lists) is finite; DataError naming the column if not."""
     for name in table.column_names:
-        values = table[name].combine_chunks()
-        while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-            values = pc.list_flatten(values)
-        if pa.types.is_floating(values.type):
-            bad = len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
-            if bad:
-                raise DataError(
-                    f"{what} must have finite numbers; {bad} values of column {name!r} are NaN, "
-                    "infinite or null. Drop or impute those rows in the recipe's task."
-                )
+        bad = sum(_not_finite(chunk) for chunk in table[name].chunks)
+        if bad:
+            raise DataError(
+                f"{what} must have finite numbers; {bad} values of column {name!r} are NaN, "
+                "infinite or null. Drop or impute those rows in the recipe's task."
+            )
     return table
+
+
+def _not_finite(values: pa.Array) -> int:
+    if pa.types.is_floating(values.type):
+        return len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
+    if pa.types.is_struct(values.type):
+        return sum(_not_finite(field) for field in values.flatten())
+    if pa.types.is_nested(values.type) and hasattr(values, "flatten"):
+        return _not_finite(values.flatten())
+    return 0
 
 
 def require_same_rows(ids: pa.ChunkedArray, expected: pa.ChunkedArray, what: str) -> None:

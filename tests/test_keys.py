@@ -32,7 +32,9 @@ def test_other_paths_have_other_seeds(paths: set[tuple[str | int, ...]]) -> None
     ("one", "other"),
     [((1, 2), (12,)), (("a", "b"), ("ab",)), ((1,), ("1",)), (("a,b",), ("a", "b")), ((0, 1), (1, 0))],
 )
-def test_paths_that_look_alike_have_other_seeds(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> None:
+def test_paths_that_look_alike_have_other_seeds(
+    one: tuple[str | int, ...], other: tuple[str | int, ...]
+) -> None:
     assert Key(one).seed != Key(other).seed
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flywheel.errors import DataError
 from flywheel.records import Carry
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ class Confident:
         return decisions | {"weight": ones, "count": ones.astype(int)}, {}
 
     def _scores(self, samples: pa.Table) -> np.ndarray:
-        if self.score not in samples.column_names:  # genesis: only human rows, not graded
-            return np.zeros(len(samples))
+        if self.score not in samples.column_names:
+            if (samples["generation"].to_numpy() > 0).any():
+                raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
+            return np.zeros(len(samples))  # genesis: only human rows, not graded
         scores: np.ndarray = np.asarray(samples[self.score].to_numpy(), float)
         return np.where(np.isnan(scores), -np.inf, scores)
 
@@ -67,6 +70,6 @@ class Confident:
         chosen = np.zeros(len(samples), bool)
         for label in np.unique(labels[sure]):
             rows = np.flatnonzero(sure & (labels == label))
-            best = np.argsort(-scores[rows], kind="stable")[: math.ceil(fraction * len(rows))]
+            best = np.argsort(-scores[rows], kind="stable")[: math.ceil(fraction * len(rows) - 1e-9)]
             chosen[rows[best]] = True
         return chosen

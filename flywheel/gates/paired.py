@@ -31,9 +31,10 @@ class PairedGate:
 
     def decide(self, pull: Pull, suites: Sequence[str], carry: Carry, key: Key) -> tuple[Verdict, Carry]:
         """The verdict over all gate suites together; the carry counts the comparisons made."""
-        differences = np.concatenate([pull(suite, None) for suite in suites])
+        # Rounded, so that no verdict hangs on the last bit of a float.
+        differences = np.round(np.concatenate([pull(suite, None) for suite in suites]), 9)
         wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-        effect = float(differences.mean())
+        effect = round(float(differences.mean()), 9)
         if np.isin(differences, (-1.0, 0.0, 1.0)).all():
             test, p_value = "exact McNemar", mcnemar_exact(wins, losses)
         else:

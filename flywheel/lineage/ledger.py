@@ -12,10 +12,13 @@ that the chain is covered. A line is appended and fsynced first, then HEAD is re
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,20 +32,21 @@ Event = dict[str, Any]
 
 GENESIS_HASH = "0" * 64
 _RESERVE_BYTES = 64 * 1024
+_READ_ATTEMPTS = 100
+_CHAIN = {"seq", "prev", "time", "hash"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    plain = json.loads(json.dumps(value, allow_nan=False))  # keys as text before they are sorted
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def seal(event: Event) -> bytes:
-    """The event's line, with its hash added to it."""
-    event["hash"] = hashlib.sha256(canonical(event)).hexdigest()
-    return canonical(event) + b"\n"
+def seal(content: Event) -> bytes:
+    """The line of an event, with the hash of its content added."""
+    digest = hashlib.sha256(canonical(content)).hexdigest()
+    return canonical({**content, "hash": digest}) + b"\n"
 
 
 def parse(line: bytes, prev: str, seq: int) -> Event:
@@ -86,64 +90,79 @@ def scan(path: Path) -> Scan:
                 found.events.append(parse(line, found.head, len(found.events)))
             except ValueError as error:
                 found.bad_line = f"line {len(found.events) + 1}: {error}"
-                found.bad_is_last = not file.readline()
+                found.bad_is_last = not line.endswith(b"\n") or not file.readline()
                 break
             found.good_bytes += len(line)
     return found
 
 
+def inspect(directory: Path) -> tuple[Scan, str | None]:
+    """The lines of a run, and why they and HEAD cannot both be what was written (None: they can).
+
+    A writer may overtake the reader between HEAD and the lines: then both are read again.
+    """
+    head = read_head(directory)
+    for _ in range(_READ_ATTEMPTS):
+        found = scan(directory / "ledger.jsonl")
+        reason = damage(found, head)
+        if reason is None or head == (head := read_head(directory)):
+            break
+    return found, reason
+
+
 def read(directory: Path) -> list[Event]:
-    """The events of a run, for readers: a torn last line that HEAD does not name yet is left out.
+    """The events of a run; a torn last line that HEAD does not name yet is left out.
 
     Raises DamagedError if the ledger is not what was written.
     """
-    head = read_head(directory)  # before the lines, which may grow meanwhile
-    found = scan(directory / "ledger.jsonl")
-    reason = damage(found, head)
+    return _undamaged(directory).events
+
+
+def _undamaged(directory: Path) -> Scan:
+    found, reason = inspect(directory)
     if reason:
-        raise DamagedError(
-            f"{directory / 'ledger.jsonl'} is damaged: {reason}. "
-            "Restore the file from a copy; `verify` lists what else is affected."
-        )
-    return found.events
+        raise DamagedError(f"{directory} is damaged: {reason}. Restore it from a copy.")
+    return found
 
 
 def read_head(directory: Path) -> str:
-    """The content of HEAD, or the hash before the first line if there is none yet."""
+    """The hash in HEAD; that before the first line if there is no HEAD, "damaged" if it is none."""
     try:
-        return (directory / "HEAD").read_text().strip()
+        text = (directory / "HEAD").read_bytes()
     except FileNotFoundError:
         return GENESIS_HASH
+    return text[:-1].decode() if re.fullmatch(rb"[0-9a-f]{64}\n", text) else "damaged"
 
 
 def damage(found: Scan, head: str) -> str | None:
-    """Why lines and HEAD cannot both be what was written; None if they can."""
-    known = [GENESIS_HASH, *(event["hash"] for event in found.events)]
-    if head not in known:
-        return f"HEAD is {head[:12]}…, which no valid line has (first bad: {found.bad_line})"
+    """Why these lines and this HEAD cannot both be what was written; None if they can."""
+    if head == "damaged":
+        return "HEAD is not a hash and a newline"
+    behind = found.events[-1]["prev"] if found.events else GENESIS_HASH
     if found.bad_line and not (found.bad_is_last and head == found.head):
-        return found.bad_line
+        return f"ledger.jsonl: {found.bad_line}"
+    if head not in (found.head, behind):
+        return f"HEAD is {head[:12]}…, the last line {found.head[:12]}…: lines were lost, or HEAD was"
     return None
 
 
 class Ledger:
     """The writer's view of a run's ledger. Hold the run's lock while one is open."""
 
-    def __init__(self, directory: Path, listener: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, directory: Path) -> None:
         """Open, and repair what a crash left: see the table above. Raises DamagedError."""
         self._directory = directory
-        self._listener = listener
         self._path = directory / "ledger.jsonl"
         files.make_directory(directory)
         if not self._path.exists():
             files.write_atomic(self._path, b"")
-        self.events = read(directory)
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        found = scan(self._path)
-        if found.bad_line:
-            os.ftruncate(self._descriptor, found.good_bytes)
-            os.fsync(self._descriptor)
+        found = _undamaged(directory)
+        self.events = found.events
         self._size = found.good_bytes
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if found.bad_line:
+            os.ftruncate(self._descriptor, self._size)
+            os.fsync(self._descriptor)
         if read_head(directory) != self.head:
             self._move_head()
         self._reserve()
@@ -157,51 +176,56 @@ class Ledger:
         return iter(self.events)
 
     def append(self, event: str, **content: Any) -> Event:
-        """Write one event, durably, and move HEAD."""
-        record: Event = {
-            "seq": len(self.events),
-            "prev": self.head,
-            "time": round(time.time(), 3),
-            "event": event,
-            **content,
-        }
-        line = seal(record)
-        try:
-            self._write(line)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            # A full disk is a fact worth recording: the reserve makes the room for it.
-            (self._directory / ".reserve").unlink(missing_ok=True)
-            self._write(line)
-        self._size += len(line)
-        self.events.append(record)
-        self._move_head()
-        if self._listener:
-            self._listener(record)
-        return record
+        """Write one event, durably, and move HEAD. Returns it as a reader will see it."""
+        claimed = _CHAIN & content.keys()
+        if claimed:
+            raise ValueError(f"An event's content must not have {sorted(claimed)}: they are the chain's.")
+        place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
+        line = seal({**place, "event": event, **content})
+        with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
+            self._with_room(lambda: self._write(line))
+            self._size += len(line)
+            self.events.append(json.loads(line))
+            self._move_head()
+        return self.events[-1]
 
     def _write(self, line: bytes) -> None:
         try:
             files.append(self._descriptor, line)
-        except OSError:
+        except BaseException:
             os.ftruncate(self._descriptor, self._size)
             raise
 
-    def _move_head(self) -> None:
+    def _with_room(self, write: Callable[[], None]) -> None:
+        """A full disk is a fact worth recording: the reserve makes the room for it."""
         try:
-            files.write_atomic(self._directory / "HEAD", self.head.encode() + b"\n")
+            write()
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             (self._directory / ".reserve").unlink(missing_ok=True)
-            files.write_atomic(self._directory / "HEAD", self.head.encode() + b"\n")
+            write()
+
+    def _move_head(self) -> None:
+        head = self.head.encode() + b"\n"
+        self._with_room(lambda: files.write_atomic(self._directory / "HEAD", head))
 
     def _reserve(self) -> None:
         reserve = self._directory / ".reserve"
         if not reserve.exists():
-            files.write_atomic(reserve, b"\0" * _RESERVE_BYTES)
+            with contextlib.suppress(OSError):  # no room now is no reason not to read and go on
+                files.write_atomic(reserve, b"\0" * _RESERVE_BYTES)
 
     def close(self) -> None:
         """Close the file; the ledger cannot be appended to afterwards."""
         os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block ends."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)

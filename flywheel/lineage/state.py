@@ -6,7 +6,7 @@ illegal promotion cannot be written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -119,35 +119,56 @@ class RunState:
         return state
 
     def apply(self, event: Event) -> None:
-        """Fold in one event."""
+        """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
+        self.check(event)
         kind = event["event"]
         if kind == "run_created":
             self.created = event
         elif kind == "generation_started":
             self.generations.append(Generation(event["generation"], event["parent"]))
+        elif kind == "stage" and event["stage"] == "sealed":
+            self.sealed[event["generation"]] = event
         elif kind == "stage":
-            self._stage(event)
+            self.generations[-1].stages[event["stage"]] = event
         elif kind == "generation_ended":
-            self._transition(event)
+            self._end_generation(event)
         if kind in ("session_started", "generation_started", *ENDINGS):
             self.last = event
 
-    def _stage(self, event: Event) -> None:
-        if event["stage"] == "sealed":
-            self.sealed[event["generation"]] = event
-        else:
-            self.generations[event["generation"]].stages[event["stage"]] = event
+    def check(self, event: Mapping[str, Any]) -> None:
+        """Raise DamagedError unless the event is legal now; called before it is written, too."""
+        kind, number = event["event"], event.get("generation")
+        rule = None
+        if kind == "run_created" and self.created:
+            rule = "a run is created once"
+        elif kind == "generation_started":
+            rule = self._why_not_start(number, event.get("parent"))
+        elif kind == "stage" and event.get("stage") == "sealed":
+            promoted = {g.number for g in self.generations if g.status is Status.PROMOTED}
+            rule = None if number in promoted else "only champions are looked at on sealed suites"
+        elif kind in ("stage", "generation_ended"):
+            rule = None if self.current and self.current.number == number else "it is not the one under way"
+        if kind == "generation_ended" and not rule:
+            allowed = TRANSITIONS[Status.RUNNING]
+            rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
+        if rule:
+            line = f"line {event['seq'] + 1}" if "seq" in event else "a new line"
+            what = f"{kind} {event.get('status', event.get('stage', ''))} of generation {number}"
+            raise DamagedError(f"ledger.jsonl: {line} says {what}, against the rule: {rule}.")
 
-    def _transition(self, event: Event) -> None:
-        generation = self.generations[event["generation"]]
-        status = Status(event["status"])
-        if status not in TRANSITIONS[generation.status]:
-            raise DamagedError(
-                f"Ledger line {event['seq'] + 1} moves generation {generation.number} from "
-                f"{generation.status} to {status}, which no rule allows."
-            )
-        generation.status, generation.reason = status, event["reason"]
-        if status is Status.PROMOTED:
+    def _why_not_start(self, number: Any, parent: Any) -> str | None:
+        if self.current:
+            return "one generation at a time"
+        if number != len(self.generations):
+            return f"generations are numbered in order, the next is {len(self.generations)}"
+        if parent != (self.champion.number if self.champion else None):
+            return "the champion is the parent"
+        return None
+
+    def _end_generation(self, event: Event) -> None:
+        generation = self.generations[-1]
+        generation.status, generation.reason = Status(event["status"]), event["reason"]
+        if generation.status is Status.PROMOTED:
             self.champion = generation
             self.first_champion = self.first_champion or generation
         self.carry.update(event.get("carry", {}))

@@ -36,11 +36,10 @@ class Verification:
 
 def verify(directory: Path) -> Verification:
     """Check a run from its first line on, stopping at the first thing that is wrong."""
+    found, reason = ledger.inspect(directory)
     head = ledger.read_head(directory)
-    found = ledger.scan(directory / "ledger.jsonl")
-    reason = ledger.damage(found, head)
     if reason:
-        return Verification(len(found.events), 0, head, f"ledger.jsonl: {reason}")
+        return Verification(len(found.events), 0, head, reason)
     try:
         RunState.replay(found.events)
     except DamagedError as error:

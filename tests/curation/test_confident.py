@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.curation.confident import Confident
+from flywheel.keys import Key
 from flywheel.tables import DECISIONS, as_table
 
 SCORES = st.integers(0, 20).map(lambda n: n / 20)
 ROWS = st.lists(
-    st.tuples(st.booleans(), st.integers(1, 3), SCORES | st.none(), st.integers(0, 2)), min_size=1, max_size=40
+    st.tuples(st.booleans(), st.integers(1, 3), SCORES | st.none(), st.integers(0, 2)),
+    min_size=1,
+    max_size=40,
 )
 CURATORS = st.builds(
     Confident,
@@ -30,7 +33,9 @@ def table(rows: list[tuple[bool, int, float | None, int]]) -> pa.Table:
         {
             "id": [str(k) for k in range(len(rows))],
             "origin": ["human" if h else "generated" for h in human],
-            "generation": pa.array([0 if h else g for h, g in zip(human, generation, strict=True)], pa.int32()),
+            "generation": pa.array(
+                [0 if h else g for h, g in zip(human, generation, strict=True)], pa.int32()
+            ),
             "confidence": pa.array(
                 [None if h else s for h, s in zip(human, scores, strict=True)], pa.float64()
             ),
@@ -50,7 +55,7 @@ def human(count: int) -> pa.Table:
 
 
 def decide(curator: Confident, samples: pa.Table) -> pa.Table:
-    decisions, carry = curator.curate(samples, {})
+    decisions, carry = curator.curate(samples, {}, Key.root(0)("curate"))
     assert carry == {}
     return as_table(decisions).select(DECISIONS.names).cast(DECISIONS)
 
@@ -161,7 +166,7 @@ def test_a_quota_does_not_depend_on_the_last_bit(fraction: float, rows: int, kep
 def test_a_score_that_no_grader_gave_is_named(threshold: float) -> None:
     """A typo must not keep everything, or nothing, in silence."""
     with pytest.raises(Exception, match="confidenc_"):
-        Confident(score="confidenc_", threshold=threshold).curate(made(0.1, 0.9), {})
+        Confident(score="confidenc_", threshold=threshold).curate(made(0.1, 0.9), {}, Key.root(0))
 
 
 def test_rows_without_a_score_are_not_kept() -> None:

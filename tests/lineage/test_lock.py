@@ -58,7 +58,9 @@ def run(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def other_process(program: str, run: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def other_process(
+    program: str, run: Path, env: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that runs ``program``, and the first line it prints."""
     command = [sys.executable, "-c", program, str(run)]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
@@ -164,7 +166,10 @@ def without_privileges() -> Iterator[None]:
 
 
 def test_a_reader_without_write_permission_can_ask(python_env: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory() as folder, other_process(HOLD, Path(folder), python_env) as (holder, _):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        other_process(HOLD, Path(folder), python_env) as (holder, _),
+    ):
         run = Path(folder)
         (run / "lock").chmod(0o444)
         run.chmod(0o555)

@@ -75,9 +75,7 @@ def test_objects_lie_under_the_first_two_digits_of_their_hash(store: Store, tmp_
     assert store.path(name) == tmp_path / "objects" / name[:2] / name[2:]
 
 
-def test_a_failed_put_leaves_nothing(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_put_leaves_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -94,7 +92,9 @@ def test_a_missing_object_is_named(store: Store) -> None:
         store.json(name)
 
 
-@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b" ", lambda d: b"", lambda d: b"X" + d[1:]])
+@pytest.mark.parametrize(
+    "change", [lambda d: d[:-1], lambda d: d + b" ", lambda d: b"", lambda d: b"X" + d[1:]]
+)
 def test_a_tampered_object_is_refused(tmp_path: Path, change: Any) -> None:
     name = Store(tmp_path).put_json({"rows": [1, 2]})
     path = Store(tmp_path).path(name)
@@ -114,9 +114,9 @@ def test_a_table_is_read_back_as_it_was_put(tmp_path: Path, column: str) -> None
 
 def test_a_sliced_an_empty_and_a_chunked_table_are_read_back(tmp_path: Path) -> None:
     table = pa.table({name: COLUMNS[name] for name in ("strings", "floats", "tokens")})
-    for given in (table.slice(1, 1), table.slice(3), pa.concat_tables([table, table.slice(1)])):
-        name = Store(tmp_path).put_table(given)
-        assert Store(tmp_path).table(name).equals(given)
+    for made in (table.slice(1, 1), table.slice(3), pa.concat_tables([table, table.slice(1)])):
+        name = Store(tmp_path).put_table(made)
+        assert Store(tmp_path).table(name).equals(made)
 
 
 def test_other_tools_read_the_parquet(store: Store) -> None:

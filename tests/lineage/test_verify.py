@@ -121,8 +121,8 @@ def resealed(events: list[ledger.Event]) -> bytes:
     lines, prev = [], ledger.GENESIS_HASH
     for seq, event in enumerate(events):
         content = {key: value for key, value in event.items() if key != "hash"}
-        lines.append(ledger.seal(forged := content | {"seq": seq, "prev": prev}))
-        prev = forged["hash"]
+        lines.append(ledger.seal(content | {"seq": seq, "prev": prev}))
+        prev = json.loads(lines[-1])["hash"]
     return b"".join(lines)
 
 

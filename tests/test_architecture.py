@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "flywheel"
+
+# Imports go left only, that is: up in this table. What stands on one line does not import each other.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "records", "keys", "recipes"),
+    ("schema", "tables"),
+    ("lineage", "distributed"),
+    ("protocols",),
+    ("compose", "components", "models", "control", "data", "status", "corpus"),
+    ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
+    ("fit", "score", "testing"),
+    ("stages",),
+    ("journal",),
+    ("session",),
+    ("loop", "report"),
+    ("api", "doctor"),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+HEAVY = ("torch", "lightning", "wandb", "pyarrow", "hydra", "optuna", "transformers", "scipy", "numpy")
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def place(module: str) -> str:
+    """The entry of LAYERS that a module belongs to."""
+    return module.partition(".")[0]
+
+
+def layer(name: str) -> int:
+    return next(k for k, names in enumerate(LAYERS) if name in names)
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that are run: what only type checkers read is left out."""
+    for child in ast.iter_child_nodes(node):
+        if not is_type_checking(child):
+            yield child
+            yield from walk(child)
+
+
+def exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names below ``flywheel`` that a module imports, also within functions."""
+    found = set()
+    for node in walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if exists(name) else str(node.module) for name in inner}
+    own = {
+        name.removeprefix("flywheel").removeprefix(".") for name in found if name.split(".")[0] == "flywheel"
+    }
+    return {name or "__init__" for name in own}
+
+
+def edges() -> list[tuple[str, str]]:
+    return [(dotted(path), name) for path in modules() for name in sorted(imports(path))]
+
+
+def test_every_module_has_its_layer() -> None:
+    known = {name for names in LAYERS for name in names}
+    assert {place(dotted(path)) for path in modules()} <= known
+
+
+def test_imports_go_left_only() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, name in edges()
+        if place(module) != place(name) and name != "__init__" and layer(place(module)) <= layer(place(name))
+    ]
+    assert wrong == []
+
+
+def test_stages_do_not_import_each_other() -> None:
+    wrong = [(a, b) for a, b in edges() if a.startswith("stages.") and b.startswith("stages")]
+    assert wrong == []
+
+
+def test_only_the_loop_and_its_pen_write_the_ledger() -> None:
+    """Law 2: a stage is a function from artifacts to artifacts."""
+    writers = {"journal", "session", "testing"}
+    wrong = [
+        dotted(path)
+        for path in modules()
+        if re.search(r"\bLedger\(", path.read_text()) and place(dotted(path)) not in writers | {"lineage"}
+    ]
+    assert wrong == []
+
+
+def test_instantiate_is_called_in_one_place() -> None:
+    callers = [dotted(path) for path in modules() if "instantiate(" in path.read_text()]
+    assert callers == ["components"]
+
+
+def words_of(path: Path) -> set[str]:
+    """Words of names and strings of a module, its docstrings left out."""
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found |= set(re.findall(r"[a-z0-9]+", node.value.lower()))
+        for name in (getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "module", None)):
+            found |= set(re.findall(r"[a-z0-9]+", str(name).lower()))
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_nothing_knows_a_recipe_by_name(path: Path) -> None:
+    recipes = {folder.name for folder in (ROOT / "recipes").iterdir() if folder.is_dir()} - {"__pycache__"}
+    assert recipes
+    assert not recipes & words_of(path)
+
+
+LOADED = """
+import sys
+from flywheel.cli import main
+code = main(sys.argv[1:])
+heavy = [name for name in {heavy!r} if name in sys.modules]
+print("LOADED", code, *heavy)
+"""
+
+
+def loaded_by(arguments: list[str], env: dict[str, str], folder: Path) -> list[str]:
+    """Exit code, and which heavy libraries were imported to answer."""
+    command = [sys.executable, "-c", LOADED.format(heavy=HEAVY), *arguments]
+    done = subprocess.run(
+        command, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "LOADED" in done.stdout, done.stderr
+    return done.stdout.rpartition("LOADED")[2].split()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["recipes"], ["recipes", "--json"]], ids=" ".join
+)
+def test_help_and_recipes_import_nothing_heavy(
+    arguments: list[str], python_env: dict[str, str], tmp_path: Path
+) -> None:
+    assert loaded_by(arguments, python_env, tmp_path) == ["0"]
+
+
+@pytest.mark.parametrize("command", ["status", "lineage", "verify"])
+def test_looking_at_a_run_imports_nothing_heavy(
+    command: str, python_env: dict[str, str], tmp_path: Path, finished_run: Path
+) -> None:
+    assert loaded_by([command, str(finished_run)], python_env, tmp_path) == ["0"]
+    assert loaded_by([command, str(finished_run), "--json"], python_env, tmp_path) == ["0"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recipe=moon"],
+        ["recipe=moons", "sed=1"],
+        ["recipe=moons", "settings.lr=7"],
+        ["recipe=moons", "gate.alpha=9"],
+    ],
+    ids=" ".join,
+)
+def test_a_config_error_is_told_before_torch_is_imported(
+    overrides: list[str], python_env: dict[str, str], tmp_path: Path
+) -> None:
+    config_dir = str(PACKAGE / "testing" / "conf")
+    code, *heavy = loaded_by([*overrides, "--config-dir", config_dir], python_env, tmp_path)
+    assert code == "2"
+    assert not {"torch", "lightning", "wandb"} & set(heavy)
+
+
+def test_importing_the_package_imports_nothing_heavy(python_env: dict[str, str]) -> None:
+    program = "import sys, flywheel; print([m for m in sys.modules if m.startswith('flywheel')])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=python_env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['flywheel']"

