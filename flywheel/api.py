@@ -21,7 +21,7 @@ from flywheel.components import (
     targets_in,
 )
 from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
-from flywheel.errors import ExitCode, RunError
+from flywheel.errors import ExitCode, RunError, UnwritableError
 from flywheel.lineage import lock
 from flywheel.lineage.state import Generation, RunState, RunStateName
 from flywheel.lineage.store import Store
@@ -141,27 +141,34 @@ def run(
     configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
     trained; how the run itself ended is in ``exit_code`` and ``status()["state"]``.
     """
+    return launch(composed(config, config_dir), config_dir)
+
+
+def composed(config: Any, config_dir: str | None = None) -> DictConfig:
+    """The configuration that ``run`` runs; under torchrun, rank 0's everywhere. Raises ConfigError."""
     from flywheel import distributed
 
     add_working_directory()
     distributed.start()
-    composed: Any = config
-    if not _is_composed(config):
-        composed = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
-    return launch(composed, config_dir)
+    if hasattr(config, "_metadata"):  # a DictConfig, without importing omegaconf to ask
+        made: DictConfig = config
+    else:
+        made = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
+    return made
 
 
 def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     """Run a composed configuration; see ``run``."""
+    from flywheel import distributed
+
     directory = directory_of(config)
-    finished = _finished(directory, config)
-    if finished is not None:
-        return Run(directory, config_dir, finished)
+    state = distributed.from_rank_0(lambda: _recorded(directory, config))
+    if state is not None and _is_finished(state, config):
+        return Run(directory, config_dir, ExitCode.FINISHED)
     check_components(config)
 
     import torch
 
-    from flywheel import distributed
     from flywheel.data import read_data
     from flywheel.loop import run_loop
     from flywheel.session import open_journal, threads
@@ -169,7 +176,7 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
 
     components = Components(config)
     check_module(components)
-    torch.set_num_threads(threads(components.resolved, _state(directory)))
+    torch.set_num_threads(threads(components.resolved, state))
     data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
     audience = Audience([] if distributed.rank() else _trackers(config, components))
     with open_journal(directory, components, data, audience) as journal:
@@ -183,31 +190,29 @@ def directory_of(config: DictConfig) -> Path:
     return Path(str(config.runs_dir), str(config.recipe), name)
 
 
-def _state(directory: Path) -> RunState | None:
-    return read_state(directory) if (directory / "ledger.jsonl").exists() else None
-
-
-def _finished(directory: Path, config: DictConfig) -> ExitCode | None:
-    """FINISHED if the run is over and no more of it is asked for. Raises RunError if it is not ours."""
+def _recorded(directory: Path, config: DictConfig) -> RunState | None:
+    """The state of the run so far, None if it is new. Raises RunError if we cannot go on with it."""
     from flywheel.session import check_same
 
-    state = _state(directory)
-    if state is None or state.created is None:
-        return None
-    check_same("config", directory, state.created["config"], identity_part(config))
+    try:
+        if not (directory / "ledger.jsonl").exists():
+            return None
+        state = read_state(directory)
+    except OSError as error:
+        raise UnwritableError.of(directory, error) from error
+    if state.created is not None:
+        check_same("config", directory, state.created["config"], identity_part(config))
     if lock.is_held(directory):
         lock.refuse(directory)
-    over = state.name(writer_alive=False) is RunStateName.FINISHED
-    as_many = state.turns_done(count_failed=True) > config.generations
-    patient = config.patience is not None and state.turns_without_promotion >= config.patience
-    return ExitCode.FINISHED if over and (as_many or patient) else None
+    return state
+
+
+def _is_finished(state: RunState, config: DictConfig) -> bool:
+    over = state.is_over(config.generations, config.patience, config.on_failure.value)
+    return over is not None and state.name(writer_alive=False) is RunStateName.FINISHED
 
 
 def _trackers(config: DictConfig, components: Components) -> list[Any]:
     from flywheel.trackers.terminal import terminal
 
     return [terminal(config), components.build("tracker", components.settings())]
-
-
-def _is_composed(config: Any) -> bool:
-    return hasattr(config, "_metadata")  # a DictConfig, without importing omegaconf to ask

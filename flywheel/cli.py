@@ -64,6 +64,9 @@ def main(arguments: Sequence[str]) -> int:
         if distributed.rank() == 0:
             print(f"{error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # before the loop began; it handles its own
+        print("Interrupted before anything was done.", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # e.g. `| head`
             sys.stderr.close()
@@ -98,27 +101,28 @@ def _run(words: list[str]) -> int:
         return ExitCode.FINISHED
     from flywheel import api
 
-    run = api.run(options.overrides, config_dir=options.config_dir)
-    return _closing_words(run)
+    return _launch(api.composed(options.overrides, options.config_dir), options.config_dir)
 
 
-def _closing_words(run: Any) -> int:
-    from flywheel import distributed
+def _launch(config: Any, config_dir: str | None) -> int:
+    from flywheel import api, distributed
+    from flywheel.schema import Log
 
-    if distributed.rank() == 0:
+    run = api.launch(config, config_dir)
+    if distributed.rank() == 0 and config.log not in (Log.json, Log.quiet):
         status = run.status()
         if status["champion"]:
             print(f"champion  generation {status['champion']['generation']}, {run.champion().file}")
         print(f"run       {run.path}, {status['state']}\nhead      {status['head']}")
-    return int(run.exit_code)
+    return int(run.exit_code or 0)
 
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:
     """Sweep in one process after the other's end (Hydra's launcher decides); the worst exit code speaks."""
-    from flywheel.compose import check_recipe_name, hydra_session
+    from flywheel.compose import check_recipe_name, explained, hydra_session
 
     check_recipe_name(overrides, config_dir)
-    with hydra_session(config_dir) as hydra:
+    with hydra_session(config_dir) as hydra, explained(hydra, overrides):
         batches = hydra.multirun("config", _job(config_dir), overrides, with_log_configuration=False)
     return ExitCode.worst(job.return_value for batch in batches for job in batch)
 
@@ -127,11 +131,10 @@ def _job(config_dir: str | None) -> Callable[[Any], int]:
     def job(config: Any) -> int:
         from hydra.core.hydra_config import HydraConfig
 
-        from flywheel import api
         from flywheel.compose import checked
 
         try:
-            return _closing_words(api.launch(checked(config, HydraConfig.get().runtime.choices), config_dir))
+            return _launch(checked(config, HydraConfig.get().runtime.choices), config_dir)
         except FlywheelError as error:
             print(f"{error}", file=sys.stderr)
             return error.exit_code

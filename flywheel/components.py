@@ -112,6 +112,8 @@ def check_module(components: Components) -> None:
     """Build the model once and check that Lightning can train it. Raises ConfigError."""
     import lightning
 
+    from flywheel.models import load_weights, read_base
+
     model = components.model(components.settings())
     name = components.resolved["model"]["_target_"]
     if not isinstance(model, lightning.LightningModule):
@@ -119,6 +121,8 @@ def check_module(components: Components) -> None:
     for method in ("training_step", "configure_optimizers"):
         if getattr(type(model), method) is getattr(lightning.LightningModule, method):
             raise ConfigError(f"A model must have {method} to be trained; {name} has none: define it.")
+    if components.resolved["base"] is not None:
+        load_weights(model, read_base(components.resolved["base"]))
 
 
 def targets_in(node: Any) -> set[str]:

@@ -6,6 +6,7 @@ package that an installed distribution names under the entry point ``flywheel.re
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import re
@@ -41,7 +42,10 @@ def config_dirs(config_dir: str | None = None) -> list[tuple[str, Path]]:
             raise ConfigError(f"--config-dir must be a folder; {config_dir!r} is not.")
         dirs.append(("--config-dir", folder))
     for entry in entry_points(group="flywheel.recipes"):
-        spec = importlib.util.find_spec(entry.value)
+        try:
+            spec = importlib.util.find_spec(entry.value)
+        except ModuleNotFoundError:  # left behind by a package that is gone
+            continue
         for location in (spec.submodule_search_locations or []) if spec else []:
             dirs.append((f"package {entry.value}", Path(location) / "conf"))
     return dirs
@@ -133,12 +137,10 @@ class hydra_session:  # noqa: N801 - a context manager, used like a function
 
 def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Any:
     """Compose within a session; see ``compose``."""
-    from hydra.errors import HydraException
     from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
 
     check_recipe_name(overrides, config_dir)
-    try:
+    with explained(hydra, overrides):
         config = hydra.compose_config(
             config_name="config",
             overrides=list(overrides),
@@ -146,8 +148,6 @@ def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -
             from_shell=False,
             with_log_configuration=False,
         )
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, hydra, overrides) from error
     return checked(config, config.hydra.runtime.choices)
 
 
@@ -181,6 +181,18 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
                 f"There is no recipe {name!r}.{near_misses(name, names)} "
                 f"Known: {', '.join(names)}. A recipe of your own needs --config-dir."
             )
+
+
+@contextlib.contextmanager
+def explained(hydra: Any, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise in the block into ConfigError: rule, value, remedy."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, hydra, overrides) from error
 
 
 def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> ConfigError:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from flywheel import distributed
 from flywheel.errors import StopRequested
@@ -29,7 +30,7 @@ class Stop:
         self._file = directory / "stop"
         self._by: str | None = None
         self._next_look = 0.0
-        self._calls = 0
+        self._calls = self._signals = 0
 
     def check(self) -> None:
         """Raise StopRequested if a stop was asked for on any rank. Cheap enough for every step."""
@@ -55,24 +56,28 @@ class Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         """Answer SIGINT and SIGTERM while the block runs: once stops, twice interrupts."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # signals cannot be handled here, e.g. in a notebook's worker thread
-            return
-        old = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        old = self.listen()
         try:
             yield
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
 
+    def listen(self) -> dict[signal.Signals, Any]:
+        """Take the signals, also back from a library that took them; returns who had them."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}  # signals cannot be handled here, e.g. in a notebook's worker thread
+        return {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if self._by is not None:
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._signals += 1
+        if self._signals > 1:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise Interrupted(name)
-        self._by = "Ctrl-C" if number == signal.SIGINT else name
+        self._by = name
         if distributed.rank() == 0:
-            os.write(2, f"\n{self._by}: stopping at the next step; once more stops now.\n".encode())
+            os.write(2, f"\n{name}: stopping at the next step; once more stops now.\n".encode())
 
 
 def request(directory: Path) -> None:

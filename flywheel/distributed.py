@@ -7,6 +7,7 @@ of its own with no practical timeout, since a stage that only rank 0 runs may ou
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ def start() -> None:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend)
+        atexit.register(dist.destroy_process_group)  # else a refusal may abort on its way out
     _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
 
 

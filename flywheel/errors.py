@@ -7,6 +7,7 @@
     ├── RunError             a run directory that cannot be used                     refused
     │   ├── IdentityError    it holds a run of another identity
     │   ├── LockedError      another process is writing it
+    │   ├── UnwritableError  the disk refuses
     │   └── DamagedError     ledger, HEAD or an object is not what was written
     └── StageFailed          a stage raised or made nothing usable: the generation fails
 
@@ -83,6 +84,18 @@ class IdentityError(RunError):
 
 class LockedError(RunError):
     """Another process holds the run's writer lock."""
+
+
+class UnwritableError(RunError):
+    """The run's directory cannot be read or written: no right, no room, no such place."""
+
+    @classmethod
+    def of(cls, directory: object, error: OSError) -> UnwritableError:
+        """The error for a directory that the disk refuses."""
+        return cls(
+            f"A run needs a directory that can be written; {directory} cannot: {error.strerror}. "
+            "Give another runs_dir=, or make room."
+        )
 
 
 class DamagedError(RunError):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from flywheel import distributed
 from flywheel.context import Context
-from flywheel.errors import StageFailed
+from flywheel.errors import StageFailed, StopRequested
 from flywheel.keys import Key
 from flywheel.models import load_weights
 from flywheel.records import Settings
@@ -61,6 +62,8 @@ def fit(
                 trainer.fit(model, datamodule=data)
             else:
                 trainer.fit(model, train_dataloaders=data)
+    except SIGTERMException:  # before our handler was back
+        raise StopRequested("SIGTERM") from None
     except Exception as error:
         failure = error
     distributed.raise_together(failure)
@@ -104,6 +107,9 @@ class _Watch(lightning.Callback):
         """The last step's loss."""
         value = None if self._last is None else float(self._last)
         return value if value is not None and math.isfinite(value) else None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._ctx.stop.listen()  # Lightning's handler for SIGTERM ends the process as if all were well
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any

@@ -117,13 +117,9 @@ def why_over(run: Journal) -> str | None:
     """Why no further generation is to be made; None: go on."""
     if run.state.current:
         return None
-    # A generation that failed and stopped the run is made up for when the run goes on.
-    if run.state.turns_done(count_failed=run.config["on_failure"] == "go_on") > run.config["generations"]:
-        return "generations"
-    if run.config["patience"] and run.state.turns_without_promotion >= run.config["patience"]:
-        return "patience"
-    limit = run.config["budget"]["seconds"]
-    return "budget" if limit and run.state.seconds >= limit else None
+    config, limit = run.config, run.config["budget"]["seconds"]
+    spent = "budget" if limit and run.state.seconds >= limit else None
+    return run.state.is_over(config["generations"], config["patience"], config["on_failure"]) or spent
 
 
 def finish(run: Journal, why: str) -> ExitCode:

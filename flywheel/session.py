@@ -19,10 +19,10 @@ from flywheel import distributed
 from flywheel.components import Components, identity_part
 from flywheel.control import Stop
 from flywheel.data import Data
-from flywheel.errors import IdentityError, RunError
+from flywheel.errors import IdentityError, UnwritableError
 from flywheel.journal import Journal
 from flywheel.lineage import files, lock
-from flywheel.lineage.ledger import Ledger
+from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
 from flywheel.trackers import Tracker
@@ -34,36 +34,38 @@ _RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "
 @contextmanager
 def open_journal(directory: Path, components: Components, data: Data, audience: Tracker) -> Iterator[Journal]:
     """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
-    writer = distributed.rank() == 0
+    ledger: Ledger | None = None
 
-    def enter() -> None:
-        try:
+    def enter() -> list[Event]:
+        nonlocal ledger
+        with _disk(directory):
             files.make_directory(directory)
             lock.acquire(directory)
-        except OSError as error:
-            raise RunError(
-                f"A run needs a directory that can be written; {directory} is not: {error.strerror}. "
-                "Give another runs_dir=."
-            ) from error
+            ledger = Ledger(directory)
+        return list(ledger)
 
-    distributed.from_rank_0(enter)
-    ledger = None
     try:
-        ledger = Ledger(directory) if writer else None
-        events = distributed.from_rank_0(lambda: list(ledger) if ledger else [])
-        state = RunState.replay(events)
-        journal = Journal(
-            directory, components, data, audience, Stop(directory), state, Store(directory), ledger
-        )
+        state = RunState.replay(distributed.from_rank_0(enter))
+        store, stop = Store(directory), Stop(directory)
+        journal = Journal(directory, components, data, audience, stop, state, store, ledger)
         audience.open(directory)
-        _begin(journal)
+        with _disk(directory):
+            _begin(journal)
         yield journal
     finally:
         audience.close()
         if ledger:
             ledger.close()
-        if writer:
-            lock.release(directory)
+        lock.release(directory)
+
+
+@contextmanager
+def _disk(directory: Path) -> Iterator[None]:
+    """Say clearly that the run's directory cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError.of(directory, error) from error
 
 
 def _begin(journal: Journal) -> None:

@@ -16,9 +16,9 @@ PACKAGE = ROOT / "flywheel"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes"),
     ("schema", "tables"),
-    ("lineage", "distributed"),
+    ("lineage", "distributed", "models"),
     ("protocols",),
-    ("compose", "components", "models", "control", "data", "status", "corpus"),
+    ("compose", "components", "control", "data", "status", "corpus"),
     ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
     ("fit", "score", "testing"),
     ("stages",),

@@ -20,7 +20,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ GENESIS_HASH = "0" * 64
 _RESERVE_BYTES = 64 * 1024
 _READ_ATTEMPTS = 100
 _CHAIN = {"seq", "prev", "time", "hash"}
+_MAY_USE_RESERVE = {"generation_ended", "run_failed", "run_stopped", "run_interrupted"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -183,32 +184,30 @@ class Ledger:
         place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
         line = seal({**place, "event": event, **content})
         with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
-            self._with_room(lambda: self._write(line))
-            self._size += len(line)
-            self.events.append(json.loads(line))
-            self._move_head()
+            try:
+                self._write(line)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or event not in _MAY_USE_RESERVE:
+                    raise
+                # That a full disk ended a generation is worth recording: the reserve makes the room.
+                (self._directory / ".reserve").unlink(missing_ok=True)
+                self._write(line)
         return self.events[-1]
 
     def _write(self, line: bytes) -> None:
+        """Line and HEAD, or neither."""
         try:
             files.append(self._descriptor, line)
+            self.events.append(json.loads(line))
+            self._move_head()
         except BaseException:
+            del self.events[json.loads(line)["seq"] :]
             os.ftruncate(self._descriptor, self._size)
             raise
-
-    def _with_room(self, write: Callable[[], None]) -> None:
-        """A full disk is a fact worth recording: the reserve makes the room for it."""
-        try:
-            write()
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            (self._directory / ".reserve").unlink(missing_ok=True)
-            write()
+        self._size += len(line)
 
     def _move_head(self) -> None:
-        head = self.head.encode() + b"\n"
-        self._with_room(lambda: files.write_atomic(self._directory / "HEAD", head))
+        files.write_atomic(self._directory / "HEAD", self.head.encode() + b"\n")
 
     def _reserve(self) -> None:
         reserve = self._directory / ".reserve"

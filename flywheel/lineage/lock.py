@@ -10,11 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import NoReturn
 
 from flywheel.errors import LockedError
 
+_ATTEMPTS, _PAUSE_SECONDS = 20, 0.02
 _held: dict[Path, int] = {}
 
 
@@ -24,14 +26,24 @@ def acquire(directory: Path) -> None:
     if path in _held:
         refuse(directory)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _lock(descriptor):
         os.close(descriptor)
         refuse(directory)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
     _held[path] = descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    """Try for a moment: whoever asks ``is_held`` holds a shared lock for an instant."""
+    for _ in range(_ATTEMPTS):
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return True
+    return False
 
 
 def refuse(directory: Path) -> NoReturn:
@@ -46,8 +58,10 @@ def refuse(directory: Path) -> NoReturn:
 
 
 def release(directory: Path) -> None:
-    """Stop being the run's writer."""
-    os.close(_held.pop((directory / "lock").resolve()))
+    """Stop being the run's writer, if this process is."""
+    descriptor = _held.pop((directory / "lock").resolve(), None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def is_held(directory: Path) -> bool:

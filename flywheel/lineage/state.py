@@ -180,10 +180,17 @@ class RunState:
             return self.generations[-1]
         return None
 
-    def turns_done(self, *, count_failed: bool) -> int:
-        """Finished generations; failed ones only if asked."""
-        counted = {Status.PROMOTED, Status.REJECTED} | ({Status.FAILED} if count_failed else set())
-        return sum(g.status in counted for g in self.generations)
+    def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
+        """Why no more generations are to be made, genesis not counted; None: some are.
+
+        A generation that failed and stopped the run is made up for when the run goes on.
+        """
+        counted = {Status.PROMOTED, Status.REJECTED} | ({Status.FAILED} if on_failure == "go_on" else set())
+        if sum(g.status in counted for g in self.generations) > generations:
+            return "generations"
+        if patience is not None and self.turns_without_promotion >= patience:
+            return "patience"
+        return None
 
     @property
     def turns_without_promotion(self) -> int:

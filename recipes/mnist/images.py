@@ -67,7 +67,7 @@ def _elastic(images: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def _stroke(images: torch.Tensor, bound: float) -> torch.Tensor:
     """Blend with the dilated or the eroded image: thicker or thinner strokes."""
-    amount = torch.rand(len(images), 1, 1, 1, device=images.device) * bound
+    amount = torch.rand(len(images), 1, 1, 1, device=images.device) * min(bound, 1.0)
     thicker = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     dilated, eroded = F.max_pool2d(images, 3, 1, 1), -F.max_pool2d(-images, 3, 1, 1)
     return images + amount * (torch.where(thicker, dilated, eroded) - images)

@@ -337,7 +337,7 @@ def test_a_full_disk_at_head_releases_the_reserve(three: Path, monkeypatch: pyte
 
     with opened(three) as ledger:
         monkeypatch.setattr(files, "write_atomic", write_atomic)
-        event = ledger.append("late")
+        event = ledger.append("run_failed")
         assert not (three / ".reserve").exists()
     assert ledgers.read_head(three) == event["hash"]
 

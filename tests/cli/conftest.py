@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from harness import MOONS, PROBE, Child, Ended, Zygote, shared_zygote
+from loop_runs import quick_folder
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Zygote:
+    return shared_zygote()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The working directory of this test's commands."""
+    with quick_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def cli(zygote: Zygote, folder: Path) -> Callable[..., Ended]:
+    """Runs ``python -m flywheel WORDS`` to its end."""
+    return lambda *words, **options: zygote.run(words, folder, **options)
+
+
+@pytest.fixture
+def start(zygote: Zygote, folder: Path) -> Iterator[Callable[..., Child]]:
+    """Starts ``python -m flywheel WORDS``; what still runs when the test ends is killed."""
+    children: list[Child] = []
+
+    def begin(*words: str, **options: object) -> Child:
+        children.append(zygote.start(words, folder, **options))
+        return children[-1]
+
+    yield begin
+    for child in children:
+        if child.code is None:
+            child.signal(9)
+            child.wait()
+
+
+@pytest.fixture(scope="session")
+def _finished(zygote: Zygote) -> Iterator[Path]:
+    with quick_folder() as made:
+        done = zygote.run([*MOONS, "log=quiet", "generations=1", "name=run"], made)
+        assert done.code == 0, done.err
+        yield made
+
+
+@pytest.fixture
+def finished(_finished: Path, folder: Path) -> Path:
+    """A finished run of ``moons`` with the name ``run``, below the working directory."""
+    shutil.copytree(_finished, folder, dirs_exist_ok=True)
+    return folder / "runs" / "moons" / "run"
+
+
+@pytest.fixture
+def long_run() -> tuple[str, ...]:
+    """A run that lasts until it is stopped, for all that a test cares: its first fit takes minutes."""
+    return (*PROBE, "log=plain", "name=run", "settings.steps=20000")

@@ -1,0 +1,103 @@
+"""What is not imported early, in processes of their own, and how long answers take."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from harness import MOONS, MOONS_CONF, environment
+
+HEAVY = ("torch", "lightning", "wandb", "pytorch_lightning", "torchmetrics", "pandas", "scipy", "sklearn")
+LIGHT = {
+    "help": (["--help"], 0, (*HEAVY, "hydra", "omegaconf", "numpy", "rich")),
+    "version": (["--version"], 0, (*HEAVY, "hydra", "omegaconf", "numpy", "rich")),
+    "unknown subcommand": (["statsu"], 2, (*HEAVY, "hydra", "omegaconf")),
+    "status": (["status", "run"], 0, (*HEAVY, "hydra")),
+    "status as JSON": (["status", "run", "--json"], 0, (*HEAVY, "hydra", "omegaconf", "rich")),
+    "lineage": (["lineage", "run"], 0, HEAVY),
+    "verify": (["verify", "run"], 0, HEAVY),
+    "recipes": (["recipes", "--config-dir", MOONS_CONF], 0, (*HEAVY, "hydra", "omegaconf")),
+    "doctor": (["doctor"], None, HEAVY),
+    "finished run": ([*MOONS, "name=run", "generations=1"], 0, HEAVY),
+    "cfg": ([*MOONS, "--cfg", "job"], 0, HEAVY),
+    "no recipe": (["recipe=minst"], 2, HEAVY),
+    "wrong key": ([*MOONS, "genertions=1"], 2, HEAVY),
+    "wrong value": ([*MOONS, "generations=x"], 2, HEAVY),
+    "out of range": ([*MOONS, "settings.lr=7"], 2, HEAVY),
+    "wrong class": ([*MOONS, "gate._target_=flywheel.gates.paired.Piared"], 2, HEAVY),
+    "another identity": ([*MOONS, "name=run", "seed=8"], 2, HEAVY),
+}
+
+
+@pytest.mark.parametrize("what", LIGHT)
+def test_nothing_heavy_is_imported(finished, folder, what):
+    words, code, heavy = LIGHT[what]
+    loop = (
+        "import sys\n"
+        "from flywheel.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "sys.stderr.write('\\nIMPORTED ' + ' '.join({name.partition('.')[0] for name in sys.modules}))\n"
+        "sys.exit(code)\n"
+    )
+    command = [sys.executable, "-c", loop, *words]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    _, mark, imported = done.stderr.rpartition("IMPORTED ")
+    assert mark, done.stderr
+    assert code in (None, done.returncode), done.stderr
+    assert sorted(set(heavy) & set(imported.split())) == []
+
+
+def test_answers_are_quick(finished, folder):
+    """Half a second on an idle machine; here, at most the double of what is promised."""
+    for words, limit in ((["--help"], 0.5), (["status", "run"], 0.5), ([*MOONS, "genertions=1"], 1.0)):
+        assert min(seconds(words, folder) for _ in range(3)) < 2 * limit, words
+
+
+def seconds(words, folder):
+    began = time.monotonic()
+    command = [sys.executable, "-m", "flywheel", *words]
+    subprocess.run(command, cwd=folder, env=environment(), capture_output=True, check=False)
+    return time.monotonic() - began
+
+
+def test_a_whole_run_in_a_process_of_its_own(folder):
+    """All other runs here start in a process that has imported everything; this one does not."""
+    command = [sys.executable, "-m", "flywheel", *MOONS, "generations=1", "name=cold"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert (folder / "runs" / "moons" / "cold" / "HEAD").read_text().strip() in done.stdout
+
+
+def test_ctrl_c_before_the_loop_begins_is_answered_calmly(folder):
+    """While torch is still being imported there is nothing to stop yet."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flywheel", *MOONS, "name=early"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == 130
+
+
+def test_the_console_script_and_the_module_are_the_same():
+    import tomllib
+
+    from harness import ROOT
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["flywheel"].partition(":")
+    code = f"import sys; from {module} import {name}; sys.argv = ['flywheel', '--version']; {name}()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("flywheel ")
