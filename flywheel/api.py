@@ -7,7 +7,10 @@ model = run.champion().load()
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +21,11 @@ from flywheel.components import (
     check_module,
     identity,
     identity_part,
+    plain,
     targets_in,
 )
 from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
-from flywheel.errors import ExitCode, RunError, UnwritableError
+from flywheel.errors import DataError, ExitCode, FlywheelError, RunError, UnwritableError
 from flywheel.lineage import lock
 from flywheel.lineage.state import Generation, RunState, RunStateName
 from flywheel.lineage.store import Store
@@ -77,17 +81,15 @@ class GenerationView:
         from flywheel.models import load_weights
 
         created = self.state.created or {}
-        if self.record.weights is None:
-            raise RunError(
-                f"Generation {self.number} of {self.run.path} has no weights: {self.record.status}."
-            )
-        unknown = targets_in(created["model"]) - known_targets(self.run.config_dir)
+        components = Components(OmegaConf.create({**created["config"], "model": created["model"]}))
+        wanted = targets_in(components.section("model", self.record.settings))
+        unknown = wanted - known_targets(self.run.config_dir) - self.run.trusted
         if unknown:
             raise RunError(
                 f"Only classes that a recipe on the search path names are built; {self.run.path} names "
-                f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe."
+                f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
+                "or with trusted={...} if you know the class."
             )
-        components = Components(OmegaConf.create({**created["config"], "model": created["model"]}))
         model = components.model(self.record.settings)
         load_weights(model, Store(self.run.path).weights(self.weights))
         return model.eval()
@@ -99,6 +101,8 @@ class Run:
 
     path: Path
     config_dir: str | None = None
+    trusted: frozenset[str] = frozenset()
+    """Class paths to build besides those that recipes name."""
     exit_code: ExitCode | None = None
     """How the call of ``run`` that returned this ended; None from ``open_run``."""
 
@@ -123,11 +127,14 @@ class Run:
         return verify(self.path)
 
 
-def open_run(path: str | Path, config_dir: str | None = None) -> Run:
-    """An existing run, for reading. Raises RunError if there is none at ``path``."""
+def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
+    """An existing run, for reading. Raises RunError if there is none at ``path``.
+
+    ``trusted``: class paths that ``load`` may build besides those that recipes on the search path name.
+    """
     if not (Path(path) / "ledger.jsonl").is_file():
         raise RunError(f"A run directory has a ledger.jsonl; {path} has none.")
-    return Run(Path(path), config_dir)
+    return Run(Path(path), config_dir, frozenset(trusted))
 
 
 def run(
@@ -151,10 +158,14 @@ def composed(config: Any, config_dir: str | None = None) -> DictConfig:
     add_working_directory()
     distributed.start()
     if hasattr(config, "_metadata"):  # a DictConfig, without importing omegaconf to ask
-        made: DictConfig = config
-    else:
-        made = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
-    return made
+        from omegaconf import OmegaConf
+
+        if OmegaConf.is_readonly(config):  # made by compose
+            made: DictConfig = config
+            return made
+        config = OmegaConf.to_container(config)
+    composed_by_0: DictConfig = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
+    return composed_by_0
 
 
 def launch(config: DictConfig, config_dir: str | None = None) -> Run:
@@ -162,9 +173,10 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     from flywheel import distributed
 
     directory = directory_of(config)
+    trusted = frozenset(targets_in(plain(config)["model"]))
     state = distributed.from_rank_0(lambda: _recorded(directory, config))
     if state is not None and _is_finished(state, config):
-        return Run(directory, config_dir, ExitCode.FINISHED)
+        return Run(directory, config_dir, trusted, ExitCode.FINISHED)
     check_components(config)
 
     import torch
@@ -175,19 +187,36 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     from flywheel.trackers import Audience
 
     components = Components(config)
-    check_module(components)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
     torch.set_num_threads(threads(components.resolved, state))
-    data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
+    with told_whole("The recipe's task"):
+        data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
+    with told_whole("The model or the trainer"):
+        check_module(components)
     audience = Audience([] if distributed.rank() else _trackers(config, components))
     with open_journal(directory, components, data, audience) as journal:
         code = run_loop(journal)
-    return Run(directory, config_dir, code)
+    return Run(directory, config_dir, trusted, code)
 
 
 def directory_of(config: DictConfig) -> Path:
     """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
     name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
     return Path(str(config.runs_dir), str(config.recipe), name)
+
+
+@contextmanager
+def told_whole(what: str) -> Iterator[None]:
+    """Raise DataError, with the whole traceback, for what the user's own code raises in the block."""
+    try:
+        yield
+    except FlywheelError:
+        raise
+    except Exception as error:
+        whole = "".join(traceback.format_exception(error))
+        raise DataError(
+            f"{what} must be buildable and readable before anything is trained:\n\n{whole}"
+        ) from error
 
 
 def _recorded(directory: Path, config: DictConfig) -> RunState | None:

@@ -119,8 +119,10 @@ def _launch(config: Any, config_dir: str | None) -> int:
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:
     """Sweep in one process after the other's end (Hydra's launcher decides); the worst exit code speaks."""
+    from flywheel import distributed
     from flywheel.compose import check_recipe_name, explained, hydra_session
 
+    distributed.start()
     check_recipe_name(overrides, config_dir)
     with hydra_session(config_dir) as hydra, explained(hydra, overrides):
         batches = hydra.multirun("config", _job(config_dir), overrides, with_log_configuration=False)
@@ -128,7 +130,16 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
 
 
 def _job(config_dir: str | None) -> Callable[[Any], int]:
+    """A job of a sweep; once one was told to stop, the others are not begun."""
+    codes: list[int] = []
+
     def job(config: Any) -> int:
+        if codes and codes[-1] in (ExitCode.INTERRUPTED, ExitCode.STOPPED):
+            return codes[-1]
+        codes.append(one(config))
+        return codes[-1]
+
+    def one(config: Any) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         from flywheel.compose import checked

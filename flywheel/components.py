@@ -63,6 +63,7 @@ def identity(config: DictConfig) -> str:
 def check_components(config: DictConfig) -> None:
     """Import every class that the configuration names and check its arguments. Raises ConfigError."""
     resolved = plain(config)
+    check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
     for section in SECTIONS:
         node = resolved[section]
         if "_target_" not in node:
@@ -72,7 +73,6 @@ def check_components(config: DictConfig) -> None:
         check_target(section, node)
         for key, value in node.items():
             check_nested(f"{section}.{key}", value)
-    check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]})
 
 
 def check_nested(key: str, value: Any) -> None:
@@ -117,12 +117,26 @@ def check_module(components: Components) -> None:
     model = components.model(components.settings())
     name = components.resolved["model"]["_target_"]
     if not isinstance(model, lightning.LightningModule):
-        raise ConfigError(f"model must be a LightningModule; {name} is a {type(model).__mro__[1].__name__}.")
+        raise ConfigError(f"model must be a LightningModule; {name} makes a {type(model).__name__}.")
     for method in ("training_step", "configure_optimizers"):
         if getattr(type(model), method) is getattr(lightning.LightningModule, method):
             raise ConfigError(f"A model must have {method} to be trained; {name} has none: define it.")
+    _check_trainer(components)
     if components.resolved["base"] is not None:
         load_weights(model, read_base(components.resolved["base"]))
+
+
+def _check_trainer(components: Components) -> None:
+    from flywheel import distributed
+
+    trainer = components.build("trainer", components.settings())(**distributed.trainer_place())
+    if trainer.max_steps == -1 and trainer.max_epochs in (-1, None) and not trainer.fit_loop.max_time:
+        raise ConfigError("A fit must end: trainer.max_steps and trainer.max_epochs are both -1; set one.")
+    if trainer.world_size != distributed.world_size():
+        raise ConfigError(
+            f"More than one device needs one process each: the trainer would use {trainer.world_size}. Start "
+            f"it as torchrun --nproc-per-node={trainer.world_size} -m flywheel ..., or set trainer.devices=1."
+        )
 
 
 def targets_in(node: Any) -> set[str]:
@@ -135,14 +149,14 @@ def targets_in(node: Any) -> set[str]:
     return set()
 
 
-def check_settings(config: DictConfig, settings: Mapping[str, Any]) -> None:
+def check_settings(config: DictConfig, settings: Mapping[str, Any], name: str = "settings") -> None:
     """Check settings, also those a tuner proposes, against the recipe's settings class, if it has one."""
     node = plain(config)["settings"]
     unknown = [key for key in settings if key not in node]
     if unknown:
-        raise ConfigError(f"There is no setting {unknown[0]!r}.{near_misses(unknown[0], node)}")
+        raise ConfigError(f"{name}: there is no setting {unknown[0]!r}.{near_misses(unknown[0], node)}")
     if "_target_" in node:
-        check_target("settings", dict(settings) | {"_target_": node["_target_"]})
+        check_target(name, dict(settings) | {"_target_": node["_target_"]})
 
 
 def locate(key: str, path: str) -> Any:
@@ -154,7 +168,8 @@ def locate(key: str, path: str) -> Any:
     for name in parts[len(found.__name__.split(".")) :]:
         if not hasattr(found, name):
             where = getattr(found, "__name__", path)
-            raise ConfigError(f"{key}: {where} has no {name!r}.{near_misses(name, dir(found))}")
+            hint = near_misses(name, dir(found))
+            raise ConfigError(f"{key}: {path!r} names no class; {where} has no {name!r}.{hint}")
         found = getattr(found, name)
     if not callable(found):
         raise ConfigError(f"{key} must name a class or function; {path} is a {type(found).__name__}.")
@@ -233,13 +248,20 @@ class Components:
     def build(self, section: str, settings: Settings) -> Any:
         """A new object of a section, its references to settings filled in."""
         from hydra.utils import instantiate
+
+        return instantiate(self.section(section, settings), _convert_="all")
+
+    def section(self, section: str, settings: Settings) -> dict[str, Any]:
+        """A section as plain data, its references to settings filled in."""
         from omegaconf import OmegaConf, open_dict
 
         config = self.config.copy()
         OmegaConf.set_readonly(config, False)
         with open_dict(config):
             config.settings = settings
-        return instantiate(OmegaConf.to_container(config[section], resolve=True), _convert_="all")
+        node = OmegaConf.to_container(config[section], resolve=True)
+        assert isinstance(node, dict)
+        return {str(key): value for key, value in node.items()}
 
     def model(self, settings: Settings) -> lightning.LightningModule:
         """A new, freshly initialised model, drawn from torch's global generator."""

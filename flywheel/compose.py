@@ -78,13 +78,14 @@ def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """Overrides from a mapping (nested or dotted keys), or from a sequence as it is."""
     if not isinstance(config, Mapping):
         return list(config)
-    return [f"{key}={_hydra_value(value)}" for key, value in _flatten(config)]
+    return [f"{key}={_hydra_value(value)}" for key, value in flatten(config)]
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of a nested mapping, with dotted keys."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -233,7 +234,7 @@ def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
     config = hydra.compose_config("config", groups, RunMode.RUN, False, False)
     plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra")
-    return list(dict.fromkeys([*plain, *(key for key, _ in _flatten(plain))]))
+    return list(dict.fromkeys([*plain, *(key for key, _ in flatten(plain))]))
 
 
 def _one_paragraph(error: BaseException) -> str:

@@ -13,14 +13,10 @@ from types import FrameType
 from typing import Any
 
 from flywheel import distributed
-from flywheel.errors import StopRequested
+from flywheel.errors import Interrupted, StopRequested
 
 _LOOK_EVERY_SECONDS = 0.25
 _AGREE_EVERY_STEPS = 10
-
-
-class Interrupted(BaseException):
-    """The second Ctrl-C: leave now. What is recorded stays; the stage under way is done again."""
 
 
 class Stop:
@@ -29,8 +25,19 @@ class Stop:
     def __init__(self, directory: Path) -> None:
         self._file = directory / "stop"
         self._by: str | None = None
+        self._pid = os.getpid()
         self._next_look = 0.0
         self._calls = self._signals = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal or file asked this rank to stop."""
+        return self._by is not None
+
+    @property
+    def by(self) -> str:
+        """Who asked."""
+        return self._by or "another rank"
 
     def check(self) -> None:
         """Raise StopRequested if a stop was asked for on any rank. Cheap enough for every step."""
@@ -38,8 +45,8 @@ class Stop:
         if distributed.world_size() > 1 and self._calls % _AGREE_EVERY_STEPS:
             return
         self._look()
-        if distributed.any_rank(self._by is not None):
-            raise StopRequested(self._by or "another rank")
+        if distributed.any_rank(self.asked):
+            raise StopRequested(self.by)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -70,6 +77,10 @@ class Stop:
         return {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a forked worker has inherited us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         self._signals += 1
         if self._signals > 1:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import DataError
+from flywheel.lineage.state import RunState
+from flywheel.lineage.store import Store
 from flywheel.records import Role, Suite
 from flywheel.tables import as_table, digest, require, row_texts, with_provenance
 
@@ -20,6 +22,15 @@ class Data:
 
     human: pa.Table
     suites: Mapping[str, Suite]
+
+    def as_recorded(self, state: RunState, store: Store) -> Data:
+        """The same, with the tables that the run recorded: those it goes on with, to the bit."""
+        seed = next((g.stages["seed"]["outputs"] for g in state.generations if "seed" in g.stages), None)
+        if seed is None:
+            return self
+        items = {name: store.table(seed[f"suite_{name}"]) for name in self.suites}
+        suites = {name: replace(suite, items=items[name]) for name, suite in self.suites.items()}
+        return Data(store.table(seed["samples"]), suites)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -36,8 +47,11 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
     seed = require(as_table(task.seed()), "Seed samples", unique="prompt", may_be_empty=not needs_seed)
     own = ("prompt", "group", "source")
     human = with_provenance(seed, own=own, origin="human", source="recipe", generation=0, key=0)
-    suites = {suite.name: suite for suite in task.suites()}
-    if not any(suite.role is Role.GATE for suite in suites.values()):
+    named = list(task.suites())
+    suites = {suite.name: suite for suite in named}
+    if len(suites) < len(named):
+        raise DataError(f"Suites must have names of their own; they are {[suite.name for suite in named]}.")
+    if not any(suite.role == Role.GATE for suite in named):
         raise DataError("A task must have a suite with role gate; without one nothing can be promoted.")
     for suite in suites.values():
         require(suite.items, f"Suite {suite.name}", unique="item")
@@ -45,4 +59,4 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
 
 
 def _suite_identity(suite: Suite) -> str:
-    return digest([suite.role.value, suite.metric, str(suite.duel), *row_texts(suite.items)])
+    return digest([str(suite.role), suite.metric, str(suite.duel), *row_texts(suite.items)])

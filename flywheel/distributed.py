@@ -36,6 +36,17 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def trainer_place() -> dict[str, int]:
+    """Arguments by which a Lightning trainer spans the ranks of torchrun; none outside it."""
+    world, local = world_size(), local_world_size()
+    return {"devices": local, "num_nodes": world // local} if world > 1 else {}
+
+
 def start() -> None:
     """Join the process group, once. Lightning's DDP strategy finds and uses it."""
     global _control  # noqa: PLW0603 - one group a process, like torch.distributed's own
@@ -122,6 +133,18 @@ def raise_together(failure: Exception | None) -> None:
     for error in (failure, *failures):
         if error is not None:
             raise error
+
+
+def together(work: Callable[[], T]) -> T:
+    """``work()`` on every rank; an exception on any of them is raised on all, once all are through."""
+    failure: Exception | None = None
+    result: T | None = None
+    try:
+        result = work()
+    except Exception as error:
+        failure = error
+    raise_together(failure)
+    return result  # type: ignore[return-value]
 
 
 def _portable(error: Any) -> Any:

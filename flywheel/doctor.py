@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from flywheel.distributed import cores
+
 REQUIRED = ("torch", "lightning", "hydra-core", "pyarrow", "safetensors", "rich", "wandb")
 _LOW_DISK_BYTES = 5 * 2**30
 
@@ -42,7 +44,7 @@ def checks(runs_dir: str) -> Iterator[Check]:
         found = _version(package)
         remedy = "" if found else f'Only for the extra: pip install "flywheel[{extra}]"'
         yield Check(package, True, found or "not installed", remedy)
-    yield Check("cpu", True, f"{len(os.sched_getaffinity(0))} cores")
+    yield Check("cpu", True, f"{cores()} cores")
     yield _gpu()
     yield _disk(runs_dir)
     yield _wandb()

@@ -11,7 +11,7 @@
     │   └── DamagedError     ledger, HEAD or an object is not what was written
     └── StageFailed          a stage raised or made nothing usable: the generation fails
 
-``Control`` and its two are no errors: they carry a stop, or a pending review, from a stage to the loop.
+``Control`` and its kinds are no errors: they carry a stop, an interrupt or a pending review to the loop.
 
 Messages say the rule, the value and the remedy, in that order.
 """
@@ -111,6 +111,7 @@ class StageFailed(FlywheelError):
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason
+        self.cost: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str]]:
         return StageFailed, (self.stage, self.reason)  # errors travel between ranks
@@ -122,6 +123,10 @@ class Control(BaseException):
 
 class StopRequested(Control):
     """A stop was asked for and a step boundary was reached."""
+
+
+class Interrupted(Control):
+    """The second Ctrl-C: leave now. What is recorded stays; the stage under way is done again."""
 
 
 class AwaitingReview(Control):

@@ -1,8 +1,7 @@
-"""One Lightning fit: the user's module and data unchanged. The only place where ranks matter."""
+"""One Lightning fit: the user's module and data unchanged, on all ranks together."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 import warnings
@@ -76,8 +75,7 @@ def fit(
 
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**_where())
+    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**distributed.trainer_place())
     if fidelity != 1.0:
         loop = trainer.fit_loop
         if trainer.max_steps > 0:
@@ -85,12 +83,6 @@ def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Tra
         elif trainer.max_epochs is not None:
             loop.max_epochs = max(1, round(trainer.max_epochs * fidelity))
     return trainer
-
-
-def _where() -> dict[str, Any]:
-    """Under torchrun: this fit spans its ranks. Else: whatever is configured."""
-    world, local = distributed.world_size(), distributed.local_world_size()
-    return {"devices": local, "num_nodes": world // local} if world > 1 else {}
 
 
 class _Watch(lightning.Callback):

@@ -16,7 +16,7 @@ from flywheel.components import Components
 from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data
-from flywheel.errors import FlywheelError, StageFailed
+from flywheel.errors import FlywheelError, StageFailed, StopRequested
 from flywheel.keys import Key
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
@@ -86,7 +86,7 @@ class Journal:
         self.record("generation_started", generation=len(self.state.generations), parent=parent)
         return self.state.generations[-1]
 
-    def end_generation(self, generation: Generation, status: Status, reason: str, **details: str) -> None:
+    def end_generation(self, generation: Generation, status: Status, reason: str, **details: Any) -> None:
         """Record the verdict, and the carries that are kept with it."""
         carry = {
             component: str(generation.output(stage, "carry"))
@@ -116,24 +116,23 @@ class Journal:
         ctx = self._context(generation, name, settings)
         ctx.tell(0, None, "")
         clock = _Clock()
+
+        def record(made: Made | None) -> tuple[str, dict[str, Any]]:
+            result = made or stage(ctx, **inputs)
+            outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
+            content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
+            where = {"generation": generation.number, "stage": name}
+            return "stage", {**where, "inputs": artifacts_in(inputs), **content}
+
         try:
             self.stop.check()
-            made = stage(ctx, **inputs) if shared else None
-
-            def record() -> tuple[str, dict[str, Any]]:
-                result = made or stage(ctx, **inputs)
-                outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
-                content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
-                where = {"generation": generation.number, "stage": name}
-                return "stage", {**where, "inputs": artifacts_in(inputs), **content}
-
-            return Done(self._record(record))
-        except StageFailed:
-            raise
-        except FlywheelError as error:
-            raise StageFailed(name, str(error)) from error
+            ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
+            made = distributed.together(lambda: stage(ctx, **inputs)) if shared else None
+            return Done(self._record(lambda: record(made)))
         except Exception as error:
-            raise StageFailed(name, f"{type(error).__name__}: {error}") from error
+            if distributed.any_rank(self.stop.asked):  # e.g. a worker that died of the same signal
+                raise StopRequested(self.stop.by) from error
+            raise _failed(name, error, clock) from error
 
     def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
         def tell(done: int, total: int | None, note: str) -> None:
@@ -182,3 +181,15 @@ class _Clock:
     def cost(self) -> dict[str, float]:
         seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
         return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
+
+
+def _failed(stage: str, error: Exception, clock: _Clock) -> StageFailed:
+    """The failure of a stage as the loop knows it, with what it cost."""
+    if isinstance(error, StageFailed):
+        failure = StageFailed(error.stage, error.reason)
+    elif isinstance(error, FlywheelError):
+        failure = StageFailed(stage, str(error))
+    else:
+        failure = StageFailed(stage, f"{type(error).__name__}: {error}")
+    failure.cost = clock.cost()
+    return failure

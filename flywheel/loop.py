@@ -18,8 +18,7 @@ import traceback
 from collections.abc import Callable
 
 from flywheel.context import Made
-from flywheel.control import Interrupted
-from flywheel.errors import AwaitingReview, ExitCode, StageFailed, StopRequested
+from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.journal import Done, Journal
 from flywheel.lineage.state import Generation, Status
 from flywheel.records import Settings, Verdict
@@ -46,13 +45,13 @@ def run_loop(run: Journal) -> ExitCode:
                 try:
                     genesis(run, generation) if generation.is_genesis else turn(run, generation)
                 except StageFailed as failure:
-                    trace = "".join(traceback.format_exception(failure.__cause__ or failure))
-                    run.end_generation(generation, Status.FAILED, str(failure), traceback=trace)
+                    told = {"traceback": trace_of(failure), "cost": failure.cost}
+                    run.end_generation(generation, Status.FAILED, str(failure), **told)
                     if run.config["on_failure"] == "stop":
                         raise
             return finish(run, over)
     except StageFailed as failure:
-        run.record("run_failed", reason=str(failure))
+        run.record("run_failed", reason=str(failure), traceback=trace_of(failure))
         return ExitCode.FAILED
     except StopRequested as stop:
         run.stop.consume()
@@ -64,6 +63,11 @@ def run_loop(run: Journal) -> ExitCode:
     except Interrupted as signal:
         run.record("run_interrupted", reason=str(signal))
         return ExitCode.INTERRUPTED
+
+
+def trace_of(failure: StageFailed) -> str:
+    """The traceback of what made a stage fail."""
+    return "".join(traceback.format_exception(failure.__cause__ or failure))
 
 
 def genesis(run: Journal, generation: Generation) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError
+from flywheel.records import Weights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Weights = dict[str, "torch.Tensor"]
 
 
 def take_weights(model: nn.Module) -> Weights:

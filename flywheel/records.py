@@ -31,8 +31,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import torch
 
 Json = Any
+Weights = dict[str, "torch.Tensor"]
+"""A state dict."""
 Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]

@@ -80,7 +80,7 @@ class Config:
     generations: int = operational(4)
     """Turns after genesis, whatever their verdicts."""
     patience: int | None = operational(None)
-    """Finish after so many generations in a row without promotion; null: never."""
+    """Finish after so many generations in a row without promotion, failed ones too; null: never."""
     budget: Budget = field(default_factory=Budget, metadata={"operational": True})
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
@@ -135,7 +135,7 @@ class Config:
     def _check_devices(self) -> None:
         devices = self.trainer.get("devices", 1)
         wanted = _device_count(devices)
-        if wanted > 1 and "WORLD_SIZE" not in os.environ:
+        if wanted > int(os.environ.get("WORLD_SIZE", "1")):
             raise ValueError(
                 f"More than one device needs one process each; trainer.devices is {devices!r}. Start it as\n"
                 f"    torchrun --nproc-per-node={wanted} -m flywheel recipe={self.recipe} ..."

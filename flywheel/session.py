@@ -5,7 +5,6 @@ Rank 0 holds the lock and the ledger.
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from flywheel import distributed
 from flywheel.components import Components, identity_part
+from flywheel.compose import flatten
 from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.errors import IdentityError, UnwritableError
@@ -41,6 +41,7 @@ def open_journal(directory: Path, components: Components, data: Data, audience: 
         with _disk(directory):
             files.make_directory(directory)
             lock.acquire(directory)
+            Stop(directory).consume()
             ledger = Ledger(directory)
         return list(ledger)
 
@@ -51,6 +52,7 @@ def open_journal(directory: Path, components: Components, data: Data, audience: 
         audience.open(directory)
         with _disk(directory):
             _begin(journal)
+        journal.data = data.as_recorded(state, store)
         yield journal
     finally:
         audience.close()
@@ -84,7 +86,6 @@ def _begin(journal: Journal) -> None:
         )
     else:
         check_same("data", journal.directory, journal.state.created["data"], journal.data.identity)
-    journal.stop.consume()
     journal.record(
         "session_started",
         world_size=distributed.world_size(),
@@ -103,7 +104,7 @@ def threads(config: Mapping[str, Any], state: RunState | None) -> int:
         return int(config["threads"])
     if state and state.created:
         return int(state.created["threads"])
-    return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
+    return max(1, distributed.cores() // distributed.local_world_size())
 
 
 def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -117,15 +118,6 @@ def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Ma
             + "\n".join(lines[:12])
             + "\nGive another name= (or none) to start a new run, or undo the change to go on with this one."
         )
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of a nested mapping with dotted keys."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + str(key), value
 
 
 def _version(package: str) -> str | None:

@@ -96,6 +96,7 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
     return [
         {
             "generation": g.number,
+            "parent": g.parent,
             "status": str(g.status),
             "reason": g.reason,
             "weights": bare(g.weights),

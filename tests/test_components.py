@@ -162,7 +162,7 @@ def test_a_dataclass_with_types_beyond_the_schemas_is_taken_or_told(module_dir: 
         ("settings.lr=7", "settings.lr must be between 0 and 1; it is 7"),
         ("settings.steps=many", "settings.steps: Value 'many'"),
         ("+genesis_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
-        ("+genesis_settings.lrr=0.1", "There is no setting 'lrr'. Did you mean lr?"),
+        ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
         ("gate.alpha=2", "gate.alpha must be between 0 and 1"),
         ("+curator.treshold=1", "curator.treshold is no argument of .*Did you mean threshold"),
         ("+task.n=1", "task.n is no argument of flywheel.testing.moons.Moons"),
@@ -179,7 +179,7 @@ def test_settings_of_a_tuner_pass_the_checks_of_the_configured_ones() -> None:
     check_settings(config, settings)
     with pytest.raises(ConfigError, match=r"settings\.lr must be between 0 and 1"):
         check_settings(config, settings | {"lr": 3.0})
-    with pytest.raises(ConfigError, match="There is no setting 'width_'"):
+    with pytest.raises(ConfigError, match="there is no setting 'width_'"):
         Components(config).tuned(settings | {"width_": 3})
 
 
@@ -195,7 +195,7 @@ class Unoptimised(lightning.LightningModule):
 @pytest.mark.parametrize(
     ("cls", "told"),
     [
-        ("Plain", "model must be a LightningModule; mine_models.Plain is"),
+        ("Plain", "model must be a LightningModule; mine_models.Plain makes a Plain"),
         ("Untrained", "must have training_step"),
         ("Unoptimised", "must have configure_optimizers"),
     ],

@@ -164,7 +164,8 @@ class Ledger:
         if found.bad_line:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
-        if read_head(directory) != self.head:
+        self._head_is_behind = read_head(directory) != self.head
+        if self._head_is_behind:
             self._move_head()
         self._reserve()
 
@@ -181,33 +182,38 @@ class Ledger:
         claimed = _CHAIN & content.keys()
         if claimed:
             raise ValueError(f"An event's content must not have {sorted(claimed)}: they are the chain's.")
-        place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
+        seq = len(self.events)
+        place = {"seq": seq, "prev": self.head, "time": round(time.time(), 3)}
         line = seal({**place, "event": event, **content})
         with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
             try:
-                self._write(line)
+                self._put(seq, line)
             except OSError as error:
                 if error.errno not in _NO_ROOM or event not in _MAY_USE_RESERVE:
                     raise
                 # That a full disk ended a generation is worth recording: the reserve makes the room.
                 (self._directory / ".reserve").unlink(missing_ok=True)
-                self._write(line)
+                self._put(seq, line)
         return self.events[-1]
 
-    def _write(self, line: bytes) -> None:
-        """Line and HEAD, or neither."""
-        try:
-            files.append(self._descriptor, line)
-            self.events.append(json.loads(line))
+    def _put(self, seq: int, line: bytes) -> None:
+        """Append the line, unless that was done, and move HEAD, which is never two lines behind."""
+        if self._head_is_behind:
             self._move_head()
-        except BaseException:
-            del self.events[json.loads(line)["seq"] :]
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(line)
+        if len(self.events) == seq:
+            try:
+                files.append(self._descriptor, line)
+            except BaseException:
+                os.ftruncate(self._descriptor, self._size)
+                raise
+            self.events.append(json.loads(line))
+            self._size += len(line)
+            self._move_head()
 
     def _move_head(self) -> None:
+        self._head_is_behind = True
         files.write_atomic(self._directory / "HEAD", self.head.encode() + b"\n")
+        self._head_is_behind = False
 
     def _reserve(self) -> None:
         reserve = self._directory / ".reserve"

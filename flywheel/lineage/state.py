@@ -51,6 +51,8 @@ class Generation:
     parent: int | None
     status: Status = Status.RUNNING
     reason: str = ""
+    lost_seconds: float = 0.0
+    """Wall time of the stage that failed."""
     stages: dict[str, Event] = field(default_factory=dict)
     """The ``stage`` event of each stage that is done."""
 
@@ -91,8 +93,8 @@ class Generation:
 
     @property
     def seconds(self) -> float:
-        """Wall time of its finished stages, in seconds."""
-        return float(sum(event["cost"]["seconds"] for event in self.stages.values()))
+        """Wall time of its stages, in seconds."""
+        return self.lost_seconds + sum(float(event["cost"]["seconds"]) for event in self.stages.values())
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ class RunState:
         if kind == "generation_ended" and not rule:
             allowed = TRANSITIONS[Status.RUNNING]
             rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
+        if kind == "generation_ended" and not rule and event["status"] == Status.PROMOTED:
+            rule = self._why_not_promote(self.generations[-1])
         if rule:
             line = f"line {event['seq'] + 1}" if "seq" in event else "a new line"
             what = f"{kind} {event.get('status', event.get('stage', ''))} of generation {number}"
@@ -165,9 +169,18 @@ class RunState:
             return "the champion is the parent"
         return None
 
+    def _why_not_promote(self, candidate: Generation) -> str | None:
+        if not candidate.weights:
+            return "a champion has weights"
+        verdict, consent = candidate.fact("gate", "verdict", {}), candidate.fact("review", "consent")
+        if not candidate.is_genesis and not (verdict.get("promote") is True and consent is True):
+            return "a promotion needs the gate's verdict and the review's consent"
+        return None
+
     def _end_generation(self, event: Event) -> None:
         generation = self.generations[-1]
         generation.status, generation.reason = Status(event["status"]), event["reason"]
+        generation.lost_seconds = event.get("cost", {}).get("seconds", 0.0)
         if generation.status is Status.PROMOTED:
             self.champion = generation
             self.first_champion = self.first_champion or generation
@@ -200,8 +213,9 @@ class RunState:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all finished stages, in seconds."""
-        return sum(generation.seconds for generation in self.generations)
+        """Wall time of all stages, in seconds."""
+        sealed = sum(float(event["cost"]["seconds"]) for event in self.sealed.values())
+        return sealed + sum(generation.seconds for generation in self.generations)
 
     def name(self, *, writer_alive: bool) -> RunStateName:
         """The run's state; ``writer_alive`` says whether a process holds its lock."""

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 from flywheel.errors import DamagedError
 from flywheel.lineage import files
 from flywheel.lineage.ledger import canonical
+from flywheel.records import Weights
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
-Weights = dict[str, "torch.Tensor"]
 _CACHED = 8
 
 
@@ -46,7 +45,9 @@ class Store:
         """Store bytes and return the artifact's name. Storing the same bytes twice is free."""
         name = hashlib.sha256(data).hexdigest() + suffix
         path = self.path(name)
-        if not path.exists():
+        if path.exists():
+            files.sync_directory(path.parent)  # whoever wrote it may have died before that
+        else:
             files.make_directory(path.parent)
             files.write_atomic(path, data)
         return name

@@ -48,7 +48,8 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
     require_same_rows(decisions["id"], samples["id"], "curate()")
     kept = decisions.filter(decisions["keep"])
-    if len(kept) and (pc.min(kept["weight"]).as_py() <= 0 or pc.min(kept["count"]).as_py() < 1):
+    good = pc.and_(pc.greater(kept["weight"], 0), pc.greater_equal(kept["count"], 1))
+    if not pc.all(pc.fill_null(good, False), min_count=0).as_py():
         raise DataError("Kept samples must have a weight above 0 and a count of 1 or more.")
     return decisions
 

@@ -23,24 +23,21 @@ def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Made
 
 def sealed(ctx: Context, *, weights: str, opponent: Generation | None) -> Made:
     """The champion's outcomes on the sealed suites; duels are against the first champion."""
-    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role is Role.SEALED])
+    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role == Role.SEALED])
 
 
 def outcomes_on(ctx: Context, weights: str, opponent: Generation | None, suites: Iterable[Suite]) -> Made:
     """Outcomes on these suites, and their means with intervals."""
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
-    tables = []
-    for suite in suites:
-        if suite.duel and rival is None:
-            continue
-        against = rival if suite.duel else None
-        scored = score_items(ctx, model, against, suite, ctx.key(suite.name))
-        if scored is not None:
-            name = opponent.weights if suite.duel and opponent else None
-            tables.append(_outcomes(scored, suite, weights, name))
+    chosen = [suite for suite in suites if rival is not None or not suite.duel]
+    scored = [score_items(ctx, model, rival if s.duel else None, s, ctx.key(s.name)) for s in chosen]
     if distributed.rank() != 0:
         return Made()
+    tables = [
+        _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)
+        for suite, rows in zip(chosen, scored, strict=True)
+    ]
     outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
     return Made({"outcomes": outcomes}, {"metrics": metrics(outcomes, ctx.data.suites)})
 

@@ -15,8 +15,10 @@ def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
     """The gate's verdict on two tables of outcomes. The gate sees suite names and differences only."""
     rule = ctx.components.build("gate", ctx.settings)
     pull = pulls(ctx, ctx.store.table(candidate), ctx.store.table(champion))
-    names = [suite.name for suite in ctx.data.suites.values() if suite.role is Role.GATE]
+    names = [suite.name for suite in ctx.data.suites.values() if suite.role == Role.GATE]
     verdict, carry = rule.decide(pull, names, ctx.carry.get("gate", {}), ctx.key("gate"))
+    if not isinstance(verdict.promote, bool):
+        raise TypeError(f"a verdict's promote must be True or False; it is {verdict.promote!r}")
     made = carried(rule, carry)
     return Made(made.outputs, {"verdict": asdict(verdict), **made.facts})
 

@@ -28,7 +28,7 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         with torch.inference_mode():
             made = task.generate(model, prompts.slice(chunk * size, size), ctx.settings, key)
         ctx.tell(min((chunk + 1) * size, len(prompts)), len(prompts), "")
-        return with_provenance(
+        rows = with_provenance(
             as_table(made),
             own=("prompt", "group"),
             origin="generated",
@@ -36,6 +36,8 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
             generation=ctx.generation,
             key=key.seed,
         )
+        _check_types(rows, ctx.data.human)
+        return require_finite(rows, "Samples")
 
     chunks = distributed.in_chunks(count, make, ctx.stop.check)
     if chunks is None:
@@ -43,8 +45,7 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
     samples = pa.concat_tables(chunks)
     if len(samples) == 0:
         raise StageFailed("generate", "the champion made no samples")
-    _check_types(samples, ctx.data.human)
-    return Made({"samples": require_finite(samples, "Samples")}, {"made": len(samples)})
+    return Made({"samples": samples}, {"made": len(samples)})
 
 
 def _check_types(samples: pa.Table, human: pa.Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -101,6 +102,9 @@ class LiveView(NoTracker):
         self._progress: Progress | None = None
         self._stage_began = self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def open(self, directory: Path) -> None:
+        """Begin to draw."""
         self._live.start()
 
     def event(self, event: Event, state: RunState) -> None:

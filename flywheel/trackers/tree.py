@@ -17,7 +17,7 @@ def lineage_tree(title: str, entries: list[dict[str, Any]]) -> Tree:
     branches: dict[int, Tree] = {}
     for entry in entries:
         edges = {edge["type"]: edge for edge in entry["edges"]}
-        parent = edges.get("produced_by", {}).get("generation")
+        parent = entry["parent"]
         branch = branches.get(parent, root) if parent is not None else root
         branches[entry["generation"]] = branch.add(_label(entry, edges))
     return root

@@ -28,13 +28,16 @@ class Wandb(NoTracker):
         """Remember where the run lies: W&B's files go beside its ledger."""
         self._directory = directory
         self._run: Any = None
+        self._code = 0
 
     def event(self, event: Event, state: RunState) -> None:
         """Start with the session; log at the end of a generation and of the run."""
         if event["event"] == "session_started":
             self._start(state)
         elif event["event"] == "generation_ended":
-            self._run.log(_generation_values(event["generation"], state))
+            self._log(event["generation"], state)
+        elif event["event"] == "run_failed":
+            self._code = 1
         elif event["event"] == "run_finished" and state.champion:
             self._run.summary.update(
                 {"champion": state.champion.number, "head": event["hash"], **_champion_values(state)}
@@ -43,7 +46,7 @@ class Wandb(NoTracker):
     def close(self) -> None:
         """Finish the W&B run, if one was started."""
         if self._run is not None:
-            self._run.finish()
+            self._run.finish(exit_code=self._code)
 
     def _start(self, state: RunState) -> None:
         import wandb
@@ -62,6 +65,12 @@ class Wandb(NoTracker):
         )
         self._run.define_metric("generation")
         self._run.define_metric("*", step_metric="generation")
+        for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
+            if generation is not state.current:
+                self._log(generation.number, state)
+
+    def _log(self, number: int, state: RunState) -> None:
+        self._run.log(_generation_values(number, state), step=number)
 
 
 def _generation_values(number: int, state: RunState) -> dict[str, Any]:

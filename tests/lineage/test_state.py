@@ -36,6 +36,17 @@ def ended(number: int, status: str, carry: dict[str, str] | None = None) -> dict
     }
 
 
+def evidence(number: int) -> list[dict[str, Any]]:
+    """What a promotion needs: weights, the gate's verdict, consent."""
+    stages = [stage(number, "train", init="fresh"), stage(number, "gate", verdict={"promote": True})]
+    return [*stages, stage(number, "review", consent=True)]
+
+
+def earned(number: int) -> list[dict[str, Any]]:
+    """A promotion as the loop records it."""
+    return [*evidence(number), ended(number, "promoted")]
+
+
 def chained(*events: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**event, "seq": seq} for seq, event in enumerate(events)]
 
@@ -46,7 +57,7 @@ def script(verdicts: list[Status]) -> list[dict[str, Any]]:
     champion = None
     for number, verdict in enumerate(verdicts):
         carry = {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
-        events += [started(number, champion), stage(number, "train", init="fresh")]
+        events += [started(number, champion), *evidence(number)]
         events += [ended(number, verdict, carry)]
         champion = number if verdict is Status.PROMOTED else champion
     return chained(*events)
@@ -70,6 +81,8 @@ class Transitions(RuleBasedStateMachine):
     def start(self) -> None:
         promoted = [n for n, status in enumerate(self.expected) if status is Status.PROMOTED]
         self.apply(started(len(self.expected), promoted[-1] if promoted else None))
+        for event in evidence(len(self.expected)):
+            self.apply(event)
         self.expected.append(Status.RUNNING)
 
     @precondition(lambda self: self.expected)
@@ -129,7 +142,7 @@ def test_turns_without_promotion_are_counted_since_the_champion(verdicts: list[S
 
 
 def test_a_generation_under_way_is_no_turn_without_promotion() -> None:
-    state = RunState.replay(chained(started(0), ended(0, "promoted"), started(1, 0)))
+    state = RunState.replay(chained(started(0), *earned(0), started(1, 0)))
     assert state.turns_without_promotion == 0
     assert state.current is state.generations[1]
 
@@ -145,7 +158,8 @@ def test_the_carry_is_the_newest_that_was_kept(verdicts: list[Status]) -> None:
 
 
 def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> None:
-    events = [started(0), ended(0, "promoted", {"tuner": "a", "gate": "b"}), started(1, 0)]
+    first = ended(0, "promoted", {"tuner": "a", "gate": "b"})
+    events = [started(0), *evidence(0), first, started(1, 0)]
     state = RunState.replay(chained(*events, ended(1, "rejected", {"gate": "c"})))
     assert state.carry == {"tuner": "a", "gate": "c"}
 
@@ -175,7 +189,7 @@ def test_a_session_that_left_no_ending_was_interrupted(events: list[dict[str, An
 
 
 def test_a_failed_genesis_is_tried_again_as_another_genesis() -> None:
-    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), ended(1, "promoted")))
+    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), *earned(1)))
     assert [g.is_genesis for g in state.generations] == [True, True]
     assert state.first_champion is state.champion is state.generations[1]
 
@@ -196,12 +210,13 @@ def test_what_a_generation_recorded_can_be_asked() -> None:
 
 
 def test_sealed_looks_are_kept_apart() -> None:
-    state = RunState.replay(chained(started(0), ended(0, "promoted"), stage(0, "sealed", metrics={})))
+    state = RunState.replay(chained(started(0), *earned(0), stage(0, "sealed", metrics={})))
     assert set(state.sealed) == {0}
-    assert state.generations[0].stages == {}
+    assert "sealed" not in state.generations[0].stages
 
 
-RUNNING = [started(0), ended(0, "promoted"), started(1, 0)]
+RUNNING = [started(0), *earned(0), started(1, 0)]
+REFUSED = stage(1, "gate", verdict={"promote": False})
 ILLEGAL = {
     "the end of a generation that never started": [*RUNNING, ended(7, "rejected")],
     "the end of a generation counted from the back": [*RUNNING, ended(-1, "rejected")],
@@ -209,7 +224,11 @@ ILLEGAL = {
     "a stage of a generation that has its verdict": [*RUNNING, stage(0, "train")],
     "a stage of a generation that never started": [*RUNNING, stage(7, "train")],
     "a generation begun while another one runs": [*RUNNING, started(2, 0)],
-    "a number that does not follow": [started(0), ended(0, "promoted"), started(2, 0)],
+    "a number that does not follow": [started(0), *earned(0), started(2, 0)],
+    "a champion without weights": [started(0), ended(0, "promoted")],
+    "a promotion that no gate looked at": [*RUNNING, *evidence(1)[:1], ended(1, "promoted")],
+    "a promotion against the gate": [*RUNNING, *evidence(1)[:1], REFUSED, ended(1, "promoted")],
+    "a promotion without consent": [*RUNNING, *evidence(1)[:2], ended(1, "promoted")],
     "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
 }
 

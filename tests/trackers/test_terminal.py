@@ -134,9 +134,9 @@ def test_stages_in_words(facts, text):
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
     edge = {"type": "produced_by", "generation": 0, "batch_of": 1}
     entries = [
-        {"generation": 0, "status": "promoted", "reason": "genesis", "weights": "ab" * 32, "edges": []},
-        {"generation": 1, "status": "rejected", "reason": "a tie", "weights": None, "edges": [edge]},
+        {"generation": 0, "parent": None, "status": "promoted", "reason": "", "weights": "ab", "edges": []},
+        {"generation": 1, "parent": 0, "status": "rejected", "reason": "", "weights": None, "edges": [edge]},
     ]
     console.print(lineage_tree("runs/x", entries))
     lines = console.file.getvalue().splitlines()
-    assert lines[1].index("generation 0") < lines[3].index("generation 1")
+    assert lines[1].index("generation 0") < lines[2].index("generation 1")
