@@ -10,6 +10,8 @@ from torch import nn
 
 from .images import distort
 
+_SHORTEST_CYCLE = 10  # steps; torch divides by zero where the warm-up is one step long
+
 
 class Classifier(lightning.LightningModule):
     """Images ``[batch, 1, 28, 28]`` to logits ``[batch, 10]``.
@@ -58,7 +60,7 @@ class Classifier(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             self.lr,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=max(_SHORTEST_CYCLE, int(self.trainer.estimated_stepping_batches)),
             pct_start=0.2,
             div_factor=10,
             final_div_factor=1e3,

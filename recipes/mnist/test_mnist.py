@@ -192,7 +192,8 @@ def test_model_and_data_know_nothing_of_flywheel(name):
     assert not [node for node in imports if "flywheel" in ast.unparse(node)]
 
 
-def test_the_model_trains_with_a_bare_trainer(task):
+def train_bare(task, steps: int) -> tuple[Classifier, lightning.Trainer]:
+    """A fit by Lightning alone."""
     lightning.seed_everything(0, verbose=False)
     images, labels = task._digits
     rows = torch.tensor(task._split.human)
@@ -202,11 +203,11 @@ def test_the_model_trains_with_a_bare_trainer(task):
         torch.ones(len(rows), dtype=torch.bool),
         batch_size=32,
         human_share=0.5,
-        batches=60,
+        batches=steps,
     )
     model = Classifier(width=8)
     trainer = lightning.Trainer(
-        max_steps=60,
+        max_steps=steps,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -214,11 +215,21 @@ def test_the_model_trains_with_a_bare_trainer(task):
         enable_model_summary=False,
     )
     trainer.fit(model, datamodule=data)
+    return model, trainer
+
+
+def test_the_model_trains_with_a_bare_trainer(task):
+    model, trainer = train_bare(task, 60)
     assert trainer.global_step == 60
     with torch.inference_mode():
         suite = next(suite for suite in task.suites() if suite.name == "dev")
         accuracy = task.evaluate(model.eval(), None, suite.items, Key.root(0)).mean()
     assert accuracy > 0.4, "ten labels a class and a second of training are far from chance"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10])
+def test_the_schedule_takes_a_fit_of_any_length(task, steps):
+    assert train_bare(task, steps)[1].global_step == steps
 
 
 def tiny(runs: Path) -> flywheel.Run:
