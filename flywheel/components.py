@@ -127,10 +127,13 @@ def check_module(components: Components) -> None:
 
 
 def _check_trainer(components: Components) -> None:
+    from lightning.pytorch.callbacks import Timer
+
     from flywheel import distributed
 
     trainer = components.build("trainer", components.settings())(**distributed.trainer_place())
-    if trainer.max_steps == -1 and trainer.max_epochs in (-1, None) and not trainer.fit_loop.max_time:
+    timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)  # max_time becomes one
+    if trainer.max_steps == -1 and trainer.max_epochs in (-1, None) and not timed:
         raise ConfigError("A fit must end: trainer.max_steps and trainer.max_epochs are both -1; set one.")
     if trainer.world_size != distributed.world_size():
         raise ConfigError(
