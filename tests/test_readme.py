@@ -16,7 +16,7 @@ COMMANDS = sorted(
     {
         line.split("#")[0].strip()
         for line in TEXT.splitlines()
-        if " -m flywheel " in line and "RUN" not in line
+        if " -m flywheel " in line and not {"RUN", "|"} & set(line.split())
     }
 )
 BASE_RUN = "recipe=mnist"
