@@ -25,7 +25,6 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
     decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
-    kept = samples.append_column("keep", decisions["keep"]).filter(decisions["keep"])
     corpus = decisions.filter(decisions["keep"]).select(["id", "weight", "count"])
     if len(corpus) == 0:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
@@ -34,7 +33,7 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
         "corpus": digest(row_texts(corpus)),
         "sources": [list(source) for source in used],
         "rows": len(corpus),
-        "by_origin": _counts(kept["origin"]),
+        "by_origin": _counts(samples["origin"].filter(decisions["keep"])),
         "by_reason": _counts(decisions["reason"]),
     }
     made = carried(curator, carry)
