@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flywheel import __version__
+from flywheel import __version__, commands
 from flywheel.errors import ExitCode, FlywheelError, near_misses
 
 HELP = """\
@@ -154,146 +153,11 @@ def _job(config_dir: str | None) -> Callable[[Any], int]:
 
 
 def _subcommand(words: list[str]) -> int:
-    command = SUBCOMMANDS.get(words[0])
-    if command is None:
-        hint = near_misses(words[0], SUBCOMMANDS)
+    if words[0] not in commands.NAMES:
         print(
-            f"There is no subcommand {words[0]!r}.{hint} A run is started with recipe=NAME; "
-            f"subcommands are {', '.join(SUBCOMMANDS)}.",
+            f"There is no subcommand {words[0]!r}.{near_misses(words[0], commands.NAMES)} A run is started "
+            f"with recipe=NAME; subcommands are {', '.join(commands.NAMES)}.",
             file=sys.stderr,
         )
         return ExitCode.REFUSED
-    function, arguments = command
-    parser = argparse.ArgumentParser(prog=f"python -m flywheel {words[0]}", description=function.__doc__)
-    for argument in arguments:
-        _ARGUMENTS[argument](parser)
-    return function(parser.parse_args(words[1:]))
-
-
-_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
-    "run": lambda p: p.add_argument(
-        "run",
-        nargs="?",
-        default=None,
-        metavar="RUN",
-        help="directory, RECIPE/NAME, NAME or recipe; default: newest",
-    ),
-    "runs_dir": lambda p: p.add_argument("--runs-dir", default="runs", help="where runs are kept (runs)"),
-    "json": lambda p: p.add_argument("--json", action="store_true", help="print JSON"),
-    "config_dir": lambda p: p.add_argument("--config-dir", "-cd", help="a folder with recipes of your own"),
-}
-
-
-def _directory(options: argparse.Namespace) -> Any:
-    from flywheel.errors import RunError
-    from flywheel.status import all_runs, find_run
-
-    if options.run is not None:
-        return find_run(options.run, options.runs_dir)
-    runs = all_runs(options.runs_dir)
-    if not runs:
-        raise RunError(f"There is no run under {options.runs_dir}: name one, or start one with recipe=NAME.")
-    return runs[-1]
-
-
-def _status(options: argparse.Namespace) -> int:
-    """Where a run stands: its state, champion and generations."""
-    from flywheel.status import read_state, status
-
-    directory = _directory(options)
-    if options.json:
-        print(json.dumps(status(directory), indent=2))
-        return ExitCode.FINISHED
-    from rich.console import Console
-
-    from flywheel.trackers.terminal import generations_table
-
-    report = status(directory)
-    print(f"{report['run']}  recipe {report['recipe']}  {report['state']}  {report['reason']}".rstrip())
-    Console().print(generations_table(read_state(directory)))
-    return ExitCode.FINISHED
-
-
-def _lineage(options: argparse.Namespace) -> int:
-    """The tree of generations: parents, verdicts, and the typed edges to what each was made from."""
-    from flywheel.status import lineage
-
-    directory = _directory(options)
-    entries = lineage(directory)
-    if options.json:
-        print(json.dumps({"run": str(directory), "generations": entries}, indent=2))
-        return ExitCode.FINISHED
-    from rich.console import Console
-
-    from flywheel.trackers.tree import lineage_tree
-
-    Console().print(lineage_tree(str(directory), entries))
-    return ExitCode.FINISHED
-
-
-def _verify(options: argparse.Namespace) -> int:
-    """Check every line of the ledger, HEAD, and every artifact; name the first bad one."""
-    from flywheel.lineage.verify import verify
-
-    directory = _directory(options)
-    found = verify(directory)
-    if options.json:
-        print(json.dumps(found.json(), indent=2))
-    elif found.first_bad is None:
-        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written, head {found.head}")
-    else:
-        print(f"{directory}: {found.first_bad}")
-    return ExitCode.FINISHED if found.first_bad is None else ExitCode.FAILED
-
-
-def _stop(options: argparse.Namespace) -> int:
-    """Stop a running run at its next step; the same command as before goes on with it."""
-    from flywheel import control
-    from flywheel.lineage import lock
-
-    directory = _directory(options)
-    if not lock.is_held(directory):
-        print(f"{directory} is not running.", file=sys.stderr)
-        return ExitCode.REFUSED
-    control.request(directory)
-    print(f"{directory} will stop at its next step.")
-    return ExitCode.FINISHED
-
-
-def _recipes(options: argparse.Namespace) -> int:
-    """What can be run: built-in recipes, those of --config-dir, those of installed packages."""
-    from flywheel.compose import recipes
-
-    found = recipes(options.config_dir)
-    if options.json:
-        print(
-            json.dumps([{"name": r.name, "summary": r.summary, "source": r.source} for r in found], indent=2)
-        )
-        return ExitCode.FINISHED
-    for recipe in found:
-        print(f"{recipe.name:<16}{recipe.summary}  ({recipe.source})")
-    return ExitCode.FINISHED
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    """What is installed, which devices there are, room on disk, W&B login; with remedies."""
-    from flywheel.doctor import checks
-
-    found = list(checks(options.runs_dir))
-    if options.json:
-        print(json.dumps([check.json() for check in found], indent=2))
-    else:
-        for check in found:
-            remedy = f"  ({check.remedy})" if check.remedy else ""
-            print(f"{'ok' if check.ok else 'NO':<4}{check.name:<14}{check.found}{remedy}")
-    return ExitCode.FINISHED if all(check.ok for check in found) else ExitCode.FAILED
-
-
-SUBCOMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], tuple[str, ...]]] = {
-    "status": (_status, ("run", "runs_dir", "json")),
-    "lineage": (_lineage, ("run", "runs_dir", "json")),
-    "verify": (_verify, ("run", "runs_dir", "json")),
-    "stop": (_stop, ("run", "runs_dir")),
-    "recipes": (_recipes, ("config_dir", "json")),
-    "doctor": (_doctor, ("runs_dir", "json")),
-}
+    return commands.run(words[0], words[1:])

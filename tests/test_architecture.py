@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("loop", "report"),
     ("api", "doctor"),
+    ("commands",),
     ("cli",),
     ("__main__", "__init__"),
 )

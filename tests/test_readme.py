@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.cli import SUBCOMMANDS
+from flywheel.commands import NAMES
 from flywheel.components import check_components
 from flywheel.compose import compose
 
@@ -35,7 +35,7 @@ def test_a_command_composes(command):
 
 
 def test_all_subcommands_are_described():
-    for name in SUBCOMMANDS:
+    for name in NAMES:
         assert f"| `{name}" in TEXT
 
 

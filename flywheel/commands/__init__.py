@@ -1,0 +1,68 @@
+"""The subcommands: a module each, with ``arguments(parser)`` and ``main(options)``, imported when named.
+
+A module's name with hyphens for underscores is the subcommand's, and ``main``'s docstring its help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
+
+
+def run(name: str, words: list[str]) -> int:
+    """Answer a subcommand and return the exit code."""
+    module = import_module(f"flywheel.commands.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"python -m flywheel {name}", description=module.main.__doc__)
+    module.arguments(parser)
+    code: int = module.main(parser.parse_args(words))
+    return code
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The argument RUN, and where runs are kept."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default=None,
+        metavar="RUN",
+        help="directory, RECIPE/NAME, NAME or recipe; default: newest",
+    )
+    add_runs_dir(parser)
+
+
+def add_runs_dir(parser: argparse.ArgumentParser) -> None:
+    """The argument --runs-dir."""
+    parser.add_argument("--runs-dir", default="runs", help="where runs are kept (runs)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The argument --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """The argument --config-dir."""
+    parser.add_argument("--config-dir", "-cd", help="a folder with recipes of your own")
+
+
+def directory_of(options: argparse.Namespace) -> Path:
+    """The run that RUN names. Raises RunError if there is none."""
+    from flywheel.errors import RunError
+    from flywheel.status import all_runs, find_run
+
+    if options.run is not None:
+        return find_run(options.run, options.runs_dir)
+    runs = all_runs(options.runs_dir)
+    if not runs:
+        raise RunError(f"There is no run under {options.runs_dir}: name one, or start one with recipe=NAME.")
+    return runs[-1]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(json.dumps(value, indent=2))

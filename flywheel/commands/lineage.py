@@ -1,0 +1,31 @@
+"""The tree of generations."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.commands import add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """The tree of generations: parents, verdicts, and the typed edges to what each was made from."""
+    from flywheel.status import lineage
+
+    directory = directory_of(options)
+    entries = lineage(directory)
+    if options.json:
+        print_json({"run": str(directory), "generations": entries})
+        return ExitCode.FINISHED
+    from rich.console import Console
+
+    from flywheel.trackers.tree import lineage_tree
+
+    Console().print(lineage_tree(str(directory), entries))
+    return ExitCode.FINISHED

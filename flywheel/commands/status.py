@@ -1,0 +1,32 @@
+"""Where a run stands."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.commands import add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Where a run stands: its state, champion and generations."""
+    from flywheel.status import read_state, status
+
+    directory = directory_of(options)
+    if options.json:
+        print_json(status(directory))
+        return ExitCode.FINISHED
+    from rich.console import Console
+
+    from flywheel.trackers.terminal import generations_table
+
+    report = status(directory)
+    print(f"{report['run']}  recipe {report['recipe']}  {report['state']}  {report['reason']}".rstrip())
+    Console().print(generations_table(read_state(directory)))
+    return ExitCode.FINISHED

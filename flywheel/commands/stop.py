@@ -1,0 +1,28 @@
+"""Stop a running run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from flywheel.commands import add_run, directory_of
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Stop a running run at its next step; the same command as before goes on with it."""
+    from flywheel import control
+    from flywheel.lineage import lock
+
+    directory = directory_of(options)
+    if not lock.is_held(directory):
+        print(f"{directory} is not running.", file=sys.stderr)
+        return ExitCode.REFUSED
+    control.request(directory)
+    print(f"{directory} will stop at its next step.")
+    return ExitCode.FINISHED
