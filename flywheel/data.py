@@ -55,6 +55,8 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
         raise DataError("A task must have a suite with role gate; without one nothing can be promoted.")
     for suite in suites.values():
         require(suite.items, f"Suite {suite.name}", unique="item")
+        if suite.reach and suite.reach.level not in suite.items.column_names:
+            raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
     return Data(human, suites)
 
 

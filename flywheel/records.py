@@ -13,10 +13,10 @@ Samples     id            string   content hash that includes the origin, see ``
             ...                    payload: whatever columns the recipe trains on
 Scores      id, then one float64 column per grader, then the grader's further columns
 Decisions   id            string
-            keep          bool
+            keep          bool     may be trained on, now or in a later generation
             reason        string   the rule that decided
             weight        float64  > 0 where kept; what a recipe's datamodule may weigh rows by
-            count         int32    multiplicity in the corpus, >= 1 where kept
+            count         int32    multiplicity in the corpus; 0: kept for later, not drawn this time
 Outcomes    suite, item, cluster, subject, opponent   string (opponent null for a solo suite)
             score         float64  in [0, 1]
 """
@@ -55,6 +55,18 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """How far up a ladder a model gets: the highest level with all levels up to it mastered."""
+
+    metric: str
+    """Its name in reports, e.g. ``digits95``."""
+    level: str
+    """Integer column of the suite's items."""
+    share: float = 0.95
+    """Mean score from which a level is mastered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
     """Items to evaluate on.
 
@@ -69,6 +81,8 @@ class Suite:
     """Name of the mean score in reports, e.g. ``accuracy``."""
     duel: bool = False
     """Scored against an opponent (the champion), as in self-play, instead of alone."""
+    reach: Reach | None = None
+    """Report how far the model gets, too, where items have levels."""
 
 
 @dataclass(frozen=True, slots=True)

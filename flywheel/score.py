@@ -11,7 +11,7 @@ import pyarrow as pa
 from flywheel import distributed
 from flywheel.context import Context
 from flywheel.errors import StageFailed
-from flywheel.gates.statistics import mean_interval
+from flywheel.gates.statistics import mean_interval, reach
 from flywheel.keys import Key
 from flywheel.records import Json, Role, Suite
 
@@ -58,13 +58,20 @@ def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, ro
 
 
 def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Json]]:
-    """{suite: {metric: {value, low, high}}}: mean score with its 95% interval, clusters respected."""
-    names, scores = outcomes["suite"].to_numpy(), outcomes["score"].to_numpy()
-    clusters = outcomes["cluster"].to_numpy()
-    return {
-        suite.name: {
-            suite.metric: mean_interval(scores[names == suite.name], clusters[names == suite.name]).json()
-        }
-        for suite in suites.values()
-        if (names == suite.name).any()
-    }
+    """{suite: {metric: {value, low, high}}}: mean score with its 95% interval, clusters respected.
+
+    Where a suite has a ladder, also how far the model gets: an interval whose ``unit`` is "level".
+    """
+    found: dict[str, dict[str, Json]] = {}
+    names = outcomes["suite"].to_numpy()
+    for suite in suites.values():
+        own = outcomes.filter(names == suite.name)
+        if len(own) == 0:
+            continue
+        scores = own["score"].to_numpy()
+        found[suite.name] = {suite.metric: mean_interval(scores, own["cluster"].to_numpy()).json()}
+        if suite.reach:
+            levels = suite.items[suite.reach.level].to_numpy()
+            far = reach(scores, levels, suite.reach.share)
+            found[suite.name][suite.reach.metric] = {**far.json(), "unit": "level"}
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 from flywheel.records import Interval
 
 _RESAMPLES = 10_000
+_REACH_RESAMPLES = 2_000
 _CHUNK = 500
 _TOLERANCE = 1e-9
 Z95 = 1.959963984540054
@@ -42,6 +43,26 @@ def mean_interval(scores: np.ndarray, clusters: Sequence[Any] | np.ndarray) -> I
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     mean = float(scores.mean())
     return Interval(mean, min(mean, float(low)), max(mean, float(high)))
+
+
+def reach(scores: np.ndarray, levels: np.ndarray, share: float) -> Interval:
+    """The highest level such that every level of the items up to it has a mean score of ``share``.
+
+    With a 95% percentile bootstrap over the items of each level, with a fixed seed; 0 if not even the
+    lowest level is mastered.
+    """
+    names, where = np.unique(levels, return_inverse=True)
+    rng = np.random.default_rng(0)
+    mastered = []
+    for level in range(len(names)):
+        own = scores[where == level]
+        draws = rng.integers(0, len(own), (_REACH_RESAMPLES, len(own)))
+        means = own[np.vstack([np.arange(len(own)), draws])].mean(1)  # the items as they are come first
+        mastered.append(means >= share - _TOLERANCE)
+    highest = np.append(0, names)[np.cumprod(mastered, axis=0).sum(0)]
+    value = int(highest[0])
+    low, high = np.quantile(highest[1:], (0.025, 0.975), method="nearest")
+    return Interval(value, min(value, int(low)), max(value, int(high)))
 
 
 def mcnemar_exact(wins: int, losses: int) -> float:

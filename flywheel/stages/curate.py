@@ -25,15 +25,16 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
     decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
-    corpus = decisions.filter(decisions["keep"]).select(["id", "weight", "count"])
+    kept = decisions.filter(decisions["keep"])
+    corpus = kept.filter(pc.greater(kept["count"], 0)).select(["id", "weight", "count"])
     if len(corpus) == 0:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
-    used = [source for source in sources if _contributes(ctx.store, source, corpus["id"])]
+    used = [source for source in sources if _contributes(ctx.store, source, kept["id"])]
     facts = {
         "corpus": digest(row_texts(corpus)),
         "sources": [list(source) for source in used],
         "rows": len(corpus),
-        "by_origin": _counts(samples["origin"].filter(decisions["keep"])),
+        "by_origin": _counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
         "by_reason": _counts(decisions["reason"]),
     }
     made = carried(curator, carry)
@@ -47,9 +48,9 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
     require_same_rows(decisions["id"], samples["id"], "curate()")
     kept = decisions.filter(decisions["keep"])
-    good = pc.and_(pc.greater(kept["weight"], 0), pc.greater_equal(kept["count"], 1))
+    good = pc.and_(pc.greater(kept["weight"], 0), pc.greater_equal(kept["count"], 0))
     if not pc.all(pc.fill_null(good, False), min_count=0).as_py():
-        raise DataError("Kept samples must have a weight above 0 and a count of 1 or more.")
+        raise DataError("Kept samples must have a weight above 0 and a count of 0 or more.")
     return decisions
 
 

@@ -224,7 +224,7 @@ def _counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items()))
 
 
-def numbers_text(measured: dict[str, dict[str, dict[str, float]]]) -> str:
+def numbers_text(measured: dict[str, dict[str, dict[str, Any]]]) -> str:
     """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
     return "  ".join(
         f"{suite} {metric} {_number_text(number)}"
@@ -261,7 +261,8 @@ def ending_text(event: Event) -> str:
 def generations_table(state: RunState) -> Table:
     """All generations: verdict, what each was made from, metrics by suite with intervals, cost."""
     measured = [metrics(g, state) for g in state.generations]
-    suites = list(dict.fromkeys((s, m) for by_suite in measured for s in by_suite for m in by_suite[s]))
+    # One column a suite: how far up its ladder where it has one, else the mean.
+    suites = list(dict.fromkeys((s, list(by_suite[s])[-1]) for by_suite in measured for s in by_suite))
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     for name in ("gen", "status", "init", "data by", "rows", *(suite for suite, _ in suites), "s"):
         left = name in ("status", "init", "data by")
@@ -281,8 +282,10 @@ def generations_table(state: RunState) -> Table:
     return table
 
 
-def _number_text(measured: dict[str, float] | None, separator: str = " ") -> str:
+def _number_text(measured: dict[str, Any] | None, separator: str = " ") -> str:
     if measured is None:
         return ""
+    if "unit" in measured:
+        return f"{measured['value']}{separator}[{measured['low']}, {measured['high']}]"
     interval = f"[{100 * measured['low']:.1f}, {100 * measured['high']:.1f}]"
     return f"{measured['value']:.1%}{separator}{interval}"

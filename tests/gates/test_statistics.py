@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from flywheel.gates.statistics import mcnemar_exact, mean_interval, sign_flip, wilson
+from flywheel.gates.statistics import mcnemar_exact, mean_interval, reach, sign_flip, wilson
+from flywheel.records import Interval
 
 COUNTS = st.integers(0, 300)
 SMALL = st.lists(st.integers(-20, 20).map(lambda n: n / 20), max_size=10).map(np.array)
@@ -195,3 +196,21 @@ def test_the_order_of_rows_does_not_change_an_interval() -> None:
     order = rng(6).permutation(60)
     found, shuffled = mean_interval(scores, clusters), mean_interval(scores[order], clusters[order])
     assert (found.low, found.high) == pytest.approx((shuffled.low, shuffled.high))
+
+
+def test_reach_is_the_last_level_of_an_unbroken_climb():
+    levels = np.repeat([1, 2, 3, 4], 100)
+    scores = np.concatenate([np.ones(100), np.r_[np.ones(96), np.zeros(4)], np.zeros(100), np.ones(100)])
+    found = reach(scores, levels, 0.95)
+    assert (found.value, found.high) == (2, 2)
+    assert found.low == 1  # 96 of 100 is sometimes below 95% by chance
+
+
+def test_reach_of_nothing_is_0_and_of_everything_the_last_level():
+    levels = np.repeat([3, 5], 20)
+    assert reach(np.zeros(40), levels, 0.95) == Interval(0, 0, 0)
+    assert reach(np.ones(40), levels, 0.95) == Interval(5, 5, 5)
+
+
+def test_reach_counts_just_the_share_as_enough():
+    assert reach(np.r_[np.ones(19), 0.0], np.ones(20, int), 0.95).value == 1

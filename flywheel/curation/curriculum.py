@@ -1,0 +1,128 @@
+"""A ladder of levels: keep what the model is sure of, one step above what it knew, and revisit the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flywheel.errors import DataError
+from flywheel.records import Carry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flywheel.keys import Key
+
+
+@dataclass(kw_only=True)
+class Curriculum:
+    """Levels of difficulty taken in order, each once enough of its lessons pass the grader.
+
+    A lesson is the best-scored row of its group (the first among equals) if its score reaches the
+    threshold. A level above the frontier is taken if the share of its groups with a lesson, the pass
+    rate, is at least ``accept``; more than ``careful`` levels in one generation only at ``sure``. The
+    first level that is not taken ends the climb, and the frontier is carried on.
+
+    The corpus is drawn in batches of one level: some from the newest levels, some from the last few,
+    the rest from all, human ones included. Lessons that were not drawn stay available (count 0).
+    As in self-improving transformers (Lee et al. 2025, arXiv 2502.01612), with a vote as the filter.
+    """
+
+    level: str
+    """Payload column of integers: how difficult a row is."""
+    batches: int
+    """Batches to draw for one fit."""
+    batch_size: int
+    """Rows of a batch, all of one level."""
+    score: str = "vote"
+    """The grader's column to go by."""
+    threshold: float = 0.5
+    """Lowest score of a lesson."""
+    accept: float = 0.15
+    """Lowest pass rate of a level that is taken."""
+    careful: int = 2
+    """Levels that may be taken in one generation without being ``sure``."""
+    sure: float = 0.97
+    """Lowest pass rate of the levels after those."""
+    newest: float = 0.5
+    """Share of batches from the newest levels."""
+    recent: float = 0.3
+    """Share of batches from the last ``window`` levels."""
+    window: int = 6
+
+    def __post_init__(self) -> None:
+        if self.batches < 1 or self.batch_size < 1 or self.window < 1:
+            raise ValueError("batches, batch_size and window must be 1 or more.")
+        if self.newest < 0 or self.recent < 0 or self.newest + self.recent > 1:
+            raise ValueError(
+                "newest and recent must be shares of at most 1 together; "
+                f"they are {self.newest} and {self.recent}."
+            )
+
+    def curate(self, samples: pa.Table, carry: Carry, key: Key) -> tuple[dict[str, Any], Carry]:
+        """Decisions row for row; the carry has the ``frontier`` and the ``oldest_new`` level below it."""
+        human = np.equal(samples["origin"].to_numpy(), "human")
+        levels, generation = samples[self.level].to_numpy(), samples["generation"].to_numpy()
+        first, lesson = self._lessons(samples, human, generation)
+        fresh = ~human & (generation == generation.max())
+        frontier = carry.get("frontier", int(levels[human].max(initial=0)))
+        reached = self._climb(frontier, levels[fresh & first], levels[fresh & lesson])
+        oldest_new = frontier + 1 if reached > frontier else carry.get("oldest_new", 1)
+        kept = human | (lesson & (levels <= reached))
+        reason = np.select(
+            [human, kept, lesson, first],
+            ["human", "lesson", f"above level {reached}", f"{self.score} below {self.threshold:g}"],
+            "another of its group speaks for it",
+        )
+        count = self._draw(levels, kept, oldest_new, reached, key.numpy())
+        decisions = {"id": samples["id"], "keep": kept, "reason": reason, "count": count}
+        carry = {"frontier": reached, "oldest_new": oldest_new}
+        return decisions | {"weight": np.ones(len(kept))}, carry
+
+    def _lessons(
+        self, samples: pa.Table, human: np.ndarray, generation: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of the rows that speak for their groups, and of those among them that pass."""
+        first = np.zeros(len(samples), bool)
+        if human.all():
+            return first, first
+        if self.score not in samples.column_names:
+            raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
+        scores = np.where(human, -np.inf, samples[self.score].to_numpy())
+        groups = samples["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+        order = np.lexsort((-scores, groups, generation))  # stable: the first among equals leads
+        starts = np.ones(len(order), bool)
+        starts[1:] = np.any(np.diff(np.stack([groups[order], generation[order]])), axis=0)
+        first[order[starts]] = True
+        first &= ~human
+        return first, first & (scores >= self.threshold)
+
+    def _climb(self, frontier: int, asked: np.ndarray, passed: np.ndarray) -> int:
+        """The highest level taken, given the levels of the fresh groups and of their lessons."""
+        reached = frontier
+        while (total := int((asked == reached + 1).sum())) > 0:
+            rate = int((passed == reached + 1).sum()) / total
+            if rate < (self.accept if reached - frontier < self.careful else self.sure):
+                break
+            reached += 1
+        return reached
+
+    def _draw(
+        self, levels: np.ndarray, kept: np.ndarray, oldest_new: int, reached: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """How often each row is drawn."""
+        by_level = {int(level): np.flatnonzero(kept & (levels == level)) for level in np.unique(levels[kept])}
+        bands = [
+            [level for level in by_level if level >= start]
+            for start in (oldest_new, reached - self.window + 1, 0)
+        ]
+        newest, recent = round(self.newest * self.batches), round(self.recent * self.batches)
+        sizes = (newest, recent, self.batches - newest - recent)
+        count = np.zeros(len(levels), int)
+        for band, size in zip(bands, sizes, strict=True):
+            for level in rng.choice(band, size):
+                rows = by_level[int(level)]
+                np.add.at(count, rng.choice(rows, self.batch_size, len(rows) < self.batch_size), 1)
+        return count
