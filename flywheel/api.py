@@ -35,7 +35,11 @@ from flywheel.status import metrics, read_state, status
 
 if TYPE_CHECKING:
     import lightning
+    import pyarrow as pa
     from omegaconf import DictConfig
+
+
+_BUILDABLE = "{} must be buildable and readable before anything is trained:"
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,54 @@ class GenerationView:
         Raises RunError if the run's model is of a class that no known recipe names: a config read
         from disk must not choose what is imported.
         """
-        from omegaconf import OmegaConf
-
         from flywheel.models import load_weights
+
+        model = self._components("model").model(self.record.settings)
+        load_weights(model, Store(self.run.path).weights(self.weights))
+        return model.eval()
+
+    def read_items(self, path: str | Path) -> pa.Table:
+        """Items of your own from a .csv, .jsonl or .parquet file, with the columns that suites have.
+
+        Raises DataError.
+        """
+        from flywheel.items import read_items
+
+        return read_items(path, self._suite_columns())
+
+    def evaluate(self, items: pa.Table) -> pa.Table:
+        """Columns ``item``, ``cluster`` and ``score`` of this generation on items of your own.
+
+        ``items`` has a unique column ``item`` and what the recipe's suites have. Nothing is recorded.
+        Raises DataError if the recipe cannot evaluate them, RunError as ``load`` does.
+        """
+        import pyarrow as pa
+
+        from flywheel.keys import Key
+        from flywheel.score import score_chunk, with_clusters
+
+        model, components = self.load(), self._components("task")
+        items, size = with_clusters(items), components.resolved["chunk_size"]
+        key = Key.root(components.resolved["seed"])(self.number, "items")
+        chunks, columns = range(-(-len(items) // size)), self._suite_columns().names
+        with told_whole(f"Items must have what the recipe's suites have: {', '.join(columns)}."):
+            return pa.concat_tables(
+                score_chunk(components.task, model, None, items.slice(k * size, size), key("chunk", k))
+                for k in chunks
+            )
+
+    def _suite_columns(self) -> pa.Schema:
+        made = next(g.stages["seed"]["outputs"] for g in self.state.generations if "seed" in g.stages)
+        name = next(name for key, name in made.items() if key.startswith("suite_"))
+        return Store(self.run.path).table(name).schema
+
+    def _components(self, section: str) -> Components:
+        """What the run's configuration names, if the classes of the section may be built."""
+        from omegaconf import OmegaConf
 
         created = self.state.created or {}
         components = Components(OmegaConf.create({**created["config"], "model": created["model"]}))
-        wanted = targets_in(components.section("model", self.record.settings))
+        wanted = targets_in(components.section(section, self.record.settings))
         unknown = wanted - known_targets(self.run.config_dir) - self.run.trusted
         if unknown:
             raise RunError(
@@ -90,9 +135,7 @@ class GenerationView:
                 f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
                 "or with trusted={...} if you know the class."
             )
-        model = components.model(self.record.settings)
-        load_weights(model, Store(self.run.path).weights(self.weights))
-        return model.eval()
+        return components
 
 
 @dataclass(frozen=True)
@@ -114,6 +157,19 @@ class Run:
         """All generations, genesis first."""
         state = read_state(self.path)
         return [GenerationView(self, generation, state) for generation in state.generations]
+
+    def generation(self, number: int) -> GenerationView:
+        """One generation. Raises RunError if there is none of this number."""
+        found = self.generations()
+        if not 0 <= number < len(found):
+            raise RunError(f"{self.path} has generations 0 to {len(found) - 1}; there is no {number}.")
+        return found[number]
+
+    def samples(self, generation: int | None = None) -> pa.Table:
+        """What a generation made (default: the newest): provenance, payload, scores, decisions."""
+        from flywheel.samples import samples
+
+        return samples(self.path, read_state(self.path), generation)
 
     def champion(self) -> GenerationView:
         """The generation in force. Raises RunError if there is none yet."""
@@ -189,9 +245,9 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     components = Components(config)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
     torch.set_num_threads(threads(components.resolved, state))
-    with told_whole("The recipe's task"):
+    with told_whole(_BUILDABLE.format("The recipe's task")):
         data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
-    with told_whole("The model or the trainer"):
+    with told_whole(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     audience = Audience([] if distributed.rank() else _trackers(config, components))
     with open_journal(directory, components, data, audience) as journal:
@@ -206,7 +262,7 @@ def directory_of(config: DictConfig) -> Path:
 
 
 @contextmanager
-def told_whole(what: str) -> Iterator[None]:
+def told_whole(rule: str) -> Iterator[None]:
     """Raise DataError, with the whole traceback, for what the user's own code raises in the block."""
     try:
         yield
@@ -214,9 +270,7 @@ def told_whole(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         whole = "".join(traceback.format_exception(error))
-        raise DataError(
-            f"{what} must be buildable and readable before anything is trained:\n\n{whole}"
-        ) from error
+        raise DataError(f"{rule}\n\n{whole}") from error
 
 
 def _recorded(directory: Path, config: DictConfig) -> RunState | None:

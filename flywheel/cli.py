@@ -31,6 +31,8 @@ keys that matter first (--cfg job prints all)
 subcommands
   status [RUN]            where a run stands
   lineage [RUN]           the tree of generations and what each was made from
+  samples [RUN] [GEN]     what a generation made, with scores and what became of it
+  evaluate [RUN] --items FILE    how good a generation is on items of your own
   verify [RUN]            check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
   recipes                 what can be run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,26 +23,37 @@ def score_items(
     ctx: Context, model: lightning.LightningModule, rival: object, suite: Suite, key: Key
 ) -> pa.Table | None:
     """Columns ``item``, ``cluster``, ``score`` of a suite's items, on rank 0; None elsewhere."""
-    import torch
-
-    size, items = ctx.components.resolved["chunk_size"], suite.items
-    if "cluster" not in items.column_names:
-        items = items.append_column("cluster", items["item"])
+    size, items = ctx.components.resolved["chunk_size"], with_clusters(suite.items)
 
     def score(chunk: int) -> pa.Table:
-        part, chunk_key = items.slice(chunk * size, size), key("chunk", chunk)
-        chunk_key.seed_globals()
-        with torch.inference_mode():
-            scores = np.asarray(ctx.components.task.evaluate(model, rival, part, chunk_key), float)
-        if scores.shape != (len(part),):
-            raise ValueError(f"evaluate() must score every item: {len(part)} items, shape {scores.shape}")
+        part = items.slice(chunk * size, size)
+        scored = score_chunk(ctx.components.task, model, rival, part, key("chunk", chunk))
         ctx.tell(min((chunk + 1) * size, len(items)), len(items), suite.name)
-        if not ((scores >= 0) & (scores <= 1)).all():
-            raise ValueError(f"scores must lie in [0, 1]; they span {scores.min()} to {scores.max()}")
-        return pa.table({"item": part["item"], "cluster": part["cluster"], "score": pa.array(scores)})
+        return scored
 
     chunks = distributed.in_chunks(-(-len(items) // size), score, ctx.stop.check)
     return None if chunks is None else pa.concat_tables(chunks)
+
+
+def with_clusters(items: pa.Table) -> pa.Table:
+    """The items; each a cluster of its own where nothing else is said."""
+    return items if "cluster" in items.column_names else items.append_column("cluster", items["item"])
+
+
+def score_chunk(
+    task: Any, model: lightning.LightningModule, rival: object, items: pa.Table, key: Key
+) -> pa.Table:
+    """Columns ``item``, ``cluster``, ``score`` of a chunk of items. Raises ValueError for bad scores."""
+    import torch
+
+    key.seed_globals()
+    with torch.inference_mode():
+        scores = np.asarray(task.evaluate(model, rival, items, key), float)
+    if scores.shape != (len(items),):
+        raise ValueError(f"evaluate() must score every item: {len(items)} items, shape {scores.shape}")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"scores must lie in [0, 1]; they span {scores.min()} to {scores.max()}")
+    return pa.table({"item": items["item"], "cluster": items["cluster"], "score": pa.array(scores)})
 
 
 def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> float:

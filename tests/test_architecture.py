@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lineage", "distributed", "models"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus"),
+    ("samples", "items"),
     ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
     ("fit", "score", "testing"),
     ("stages",),

@@ -74,7 +74,7 @@ class Curriculum:
         reason = np.select(
             [human, kept, lesson, first],
             ["human", "lesson", f"above level {reached}", f"{self.score} below {self.threshold:g}"],
-            "another of its group speaks for it",
+            "not its group's best",
         )
         count = self._draw(levels, kept, oldest_new, reached, key.numpy())
         decisions = {"id": samples["id"], "keep": kept, "reason": reason, "count": count}

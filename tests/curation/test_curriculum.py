@@ -59,9 +59,9 @@ def test_one_lesson_a_group_the_best_scored_the_first_among_equals():
     group = [("generated", 1, "g", 3, vote) for vote in (0.2, 0.7, 0.9, 0.9)]
     decisions, _ = curated(rows(HUMAN, group))
     assert list(decisions["keep"][8:]) == [False, False, True, False]
-    assert list(decisions["reason"][8:]) == ["another of its group speaks for it"] * 2 + [
+    assert list(decisions["reason"][8:]) == ["not its group's best"] * 2 + [
         "lesson",
-        "another of its group speaks for it",
+        "not its group's best",
     ]
 
 

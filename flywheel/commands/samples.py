@@ -1,0 +1,63 @@
+"""What a generation made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from flywheel.commands import add_json, add_run, directory_of
+from flywheel.errors import ExitCode
+
+_HIDDEN = ("id", "origin", "source", "generation", "group", "key", "weight")  # shown by --json
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the newest")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--kept", action="store_true", help="those that may be trained on")
+    which.add_argument("--dropped", action="store_true", help="those that may not")
+    parser.add_argument("--limit", type=int, default=20, help="rows to print, from all over the batch (20)")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Samples of a generation with scores, the rule that decided and how often each was trained on."""
+    import pyarrow.compute as pc
+
+    from flywheel.samples import samples
+    from flywheel.status import read_state
+
+    directory = directory_of(options)
+    rows = samples(directory, read_state(directory), options.generation)
+    if (options.kept or options.dropped) and "keep" in rows.column_names:
+        rows = rows.filter(pc.equal(rows["keep"], options.kept))
+    total = len(rows)
+    step = max(1, -(-total // max(1, options.limit)))
+    shown = rows.take(list(range(0, total, step)))
+    if options.json:
+        for row in shown.to_pylist():
+            print(json.dumps(row, ensure_ascii=False, default=str))
+        return ExitCode.FINISHED
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
+    names = [name for name in shown.column_names if name not in _HIDDEN]
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in shown.select(names).to_pylist():
+        table.add_row(*(_text(value) for value in row.values()))
+    table.caption = f"{len(shown)} of {total} samples; --limit {total} prints all, --json with provenance"
+    Console().print(table)
+    return ExitCode.FINISHED
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = "-" if value is None else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

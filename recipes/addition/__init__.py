@@ -1,0 +1,1 @@
+"""A model that outgrows its teacher: sums of ever more digits."""

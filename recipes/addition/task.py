@@ -1,0 +1,185 @@
+"""Addition: a model writes lessons longer than those it was taught with, and learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flywheel.records import Carry, Reach, Role, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flywheel.keys import Key
+
+    from .sums import Sums
+
+_BUCKET = 8  # digits: problems up to the same multiple of it are decoded side by side
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What a tuner may change."""
+
+    batches: int
+    """Groups of rows of one length that a fit sees."""
+    groups: int
+    """Such groups in a step."""
+    rows: int
+    """Rows of a group."""
+    lr: float
+    """Learning rate of Muon, on the layers' matrices."""
+    adam_lr: float
+    """Learning rate of AdamW, on the rest."""
+    decay: float
+    """Share of the steps, at the end, over which the rates fall."""
+    floor: float
+    """Share of the rates that is left at the end."""
+    ramp: float
+    """Share of the steps over which longer rows join the shorter ones."""
+
+    def __post_init__(self) -> None:
+        for name in ("batches", "groups", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more; it is {getattr(self, name)}.")
+        for name in ("lr", "adam_lr", "decay", "floor", "ramp"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1; it is {getattr(self, name)}.")
+
+
+@dataclass(kw_only=True)
+class Addition:
+    """Sums of 1 to ``seed_digits`` digits with their answers, and longer ones without."""
+
+    seed_value: int = 0
+    seed_digits: int = 8
+    seed_problems: int = 2048
+    """Human samples of each length; fewer where there are not so many sums."""
+    problems: int = 384
+    """Problems of each new length that the champion is asked."""
+    new_lengths: int = 4
+    """Lengths above the frontier that it is asked in one generation."""
+    mix: dict[str, float] = field(default_factory=lambda: {"uniform": 0.6, "uneven": 0.3, "carry": 0.1})
+    """Kinds of problems, by share; see ``sums.draw``."""
+    longest: int = 72
+    """Most digits in a suite."""
+    gate_items: int = 4
+    """Items of each length in the gate suite."""
+    sealed_items: int = 128
+    """Items of each length and kind in the sealed suites."""
+
+    def __post_init__(self) -> None:
+        from .sums import KINDS
+
+        if set(self.mix) - set(KINDS) or abs(sum(self.mix.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"mix must have shares of {', '.join(KINDS)} that add up to 1; it is {self.mix}."
+            )
+        if not 1 <= self.seed_digits <= self.longest:
+            raise ValueError(f"seed_digits must be from 1 to longest; it is {self.seed_digits}.")
+
+    def seed(self) -> pa.Table:
+        """Problems with their true answers, each once."""
+        import pyarrow as pa
+
+        from .sums import number_text
+
+        lengths = range(1, self.seed_digits + 1)
+        drawn = [_problems(n, self.seed_problems, self.mix, self._rng("seed", n)) for n in lengths]
+        problems = pa.concat_tables(_distinct(table) for table in drawn)
+        return problems.append_column("answer", number_text(_read(problems).answers()))
+
+    def suites(self) -> list[Suite]:
+        """The mix for the gate; each kind by itself, at every length, sealed."""
+        gate = Suite("gate", Role.GATE, self._items("gate", self.gate_items, self.mix), "exact")
+        ladder = Reach("digits95", "length", 0.95)
+        items = {kind: self._items(kind, self.sealed_items, {kind: 1.0}) for kind in self.mix}
+        return [gate, *(Suite(kind, Role.SEALED, items[kind], "exact", reach=ladder) for kind in items)]
+
+    def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
+        """Problems of the lengths just above the curriculum's frontier."""
+        import pyarrow as pa
+
+        frontier = carry.get("curator", {}).get("frontier", self.seed_digits)
+        lengths = range(frontier + 1, frontier + self.new_lengths + 1)
+        drawn = [_problems(length, self.problems, self.mix, key(length).numpy()) for length in lengths]
+        return pa.concat_tables(_distinct(table) for table in drawn)
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
+        """Each member's answer to each problem."""
+        import pyarrow as pa
+
+        from .sums import number_text
+
+        members, columns = len(model.swapped), {}
+        said = self._said(model, prompts)
+        for name in ("prompt", "length"):
+            columns[name] = prompts[name].take(np.repeat(np.arange(len(prompts)), members))
+        in_order = said.transpose(1, 0, 2).reshape(len(prompts) * members, -1)
+        member = pa.array(np.tile(np.arange(members), len(prompts)), pa.int16())
+        return columns | {"answer": number_text(in_order), "member": member}
+
+    def data(self, corpus: pa.Table, settings: Any) -> Any:
+        """A loader of batches; see ``lessons.batches``."""
+        from torch.utils.data import DataLoader
+
+        from .lessons import batches
+
+        made: Any = batches(corpus, settings["groups"], settings["rows"], settings["ramp"])
+        return DataLoader(made, batch_size=None)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
+        """1 where the members' vote is the sum; where no two agree, the first one speaks."""
+        said = self._said(model, items)
+        agreeing = (said[:, None] == said[None]).all(-1).sum(1)
+        voted = said[agreeing.argmax(0), np.arange(len(items))]
+        right: np.ndarray = (voted == _read(items).answers()).all(1)
+        return right.astype(float)
+
+    def _said(self, model: Any, problems: pa.Table) -> np.ndarray:
+        """Each member's digits ``[members, problems, width + 1]``, problems of like length side by side."""
+        sums = _read(problems)
+        said = np.zeros((len(model.swapped), len(sums), sums.width + 1), np.uint8)
+        widths = np.minimum(-(-sums.length // _BUCKET) * _BUCKET, sums.width)
+        for width in np.unique(widths):
+            rows = np.flatnonzero(widths == width)
+            said[:, rows, : width + 1] = model.answers(sums.take(rows, width))
+        return said
+
+    def _items(self, kind: str, count: int, mix: Mapping[str, float]) -> pa.Table:
+        """Problems of each length up to the longest, with names to tell them by."""
+        import pyarrow as pa
+
+        lengths = range(1, self.longest + 1)
+        tables = [_problems(length, count, mix, self._rng(kind, length)) for length in lengths]
+        names = [f"{kind}-{length}-{i}" for length in lengths for i in range(count)]
+        return pa.concat_tables(tables).add_column(0, "item", pa.array(names))
+
+    def _rng(self, purpose: str, length: int) -> np.random.Generator:
+        from flywheel.keys import Key
+
+        return Key.root(self.seed_value)("sums", purpose, length).numpy()
+
+
+def _problems(length: int, count: int, mix: Mapping[str, float], rng: np.random.Generator) -> pa.Table:
+    import pyarrow as pa
+
+    from .sums import draw_mix
+
+    lengths = pa.repeat(pa.scalar(length, pa.int16()), count)
+    return pa.table({"prompt": draw_mix(mix, count, length, rng).text(), "length": lengths})
+
+
+def _distinct(problems: pa.Table) -> pa.Table:
+    """Each problem once, in the order of first appearance."""
+    first = np.unique(problems["prompt"].to_numpy(), return_index=True)[1]
+    return problems.take(np.sort(first))
+
+
+def _read(problems: pa.Table) -> Sums:
+    from .sums import read
+
+    return read(problems["prompt"])
