@@ -86,6 +86,19 @@ class GenerationView:
         load_weights(model, Store(self.run.path).weights(self.weights))
         return model.eval()
 
+    def corpus(self) -> pa.Table:
+        """Rows that it was trained on, with ``weight`` and ``count``. Raises RunError if there are none."""
+        from flywheel.corpus import read_corpus
+
+        corpus = self.record.output("curate", "corpus")
+        if corpus is None:
+            raise RunError(f"Generation {self.number} of {self.run.path} was trained on no corpus.")
+        return read_corpus(Store(self.run.path), corpus, self.record.fact("curate", "sources"))
+
+    def task(self) -> Any:
+        """The recipe's task, as it was configured. Raises RunError as ``load`` does."""
+        return self._components("task").task
+
     def read_items(self, path: str | Path) -> pa.Table:
         """Items of your own from a .csv, .jsonl or .parquet file, with the columns that suites have.
 

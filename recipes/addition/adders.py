@@ -30,7 +30,7 @@ class Adders(nn.Module):
         width: int = 64,
         heads: int = 4,
         base: float = 1000.0,
-        gain: float = 4.0,
+        gain: float = 2.0,
     ) -> None:
         super().__init__()
         members = len(scales)

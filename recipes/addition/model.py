@@ -30,18 +30,22 @@ class Ensemble(lightning.LightningModule):
         width: int = 64,
         heads: int = 4,
         base: float = 1000.0,
+        gain: float = 2.0,
         lr: float = 0.02,
         adam_lr: float = 2e-3,
         decay: float = 0.3,
         floor: float = 0.0,
+        muon: bool = True,
     ) -> None:
         """``swapped``: which members read the operands in the other order.
 
-        The learning rates fall to ``floor`` of themselves over the last ``decay`` of the steps.
+        The learning rates fall to ``floor`` of themselves over the last ``decay`` of the steps. Without
+        ``muon``, AdamW trains the matrices too. A scale of 0 is no position code at all.
         """
         super().__init__()
-        self.net = Adders(scales, layers, width, heads, base)
+        self.net = Adders(scales, layers, width, heads, base, gain)
         self.swapped = list(swapped)
+        self.muon = muon
         self.lr, self.adam_lr, self.decay, self.floor = lr, adam_lr, decay, floor
 
     def answers(self, sums: Sums) -> np.ndarray:
@@ -61,7 +65,7 @@ class Ensemble(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Muon on the layers' matrices, AdamW on the rest, one schedule."""
-        matrices = [p for p in self.net.layers.parameters() if p.dim() == 3]
+        matrices = [p for p in self.net.layers.parameters() if p.dim() == 3 and self.muon]
         chosen = {id(p) for p in matrices}
         others = [p for p in self.parameters() if id(p) not in chosen]
         optimizer = MuonAdamW(matrices, others, self.lr, self.adam_lr)

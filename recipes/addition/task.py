@@ -64,9 +64,9 @@ class Addition:
     """Lengths above the frontier that it is asked in one generation."""
     mix: dict[str, float] = field(default_factory=lambda: {"uniform": 0.6, "uneven": 0.3, "carry": 0.1})
     """Kinds of problems, by share; see ``sums.draw``."""
-    longest: int = 72
+    longest: int = 64
     """Most digits in a suite."""
-    gate_items: int = 4
+    gate_items: int = 8
     """Items of each length in the gate suite."""
     sealed_items: int = 128
     """Items of each length and kind in the sealed suites."""
@@ -96,7 +96,11 @@ class Addition:
         """The mix for the gate; each kind by itself, at every length, sealed."""
         gate = Suite("gate", Role.GATE, self._items("gate", self.gate_items, self.mix), "exact")
         ladder = Reach("digits95", "length", 0.95)
-        items = {kind: self._items(kind, self.sealed_items, {kind: 1.0}) for kind in self.mix}
+        items = {
+            kind: self._items(kind, self.sealed_items, {kind: 1.0})
+            for kind, share in self.mix.items()
+            if share
+        }
         return [gate, *(Suite(kind, Role.SEALED, items[kind], "exact", reach=ladder) for kind in items)]
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
@@ -132,12 +136,10 @@ class Addition:
         return DataLoader(made, batch_size=None)
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
-        """1 where the members' vote is the sum; where no two agree, the first one speaks."""
-        said = self._said(model, items)
-        agreeing = (said[:, None] == said[None]).all(-1).sum(1)
-        voted = said[agreeing.argmax(0), np.arange(len(items))]
-        right: np.ndarray = (voted == _read(items).answers()).all(1)
-        return right.astype(float)
+        """1 where more than half of the members say the sum; without a majority there is no answer."""
+        right = (self._said(model, items) == _read(items).answers()).all(-1)
+        majority: np.ndarray = right.mean(0) > 0.5
+        return majority.astype(float)
 
     def _said(self, model: Any, problems: pa.Table) -> np.ndarray:
         """Each member's digits ``[members, problems, width + 1]``, problems of like length side by side."""

@@ -1,0 +1,231 @@
+"""How far adders get that were taught sums of 1 to 8 digits, with the loop and without.
+
+    python benchmarks/addition.py                            # 3 seeds, all arms: about 100 minutes
+    python benchmarks/addition.py --arms loop --seeds 1
+    python benchmarks/addition.py --table runs/benchmark/addition.jsonl --picture docs/addition.svg
+
+`digits95` is the longest L such that at every length up to L at least 95% of 128 fresh problems are solved
+by the vote of the members, looked at after the run, for each champion on its way:
+
+    loop          `recipe=addition` as committed
+    no grader     the same, keeping the first member's answers whatever the others say
+    verifier      the same, keeping the answers that are true
+    seed only     no loop: as many FLOPs as the loop's training and generating, on the seed data; the best
+                  of three learning rates
+    relative      no loop: a T5-like relative bias on the coupled positions instead of RoPE
+
+Seconds are of all stages that a run records, its sealed evaluation left out. Rows are appended to a file as
+they are done; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KINDS = ("uniform", "uneven", "carry")
+ITEMS, SHARE, LONGEST = 128, 0.95, 128
+RATES = (0.01, 0.02, 0.04)
+ALONE: dict[str, Any] = {"generations": 0}
+ARMS: dict[str, dict[str, Any]] = {
+    "loop": {},
+    "no grader": {"curator.threshold": 0.0, "curator.accept": 0.0, "curator.sure": 0.0},
+    "verifier": {
+        "grader._target_": "flywheel.recipes.addition.verifier.Verifier",
+        "curator.score": "verified",
+    },
+    **{f"seed only, lr {rate}": {**ALONE, "genesis_settings.lr": rate} for rate in RATES},
+    "relative": {**ALONE, "model.position": "relative"},
+}
+
+
+def main() -> None:
+    """Run what is missing, print the table and draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--generations", type=int, help="default: the recipe's")
+    parser.add_argument("--threads", type=int, help="default: one a core")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark/addition.jsonl"))
+    parser.add_argument("--table", type=Path, help="only print the table of this file")
+    parser.add_argument("--picture", type=Path, help="draw the curves into this file")
+    options = parser.parse_args()
+    if not options.table:
+        measure(options)
+    rows = read(options.table or options.out)
+    print_table(rows)
+    if options.picture:
+        draw(rows, options.picture)
+
+
+def measure(options: argparse.Namespace) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        for arm in options.arms:
+            rows = read(options.out)
+            if any(row["arm"] == arm and row["seed"] == seed for row in rows):
+                continue
+            row = {"arm": arm, "seed": seed, **run_arm(arm, seed, options, rows)}
+            print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def run_arm(arm: str, seed: int, options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One run, and how far each of its champions gets."""
+    import flywheel
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"recipe": "addition", "seed": seed, "runs_dir": folder, "log": "plain", **ARMS[arm]}
+        config |= {"task.sealed_items": 1, "threads": options.threads}
+        if options.generations and "generations" not in config:
+            config["generations"] = options.generations
+        if arm.startswith("seed only"):
+            config["genesis_settings.batches"] = equal_batches(seed, rows)
+        run = flywheel.run(config)
+        seconds, curve = 0.0, []
+        for view in run.generations():
+            seconds += view.record.seconds
+            if str(view.record.status) == "promoted":
+                at = {"generation": view.number, "seconds": round(seconds, 1), "flops": flops(run, view)}
+                curve.append({**at, "batches": batches(view), **reach(view)})
+                print(curve[-1], flush=True)
+        statuses = [str(view.record.status) for view in run.generations()]
+        return {
+            "seconds": round(seconds, 1),
+            "flops": sum(flops(run, view) for view in run.generations()),
+            "steps": sum(g["cost"]["steps"] for g in run.status()["generations"]),
+            "promoted": statuses.count("promoted") - 1,
+            "rejected": statuses.count("rejected"),
+            "curve": curve,
+            **{kind: curve[-1][kind] for kind in KINDS},
+        }
+
+
+def reach(view: Any) -> dict[str, int]:
+    """digits95 of a generation, by kind of problem; with 95% bootstrap limits for the uniform ones."""
+    import pyarrow as pa
+    from flywheel.recipes.addition.sums import draw as problems
+
+    from flywheel.gates.statistics import reach as highest
+
+    model, task = view.load(), view.task()
+    found: dict[str, int] = {}
+    for kind in KINDS:
+        scores: list[np.ndarray] = []
+        while len(scores) < LONGEST and (len(scores) < 3 or np.mean(scores[-3:]) >= SHARE - 0.1):
+            length = len(scores) + 1
+            sums = problems(kind, ITEMS, length, np.random.default_rng([20_000, length, KINDS.index(kind)]))
+            scores.append(task.evaluate(model, None, pa.table({"prompt": sums.text()}), None))
+        levels = np.repeat(np.arange(1, len(scores) + 1), ITEMS)
+        interval = highest(np.concatenate(scores), levels, SHARE)
+        found |= {
+            kind: int(interval.value),
+            f"{kind}_low": int(interval.low),
+            f"{kind}_high": int(interval.high),
+        }
+    return found
+
+
+def flops(run: Any, view: Any) -> float:
+    """FLOPs of a generation's training (6 a parameter and token) and generating (2), attention included.
+
+    Parameters of the layers' matrices of all members; attention is 4 x positions x width a token and layer
+    forward (Kaplan et al. 2020, table 1), halved for causality, and three times that with the backward pass.
+    """
+    weights = view.load().net
+    matrices = sum(p.numel() for p in weights.layers.parameters() if p.dim() == 3)
+    members, layers, width = len(weights.embedding), len(weights.layers), weights.width
+
+    def of(lengths: np.ndarray, times: np.ndarray, passes: int) -> float:
+        tokens = 3 * lengths + 2
+        each = tokens * (2 * matrices + members * layers * 2 * tokens * width)
+        return float(passes * (each * times).sum())
+
+    rows = run.samples(view.number)
+    made = 0.0
+    if "member" in rows.column_names:
+        made = of(rows["length"].to_numpy().astype(float), np.full(len(rows), 1 / members), 1)
+    trained = view.corpus()
+    return made + of(trained["length"].to_numpy().astype(float), trained["count"].to_numpy(), 3)
+
+
+def batches(view: Any) -> int:
+    """Groups of rows that a generation was trained on."""
+    return int(view.record.settings["batches"])
+
+
+def equal_batches(seed: int, rows: list[dict[str, Any]]) -> int:
+    """Groups of seed rows that cost as many FLOPs as the loop of this seed."""
+    loop = next((row for row in rows if row["arm"] == "loop" and row["seed"] == seed), None)
+    if loop is None:
+        raise SystemExit("Equal FLOPs need the loop's: run --arms loop first.")
+    genesis: float = loop["curve"][0]["flops"] / loop["curve"][0]["batches"]
+    return round(float(loop["flops"]) / genesis)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows done so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """A line for each arm: every seed's digits95 by kind, seconds, promotions."""
+    print("| arm | seeds | uniform | uneven | carry | seconds | steps | PFLOPs | promoted, rejected |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, own in by_arm(rows).items():
+        cells = [", ".join(str(row[kind]) for row in own) for kind in KINDS]
+        cells.append(", ".join(f"{row['curve'][-1]['seconds']:.0f}" for row in own))
+        cells.append(", ".join(str(row["steps"]) for row in own))
+        cells.append(", ".join(f"{row['flops'] / 1e15:.2f}" for row in own))
+        cells.append("; ".join(f"{row['promoted']}, {row['rejected']}" for row in own))
+        print(f"| {name} | {', '.join(str(row['seed']) for row in own)} | {' | '.join(cells)} |")
+
+
+def by_arm(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each arm, seeds in order; of the learning rates of seed only, each seed's best."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (list(ARMS).index(row["arm"]), row["seed"])):
+        found.setdefault(row["arm"].partition(",")[0], []).append(row)
+    alone = found.get("seed only", [])
+    best: dict[int, dict[str, Any]] = {}
+    for row in alone:
+        best[row["seed"]] = max(best.get(row["seed"], row), row, key=lambda r: int(r["uniform"]))
+    if best:
+        found["seed only"] = list(best.values())
+    return found
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """digits95 against seconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    colours = {"loop": "C0", "verifier": "C2", "no grader": "C1", "seed only": "C3", "relative": "C4"}
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name, own in by_arm(rows).items():
+        for row in own:
+            seconds = [point["seconds"] for point in row["curve"]]
+            for kind, style in (("uniform", "-"), ("uneven", ":")):
+                if kind == "uneven" and name != "loop":
+                    continue
+                text = f"{name}, {kind}" if name == "loop" else name
+                label = text if row is own[0] else None
+                digits = [point[kind] for point in row["curve"]]
+                axes.plot(seconds, digits, f"{style}o", color=colours[name], label=label, markersize=3)
+    axes.axhline(8, color="grey", linewidth=0.8, linestyle="--")
+    axes.text(0, 8.5, "taught by people: 8 digits", color="grey", fontsize=8)
+    axes.set(xlabel="seconds on two cores", ylabel="digits95", title="Sums solved, by number of digits")
+    axes.legend(fontsize=8)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
