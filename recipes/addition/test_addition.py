@@ -230,7 +230,7 @@ def test_the_verifier_knows():
     ("overrides", "words"),
     [
         ({"task.mix.uniform": 0.5}, "mix must have shares"),
-        ({"task.mix": {"unifrom": 0.0}}, "mix must have shares"),
+        ({"+task.mix.unifrom": 0.0}, "mix must have shares"),
         ({"task.seed_digits": 0}, "seed_digits must be"),
         ({"settings.rows": 0}, "rows must be 1 or more"),
         ({"settings.lr": 2.0}, "lr must be between 0 and 1"),
