@@ -171,7 +171,7 @@ def test_cfg_job_prints_all_keys_and_runs_nothing(cli, folder):
     config = yaml.safe_load(done.out)
     assert config["seed"] == 7
     assert config["recipe"] == "moons"
-    assert config["model"]["_target_"] == "flywheel.testing.moons_model.Classifier"
+    assert config["model"]["_target_"] == "flywheel.testing.moons.model.Classifier"
     assert not list(folder.iterdir())
 
 
