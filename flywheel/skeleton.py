@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
 import shutil
 from importlib.machinery import PathFinder
@@ -18,25 +19,22 @@ _VALUES = ("null", "true", "false", "nan", "inf")
 
 
 def write(name: str, into: str) -> Path:
-    """Write the package ``into/name``. Raises ConfigError, and writes nothing, if it cannot be one."""
+    """Write the package ``into/name``. Raises ConfigError, and leaves nothing, if that cannot be."""
     target = Path(into) / name
-    check_name(name, into)
+    check_name(name)
+    check_place(target)
     try:
         target.mkdir()
-    except FileExistsError:
-        raise ConfigError(
-            f"A new recipe needs a folder of its own; {target} exists already and was left as it is. "
-            "Give another NAME, or --into another folder."
-        ) from None
-    except OSError as error:
-        raise _unwritable(into, error) from error
-    try:
         for path in sorted(TEMPLATE.rglob("*")):
             if path.suffix in (".py", ".yaml"):
                 copy(path, target, name)
     except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
-        raise _unwritable(into, error) from error
+        if not isinstance(error, FileExistsError):  # somebody else's
+            shutil.rmtree(target, ignore_errors=True)
+        raise ConfigError(
+            f"A new recipe needs a folder that can be written; {into!r} cannot: {error.strerror}. "
+            "Give another --into."
+        ) from error
     return target
 
 
@@ -48,7 +46,7 @@ def copy(path: Path, target: Path, name: str) -> None:
     to.write_text(text)
 
 
-def check_name(name: str, into: str) -> None:
+def check_name(name: str) -> None:
     """Raise ConfigError unless a package and a recipe can have this name."""
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise ConfigError(
@@ -61,18 +59,18 @@ def check_name(name: str, into: str) -> None:
         raise ConfigError(
             f"A recipe's name must be new; {name!r} is a recipe already ({known[name]}). Give another NAME."
         )
-    if (Path(into) / name).exists():
-        return
-    spec = importlib.util.find_spec(name) or PathFinder.find_spec(name, [into])
+
+
+def check_place(target: Path) -> None:
+    """Raise ConfigError if something is there, or if another module would be hidden by a package there."""
+    if os.path.lexists(target):
+        raise ConfigError(
+            f"A new recipe needs a folder of its own; {target} exists already and was left as it is. "
+            "Give another NAME, or --into another folder."
+        )
+    spec = importlib.util.find_spec(target.name) or PathFinder.find_spec(target.name, [str(target.parent)])
     if spec is not None:
         raise ConfigError(
-            f"A recipe's package must not hide another module; {name!r} is one already "
+            f"A recipe's package must not hide another module; {target.name!r} is one already "
             f"({spec.origin or 'a namespace package'}). Give another NAME."
         )
-
-
-def _unwritable(into: str, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"A new recipe needs a folder that can be written; {into!r} cannot: {error.strerror}. "
-        "Give another --into."
-    )
