@@ -216,7 +216,7 @@ def test_a_value_that_the_tuner_changed_reaches_what_names_it() -> None:
     components = Components(moons())
     assert components.model(components.settings() | {"width": 3}).features.out_features == 3
     assert components.build("curator", components.settings() | {"threshold": 0.9}).threshold == 0.9
-    assert components.settings()["width"] == 16
+    assert components.settings()["width"] == 64
 
 
 def test_genesis_may_have_settings_of_its_own() -> None:
