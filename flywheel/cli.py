@@ -35,6 +35,7 @@ subcommands
   evaluate [RUN] --items FILE    how good a generation is on items of your own
   verify [RUN]            check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
+  new NAME                write a recipe of your own, which runs at once, into NAME/
   recipes                 what can be run
   doctor                  what is installed, devices, disk, W&B login
 

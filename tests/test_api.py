@@ -19,8 +19,8 @@ from flywheel.errors import ConfigError, DataError, ExitCode, IdentityError, Run
 from flywheel.lineage import ledger
 from flywheel.records import Suite
 from flywheel.testing import CONFIG_DIR
-from flywheel.testing.moons import Moons
-from flywheel.testing.moons_model import Classifier
+from flywheel.testing.moons.model import Classifier
+from flywheel.testing.moons.task import Moons
 
 SMALL = {"recipe": "moons", "log": "quiet", "threads": 1, "generations": 0, "settings.steps": 2}
 CALLS: list[str] = []

@@ -21,12 +21,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("compose", "components", "control", "data", "status", "corpus"),
     ("samples", "items"),
     ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
-    ("fit", "score", "testing"),
+    ("fit", "score"),
     ("stages",),
     ("journal",),
     ("session",),
     ("loop", "report"),
-    ("api", "doctor"),
+    ("api", "doctor", "skeleton"),
+    ("testing",),
     ("commands",),
     ("cli",),
     ("__main__", "__init__"),
@@ -196,7 +197,7 @@ def test_looking_at_a_run_imports_nothing_heavy(
 def test_a_config_error_is_told_before_torch_is_imported(
     overrides: list[str], python_env: dict[str, str], tmp_path: Path
 ) -> None:
-    config_dir = str(PACKAGE / "testing" / "conf")
+    config_dir = str(PACKAGE / "testing" / "moons" / "conf")
     code, *heavy = loaded_by([*overrides, "--config-dir", config_dir], python_env, tmp_path)
     assert code == "2"
     assert not {"torch", "lightning", "wandb"} & set(heavy)

@@ -24,7 +24,7 @@ from flywheel.schema import OPERATIONAL
 from flywheel.testing import CONFIG_DIR
 
 GATE = "flywheel.gates.paired.PairedGate"
-MOONS = "flywheel.testing.moons.Moons"
+MOONS = "flywheel.testing.moons.task.Moons"
 
 
 def moons(*overrides: str) -> DictConfig:
@@ -165,7 +165,7 @@ def test_a_dataclass_with_types_beyond_the_schemas_is_taken_or_told(module_dir: 
         ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
         ("gate.alpha=2", "gate.alpha must be between 0 and 1"),
         ("+curator.treshold=1", "curator.treshold is no argument of .*Did you mean threshold"),
-        ("+task.n=1", "task.n is no argument of flywheel.testing.moons.Moons"),
+        ("+task.n=1", "task.n is no argument of flywheel.testing.moons.task.Moons"),
         ("~grader._target_", "grader must name a class: give grader._target_=PATH.TO.CLASS"),
     ],
 )
@@ -214,9 +214,9 @@ def test_every_target_is_found_however_deep() -> None:
 
 def test_a_value_that_the_tuner_changed_reaches_what_names_it() -> None:
     components = Components(moons())
-    assert components.model(components.settings() | {"width": 3}).net[0].out_features == 3
+    assert components.model(components.settings() | {"width": 3}).features.out_features == 3
     assert components.build("curator", components.settings() | {"threshold": 0.9}).threshold == 0.9
-    assert components.settings()["width"] == 16
+    assert components.settings()["width"] == 64
 
 
 def test_genesis_may_have_settings_of_its_own() -> None:

@@ -72,8 +72,8 @@ def test_a_config_dir_must_be_a_folder(tmp_path: Path) -> None:
 
 
 def test_known_targets_are_those_of_the_search_path() -> None:
-    assert "flywheel.testing.moons_model.Classifier" in known_targets(CONFIG_DIR)
-    assert "flywheel.testing.moons_model.Classifier" not in known_targets()
+    assert "flywheel.testing.moons.model.Classifier" in known_targets(CONFIG_DIR)
+    assert "flywheel.testing.moons.model.Classifier" not in known_targets()
     assert "flywheel.gates.paired.PairedGate" in known_targets()
 
 

@@ -64,7 +64,7 @@ def test_a_status_says_what_each_generation_is(finished_run: Path) -> None:
     genesis, first, second = status(finished_run)["generations"]
     assert [g["generation"] for g in (genesis, first, second)] == [0, 1, 2]
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
-    assert genesis["by_origin"] == {"human": 6}
+    assert genesis["by_origin"] == {"human": 10}
     assert set(first["by_origin"]) == {"human", "generated"}
     for generation in (genesis, first, second):
         assert len(generation["weights"]) == len(generation["corpus"]) == 64
@@ -113,7 +113,7 @@ def edges(entry: dict[str, object]) -> dict[str, dict[str, object]]:
 def test_lineage_says_what_each_generation_was_made_from(finished_run: Path) -> None:
     genesis, first, _ = lineage(finished_run)
     assert set(edges(genesis)) == {"trained_on", "init"}
-    assert edges(genesis)["trained_on"]["by_origin"] == {"human": 6}
+    assert edges(genesis)["trained_on"]["by_origin"] == {"human": 10}
     assert edges(first)["produced_by"] == {"type": "produced_by", "generation": 0, "batch_of": 1}
     assert edges(first)["graded_by"]["grader"] == "Confidence"
     assert json.loads(json.dumps(lineage(finished_run)))

@@ -1,6 +1,46 @@
-"""For tests of the project and of recipes outside it: a recipe that turns in well under a second."""
+"""For tests of your own recipe or part: the contract suites, and a recipe that turns in a second.
+
+    from flywheel.testing import check_recipe, check_grader
+
+The suites are imported on first use, so that using the recipe costs nothing.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-CONFIG_DIR = str(Path(__file__).parent / "conf")
+if TYPE_CHECKING:
+    from flywheel.testing.contracts import (
+        ContractBroken,
+        check_curator,
+        check_gate,
+        check_grader,
+        check_recipe,
+        check_reviewer,
+        check_task,
+        check_tuner,
+    )
+
+CONFIG_DIR = str(Path(__file__).parent / "moons" / "conf")
 """Give this as ``--config-dir`` to use ``recipe=moons``."""
+
+__all__ = [
+    "CONFIG_DIR",
+    "ContractBroken",
+    "check_curator",
+    "check_gate",
+    "check_grader",
+    "check_recipe",
+    "check_reviewer",
+    "check_task",
+    "check_tuner",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from flywheel.testing import contracts
+
+        return getattr(contracts, name)
+    raise AttributeError(f"module 'flywheel.testing' has no attribute {name!r}")

@@ -20,6 +20,7 @@ LIGHT = {
     "lineage": (["lineage", "run"], 0, HEAVY),
     "verify": (["verify", "run"], 0, HEAVY),
     "recipes": (["recipes", "--config-dir", MOONS_CONF], 0, (*HEAVY, "hydra", "omegaconf")),
+    "new": (["new", "beans"], 0, (*HEAVY, "hydra", "omegaconf")),
     "doctor": (["doctor"], None, HEAVY),
     "finished run": ([*MOONS, "name=run", "generations=1"], 0, HEAVY),
     "cfg": ([*MOONS, "--cfg", "job"], 0, HEAVY),

@@ -10,7 +10,7 @@ from harness import champion_hash, events
 import flywheel
 from flywheel.errors import ExitCode, RunError
 from flywheel.lineage.store import Store
-from flywheel.testing.moons import Moons
+from flywheel.testing.moons.task import Moons
 
 PAIRED = {"gate._target_": "flywheel.gates.paired.PairedGate"}
 REVIEWED = {"review._target_": "probe_parts.Reviewer"}

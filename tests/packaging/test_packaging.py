@@ -114,6 +114,9 @@ def test_the_wheel_has_all_configuration_and_recipes(wheel):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".yaml") and not path.name.startswith("test_"):
                 assert f"flywheel/{path.relative_to(ROOT)}" in names
+    template = ROOT / "flywheel" / "testing" / "moons"
+    files = {path for suffix in ("py", "yaml") for path in template.rglob(f"*.{suffix}")}
+    assert {str(path.relative_to(ROOT)) for path in files} <= names, "what `new` copies"
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "flywheel/py.typed" in names, "pyproject.toml says Typing :: Typed"
 
@@ -151,6 +154,9 @@ def test_the_wheel_answers_from_another_folder(elsewhere, tmp_path):
     assert "generations: 3" in tiny.stdout
     assert elsewhere("--version").stdout.startswith("flywheel ")
     assert not os.listdir(tmp_path)
+    assert elsewhere("new", "beans").returncode == 0
+    listed = elsewhere("recipes", "--config-dir", "beans/conf")
+    assert "beans  " in listed.stdout
 
 
 def test_metadata(wheel):

@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROBE_CONF = str(HERE / "conf")
-MOONS_CONF = str(ROOT / "flywheel" / "testing" / "conf")
+MOONS_CONF = str(ROOT / "flywheel" / "testing" / "moons" / "conf")
 MOONS = ("--config-dir", MOONS_CONF, "recipe=moons", "threads=1")
 PROBE = ("--config-dir", PROBE_CONF, "recipe=probe", "threads=1")
 

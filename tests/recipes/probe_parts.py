@@ -21,8 +21,8 @@ import torch
 from flywheel.curation.confident import Confident
 from flywheel.graders.confidence import Confidence
 from flywheel.records import Role, Suite, Verdict
-from flywheel.testing.moons import Moons
-from flywheel.testing.moons_model import Classifier
+from flywheel.testing.moons.model import Classifier
+from flywheel.testing.moons.task import Moons
 from flywheel.trackers import NoTracker
 
 

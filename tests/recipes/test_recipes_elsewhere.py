@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from harness import HERE, ROOT, Zygote, command, environment, shared_zygote
 
-MOONS = (ROOT / "flywheel" / "testing" / "conf" / "recipe" / "moons.yaml").read_text()
+MOONS = (ROOT / "flywheel" / "testing" / "moons" / "conf" / "recipe" / "moons.yaml").read_text()
 TASK = """
-from flywheel.testing.moons import Moons
+from flywheel.testing.moons.task import Moons
 
 class Crescents(Moons):
     pass
@@ -27,7 +27,7 @@ def recipe(summary: str, task: str) -> str:
     """The text of a recipe like moons with another task."""
     lines = MOONS.splitlines()
     lines[1] = f"# {summary}"
-    return "\n".join(lines).replace("flywheel.testing.moons.Moons", task) + "\n"
+    return "\n".join(lines).replace("flywheel.testing.moons.task.Moons", task) + "\n"
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class Moons:
         angle = rng.uniform(0, np.pi, n)
         x = np.where(labels, 1 - np.cos(angle), np.cos(angle))
         y = np.where(labels, 0.5 - np.sin(angle), np.sin(angle))
-        points = np.stack([x, y], 1) + rng.normal(0, 0.15, (n, 2))
+        points = np.stack([x, y], 1) + rng.normal(0, 0.1, (n, 2))
         return points.astype(np.float32), labels
 
 

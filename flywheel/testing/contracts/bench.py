@@ -1,0 +1,165 @@
+"""A bench: single stages on real artifacts, outside of a run."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from flywheel.components import Components
+from flywheel.compose import compose
+from flywheel.context import Context, Made
+from flywheel.control import Stop
+from flywheel.corpus import Source, read
+from flywheel.data import read_data
+from flywheel.journal import Done
+from flywheel.keys import Key
+from flywheel.lineage.ledger import canonical
+from flywheel.lineage.state import Generation, Status
+from flywheel.lineage.store import Store
+from flywheel.records import Carry
+from flywheel.session import threads
+from flywheel.stages.train import adopt
+from flywheel.tables import as_table, constant, with_provenance
+from flywheel.testing import CONFIG_DIR
+
+
+class ContractBroken(AssertionError):
+    """A part does not do what the loop relies on. The message says the rule, the value and the remedy."""
+
+
+def rule(holds: object, text: str) -> None:
+    """Raise ContractBroken with the text unless the rule holds."""
+    if not holds:
+        raise ContractBroken(text)
+
+
+class GivenParts(Components):
+    """The components of a configuration, but for those that are given as objects."""
+
+    def __init__(self, config: Any, parts: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self._parts = parts
+
+    def build(self, section: str, settings: Any) -> Any:
+        """A part that was given, the model as a copy; else a new object."""
+        if section not in self._parts:
+            return super().build(section, settings)
+        part = self._parts[section]
+        return copy.deepcopy(part) if section == "model" else part
+
+
+class Bench:
+    """Components with a store, to run their stages in.
+
+    The chunk size may be set; the data too.
+    """
+
+    def __init__(self, components: Components, directory: Path) -> None:
+        self.components, self.store = components, Store(directory)
+        self.data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
+        self._stop = Stop(directory)
+
+    def do(
+        self,
+        stage: Callable[..., Made],
+        *,
+        generation: int = 1,
+        carry: Mapping[str, Carry] | None = None,
+        **inputs: Any,
+    ) -> Done:
+        """Do a stage as the journal does it, but for the record."""
+        ctx = Context(
+            generation=generation,
+            key=Key.root(0)(generation, stage.__name__),
+            settings=self.components.settings(genesis=generation == 0),
+            components=self.components,
+            store=self.store,
+            data=self.data,
+            carry=carry or {},
+            stop=self._stop,
+            tell=lambda *_: None,
+        )
+        before = canonical(ctx.carry)
+        ctx.key.seed_globals()
+        made = stage(ctx, **inputs)
+        rule(canonical(ctx.carry) == before, f"{stage.__name__}: a carry is changed by returning a new one.")
+        outputs = {name: self.store.put_value(value) for name, value in made.outputs.items()}
+        return Done({"outputs": outputs, "facts": _json(stage.__name__, dict(made.facts))})
+
+    def twice(self, stage: Callable[..., Made], **inputs: Any) -> Done:
+        """Do a stage two times and check law 2: the same inputs give the same outputs."""
+        first, second = self.do(stage, **inputs).event, self.do(stage, **inputs).event
+        pairs = {**first["outputs"], **first["facts"]}, {**second["outputs"], **second["facts"]}
+        differ = [name for name in pairs[0] if pairs[0][name] != pairs[1].get(name)]
+        rule(
+            not differ,
+            f"{stage.__name__}: run again with the same inputs it must make the same, or no run can be "
+            f"resumed; {', '.join(differ)} differ. Draw from `key` or a global generator, and keep state in "
+            "the carry.",
+        )
+        return Done(first)
+
+    def champion(self) -> Generation:
+        """A first champion: untrained weights, so that no suite waits for a fit."""
+        made = self.do(adopt, generation=0, starts={"fresh": None}, init="fresh")
+        return Generation(0, None, Status.PROMOTED, stages={"adopt": made.event})
+
+    def human(self) -> Source:
+        """The human samples, as a source of a corpus."""
+        return [self.store.put_table(self.data.human), None]
+
+    def samples(self, rows: Any, generation: int) -> str:
+        """Payload rows as samples: those of generation 0 are human."""
+        origin = "generated" if generation else "human"
+        where = {"origin": origin, "source": "a test", "generation": generation, "key": 0}
+        return self.store.put_table(with_provenance(as_table(rows), own=("prompt", "group"), **where))
+
+    def corpus(self, sources: Sequence[Source]) -> dict[str, Any]:
+        """A corpus of all rows once, as ``train`` and ``tune`` take it."""
+        ids = read(self.store, sources)["id"]
+        ones = {"weight": constant(1.0, pa.float64(), len(ids)), "count": constant(1, pa.int32(), len(ids))}
+        return {"corpus": self.store.put_table(pa.table({"id": ids, **ones})), "sources": sources}
+
+
+@contextmanager
+def bench_of(components: Components) -> Iterator[Bench]:
+    """A bench in a folder that is removed afterwards, with as many threads as a run would have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads(components.resolved, None))
+    try:
+        with tempfile.TemporaryDirectory(prefix="flywheel-contract-") as folder:
+            yield Bench(components, Path(folder))
+    finally:
+        torch.set_num_threads(before)
+
+
+def given(settings: Mapping[str, Any] | None = None, **parts: Any) -> Components:
+    """The parts given, and those of the recipe ``moons`` for the rest, with fits of two steps."""
+    from omegaconf import OmegaConf, open_dict
+
+    config = compose(["recipe=moons", "debug=fast_dev_run"], CONFIG_DIR).copy()
+    OmegaConf.set_readonly(config, False)
+    with open_dict(config):
+        for section in parts:
+            config[section] = {}
+        if settings is not None:
+            config.settings = dict(settings)
+            config.curator = {}  # it refers to settings of its own
+    return GivenParts(config, parts)
+
+
+def _json(stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        canonical(facts)
+    except (TypeError, ValueError) as error:
+        raise ContractBroken(
+            f"{stage}: what the ledger keeps must be JSON: {error}. NumPy's scalars have .item()."
+        ) from error
+    return dict(facts)

@@ -1,0 +1,90 @@
+"""The contract of a gate: what it promotes, and how often by chance."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel.data import Data
+from flywheel.keys import Key
+from flywheel.records import Role, Suite
+from flywheel.stages.gate import gate as gate_stage
+from flywheel.tables import OUTCOMES, constant
+from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
+from flywheel.testing.contracts.parts import check_carry_kept
+
+_SUITE = "gate"
+
+
+def check_gate(gate: Any, *, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
+    """Check a gate: ties, a clear win and a clear loss of ``items`` items, and its errors by chance.
+
+    ``alpha``: the error rate that it promises; by default its attribute of that name. It is held against
+    ``simulations`` candidates that are as good as their champion, and may be passed by three standard errors.
+    """
+    with bench_of(given(gate=gate)) as bench:
+        check_gate_on(bench, alpha, items, simulations)
+
+
+def check_gate_on(bench: Bench, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
+    """Check the gate of a bench; its data give way to a suite of ``items`` items."""
+    bench.data = Data(bench.data.human, {_SUITE: Suite(_SUITE, Role.GATE, _items(items))})
+    rng = Key.root(0)("gate contract").numpy()
+    some = (rng.random(items) < 0.7).astype(float)
+    share = rng.random(items)
+    ones = np.ones(items)
+    cases = {
+        "an identical candidate": (some, some, False),
+        "an identical candidate with fractional scores": (share, share, False),
+        "a candidate with as many wins as losses": (some, some[::-1], False),
+        "a clear win": (ones, some, True),
+        "a clear loss": (some, ones, False),
+    }
+    for name, (candidate, champion, expected) in cases.items():
+        promote = _promotes(bench, candidate, champion)
+        wanted = "must promote" if expected else "must never promote"
+        rule(promote is expected, f"A gate {wanted} {name} ({items} items); it answered {promote}.")
+    check_error_rate(bench, alpha, items, simulations)
+
+
+def check_error_rate(bench: Bench, alpha: float | None, items: int, simulations: int) -> None:
+    """Under the null, candidates are promoted at a rate of alpha, up to three standard errors."""
+    part = bench.components.build("gate", bench.components.settings())
+    level = alpha if alpha is not None else getattr(part, "alpha", None)
+    rule(isinstance(level, float), "A gate must say its error rate; it has no `alpha`. Call with alpha=....")
+    assert isinstance(level, float)
+    rng = Key.root(1)("gate contract").numpy()
+    promoted = 0
+    for k in range(simulations):
+        candidate, champion = (rng.random((2, items)) < 0.7).astype(float)
+        differences = candidate - champion
+        verdict, _ = part.decide(lambda suite, n, d=differences: d[:n], [_SUITE], {}, Key.root(k)("gate"))
+        promoted += verdict.promote
+    limit = level + 3 * math.sqrt(level * (1 - level) / simulations)
+    rule(
+        promoted <= limit * simulations,
+        f"A gate must promote no more than {level:.3g} of the candidates that are no better, here at most "
+        f"{limit:.3g} of {simulations}; it promoted {promoted / simulations:.3g}. Test against chance.",
+    )
+
+
+def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray) -> bool:
+    tables = _stored(bench, candidate), _stored(bench, champion)
+    done = bench.twice(gate_stage, candidate=tables[0], champion=tables[1])
+    check_carry_kept("gate", done)
+    return bool(done.fact("verdict")["promote"])
+
+
+def _stored(bench: Bench, scores: np.ndarray) -> str:
+    names = {"suite": _SUITE, "subject": "a test", "opponent": None}
+    columns = {name: constant(value, pa.string(), len(scores)) for name, value in names.items()}
+    items = _items(len(scores))["item"]
+    outcomes = pa.table({**columns, "item": items, "cluster": items, "score": scores})
+    return bench.store.put_table(outcomes.select(OUTCOMES.names).cast(OUTCOMES))
+
+
+def _items(count: int) -> pa.Table:
+    return pa.table({"item": [f"item-{k}" for k in range(count)]})

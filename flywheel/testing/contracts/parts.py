@@ -1,0 +1,112 @@
+"""The contracts of graders, curators, tuners and reviewers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from flywheel.corpus import Source
+from flywheel.errors import AwaitingReview
+from flywheel.journal import Done
+from flywheel.lineage.state import Generation
+from flywheel.records import Verdict
+from flywheel.stages.curate import curate
+from flywheel.stages.grade import grade
+from flywheel.stages.review import review
+from flywheel.stages.tune import tune
+from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
+
+
+def check_grader(grader: Any, samples: Any, model: Any = None) -> None:
+    """Check a grader on samples as a task's ``generate`` returns them.
+
+    ``model``: what ``lend()`` gives, if the grader asks for it.
+    """
+    parts = {"grader": grader} if model is None else {"grader": grader, "model": model}
+    with bench_of(given(**parts)) as bench:
+        check_grader_on(bench, bench.samples(samples, 1))
+
+
+def check_grader_on(bench: Bench, samples: str) -> str:
+    """Check the grader of a bench on all samples and on one group alone; return the scores."""
+    champion, table = bench.champion(), bench.store.table(samples)
+    group = table.filter(pc.equal(table["group"], table["group"][0]))
+    bench.twice(grade, samples=bench.store.put_table(group), parent=champion)
+    name = bench.twice(grade, samples=samples, parent=champion)["scores"]
+    scores = bench.store.table(name)
+    kinds = [str(field.type) for field in scores.schema][1:]
+    rule(
+        kinds and kinds[0] == "double",
+        f"A grader's first column must be its score, as float64; its columns are {kinds or 'none'}. "
+        "Return {NAME: scores} with one float for each sample.",
+    )
+    return name
+
+
+def check_curator(curator: Any, human: Any, generated: Any) -> None:
+    """Check a curator on payload rows of people, and of a model with its graders' columns beside them."""
+    with bench_of(given(curator=curator)) as bench:
+        rows = (human, generated, generated)
+        check_curator_on(bench, [[bench.samples(rows[k], k), None] for k in range(3)])
+
+
+def check_curator_on(bench: Bench, sources: Sequence[Source]) -> None:
+    """Check the curator of a bench at genesis, if people labelled rows for it, and in later turns."""
+    carry: dict[str, Any] = {}
+    trained = len(bench.store.table(str(sources[0][0]))) > 0
+    for turn in range(0 if trained else 1, len(sources)):
+        done = bench.twice(curate, generation=turn, sources=sources[: turn + 1], carry={"curator": carry})
+        check_carry_kept("curator", done)
+        carry = bench.store.json(done["carry"])
+
+
+def check_tuner(tuner: Any) -> None:
+    """Check a tuner on the recipe ``moons``, with fits of two steps."""
+    with bench_of(given(tuner=tuner)) as bench:
+        check_tuner_on(bench, [bench.human()])
+
+
+def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
+    """Check the tuner of a bench, at genesis and in a turn."""
+    champion, rows = bench.champion(), bench.corpus(sources)
+    for generation in (0, 1):
+        starts = {"fresh": None} | ({"parent": champion.weights} if generation else {})
+        opponent = champion if generation else None
+        done = bench.twice(
+            tune, generation=generation, **rows, starts=starts, init="fresh", opponent=opponent
+        )
+        check_carry_kept("tuner", done)
+
+
+def check_reviewer(reviewer: Any) -> None:
+    """Check what a reviewer answers to a candidate that passed the gate."""
+    with bench_of(given(review=reviewer)) as bench:
+        check_reviewer_on(bench)
+
+
+def check_reviewer_on(bench: Bench) -> None:
+    """Check the reviewer of a bench."""
+    candidate = Generation(1, 0, stages=copy.deepcopy(bench.champion().stages))
+    verdict = Verdict(True, "better beyond chance")
+    answer = bench.components.build("review", bench.components.settings()).review(candidate, verdict)
+    rule(
+        answer is None or isinstance(answer, bool),
+        f"A review must answer True, False or None (not yet); it answered {answer!r}, which a run would take "
+        f"as {bool(answer)}.",
+    )
+    try:
+        bench.do(review, candidate=candidate, verdict=verdict)
+    except AwaitingReview:
+        return
+
+
+def check_carry_kept(component: str, done: Done) -> None:
+    """``carry_kept`` is one of two words; any other would be read as the second."""
+    kept = done.fact("carry_kept")
+    rule(
+        kept in ("always", "promotion"),
+        f"The {component}'s carry_kept must be 'always' or 'promotion'; it is {kept!r}.",
+    )

@@ -1,0 +1,150 @@
+"""The contract of a task, and with it of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from flywheel.context import Context, Made
+from flywheel.data import read_data
+from flywheel.keys import Key
+from flywheel.lineage.state import Generation
+from flywheel.models import take_weights
+from flywheel.records import Suite
+from flywheel.stages.evaluate import outcomes_on
+from flywheel.stages.generate import generate
+from flywheel.stages.train import train
+from flywheel.tables import as_table
+from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
+
+
+def check_task(task: Any, model: Any, settings: Mapping[str, Any] | None = None) -> None:
+    """Check a task with an untrained model: data, samples, scores, and fits of two steps.
+
+    ``settings``: those that the task's ``generate`` and ``data`` look up.
+    """
+    with bench_of(given(settings or {}, task=task, model=model)) as bench:
+        check_task_on(bench)
+
+
+def check_task_on(bench: Bench) -> list[str]:
+    """Check the task of a bench; return the samples of two generations."""
+    check_reading(bench)
+    champion, task, size = bench.champion(), bench.components.task, bench.components.resolved["chunk_size"]
+    bench.components.task = watched = Watched(task)
+    samples = [check_samples(bench, watched, champion, generation) for generation in (1, 2)]
+    for suite in bench.data.suites.values():
+        check_scores(bench, watched, champion, suite)
+    bench.components.task, bench.components.resolved["chunk_size"] = task, size
+    human = [bench.human()] if len(bench.data.human) else []
+    for rows in (human, [*human, [samples[0], None]]):
+        if rows:
+            bench.twice(train, **bench.corpus(rows), starts={"fresh": None}, init="fresh")
+    return samples
+
+
+def check_reading(bench: Bench) -> None:
+    """A resumed run reads the seed samples and suites again, so they must be the same."""
+    again = read_data(bench.components.task, needs_seed=False)
+    differ = [name for name, suite in bench.data.suites.items() if again.suites.get(name) != suite]
+    differ += [] if again.human.equals(bench.data.human) else ["the seed samples"]
+    rule(
+        not differ,
+        "seed() and suites() must give the same rows on every call, or no run can be resumed; "
+        f"{', '.join(differ)} differ. Seed what is drawn from the task's own arguments.",
+    )
+
+
+def check_samples(bench: Bench, task: Watched, champion: Generation, generation: int) -> str:
+    """Generate in chunks, the last of one row (which breaks code that squeezes); return the samples."""
+    prompts = as_table(task.prompts(generation, {}, Key.root(0)))
+    bench.components.resolved["chunk_size"] = max(1, len(prompts) - 1)
+    made = bench.twice(generate, generation=generation, parent=champion)
+    for call in task.calls:
+        asked, answered = (set(as_table(rows)["prompt"].to_pylist()) for rows in (call.rows, call.answer))
+        rule(
+            answered <= asked,
+            "generate() must answer the prompts of its chunk and no others; it answered "
+            f"{sorted(answered - asked)[:3]}. Take the column 'prompt' from the rows it is given.",
+        )
+    task.check_order()
+    return made["samples"]
+
+
+def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite) -> None:
+    """Evaluate on a suite, in chunks of which the last has one item."""
+    bench.components.resolved["chunk_size"] = max(1, len(suite.items) - 1)
+
+    def evaluate(ctx: Context) -> Made:
+        return outcomes_on(ctx, str(champion.weights), champion, [suite])
+
+    bench.twice(evaluate)
+    task.check_order()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of ``generate`` or ``evaluate``."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    rows: pa.Table
+    key: Key
+    answer: Any
+
+
+class Watched:
+    """A task that hands every call on, and watches those that are lent a model."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.calls: list[Call] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> Any:
+        """The task's answer."""
+        return self._call("generate", (model, prompts, settings, key), prompts)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> Any:
+        """The task's answer."""
+        return self._call("evaluate", (model, opponent, items, key), items)
+
+    def check_order(self) -> None:
+        """Chunks go to whatever rank, so none may depend on those before; forget the calls."""
+        for call in reversed(self.calls):
+            call.key.seed_globals()
+            with torch.inference_mode():
+                again = getattr(self._task, call.name)(*call.arguments)
+            rule(
+                _same(again, call.answer),
+                f"{call.name}() must not depend on the calls before it, since ranks share the chunks; called "
+                "in reverse order it answers otherwise. Keep no state, and draw from `key`.",
+            )
+        self.calls.clear()
+
+    def _call(self, name: str, arguments: tuple[Any, ...], rows: pa.Table) -> Any:
+        model = arguments[0]
+        before = take_weights(model)
+        answer = getattr(self._task, name)(*arguments)
+        after = take_weights(model)
+        changed = [key for key in before if not torch.equal(before[key], after[key])]
+        rule(
+            not changed and not model.training,
+            f"{name}() must leave the model as it is; it changed {', '.join(changed) or 'its mode'}. "
+            "The model comes in evaluation mode: do not train it or call train() on it.",
+        )
+        self.calls.append(Call(name, arguments, rows, arguments[-1], answer))
+        return answer
+
+
+def _same(one: Any, two: Any) -> bool:
+    if hasattr(one, "keys") or hasattr(one, "column_names"):
+        return bool(as_table(one).equals(as_table(two)))
+    return np.array_equal(np.asarray(one), np.asarray(two))

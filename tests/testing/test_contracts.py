@@ -1,0 +1,140 @@
+"""The contract suites pass what is shipped, and refuse parts that break one rule each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import broken_parts as broken
+import numpy as np
+import pytest
+
+from flywheel.curation.confident import Confident
+from flywheel.errors import ConfigError, DataError, StageFailed
+from flywheel.gates.paired import PairedGate
+from flywheel.graders.confidence import Confidence
+from flywheel.reviewers import NoReview
+from flywheel.testing import (
+    ContractBroken,
+    check_curator,
+    check_gate,
+    check_grader,
+    check_recipe,
+    check_reviewer,
+    check_task,
+    check_tuner,
+)
+from flywheel.testing.moons.model import Classifier
+from flywheel.testing.moons.task import Moons
+from flywheel.tuners.fixed import Fixed
+
+SETTINGS = {"batch_size": 32}
+HUMAN = {"prompt": ["a", "b"], "label": [0, 1]}
+GENERATED = {"prompt": list("cdef"), "label": [0, 1, 0, 1], "confidence": [0.9, 0.8, 0.4, 0.6]}
+SAMPLES = {"prompt": list("cdef"), "group": list("ccdd"), "probability": [0.9, 0.8, 0.4, 0.6]}
+
+
+def check_part(part: Any) -> None:
+    """The suite of a part's seam."""
+    suites: dict[str, Callable[[Any], None]] = {
+        "evaluate": lambda task: check_task(task, Classifier(), SETTINGS),
+        "grade": lambda grader: check_grader(grader, SAMPLES),
+        "curate": lambda curator: check_curator(curator, HUMAN, GENERATED),
+        "tune": check_tuner,
+        "decide": check_gate,
+        "review": check_reviewer,
+    }
+    next(suite for method, suite in suites.items() if hasattr(part, method))(part)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Moons(),
+        Confidence(),
+        Confident(threshold=0.5),
+        Confident(by="label", fractions=[0.5]),
+        Fixed(),
+        PairedGate(),
+        PairedGate(alpha=0.3),
+        NoReview(),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_is_shipped_passes(part: Any) -> None:
+    check_part(part)
+
+
+BROKEN = [
+    (
+        broken.DrawsAnew(),
+        ContractBroken,
+        r"seed\(\) and suites\(\) must give the same .*; .*the seed samples differ",
+    ),
+    (broken.NoGateSuite(), DataError, "must have a suite with role gate"),
+    (broken.ForgesOrigin(), DataError, r"must not have \['origin'\]"),
+    (broken.UnseededLabels(), ContractBroken, "generate: run again with the same inputs"),
+    (broken.CountsCalls(), ContractBroken, r"evaluate.*(run again|must not depend)"),
+    (broken.OtherPrompts(), ContractBroken, "answer the prompts of its chunk.*answer unlabelled-0"),
+    (broken.OtherTypes(), DataError, "label is string, not int64"),
+    (broken.Squeezes(), ValueError, r"1 items, shape \(\)"),
+    (broken.ScoresInPercent(), ValueError, r"scores must lie in \[0, 1\]"),
+    (broken.TrainsWhileScoring(), ContractBroken, r"evaluate\(\) must leave the model .*head.bias"),
+    (broken.TrainingMode(), ContractBroken, r"generate\(\) must leave the model .*its mode"),
+    (broken.NoBatches(), StageFailed, "the fit ended without a step"),
+    (broken.InfinitePoints(), StageFailed, "not finite"),
+    (broken.ScoresSome(), ValueError, "must score every sample"),
+    (broken.NoScore(), ContractBroken, r"must be its score, as float64.*\['string'\]"),
+    (broken.Guesses(), ContractBroken, "grade: run again with the same inputs"),
+    (broken.TakesAColumn(), DataError, "names of their own"),
+    (broken.KeepsNothing(), StageFailed, "the corpus is empty"),
+    (broken.NoCarry(), DataError, r"must return \(decisions, carry\)"),
+    (broken.RemembersByItself(), ContractBroken, "curate: run again with the same inputs"),
+    (broken.ChangesCarry(), ContractBroken, "a carry is changed by returning a new one"),
+    (broken.KeepsSometimes(), ContractBroken, "carry_kept must be .*'sometimes'"),
+    (broken.ReordersRows(), DataError, "must answer row for row"),
+    (broken.Forgets(), ConfigError, "settings lacks steps, width"),
+    (broken.Invents(), ConfigError, "there is no setting 'lrr'"),
+    (broken.StartsFromParent(), StageFailed, "init must be one of fresh"),
+    (broken.AlwaysPromotes(), ContractBroken, "must never promote an identical candidate"),
+    (broken.NeverPromotes(), ContractBroken, "must promote a clear win"),
+    (broken.ComparesMeans(), ContractBroken, "no more than 0.05 of the candidates .* it promoted 0.4"),
+    (broken.NumpyEvidence(), ContractBroken, r"must be JSON.*\.item\(\)"),
+    (broken.Unkeyed(), ContractBroken, "gate: run again with the same inputs"),
+    (broken.NoAlpha(), ContractBroken, "no `alpha`"),
+    (broken.SaysYes(), ContractBroken, "answered 'no', which a run would take as True"),
+]
+
+
+@pytest.mark.parametrize(("part", "error", "message"), BROKEN, ids=[type(p).__name__ for p, *_ in BROKEN])
+@pytest.mark.filterwarnings("ignore:Total length of .* across ranks is zero:UserWarning")
+def test_a_broken_part_is_refused(part: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_part(part)
+
+
+def test_a_gate_may_say_its_error_rate_in_the_call() -> None:
+    check_gate(broken.NoAlpha(), alpha=0.05)
+    with pytest.raises(ContractBroken, match=r"no more than 0\.01"):
+        check_gate(PairedGate(alpha=0.2), alpha=0.01)
+
+
+def test_a_grader_may_borrow_the_model() -> None:
+    class Asks(Confidence):
+        def grade(self, samples: Any, lend: Any, key: Any) -> Any:
+            weight = lend().head.weight.sum().item()
+            return {"weight": np.full(len(samples), weight)}
+
+    check_grader(Asks(), SAMPLES, model=Classifier())
+
+
+def test_the_suites_leave_no_file_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    check_reviewer(NoReview())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_built_in_recipe_passes() -> None:
+    tiny = ["debug=tiny", "trainer.max_steps=2", "threads=1"]
+    check_recipe("mnist", overrides=[*tiny, "task.unlabelled=64"])
