@@ -35,7 +35,9 @@ class Curriculum:
     batches: int
     """Batches to draw for one fit."""
     batch_size: int
-    """Rows of a batch, all of one level."""
+    """Rows of a batch, all of one level, at most."""
+    level_sum: int | None = None
+    """Sum of the levels of a batch, about: batches of higher levels have fewer rows; null: they do not."""
     score: str = "vote"
     """The grader's column to go by."""
     threshold: float = 0.5
@@ -121,8 +123,15 @@ class Curriculum:
         newest, recent = round(self.newest * self.batches), round(self.recent * self.batches)
         sizes = (newest, recent, self.batches - newest - recent)
         count = np.zeros(len(levels), int)
-        for band, size in zip(bands, sizes, strict=True):
-            for level in rng.choice(band, size):
-                rows = by_level[int(level)]
-                np.add.at(count, rng.choice(rows, self.batch_size, len(rows) < self.batch_size), 1)
+        for band, batches in zip(bands, sizes, strict=True):
+            for level in rng.choice(band, batches):
+                rows, size = by_level[int(level)], rows_of(int(level), self.batch_size, self.level_sum)
+                np.add.at(count, rng.choice(rows, size, len(rows) < size), 1)
         return count
+
+
+def rows_of(level: int, batch_size: int, level_sum: int | None) -> int:
+    """Rows of a batch of a level; at least a quarter of the batch size."""
+    if level_sum is None:
+        return batch_size
+    return max(-(-batch_size // 4), min(batch_size, level_sum // max(1, level)))

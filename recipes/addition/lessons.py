@@ -8,20 +8,25 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from flywheel.curation.curriculum import rows_of
+
 from .model import Group
-from .sums import digits, read
+from .sums import digits as digits_of
+from .sums import read
 
 
-def batches(corpus: pa.Table, groups: int, rows: int, ramp: float) -> list[list[Group]]:
-    """Batches of ``groups`` groups of ``rows`` rows of one length, each row as often as its ``count``.
+def batches(corpus: pa.Table, groups: int, rows: int, digits: int, ramp: float) -> list[list[Group]]:
+    """Batches of ``groups`` groups of rows of one length, each row as often as its ``count``.
 
-    Over the first ``ramp`` of the batches, longer rows join the shorter ones little by little. Drawn
-    from torch's global generator.
+    A group has ``rows`` rows, fewer where they are long (about ``digits`` in all). Over the first ``ramp``
+    of the batches, longer rows join the shorter ones little by little. Drawn from torch's global generator.
     """
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     lengths = corpus["length"].to_numpy()
     ready = {
-        int(length): _groups(corpus.filter(lengths == length), int(length), rows, rng)
+        int(length): _groups(
+            corpus.filter(lengths == length), int(length), rows_of(int(length), rows, digits), rng
+        )
         for length in np.unique(lengths)
     }
     order = _ramped({length: len(made) for length, made in ready.items()}, ramp, rng)
@@ -30,7 +35,7 @@ def batches(corpus: pa.Table, groups: int, rows: int, ramp: float) -> list[list[
 
 
 def _groups(lessons: pa.Table, length: int, rows: int, rng: np.random.Generator) -> list[Group]:
-    sums, answers = read(lessons["prompt"]), digits(lessons["answer"], length + 1, 0)
+    sums, answers = read(lessons["prompt"]), digits_of(lessons["answer"], length + 1, 0)
     prompts = np.stack([sums.prompt(swapped=swapped) for swapped in (False, True)])
     tokens = np.concatenate([prompts, np.broadcast_to(answers[:, :-1], (2, len(sums), length))], axis=2)
     order = rng.permutation(np.repeat(np.arange(len(sums)), lessons["count"].to_numpy()))

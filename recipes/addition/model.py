@@ -49,10 +49,28 @@ class Ensemble(lightning.LightningModule):
         self.lr, self.adam_lr, self.decay, self.floor = lr, adam_lr, decay, floor
 
     def answers(self, sums: Sums) -> np.ndarray:
-        """Each member's answers, ``[members, problems, width + 1]`` digits, zeros above the highest."""
-        prompts = np.stack([sums.prompt(swapped=swapped) for swapped in self.swapped])
-        said: np.ndarray = self.net.decode(torch.from_numpy(prompts).to(self.device)).cpu().numpy()
-        return np.where(np.arange(sums.width + 1) > sums.length[:, None], 0, said)
+        """Each member's greedy answers ``[members, problems, width + 1]``, zeros above the highest digit."""
+        said: np.ndarray = self.net.decode(self._tensor(self._prompts(sums))).cpu().numpy()
+        return np.where(sums.above, 0, said)
+
+    def solves(self, sums: Sums) -> np.ndarray:
+        """Whether each member's greedy answer is the sum, ``[members, problems]``.
+
+        It is if and only if every digit is the likeliest one after the true digits before it, so that one
+        pass without decoding tells.
+        """
+        prompts, answers = self._prompts(sums), sums.answers()
+        before = np.broadcast_to(answers[:, :-1], (len(prompts), *answers[:, :-1].shape))
+        logits = self.net(self._tensor(np.concatenate([prompts, before], axis=2)))
+        right: np.ndarray = logits.argmax(-1).cpu().numpy() == answers
+        solved: np.ndarray = (right | sums.above).all(-1)
+        return solved
+
+    def _prompts(self, sums: Sums) -> np.ndarray:
+        return np.stack([sums.prompt(swapped=swapped) for swapped in self.swapped])
+
+    def _tensor(self, tokens: np.ndarray) -> Tensor:
+        return torch.from_numpy(tokens).to(self.device)
 
     def training_step(self, batch: list[Group], batch_idx: int) -> Tensor:
         """Cross entropy of the answers' digits, each group of rows weighing the same."""

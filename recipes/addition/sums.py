@@ -36,6 +36,12 @@ class Sums:
         longer: np.ndarray = np.maximum((self.a != BLANK).sum(1), (self.b != BLANK).sum(1))
         return longer
 
+    @property
+    def above(self) -> np.ndarray:
+        """Places ``[problems, width + 1]`` that no answer can reach: a sum has at most one digit more."""
+        places: np.ndarray = np.arange(self.width + 1) > self.length[:, None]
+        return places
+
     def answers(self) -> np.ndarray:
         """The true sums, ``[problems, width + 1]``, zeros above the highest digit."""
         a, b = np.where(self.a == BLANK, 0, self.a), np.where(self.b == BLANK, 0, self.b)

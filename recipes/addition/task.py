@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from .sums import Sums
 
-_BUCKET = 8  # digits: problems up to the same multiple of it are decoded side by side
+_BUCKET = 8  # digits: problems up to the same multiple of it are worked on side by side
+_SIDE_BY_SIDE = 256  # problems: more of them fit no cache
 
 
 @dataclass(kw_only=True)
@@ -29,7 +30,9 @@ class Settings:
     groups: int
     """Such groups in a step."""
     rows: int
-    """Rows of a group."""
+    """Rows of a group, at most."""
+    digits: int
+    """Digits of all first operands of a group, about: long rows come in smaller groups."""
     lr: float
     """Learning rate of Muon, on the layers' matrices."""
     adam_lr: float
@@ -42,7 +45,7 @@ class Settings:
     """Share of the steps over which longer rows join the shorter ones."""
 
     def __post_init__(self) -> None:
-        for name in ("batches", "groups", "rows"):
+        for name in ("batches", "groups", "rows", "digits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more; it is {getattr(self, name)}.")
         for name in ("lr", "adam_lr", "decay", "floor", "ramp"):
@@ -59,8 +62,10 @@ class Addition:
     seed_problems: int = 2048
     """Human samples of each length; fewer where there are not so many sums."""
     problems: int = 384
-    """Problems of each new length that the champion is asked."""
-    new_lengths: int = 4
+    """Problems of each new length that the champion is asked, at most; a quarter of them at least."""
+    problem_digits: int = 5000
+    """Digits of all first operands of those problems, about."""
+    new_lengths: int = 6
     """Lengths above the frontier that it is asked in one generation."""
     mix: dict[str, float] = field(default_factory=lambda: {"uniform": 0.6, "uneven": 0.3, "carry": 0.1})
     """Kinds of problems, by share; see ``sums.draw``."""
@@ -107,9 +112,12 @@ class Addition:
         """Problems of the lengths just above the curriculum's frontier."""
         import pyarrow as pa
 
+        from flywheel.curation.curriculum import rows_of
+
         frontier = carry.get("curator", {}).get("frontier", self.seed_digits)
         lengths = range(frontier + 1, frontier + self.new_lengths + 1)
-        drawn = [_problems(length, self.problems, self.mix, key(length).numpy()) for length in lengths]
+        counts = {n: rows_of(n, self.problems, self.problem_digits) for n in lengths}
+        drawn = [_problems(n, count, self.mix, key(n).numpy()) for n, count in counts.items()]
         return pa.concat_tables(_distinct(table) for table in drawn)
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
@@ -118,8 +126,10 @@ class Addition:
 
         from .sums import number_text
 
-        members, columns = len(model.swapped), {}
-        said = self._said(model, prompts)
+        members, columns, sums = len(model.swapped), {}, _read(prompts)
+        said = np.zeros((members, len(sums), sums.width + 1), np.uint8)
+        for rows, width in _alike(sums):
+            said[:, rows, : width + 1] = model.answers(sums.take(rows, width))
         for name in ("prompt", "length"):
             columns[name] = prompts[name].take(np.repeat(np.arange(len(prompts)), members))
         in_order = said.transpose(1, 0, 2).reshape(len(prompts) * members, -1)
@@ -132,24 +142,17 @@ class Addition:
 
         from .lessons import batches
 
-        made: Any = batches(corpus, settings["groups"], settings["rows"], settings["ramp"])
+        made: Any = batches(corpus, *(settings[name] for name in ("groups", "rows", "digits", "ramp")))
         return DataLoader(made, batch_size=None)
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
         """1 where more than half of the members say the sum; without a majority there is no answer."""
-        right = (self._said(model, items) == _read(items).answers()).all(-1)
+        sums = _read(items)
+        right = np.zeros((len(model.swapped), len(sums)), bool)
+        for rows, width in _alike(sums):
+            right[:, rows] = model.solves(sums.take(rows, width))
         majority: np.ndarray = right.mean(0) > 0.5
         return majority.astype(float)
-
-    def _said(self, model: Any, problems: pa.Table) -> np.ndarray:
-        """Each member's digits ``[members, problems, width + 1]``, problems of like length side by side."""
-        sums = _read(problems)
-        said = np.zeros((len(model.swapped), len(sums), sums.width + 1), np.uint8)
-        widths = np.minimum(-(-sums.length // _BUCKET) * _BUCKET, sums.width)
-        for width in np.unique(widths):
-            rows = np.flatnonzero(widths == width)
-            said[:, rows, : width + 1] = model.answers(sums.take(rows, width))
-        return said
 
     def _items(self, kind: str, count: int, mix: Mapping[str, float]) -> pa.Table:
         """Problems of each length up to the longest, with names to tell them by."""
@@ -179,6 +182,15 @@ def _distinct(problems: pa.Table) -> pa.Table:
     """Each problem once, in the order of first appearance."""
     first = np.unique(problems["prompt"].to_numpy(), return_index=True)[1]
     return problems.take(np.sort(first))
+
+
+def _alike(sums: Sums) -> Iterator[tuple[np.ndarray, int]]:
+    """Problems of like length, to be worked on side by side: their rows, and the digits to make room for."""
+    widths = np.minimum(-(-sums.length // _BUCKET) * _BUCKET, sums.width)
+    for width in np.unique(widths):
+        rows = np.flatnonzero(widths == width)
+        for start in range(0, len(rows), _SIDE_BY_SIDE):
+            yield rows[start : start + _SIDE_BY_SIDE], int(width)
 
 
 def _read(problems: pa.Table) -> Sums:
