@@ -1,136 +1,164 @@
-"""What the loop costs: a run against a hand-written script with the same fits, generation and evaluation.
+"""What the loop costs: a run against a bare loop with the same fits, generation and evaluation.
 
-    python benchmarks/overhead.py                  # 5 pairs of 2 generations, about 6 minutes
-    python benchmarks/overhead.py --pairs 3 --generations 1
+    python benchmarks/overhead.py                            # mnist and addition, 3 pairs each: 15 minutes
+    python benchmarks/overhead.py --recipes mnist --pairs 5
 
-Both train the network of `recipe=mnist` by Lightning for the same steps on the same number of rows, label
-the same images and score the same suites, in turn, in one process, imports and data already loaded. The
-script keeps everything in memory: no ledger, store, gate, or check. Prints the ratio loop / script pair
-by pair.
+The bare loop calls the recipe's own task, model, grader and curator and Lightning's Trainer, one after the
+other, in one process, and keeps everything in memory: no ledger, store, gate, provenance or check. Both
+run in turn, imports and data already loaded. Prints the ratio loop / bare loop pair by pair, and which
+share of the run's wall time its stages say is spent in stages that only record and decide.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import statistics
 import tempfile
 import time
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import torch
+
+DECIDING = ("seed", "grade", "curate", "tune", "gate", "review")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--recipes", nargs="+", default=["mnist", "addition"])
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--generations", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    script = Script(options.generations)
-    loop(1, options.threads, steps=5)  # warm up both
-    script.run(steps=5)
-    print("| pair | loop, s | script, s | loop / script | CPU time, loop / script |")
-    print("| --- | --- | --- | --- | --- |")
-    ratios = []
-    for pair in range(options.pairs):
-        ours, theirs = loop(options.generations, options.threads), script.run()
-        ratios.append([mine / yours for mine, yours in zip(ours, theirs, strict=True)])
-        wall, cpu = ratios[-1]
-        print(f"| {pair + 1} | {ours[0]:.2f} | {theirs[0]:.2f} | {wall:.4f} | {cpu:.4f} |", flush=True)
-    wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
-    print(f"\nmedian loop / script: {wall:.4f} of the wall time, {cpu:.4f} of the CPU time")
+    print(
+        "| recipe | pair | loop, s | bare, s | loop / bare | CPU time, loop / bare | in stages that decide |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for recipe in options.recipes:
+        overrides = {"recipe": recipe, "generations": options.generations, "threads": options.threads}
+        loop({**overrides, "debug": "tiny"})  # warm up both
+        Bare({**overrides, "debug": "tiny"}).run()
+        ratios = []
+        for pair in range(options.pairs):
+            *ours, deciding = loop(overrides)
+            theirs = Bare(overrides).run()
+            wall, cpu = (mine / yours for mine, yours in zip(ours, theirs, strict=True))
+            ratios.append((wall, cpu))
+            row = f"{ours[0]:.2f} | {theirs[0]:.2f} | {wall:.4f} | {cpu:.4f} | {deciding:.2%}"
+            print(f"| {recipe} | {pair + 1} | {row} |", flush=True)
+        wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
+        print(f"| {recipe} | median | | | {wall:.4f} | {cpu:.4f} | |", flush=True)
 
 
-def loop(generations: int, threads: int, steps: int | None = None) -> tuple[float, float]:
-    """Wall and CPU seconds of a run by the public API."""
+def loop(overrides: dict[str, Any]) -> tuple[float, float, float]:
+    """Wall and CPU seconds of a run by the public API, and the share of the stages that decide."""
     import flywheel
 
     with tempfile.TemporaryDirectory() as folder:
-        config: dict[str, Any] = {"recipe": "mnist", "generations": generations, "threads": threads}
-        config |= {"runs_dir": folder, "log": "quiet", "gate.alpha": 0.999}
-        if steps:
-            config |= {"settings.steps": steps, "genesis_settings.steps": steps}
         began = time.perf_counter(), time.process_time()
-        run = flywheel.run(config)
-        seconds = time.perf_counter() - began[0], time.process_time() - began[1]
+        run = flywheel.run({**overrides, "runs_dir": folder, "log": "quiet", "gate.alpha": 0.999})
+        wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
         assert run.status()["state"] == "finished"
-    return seconds
+        stages = [g["cost"]["stages"] for g in run.status()["generations"]]
+        return wall, cpu, sum(s for g in stages for name, s in g.items() if name in DECIDING) / wall
 
 
-class Script:
-    """The same work, by hand."""
+class Bare:
+    """The same work as a loop that anybody would write, with the recipe's own parts."""
 
-    def __init__(self, generations: int) -> None:
-        from flywheel.recipes.mnist.digits import images_and_labels, split
+    def __init__(self, overrides: dict[str, Any]) -> None:
+        from flywheel.components import Components
+        from flywheel.compose import compose, overrides_of
 
-        self.generations = generations
-        images, labels = images_and_labels()
-        self.images, self.labels = images, torch.from_numpy(labels)
-        self.rows = split(labels, 0, 10)
+        self.parts = Components(compose(overrides_of(overrides)))
+        self.generations: int = overrides["generations"]
+        self.size: int = self.parts.resolved["chunk_size"]
 
-    def run(self, steps: int | None = None) -> tuple[float, float]:
-        """Wall and CPU seconds of a run."""
-        from flywheel.recipes.mnist.images import deskew
+    def run(self) -> tuple[float, float]:
+        """Wall and CPU seconds."""
+        from flywheel.keys import Key
 
         began = time.perf_counter(), time.process_time()
-        images = deskew(torch.from_numpy(self.images.copy()).float().div(255).unsqueeze(1))
-        human = torch.from_numpy(self.rows.human)
-        labels = self.labels[human]
-        model = self.fit(images[human], labels, len(human), steps or 250)
-        self.score(model, images, "dev", "gate", "sealed")
-        for generation in range(self.generations):
-            pool = torch.from_numpy(self.rows.unlabelled)
-            kept, guesses = self.label(model, images[pool], (0.75, 0.85, 0.9, 0.95)[generation])
-            rows = torch.cat([images[human], images[pool][kept]])
-            model = self.fit(rows, torch.cat([labels, guesses[kept]]), len(human), steps or 500)
-            self.score(model, images, "dev", "gate")
-        self.score(model, images, "sealed")
+        task = self.parts.build("task", self.parts.settings())
+        sealed = [suite.items for suite in task.suites() if str(suite.role) == "sealed"]
+        opened = [suite.items for suite in task.suites() if str(suite.role) != "sealed"]
+        human = with_columns(task.seed(), 0, "human")
+        settings, carry = self.parts.settings(genesis=True), dict[str, Any]()
+        batches = [human]
+        model = first = self.fit(task, human, settings, carry, None)
+        self.score(task, model, opened)
+        settings = self.parts.settings()
+        for generation in range(1, self.generations + 1):
+            key = Key.root(0)(generation)
+            prompts = task.prompts(generation, {"curator": carry}, key)
+            chunks = range(0, len(prompts), self.size)
+            with torch.inference_mode():
+                made = [
+                    as_table(task.generate(model, prompts.slice(k, self.size), settings, key)) for k in chunks
+                ]
+            samples = with_columns(pa.concat_tables(made), generation, "generated")
+            grader = self.parts.build("grader", settings)
+            scores = as_table(grader.grade(samples, functools.partial(lambda lent: lent, model), key))
+            for name in scores.column_names:
+                samples = samples.append_column(name, scores[name])
+            batches.append(samples)
+            rows = pa.concat_tables(batches, promote_options="permissive")
+            parent = model if str(self.parts.resolved["init"]) == "parent" else None
+            model = self.fit(task, rows, settings, carry, parent)
+            self.score(task, model, opened)
+        self.score(task, first, sealed)
+        self.score(task, model, sealed)
         return time.perf_counter() - began[0], time.process_time() - began[1]
 
-    def fit(self, images: torch.Tensor, labels: torch.Tensor, humans: int, steps: int) -> Any:
+    def fit(
+        self, task: Any, rows: pa.Table, settings: dict[str, Any], carry: dict[str, Any], parent: Any
+    ) -> Any:
+        """A candidate; the curator's new carry is left in ``carry``."""
         import lightning
-        from flywheel.recipes.mnist.batches import MixedBatches
-        from flywheel.recipes.mnist.model import Classifier
 
-        human = torch.arange(len(images)) < humans
-        data = MixedBatches(images, labels, human, batch_size=64, human_share=0.125, batches=steps)
-        model = Classifier()
-        lightning.Trainer(
-            max_steps=steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        ).fit(model, datamodule=data)
+        from flywheel.keys import Key
+
+        decisions, kept = self.parts.build("curator", settings).curate(rows, carry, Key.root(0))
+        carry.update(kept)
+        decided = as_table(decisions)
+        chosen = decided["keep"].to_numpy() & (decided["count"].to_numpy() > 0)
+        corpus = rows.append_column("weight", decided["weight"]).append_column("count", decided["count"])
+        model = self.parts.model(settings)
+        if parent is not None:
+            model.load_state_dict(parent.state_dict())
+        data = task.data(corpus.filter(pa.array(chosen)), settings)
+        trainer = self.parts.build("trainer", settings)()
+        if isinstance(data, lightning.LightningDataModule):
+            trainer.fit(model, datamodule=data)
+        else:
+            trainer.fit(model, train_dataloaders=data)
         return model.eval()
 
     @torch.inference_mode()
-    def label(self, model: Any, images: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-        from flywheel.recipes.mnist.images import distort
+    def score(self, task: Any, model: Any, suites: list[pa.Table]) -> list[float]:
+        """Mean scores."""
+        from flywheel.keys import Key
 
-        chunks = []
-        for part in images.split(512):
-            views = [part, *(distort(part, 0.5, erase=0.0) for _ in range(4))]
-            chunks.append(torch.stack([model(view).softmax(1) for view in views]).mean(0))
-        confidence, guesses = torch.cat(chunks).max(1)
-        kept = []
-        for digit in range(10):
-            rows = (guesses == digit).nonzero().flatten()
-            kept.append(rows[confidence[rows].argsort(descending=True)[: int(np.ceil(share * len(rows)))]])
-        return torch.cat(kept), guesses
+        chunks = [items.slice(k, self.size) for items in suites for k in range(0, len(items), self.size)]
+        return [float(task.evaluate(model, None, chunk, Key.root(0)).mean()) for chunk in chunks]
 
-    @torch.inference_mode()
-    def score(self, model: Any, images: torch.Tensor, *suites: str) -> list[float]:
-        scores = []
-        for suite in suites:
-            rows = torch.from_numpy(getattr(self.rows, suite))
-            guesses = torch.cat([model(part).argmax(1) for part in images[rows].split(512)])
-            scores.append(float((guesses == self.labels[rows]).float().mean()))
-        return scores
+
+def as_table(columns: Any) -> pa.Table:
+    return columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+
+
+def with_columns(rows: Any, generation: int, origin: str) -> pa.Table:
+    """Rows with what curators look at, and a running number for an id."""
+    table = as_table(rows)
+    own = {"id": [f"{generation}-{k}" for k in range(len(table))], "origin": [origin] * len(table)}
+    own |= {"generation": pa.array([generation] * len(table), pa.int32())}
+    for name, column in own.items():
+        table = table.append_column(name, column if isinstance(column, pa.Array) else pa.array(column))
+    return table if "group" in table.column_names else table.append_column("group", table["prompt"])
 
 
 if __name__ == "__main__":

@@ -12,11 +12,17 @@ from torch.nn import functional
 from .sums import BLANK, TOKENS
 
 
+FAR = 8
+"""Digits: distances from which the relative bias is one and the same."""
+
+
 class Adders(nn.Module):
     """Independent transformers, one a member, over the digits of a sum; their parameters are stacked.
 
     Positions are coupled (a_i and b_i at i, ``+`` at -1, ``=`` at 0, answer_j at j + 1) and turn
-    queries and keys (RoPE, Su et al. 2021) by angles that each member stretches by a scale of its own.
+    queries and keys (RoPE, Su et al. 2021) by angles that each member stretches by a scale of its own (0: no
+    position code). With ``position="relative"`` they add a learnt bias for each distance instead, one for
+    all beyond ``FAR`` (as in T5, Raffel et al. 2020).
     Pre-norm layers without affine parameters, queries and keys normalised (Henry et al. 2020), ReLU.
     """
 
@@ -31,15 +37,23 @@ class Adders(nn.Module):
         heads: int = 4,
         base: float = 1000.0,
         gain: float = 2.0,
+        position: str = "rotary",
     ) -> None:
         super().__init__()
+        if position not in ("rotary", "relative"):
+            raise ValueError(f"position must be rotary or relative; it is {position!r}.")
         members = len(scales)
         self.width, self.heads = width, heads
         self.embedding = nn.Parameter(torch.randn(members, TOKENS, width))
         self.layers = nn.ModuleList(Layer(members, width, heads, gain) for _ in range(layers))
         self.unembedding = nn.Parameter(torch.zeros(members, width, 10))
+        self.bias: nn.Parameter | None = None
         half = width // heads // 2
-        rates = torch.tensor(scales)[:, None] * base ** -(torch.arange(half) / half)
+        turned = torch.tensor(scales)
+        if position == "relative":
+            self.bias = nn.Parameter(torch.zeros(members, heads, 2 * FAR + 1))
+            turned = torch.zeros(members)
+        rates = turned[:, None] * base ** -(torch.arange(half) / half)
         self.register_buffer("rates", rates, persistent=False)
         self.register_buffer("offsets", torch.arange(members).view(-1, 1, 1) * TOKENS, persistent=False)
 
@@ -49,7 +63,7 @@ class Adders(nn.Module):
         ``tokens``: ``[members, batch, 3 width + 2]``, the prompts and all but the last answer digit.
         """
         width = (tokens.size(-1) - 2) // 3
-        x, turn, mask = self._embed(tokens), self._turn(_positions(width)), _mask(tokens)
+        x, turn, mask = self._embed(tokens), self._turn(_positions(width)), self._mask(tokens)
         *lower, last = self._layers()
         for layer in lower:
             normed = _norm(x)
@@ -68,7 +82,7 @@ class Adders(nn.Module):
         members, batch, start = prompts.shape
         width = (start - 2) // 2
         turn = self._turn(_positions(width))
-        mask = _mask(torch.cat([prompts, prompts.new_zeros(members, batch, width)], -1))
+        mask = self._mask(torch.cat([prompts, prompts.new_zeros(members, batch, width)], -1))
         shape = (members, batch, self.heads, start + width, self.width // self.heads)
         layers = self._layers()
         cache = [(turn.new_empty(shape), turn.new_empty(shape)) for _ in layers]
@@ -97,6 +111,16 @@ class Adders(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         return _apply(_norm(x), self.unembedding)
+
+    def _mask(self, tokens: Tensor) -> Tensor:
+        """Where each position may look, or with which bias; see ``_visible``."""
+        visible = _visible(tokens)
+        if self.bias is None:
+            return visible
+        places = _positions((tokens.size(-1) - 2) // 3).to(tokens.device)
+        distance = (places[:, None] - places).clamp(-FAR, FAR) + FAR
+        bias = self.bias[:, None, :, distance].expand(-1, tokens.size(1), -1, -1, -1)
+        return bias.masked_fill(~visible, -torch.inf)
 
     def _turn(self, positions: Tensor) -> Tensor:
         """Cosines and sines ``[2, members, 1, 1, time, head width / 2]``."""
@@ -145,7 +169,7 @@ def _positions(width: int) -> Tensor:
     return torch.cat([digits, torch.tensor([-1]), digits, torch.tensor([0]), digits + 1])
 
 
-def _mask(tokens: Tensor) -> Tensor:
+def _visible(tokens: Tensor) -> Tensor:
     """Which positions each may read: those before it and itself, but no blanks.
 
     ``[members, batch, 1, time, time]``, or ``[time, time]`` where there are no blanks.

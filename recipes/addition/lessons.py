@@ -15,17 +15,20 @@ from .sums import digits as digits_of
 from .sums import read
 
 
-def batches(corpus: pa.Table, groups: int, rows: int, digits: int, ramp: float) -> list[list[Group]]:
+def batches(
+    corpus: pa.Table, members: int, groups: int, rows: int, digits: int, ramp: float
+) -> list[list[Group]]:
     """Batches of ``groups`` groups of rows of one length, each row as often as its ``count``.
 
-    A group has ``rows`` rows, fewer where they are long (about ``digits`` in all). Over the first ``ramp``
-    of the batches, longer rows join the shorter ones little by little. Drawn from torch's global generator.
+    A group has ``rows`` rows, fewer where they are long (about ``digits`` in all). Every member sees the
+    same rows in an order of its own, lest they err alike. Over the first ``ramp`` of the batches, longer
+    rows join the shorter ones little by little. Drawn from torch's global generator.
     """
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     lengths = corpus["length"].to_numpy()
     ready = {
         int(length): _groups(
-            corpus.filter(lengths == length), int(length), rows_of(int(length), rows, digits), rng
+            corpus.filter(lengths == length), members, rows_of(int(length), rows, digits), rng
         )
         for length in np.unique(lengths)
     }
@@ -34,12 +37,14 @@ def batches(corpus: pa.Table, groups: int, rows: int, digits: int, ramp: float) 
     return [drawn[start : start + groups] for start in range(0, len(drawn), groups)]
 
 
-def _groups(lessons: pa.Table, length: int, rows: int, rng: np.random.Generator) -> list[Group]:
-    sums, answers = read(lessons["prompt"]), digits_of(lessons["answer"], length + 1, 0)
+def _groups(lessons: pa.Table, members: int, rows: int, rng: np.random.Generator) -> list[Group]:
+    sums = read(lessons["prompt"])
+    answers = digits_of(lessons["answer"], sums.width + 1, 0)
     prompts = np.stack([sums.prompt(swapped=swapped) for swapped in (False, True)])
-    tokens = np.concatenate([prompts, np.broadcast_to(answers[:, :-1], (2, len(sums), length))], axis=2)
-    order = rng.permutation(np.repeat(np.arange(len(sums)), lessons["count"].to_numpy()))
-    parts = [order[start : start + rows] for start in range(0, len(order), rows)]
+    tokens = np.concatenate([prompts, np.broadcast_to(answers[:, :-1], (2, *answers[:, :-1].shape))], axis=2)
+    repeated = np.repeat(np.arange(len(sums)), lessons["count"].to_numpy())
+    orders = np.stack([rng.permutation(repeated) for _ in range(members)])
+    parts = [orders[:, start : start + rows] for start in range(0, len(repeated), rows)]
     return [(torch.from_numpy(tokens[:, part]), torch.from_numpy(answers[part])) for part in parts]
 
 

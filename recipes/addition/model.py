@@ -16,7 +16,7 @@ from .muon import MuonAdamW
 from .sums import Sums
 
 Group = tuple[Tensor, Tensor]
-"""Tokens ``[2, rows, 3 width + 2]`` of both orders of the operands, and answers ``[rows, width + 1]``."""
+"""Tokens ``[2, members, rows, 3 width + 2]``, both orders of the operands; answers ``[..., width + 1]``."""
 
 
 class Ensemble(lightning.LightningModule):
@@ -31,6 +31,7 @@ class Ensemble(lightning.LightningModule):
         heads: int = 4,
         base: float = 1000.0,
         gain: float = 2.0,
+        position: str = "rotary",
         lr: float = 0.02,
         adam_lr: float = 2e-3,
         decay: float = 0.3,
@@ -40,10 +41,10 @@ class Ensemble(lightning.LightningModule):
         """``swapped``: which members read the operands in the other order.
 
         The learning rates fall to ``floor`` of themselves over the last ``decay`` of the steps. Without
-        ``muon``, AdamW trains the matrices too. A scale of 0 is no position code at all.
+        ``muon``, AdamW trains the matrices too.
         """
         super().__init__()
-        self.net = Adders(scales, layers, width, heads, base, gain)
+        self.net = Adders(scales, layers, width, heads, base, gain, position)
         self.swapped = list(swapped)
         self.muon = muon
         self.lr, self.adam_lr, self.decay, self.floor = lr, adam_lr, decay, floor
@@ -77,9 +78,9 @@ class Ensemble(lightning.LightningModule):
         return torch.stack([self._loss(*group) for group in batch]).mean()
 
     def _loss(self, tokens: Tensor, answers: Tensor) -> Tensor:
-        logits = self.net(tokens[[int(swapped) for swapped in self.swapped]])
-        wanted = answers.long().expand(len(self.swapped), -1, -1)
-        return functional.cross_entropy(logits.flatten(0, 2), wanted.flatten())
+        own = [int(swapped) for swapped in self.swapped], range(len(self.swapped))
+        logits = self.net(tokens[own])
+        return functional.cross_entropy(logits.flatten(0, 2), answers.long().flatten())
 
     def configure_optimizers(self) -> Any:
         """Muon on the layers' matrices, AdamW on the rest, one schedule."""

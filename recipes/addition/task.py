@@ -25,6 +25,8 @@ _SIDE_BY_SIDE = 256  # problems: more of them fit no cache
 class Settings:
     """What a tuner may change."""
 
+    members: int
+    """Members of the ensemble."""
     batches: int
     """Groups of rows of one length that a fit sees."""
     groups: int
@@ -45,7 +47,7 @@ class Settings:
     """Share of the steps over which longer rows join the shorter ones."""
 
     def __post_init__(self) -> None:
-        for name in ("batches", "groups", "rows", "digits"):
+        for name in ("members", "batches", "groups", "rows", "digits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more; it is {getattr(self, name)}.")
         for name in ("lr", "adam_lr", "decay", "floor", "ramp"):
@@ -98,15 +100,13 @@ class Addition:
         return problems.append_column("answer", number_text(_read(problems).answers()))
 
     def suites(self) -> list[Suite]:
-        """The mix for the gate; each kind by itself, at every length, sealed."""
+        """The mix for the gate; each kind by itself sealed, all but the uniform at every other length."""
         gate = Suite("gate", Role.GATE, self._items("gate", self.gate_items, self.mix), "exact")
         ladder = Reach("digits95", "length", 0.95)
-        items = {
-            kind: self._items(kind, self.sealed_items, {kind: 1.0})
-            for kind, share in self.mix.items()
-            if share
-        }
-        return [gate, *(Suite(kind, Role.SEALED, items[kind], "exact", reach=ladder) for kind in items)]
+        kinds = [kind for kind, share in self.mix.items() if share]
+        items = [self._items(k, self.sealed_items, {k: 1.0}, 1 if k == "uniform" else 2) for k in kinds]
+        sealed = [Suite(k, Role.SEALED, i, "exact", reach=ladder) for k, i in zip(kinds, items, strict=True)]
+        return [gate, *sealed]
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """Problems of the lengths just above the curriculum's frontier."""
@@ -142,7 +142,9 @@ class Addition:
 
         from .lessons import batches
 
-        made: Any = batches(corpus, *(settings[name] for name in ("groups", "rows", "digits", "ramp")))
+        made: Any = batches(
+            corpus, *(settings[name] for name in ("members", "groups", "rows", "digits", "ramp"))
+        )
         return DataLoader(made, batch_size=None)
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
@@ -154,11 +156,11 @@ class Addition:
         majority: np.ndarray = right.mean(0) > 0.5
         return majority.astype(float)
 
-    def _items(self, kind: str, count: int, mix: Mapping[str, float]) -> pa.Table:
-        """Problems of each length up to the longest, with names to tell them by."""
+    def _items(self, kind: str, count: int, mix: Mapping[str, float], step: int = 1) -> pa.Table:
+        """Problems of each length, or of each so many, up to the longest, with names to tell them by."""
         import pyarrow as pa
 
-        lengths = range(1, self.longest + 1)
+        lengths = range(step, self.longest + 1, step)
         tables = [_problems(length, count, mix, self._rng(kind, length)) for length in lengths]
         names = [f"{kind}-{length}-{i}" for length in lengths for i in range(count)]
         return pa.concat_tables(tables).add_column(0, "item", pa.array(names))

@@ -71,26 +71,28 @@ def test_kinds_are_what_they_say(length):
     assert set(shorter) == set(range(1, length + 1))
 
 
-def trained_like(seed=0, width=16):
+def trained_like(position="rotary"):
     """Adders whose every weight matters."""
-    torch.manual_seed(seed)
-    model = Adders(width=width, heads=2)
+    torch.manual_seed(0)
+    model = Adders(width=16, heads=2, position=position)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model.eval()
 
 
+@pytest.mark.parametrize("position", ["rotary", "relative"])
 @pytest.mark.parametrize("kind", sums.KINDS)
-def test_decoding_with_a_cache_says_what_the_whole_forward_pass_says(kind):
-    model, drawn = trained_like(), sums.draw(kind, 6, 9, rng())
+def test_decoding_with_a_cache_says_what_the_whole_forward_pass_says(kind, position):
+    model, drawn = trained_like(position), sums.draw(kind, 6, 9, rng())
     prompts = torch.from_numpy(np.stack([drawn.prompt(swapped=k == 1) for k in range(3)]))
     said = model.decode(prompts)
     logits = model(torch.cat([prompts, said[:, :, :-1]], -1))
     assert (logits.argmax(-1) == said).all()
 
 
-def test_room_for_more_digits_changes_nothing():
-    model, drawn = trained_like(), sums.draw("uneven", 8, 5, rng())
+@pytest.mark.parametrize("position", ["rotary", "relative"])
+def test_room_for_more_digits_changes_nothing(position):
+    model, drawn = trained_like(position), sums.draw("uneven", 8, 5, rng())
     blank = np.full((8, 3), sums.BLANK, np.uint8)
     wide = sums.Sums(np.hstack([drawn.a, blank]), np.hstack([drawn.b, blank]))
     narrow_said, wide_said = (
@@ -153,22 +155,23 @@ def corpus(counts):
 def test_batches_have_each_row_as_often_as_it_counts_and_one_length_a_group():
     torch.manual_seed(0)
     table = corpus([2, 1, 3])
-    made = batches(table, groups=4, rows=5, digits=100, ramp=0.4)
+    made = batches(table, members=3, groups=4, rows=5, digits=100, ramp=0.4)
     groups = [group for batch in made for group in batch]
     assert len(groups) == 12
     assert all(len(batch) == 4 for batch in made)
-    assert sum(len(answers) for _, answers in groups) == 60
+    assert sum(answers.shape[1] for _, answers in groups) == 60
     lengths = [tokens.shape[-1] // 3 for tokens, _ in groups]
     assert sorted(lengths) == [1] * 4 + [2] * 2 + [3] * 6
     for (tokens, answers), length in zip(groups, lengths, strict=True):
         plain, swapped = tokens
-        assert (plain[:, :length] == swapped[:, length + 1 : 2 * length + 1]).all()
-        assert (plain[:, 2 * length + 2 :] == answers[:, :-1]).all()
+        assert (plain[..., :length] == swapped[..., length + 1 : 2 * length + 1]).all()
+        assert (plain[..., 2 * length + 2 :] == answers[..., :-1]).all()
+    assert not all((answers[0] == answers[1]).all() for _, answers in groups)
 
 
 def test_longer_rows_join_later_where_there_is_a_ramp():
     torch.manual_seed(0)
-    lengths = [tokens.shape[-1] // 3 for ((tokens, _),) in batches(corpus([20] * 8), 1, 10, 100, ramp=0.9)]
+    lengths = [tokens.shape[-1] // 3 for ((tokens, _),) in batches(corpus([20] * 8), 1, 1, 10, 100, ramp=0.9)]
     early, late = lengths[: len(lengths) // 4], lengths[-len(lengths) // 4 :]
     assert max(early) <= 5
     assert np.mean(late) > np.mean(early) + 2
@@ -229,8 +232,8 @@ def test_one_pass_tells_whether_decoding_would_give_the_sum():
 
 def test_groups_of_long_rows_are_small():
     torch.manual_seed(0)
-    made = batches(corpus([0] * 9 + [8]), groups=1, rows=32, digits=200, ramp=0.0)
-    assert [len(answers) for ((_, answers),) in made] == [20] * 4
+    made = batches(corpus([0] * 9 + [8]), members=1, groups=1, rows=32, digits=200, ramp=0.0)
+    assert [answers.shape[1] for ((_, answers),) in made] == [20] * 4
 
 
 def test_the_verifier_knows():
