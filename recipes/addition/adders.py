@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from .sums import BLANK, TOKENS
 
-
 FAR = 8
 """Digits: distances from which the relative bias is one and the same."""
 
