@@ -276,6 +276,7 @@ def fork(directory: Path, generation: int, overrides: Sequence[str], config_dir:
     words = overrides_of_fork(directory, generation, overrides, config_dir)
     config = compose(with_weights(words, directory, generation), config_dir)
     check_components(config)
+    _quieten_lightning()
     check_module(Components(config))
     target = directory_of(config)
     forked_from = begin(directory, generation, target)
@@ -306,7 +307,7 @@ def launch(
     from flywheel.trackers import Audience
 
     components = Components(config)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
+    _quieten_lightning()
     torch.set_num_threads(threads(components.resolved, state))
     with told_whole(_BUILDABLE.format("The recipe's task")):
         data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
@@ -316,6 +317,10 @@ def launch(
     with open_journal(directory, components, data, audience, forked_from) as journal:
         code = run_loop(journal)
     return Run(directory, config_dir, trusted, code)
+
+
+def _quieten_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
 
 
 def directory_of(config: DictConfig) -> Path:

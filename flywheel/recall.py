@@ -135,8 +135,8 @@ def _is_flagged(generation: Generation) -> bool:
 def _refuse_base(directory: Path, generation: Generation) -> None:
     if "adopt" in generation.stages and generation.init == "base":
         raise RunError(
-            f"Generation {generation.number} of {directory} is weights that were made elsewhere, as they are: "
-            "the run has nothing older to go back to. Start a new run with another base=, or fork another "
+            f"Generation {generation.number} of {directory} is weights from elsewhere, as they are: the "
+            "run has nothing older to go back to. Start a new run with another base=, or fork another "
             "generation."
         )
 
