@@ -61,7 +61,9 @@ class Puppets:
 def generate(ctx: Context, *, parent: Any) -> Made:
     where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
-    return Made({"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE})
+    return Made(
+        {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE}
+    )
 
 
 def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
