@@ -297,8 +297,15 @@ def test_what_cannot_be_rolled_back_to_is_refused(run: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "condition",
-    ["nope = 1", "", "1 = 1; drop table samples", "true) union select 'x' from (select 1", "true limit 1"]
-    + ["id in (select content from read_text('/etc/hostname'))", "count(*) > 1"],
+    [
+        "nope = 1",
+        "",
+        "1 = 1; drop table samples",
+        "true) union select 'x' from (select 1",
+        "true limit 1",
+        "id in (select content from read_text('/etc/hostname'))",
+        "count(*) > 1",
+    ],
 )
 def test_a_condition_that_is_no_expression_on_samples_is_refused(run: Path, condition: str) -> None:
     play(run, 1)
