@@ -195,6 +195,47 @@ class Run:
         """Check every line and artifact."""
         return verify(self.path)
 
+    def trace(
+        self,
+        *,
+        sample: str | None = None,
+        generation: int | None = None,
+        item: str | None = None,
+        up: bool = True,
+        down: bool = True,
+    ) -> dict[str, Any]:
+        """What ``python -m flywheel trace RUN ... --json`` prints; see ``flywheel.trace.trace``."""
+        from flywheel.trace import trace
+
+        return trace(self.path, sample=sample, generation=generation, item=item, up=up, down=down)
+
+    def recall(
+        self,
+        *,
+        why: str,
+        generation: int | None = None,
+        where: str | None = None,
+        strict: bool = False,
+        yes: bool = False,
+    ) -> dict[str, Any]:
+        """What a recall would touch, or with ``yes`` did; see ``flywheel.recall.recall``."""
+        from flywheel.recall import recall
+
+        return recall(self.path, why=why, generation=generation, where=where, strict=strict, yes=yes)
+
+    def rollback(self, generation: int, *, why: str) -> dict[str, Any]:
+        """Make a former champion the champion again; see ``flywheel.recall.rollback``."""
+        from flywheel.recall import rollback
+
+        return rollback(self.path, generation, why)
+
+    def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
+        """Start a new run from a generation, with these overrides on top of this run's configuration.
+
+        Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.fork`` says.
+        """
+        return fork(self.path, generation, overrides_of(config), self.config_dir)
+
 
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
     """An existing run, for reading. Raises RunError if there is none at ``path``.
@@ -237,8 +278,31 @@ def composed(config: Any, config_dir: str | None = None) -> DictConfig:
     return composed_by_0
 
 
-def launch(config: DictConfig, config_dir: str | None = None) -> Run:
-    """Run a composed configuration; see ``run``."""
+def fork(directory: Path, generation: int, overrides: Sequence[str], config_dir: str | None = None) -> Run:
+    """Start, or go on with, a new run from a generation of the run in ``directory``; see ``Run.fork``."""
+    from flywheel import distributed
+    from flywheel.fork import begin, overrides_of_fork, with_weights
+
+    if distributed.world_size() > 1:
+        raise RunError("A fork is begun by one process; torchrun goes on with it by the command it prints.")
+    add_working_directory()
+    words = overrides_of_fork(directory, generation, overrides, config_dir)
+    config = compose(with_weights(words, directory, generation), config_dir)
+    check_components(config)
+    _quieten_lightning()
+    check_module(Components(config))
+    target = directory_of(config)
+    forked_from = begin(directory, generation, target)
+    config = compose(
+        [*with_weights(words, target, forked_from["weights"]), f"name={target.name}"], config_dir
+    )
+    return launch(config, config_dir, forked_from)
+
+
+def launch(
+    config: DictConfig, config_dir: str | None = None, forked_from: Mapping[str, Any] | None = None
+) -> Run:
+    """Run a composed configuration; see ``run``. ``forked_from``: what ``flywheel.fork.begin`` returned."""
     from flywheel import distributed
 
     directory = directory_of(config)
@@ -256,16 +320,20 @@ def launch(config: DictConfig, config_dir: str | None = None) -> Run:
     from flywheel.trackers import Audience
 
     components = Components(config)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
+    _quieten_lightning()
     torch.set_num_threads(threads(components.resolved, state))
     with told_whole(_BUILDABLE.format("The recipe's task")):
         data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
     with told_whole(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     audience = Audience([] if distributed.rank() else _trackers(config, components))
-    with open_journal(directory, components, data, audience) as journal:
+    with open_journal(directory, components, data, audience, forked_from) as journal:
         code = run_loop(journal)
     return Run(directory, config_dir, trusted, code)
+
+
+def _quieten_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
 
 
 def directory_of(config: DictConfig) -> Path:

@@ -78,7 +78,7 @@ def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """Overrides from a mapping (nested or dotted keys), or from a sequence as it is."""
     if not isinstance(config, Mapping):
         return list(config)
-    return [f"{key}={_hydra_value(value)}" for key, value in flatten(config)]
+    return [f"{key}={hydra_value(value)}" for key, value in flatten(config)]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -90,15 +90,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _hydra_value(value: Any) -> str:
+def hydra_value(value: Any) -> str:
     """A value in Hydra's override grammar."""
     value = value.item() if hasattr(value, "item") else value  # NumPy's scalars
     if value is None:
         return "null"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_hydra_value(item) for item in value) + "]"
+        return "[" + ",".join(hydra_value(item) for item in value) + "]"
     if isinstance(value, (bool, int, float)):
         return str(value).lower() if isinstance(value, bool) else repr(value)
     # A backslash escapes only a quote, so it is doubled only before one and at the end.

@@ -18,6 +18,7 @@ from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.errors import FlywheelError, StageFailed, StopRequested
 from flywheel.keys import Key
+from flywheel.lineage import ids
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store, is_artifact
@@ -128,11 +129,14 @@ class Journal:
             self.stop.check()
             ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
             made = distributed.together(lambda: stage(ctx, **inputs)) if shared else None
-            return Done(self._record(lambda: record(made)))
+            recorded = Done(self._record(lambda: record(made)))
         except Exception as error:
             if distributed.any_rank(self.stop.asked):  # e.g. a worker that died of the same signal
                 raise StopRequested(self.stop.by) from error
             raise _failed(name, error, clock) from error
+        if self.ledger is not None and recorded.get("samples"):
+            ids.note(self.directory, generation.number, name, self.store.table(recorded["samples"], ["id"]))
+        return recorded
 
     def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
         def tell(done: int, total: int | None, note: str) -> None:

@@ -77,7 +77,7 @@ def genesis(run: Journal, generation: Generation) -> None:
     base = human.get("base")
     starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
     if run.config["genesis"] == "train":
-        corpus = do(curate, sources=[[human["samples"], None]])
+        corpus = do(curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
         rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
         chosen = do(tune, **rows, init=init)
         do = functools.partial(step, run, generation, chosen.fact("settings"))
@@ -95,7 +95,7 @@ def turn(run: Journal, generation: Generation) -> None:
     samples = do(generate, parent=parent)
     scores = do(grade, samples=samples["samples"], parent=parent)
     fresh = [samples["samples"], scores["scores"]]
-    corpus = do(curate, sources=[*sources_before(run, parent), fresh])
+    corpus = do(curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
     starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
     rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
     chosen = do(tune, **rows, init=run.config["init"], opponent=parent)
@@ -160,16 +160,13 @@ def base_of(run: Journal) -> dict[str, str]:
 def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
     """Batches that a corpus may draw on besides the newest.
 
-    The human one, those in the parent's corpus, and those of generations rejected since.
+    The human one, those in the parent's corpus, and those of the parent's turns that were rejected.
     """
     human = [human_of(run).output("seed", "samples"), None]
-    since = run.state.generations[parent.number + 1 : -1]
-    earlier = [
-        *parent.fact("curate", "sources", []),
-        *(
-            [g.output("generate", "samples"), g.output("grade", "scores")]
-            for g in since
-            if g.status is Status.REJECTED
-        ),
-    ]
-    return [human, *(source for source in earlier if source != human)]
+    made = run.state.generations
+    turns = [g for g in made[parent.number + 1 : -1] if g.parent == parent.number and not g.recalled]
+    rejected = [g for g in turns if g.status is Status.REJECTED]
+    batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in rejected]
+    gone = {g.output("generate", "samples") for g in made if g.recalled}
+    earlier = [*parent.fact("curate", "sources", []), *batches]
+    return [human, *(source for source in earlier if source != human and source[0] not in gone)]

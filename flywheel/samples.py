@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.corpus import read
-from flywheel.errors import RunError
+from flywheel.descent import turns_by_batch
+from flywheel.errors import ConfigError, MissingExtra, RunError
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 
@@ -30,6 +31,37 @@ def samples(directory: Path, state: RunState, generation: int | None = None) -> 
     for name in ("keep", "reason", "weight", "count"):
         rows = rows.append_column(name, decisions[name].take(where))
     return rows
+
+
+def samples_where(directory: Path, state: RunState, condition: str) -> dict[int, pa.ChunkedArray]:
+    """Turn -> ids of its samples for which an SQL condition holds, by DuckDB.
+
+    The columns are those of ``samples RUN --json``: provenance, payload, scores and decisions. The
+    condition is one expression: no other statement, no file, no network. Raises ConfigError.
+    """
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise MissingExtra("duckdb", "query") from None
+    batches = {turn: samples(directory, state, turn) for turn in turns_by_batch(state).values()}
+    if not batches:
+        raise RunError(f"{directory} has no samples yet.")
+    rows = pa.concat_tables(batches.values(), promote_options="permissive")
+    connection = duckdb.connect(":memory:", config={"enable_external_access": "false"})
+    try:
+        connection.execute("SET lock_configuration = true")
+        connection.register("samples", rows)
+        found = connection.table("samples").filter(condition).select("id").fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
+            f"{condition!r} is not: {error}"
+        ) from error
+    finally:
+        connection.close()
+    ids = pa.array([row[0] for row in found], pa.string())
+    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=ids)) for turn, b in batches.items()}
+    return {turn: column for turn, column in chosen.items() if len(column)}
 
 
 def _generation(directory: Path, state: RunState, number: int | None) -> Generation:

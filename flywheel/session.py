@@ -32,8 +32,17 @@ _RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "
 
 
 @contextmanager
-def open_journal(directory: Path, components: Components, data: Data, audience: Tracker) -> Iterator[Journal]:
-    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
+def open_journal(
+    directory: Path,
+    components: Components,
+    data: Data,
+    audience: Tracker,
+    forked_from: Mapping[str, Any] | None = None,
+) -> Iterator[Journal]:
+    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be.
+
+    ``forked_from``: the generation of another run whose weights a new one starts from.
+    """
     ledger: Ledger | None = None
 
     def enter() -> list[Event]:
@@ -51,7 +60,7 @@ def open_journal(directory: Path, components: Components, data: Data, audience: 
         journal = Journal(directory, components, data, audience, stop, state, store, ledger)
         audience.open(directory)
         with _disk(directory):
-            _begin(journal)
+            _begin(journal, forked_from)
         journal.data = data.as_recorded(state, store)
         yield journal
     finally:
@@ -70,7 +79,7 @@ def _disk(directory: Path) -> Iterator[None]:
         raise UnwritableError.of(directory, error) from error
 
 
-def _begin(journal: Journal) -> None:
+def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
     """Create the run or check that it is ours, and record the session."""
     config = journal.components.resolved
     if journal.state.created is None:
@@ -83,6 +92,7 @@ def _begin(journal: Journal) -> None:
             model=journal.components.model_template,
             data=journal.data.identity,
             threads=threads(config, None),
+            **({"forked_from": dict(forked_from)} if forked_from else {}),
         )
     else:
         check_same("data", journal.directory, journal.state.created["data"], journal.data.identity)

@@ -8,6 +8,7 @@ from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage import ledger, lock
+from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState
 
 
@@ -50,11 +51,18 @@ def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[st
         "run": str(directory),
         "recipe": created.get("recipe"),
         "state": str(state.name(writer_alive=writer_alive)),
-        "reason": (state.last or {}).get("reason", ""),
+        "reason": _reason(state.last or {}),
         "head": ledger.read_head(directory),
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
+        "forked_from": created.get("forked_from"),
         "generations": [_generation(g, state) for g in state.generations],
     }
+
+
+def _reason(last: Event) -> str:
+    if "why" in last:
+        return f"{last['event'].replace('_', ' ')}: {last['why']}"
+    return str(last.get("reason", ""))
 
 
 def metrics(generation: Generation, state: RunState) -> dict[str, dict[str, Any]]:
@@ -77,6 +85,8 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
         "init": generation.init,
         "status": str(generation.status),
         "reason": generation.reason,
+        "recalled": generation.recalled,
+        "suspect": generation.suspect,
         "weights": bare(generation.weights),
         "corpus": generation.fact("curate", "corpus"),
         "by_origin": generation.fact("curate", "by_origin", {}),
@@ -99,6 +109,8 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
             "parent": g.parent,
             "status": str(g.status),
             "reason": g.reason,
+            "recalled": g.recalled,
+            "suspect": g.suspect,
             "weights": bare(g.weights),
             "edges": list(_edges(g, state)),
         }

@@ -55,7 +55,8 @@ def test_a_run_that_is_not_there_is_told_with_near_misses(runs: Path) -> None:
 def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
     report = status(finished_run)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert set(report) == {"run", "recipe", "state", "reason", "head", "champion", "generations"}
+    keys = {"run", "recipe", "state", "reason", "head", "champion", "forked_from", "generations"}
+    assert set(report) == keys
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()
 

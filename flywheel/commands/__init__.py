@@ -19,7 +19,7 @@ def run(name: str, words: list[str]) -> int:
     module = import_module(f"flywheel.commands.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"python -m flywheel {name}", description=module.main.__doc__)
     module.arguments(parser)
-    code: int = module.main(parser.parse_args(words))
+    code: int = module.main(parser.parse_intermixed_args(words))
     return code
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from flywheel.errors import DamagedError
+from flywheel.lineage import recalls
 from flywheel.lineage.ledger import Event
 
 
@@ -55,6 +56,14 @@ class Generation:
     """Wall time of the stage that failed."""
     stages: dict[str, Event] = field(default_factory=dict)
     """The ``stage`` event of each stage that is done."""
+    recalled: bool = False
+    """It is flawed or learned from what is: never champion (again). A flag beside the verdict."""
+    suspect: bool = False
+    """What is recalled graded it, chose its settings or was its opponent, but it learned from none of it."""
+    carry_before: dict[str, str] = field(default_factory=dict)
+    """The run's carries as it found them."""
+    carry: dict[str, str] = field(default_factory=dict)
+    """The run's carries as it left them; empty until it has ended."""
 
     def output(self, stage: str, name: str) -> str | None:
         """Name of an artifact that a stage made, or None if the stage is not done."""
@@ -106,7 +115,10 @@ class RunState:
     champion: Generation | None = None
     first_champion: Generation | None = None
     carry: dict[str, str] = field(default_factory=dict)
-    """Artifact of each component's carry, as the last finished generation left it."""
+    """Artifact of each component's carry, as the last finished generation left it, or as the champion did
+    to which a recall or rollback went back."""
+    recalled: str | None = None
+    """Artifact with the ids of all samples recalled so far; None: none were."""
     sealed: dict[int, Event] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
     last: Event | None = None
@@ -126,15 +138,23 @@ class RunState:
         kind = event["event"]
         if kind == "run_created":
             self.created = event
+            self.recalled = (event.get("forked_from") or {}).get("recalled")
         elif kind == "generation_started":
-            self.generations.append(Generation(event["generation"], event["parent"]))
+            suspect = self.champion is not None and self.champion.suspect  # whoever learns from it is, too
+            begun = Generation(event["generation"], event["parent"], suspect=suspect)
+            begun.carry_before = dict(self.carry)
+            self.generations.append(begun)
         elif kind == "stage" and event["stage"] == "sealed":
             self.sealed[event["generation"]] = event
         elif kind == "stage":
             self.generations[-1].stages[event["stage"]] = event
         elif kind == "generation_ended":
             self._end_generation(event)
-        if kind in ("session_started", "generation_started", *ENDINGS):
+        elif kind == "recalled":
+            self._recall(event)
+        elif kind == "rolled_back":
+            self._go_back_to(event["champion"])
+        if kind in ("session_started", "generation_started", *ENDINGS, *PAUSES):
             self.last = event
 
     def check(self, event: Mapping[str, Any]) -> None:
@@ -155,6 +175,8 @@ class RunState:
             rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
         if kind == "generation_ended" and not rule and event["status"] == Status.PROMOTED:
             rule = self._why_not_promote(self.generations[-1])
+        if kind in PAUSES:
+            rule = recalls.why_not(self, event)
         if rule:
             line = f"line {event['seq'] + 1}" if "seq" in event else "a new line"
             what = f"{kind} {event.get('status', event.get('stage', ''))} of generation {number}"
@@ -177,6 +199,21 @@ class RunState:
             return "a promotion needs the gate's verdict and the review's consent"
         return None
 
+    def _recall(self, event: Event) -> None:
+        for number in event["generations"]:
+            self.generations[number].recalled, self.generations[number].suspect = True, False
+        for number in event["suspect"]:
+            self.generations[number].suspect = not self.generations[number].recalled
+        self.recalled = event["samples"]
+        self._go_back_to(event["champion"])
+
+    def _go_back_to(self, number: int | None) -> None:
+        self.champion = None if number is None else self.generations[number]
+        self.carry = dict(self.champion.carry) if self.champion else {}
+        if self.first_champion and self.first_champion.recalled:
+            clean = [g for g in self.generations if g.status is Status.PROMOTED and not g.recalled]
+            self.first_champion = clean[0] if clean else None
+
     def _end_generation(self, event: Event) -> None:
         generation = self.generations[-1]
         generation.status, generation.reason = Status(event["status"]), event["reason"]
@@ -185,6 +222,7 @@ class RunState:
             self.champion = generation
             self.first_champion = self.first_champion or generation
         self.carry.update(event.get("carry", {}))
+        generation.carry = dict(self.carry)
 
     @property
     def current(self) -> Generation | None:
@@ -196,10 +234,11 @@ class RunState:
     def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
         """Why no more generations are to be made, genesis not counted; None: some are.
 
-        A generation that failed and stopped the run is made up for when the run goes on.
+        A generation that failed and stopped the run is made up for when the run goes on, and so is one
+        that was recalled.
         """
         counted = {Status.PROMOTED, Status.REJECTED} | ({Status.FAILED} if on_failure == "go_on" else set())
-        if sum(g.status in counted for g in self.generations) > generations:
+        if sum(g.status in counted and not g.recalled for g in self.generations) > generations:
             return "generations"
         if patience is not None and self.turns_without_promotion >= patience:
             return "patience"
@@ -207,9 +246,11 @@ class RunState:
 
     @property
     def turns_without_promotion(self) -> int:
-        """Finished generations since the champion."""
-        champion = self.champion.number if self.champion else -1
-        return sum(not TRANSITIONS[g.status] for g in self.generations[champion + 1 :])
+        """Finished turns of the champion, recalled ones and those of champions given up not counted."""
+        champion = self.champion.number if self.champion else None
+        since = self.generations[0 if champion is None else champion + 1 :]
+        ended = (Status.REJECTED, Status.FAILED)
+        return sum(g.status in ended and g.parent == champion and not g.recalled for g in since)
 
     @property
     def seconds(self) -> float:
@@ -221,7 +262,7 @@ class RunState:
         """The run's state; ``writer_alive`` says whether a process holds its lock."""
         if writer_alive:
             return RunStateName.RUNNING
-        return ENDINGS.get(self.last["event"] if self.last else "", RunStateName.INTERRUPTED)
+        return (ENDINGS | PAUSES).get(self.last["event"] if self.last else "", RunStateName.INTERRUPTED)
 
 
 ENDINGS = {
@@ -231,3 +272,5 @@ ENDINGS = {
     "run_awaiting_review": RunStateName.AWAITING_REVIEW,
     "run_interrupted": RunStateName.INTERRUPTED,
 }
+PAUSES = {"recalled": RunStateName.STOPPED, "rolled_back": RunStateName.STOPPED}
+"""What a person did to the champion between two sessions: the next one goes on from there."""

@@ -78,10 +78,12 @@ class Store:
         pq.write_table(table, sink, compression="zstd")
         return self._remember(self.put(sink.getvalue(), ".parquet"), table)
 
-    def table(self, name: str) -> pa.Table:
-        """Read a table back."""
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a table back, or only some of its columns."""
         import pyarrow.parquet as pq
 
+        if columns is not None and name not in self._cache:
+            return pq.read_table(io.BytesIO(self.get(name)), columns=columns)
         return self._recall(name, lambda data: pq.read_table(io.BytesIO(data)))
 
     def put_weights(self, weights: Weights) -> str:

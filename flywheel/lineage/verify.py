@@ -62,6 +62,10 @@ def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
         for key in ("inputs", "outputs", "carry"):
             for name in event.get(key, {}).values():
                 yield event["seq"], name
+        recalled = event.get("samples") if event["event"] == "recalled" else None
+        inherited = (event.get("forked_from") or {}).get("recalled")
+        for name in filter(None, (recalled, inherited)):
+            yield event["seq"], name
 
 
 def _object_damage(path: Path, name: str) -> str | None:

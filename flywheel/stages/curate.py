@@ -14,13 +14,18 @@ from flywheel.lineage.store import Store
 from flywheel.tables import DECISIONS, as_table, digest, require_same_rows, row_texts
 
 
-def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
+def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
-    ``sources`` run from the human samples over earlier generations' to the newest.
+    ``sources`` run from the human samples over earlier generations' to the newest. The samples whose ids
+    are in the artifact ``recalled`` are not shown to the curator.
     """
     curator = ctx.components.build("curator", ctx.settings)
     samples = read(ctx.store, sources)
+    if recalled is not None:
+        samples = samples.filter(pc.invert(_is_among(samples["id"], ctx.store.table(recalled)["id"])))
+        if len(samples) == 0:
+            raise StageFailed("curate", "the corpus is empty: all samples of its sources are recalled")
     answer = curator.curate(samples, ctx.carry.get("curator", {}), ctx.key("curator"))
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
@@ -55,7 +60,11 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
 
 
 def _contributes(store: Store, source: Source, ids: pa.ChunkedArray) -> bool:
-    return bool(pc.any(pc.is_in(store.table(str(source[0]))["id"], value_set=ids.combine_chunks())).as_py())
+    return bool(pc.any(_is_among(store.table(str(source[0]))["id"], ids)).as_py())
+
+
+def _is_among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(ids, value_set=others.combine_chunks())
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

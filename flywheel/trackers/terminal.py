@@ -269,7 +269,7 @@ def generations_table(state: RunState) -> Table:
     for g, by_suite in zip(state.generations, measured, strict=True):
         table.add_row(
             f"{'*' if g is state.champion else ' '}{g.number}",
-            Text(str(g.status), COLOURS[g.status]),
+            Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
             g.init or "-",
             "people" if g.is_genesis else f"gen {g.parent}",
             str(sum(g.fact("curate", "by_origin", {}).values())),
@@ -279,6 +279,11 @@ def generations_table(state: RunState) -> Table:
     names = ", ".join(dict.fromkeys(metric for _, metric in suites))
     table.caption = f"* champion; {names} with 95% interval"
     return table
+
+
+def flags_text(recalled: bool, suspect: bool) -> str:
+    """What is said beside a verdict."""
+    return " recalled" if recalled else " suspect" if suspect else ""
 
 
 def _telling(by_metric: dict[str, dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flywheel.lineage.state import Status
-from flywheel.trackers.terminal import COLOURS
+from flywheel.trackers.terminal import COLOURS, flags_text
 
 
 def lineage_tree(title: str, entries: list[dict[str, Any]]) -> Tree:
@@ -26,6 +26,7 @@ def lineage_tree(title: str, entries: list[dict[str, Any]]) -> Tree:
 def _label(entry: dict[str, Any], edges: dict[str, Any]) -> Text:
     text = Text(f"generation {entry['generation']} ")
     text.append(entry["status"], COLOURS[Status(entry["status"])])
+    text.append(flags_text(entry["recalled"], entry["suspect"]), "magenta")
     text.append(f"  weights {(entry['weights'] or '-')[:12]}", "dim")
     counts = edges.get("trained_on", {}).get("by_origin", {})
     if counts:

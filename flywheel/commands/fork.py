@@ -1,0 +1,43 @@
+"""Start a new run from a generation of another one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from flywheel.commands import add_config_dir, add_json, add_runs_dir, print_json
+from flywheel.errors import ConfigError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("at", metavar="RUN@GEN", help="a run and the number of a generation")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run")
+    add_config_dir(parser)
+    add_runs_dir(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Start a new run from a generation, its weights adopted as they are, with overrides on top.
+
+    The new run needs nothing of the old one: it goes on by the command that is printed.
+    """
+    from flywheel import api
+    from flywheel.compose import hydra_value
+    from flywheel.fork import command_of
+    from flywheel.status import find_run
+
+    at = re.fullmatch(r"(.+)@(\d+)", options.at)
+    if at is None:
+        raise ConfigError(f"What to fork is given as RUN@GEN, e.g. RECIPE/NAME@2; it is {options.at!r}.")
+    directory = find_run(at[1], options.runs_dir)
+    where = [f"runs_dir={hydra_value(options.runs_dir)}"]
+    quiet = ["log=quiet"] if options.json else []
+    run = api.fork(directory, int(at[2]), [*where, *quiet, *options.overrides], options.config_dir)
+    if options.json:
+        print_json(run.status())
+    else:
+        print(f"run       {run.path}, {run.status()['state']}, forked from {directory} at {at[2]}")
+        print(f"go on     {command_of(run.path, options.config_dir)}")
+    return int(run.exit_code or 0)

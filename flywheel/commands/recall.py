@@ -1,0 +1,83 @@
+"""Recall a flaw and all that descends from it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from flywheel.commands import add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    flaw = parser.add_mutually_exclusive_group(required=True)
+    flaw.add_argument("--generation", type=int, metavar="N", help="its batch and its weights are flawed")
+    flaw.add_argument(
+        "--where", metavar="SQL", help='samples are flawed, e.g. "generation = 2 and label = 9"'
+    )
+    parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
+    parser.add_argument("--strict", action="store_true", help="recall what is only suspect, too")
+    parser.add_argument("--yes", action="store_true", help="do it; without, only say what it would touch")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Name a flaw; see, or with --yes record, that it and all that descends from it is recalled.
+
+    The champion goes back to the newest one that learned from none of it, and the next run of the same
+    command goes on from there with the remaining samples. Nothing is deleted.
+    """
+    from flywheel.recall import recall
+
+    report = recall(
+        directory_of(options),
+        why=options.why,
+        generation=options.generation,
+        where=options.where,
+        strict=options.strict,
+        yes=options.yes,
+    )
+    if options.json:
+        print_json(report)
+    else:
+        print("\n".join(lines(report)))
+    return ExitCode.FINISHED
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    if not (report["generations"] or report["suspect"] or report["samples"]["total"]):
+        return [
+            f"{report['run']}: nothing to recall; {report['by']} names nothing, or all is recalled already."
+        ]
+    told = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
+    told.append(f"  champion     {_number(report, 'before')} -> {_number(report, 'after')}")
+    told += [
+        f"  generation   {g['generation']} {g['status']}, by {', '.join(g['by'])}"
+        for g in report["generations"]
+    ]
+    told += [
+        f"  suspect      {g['generation']} {g['status']}, by {', '.join(g['by'])}; --strict recalls it"
+        for g in report["suspect"]
+    ]
+    told += [
+        f"  samples      {b['recalled']} of {b['of']} {b['origin']} ones of turn {b['turn']}"
+        for b in report["samples"]["batches"]
+    ]
+    told += [
+        f"  corpus       of generation {c['generation']}: {c['recalled']} of its {c['of']} rows"
+        for c in report["corpora"]
+    ]
+    told += [f"  carry        of the {c['component']}, as the champion left it" for c in report["carries"]]
+    if report["ends"] is not None:
+        told.append(f"  ends         generation {report['ends']}, which was under way")
+    if not report["done"]:
+        return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
+    return [*told, "Nothing was deleted. The same command as before goes on from the champion."]
+
+
+def _number(report: dict[str, Any], when: str) -> str:
+    number = report["champion"][when]
+    return "none: a new genesis" if number is None else f"generation {number}"

@@ -1,0 +1,96 @@
+"""Where a sample or a generation came from, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from flywheel.commands import add_json, add_run, directory_of
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    of = parser.add_mutually_exclusive_group(required=True)
+    of.add_argument("--sample", metavar="ID", help="an id of `samples --json`, or its first characters")
+    of.add_argument("--generation", type=int, metavar="N")
+    of.add_argument("--item", metavar="SUITE/ITEM", help="an evaluated item: from where it went wrong")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--up", action="store_true", help="only what it came from, down to human samples")
+    way.add_argument("--down", action="store_true", help="only what came of it")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Ancestors and descendants of a sample, a generation or an evaluated item, by typed edges."""
+    from flywheel.trace import trace
+
+    found = trace(
+        directory_of(options),
+        sample=options.sample,
+        generation=options.generation,
+        item=options.item,
+        up=not options.down,
+        down=not options.up,
+    )
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    else:
+        print("\n".join(lines(found)))
+    return ExitCode.FINISHED
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """The answer for people."""
+    if "item" in found:
+        item = found["item"]
+        yield f"item {item['item']} of {item['suite']}"
+        for row in item["scores"]:
+            yield f"  generation {row['generation']} {_verdict(row)}: {row['score']:g}"
+        if item["worse_since"] is not None:
+            yield f"  worse since generation {item['worse_since']}"
+    if "sample" in found:
+        yield f"sample {found['sample']['id']}"
+        yield from (f"  {name:<12} {value}" for name, value in found["sample"].items() if name != "id")
+    elif "generation" in found:
+        yield f"generation {found['generation']}"
+    if "up" in found:
+        yield "came from"
+        for entry in found["up"]:
+            yield f"  generation {entry['generation']} {_verdict(entry)}"
+            yield from (f"    {_edge(edge)}" for edge in entry["edges"])
+    if "down" in found:
+        yield from _down(found["down"])
+
+
+def _down(down: dict[str, Any]) -> Iterator[str]:
+    yield "came of it" if any(down.values()) else "nothing came of it"
+    for kind, word in (("generations", "generation"), ("suspect", "suspect   ")):
+        for entry in down[kind]:
+            yield f"  {word} {entry['generation']} {_verdict(entry)}, by {', '.join(entry['by'])}"
+    for batch in down["samples"]:
+        yield f"  {batch['rows']} samples of turn {batch['turn']}"
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    flags = [flag for flag in ("recalled", "suspect") if entry[flag]]
+    return " ".join([entry["status"], *flags])
+
+
+def _edge(edge: dict[str, Any]) -> str:
+    weights = (edge.get("weights") or "")[:12]
+    if edge["type"] == "init":
+        at = f"generation {edge['generation']}" if edge["generation"] is not None else edge["init"]
+        return f"init           {at} {weights}".rstrip()
+    if edge["type"] == "trained_on":
+        counts = ", ".join(f"{n} {origin}" for origin, n in sorted(edge["by_origin"].items()))
+        return f"trained_on     {counts}; corpus {edge['corpus'][:12]}"
+    if edge["type"] == "produced_by":
+        maker = "people" if edge["generation"] is None else f"generation {edge['generation']}"
+        return f"produced_by    {maker}, in turn {edge['batch_of']}; samples {edge['samples'][:12]}"
+    if edge["type"] == "graded_by":
+        return f"graded_by      {edge['grader']}"
+    return f"{edge['type']:<14} generation {edge['generation']}"

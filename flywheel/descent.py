@@ -1,0 +1,166 @@
+"""What descends from what: one pass over the generations in order, since edges only go forward.
+
+    hard edges   init (weights -> weights), trained_on (sample -> weights), produced_by (weights -> sample)
+    soft edges   graded_by, settings_from, opponent: they chose among data and candidates, but nothing was
+                 learned from them
+
+What hard edges reach from a flaw descends from it; what is reached by soft edges at some point is suspect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from flywheel.lineage.ids import batch_of
+from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.lineage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SOFT = ("graded_by", "settings_from", "opponent")
+
+
+class Level(IntEnum):
+    """How a flaw reached something."""
+
+    CLEAN = 0
+    SUSPECT = 1
+    FLAWED = 2
+
+
+@dataclass(slots=True)
+class Descent:
+    """What a flaw reached."""
+
+    flawed: dict[int, list[str]] = field(default_factory=dict)
+    """Generations that learned from it, with the types of the edges by which; "named": the flaw itself."""
+    suspect: dict[int, list[str]] = field(default_factory=dict)
+    """Generations that were reached through a soft edge only."""
+    samples: dict[int, pa.ChunkedArray] = field(default_factory=dict)
+    """Turn -> ids of the flawed samples in its batch."""
+    corpora: dict[int, int] = field(default_factory=dict)
+    """Generation -> how many different flawed samples its corpus has."""
+
+
+def descend(
+    store: Store,
+    state: RunState,
+    *,
+    generations: Collection[int] = (),
+    samples: Mapping[int, pa.ChunkedArray] | None = None,
+    strict: bool = False,
+) -> Descent:
+    """What descends from generations (their batches and weights) and samples (ids by turn).
+
+    ``strict``: soft edges count as hard ones.
+    """
+    walk = _Walk(store, state, strict)
+    walk.found.samples.update(samples or {})
+    for generation in state.generations:
+        walk.visit(generation, named=generation.number in generations)
+    return walk.found
+
+
+def turns_by_batch(state: RunState) -> dict[str, int]:
+    """Artifact of each batch -> the turn that brought it; the human one: the first genesis."""
+    turns: dict[str, int] = {}
+    for generation in state.generations:
+        batch = batch_of(generation)
+        if batch is not None:
+            turns.setdefault(batch, generation.number)
+    return turns
+
+
+class _Walk:
+    def __init__(self, store: Store, state: RunState, strict: bool) -> None:
+        self._store, self._state, self._strict = store, state, strict
+        self._turns = turns_by_batch(state)
+        self._weights: dict[str, int] = {}  # flawed or suspect weights -> the first generation with them
+        self._carries: dict[str, int] = {}  # artifact -> the first generation that left it
+        self._suspect_batches: set[int] = set()
+        self.found = Descent()
+
+    def visit(self, generation: Generation, *, named: bool) -> None:
+        """Find out how the flaw reached a generation. Those before it are known."""
+        self._visit_batch(generation, named=named)
+        edges = {edge: level for edge, level in self._edges(generation) if level}
+        level = max(edges.values(), default=Level.CLEAN)
+        if named or level is Level.FLAWED or (level and self._strict):
+            flawed = [edge for edge, at in edges.items() if at is Level.FLAWED or self._strict]
+            self.found.flawed[generation.number] = ["named", *flawed] if named else flawed
+        elif level:
+            self.found.suspect[generation.number] = list(edges)
+        if generation.weights is not None and self._level(generation.number):
+            self._weights.setdefault(generation.weights, generation.number)
+        for stage in ("curate", "tune"):  # a gate's carry chooses nothing that is learned
+            carry = generation.output(stage, "carry")
+            if carry is not None:
+                self._carries.setdefault(carry, generation.number)
+
+    def _visit_batch(self, generation: Generation, *, named: bool) -> None:
+        batch = generation.output("generate", "samples")
+        if batch is None:  # a genesis: what people made does not descend from it
+            return
+        by = self._level(generation.parent)
+        if named or by is Level.FLAWED:
+            self.found.samples[generation.number] = self._store.table(batch, ["id"])["id"]
+        elif by is Level.SUSPECT:
+            self._suspect_batches.add(generation.number)
+
+    def _edges(self, generation: Generation) -> Iterator[tuple[str, Level]]:
+        parent = self._level(generation.parent)
+        yield "init", self._init(generation)
+        yield "trained_on", self._corpus(generation)
+        if generation.status is Status.RUNNING:  # whatever it makes will be made of what its parent made
+            yield "produced_by", parent
+        soft = min(parent, Level.SUSPECT)
+        if "grade" in generation.stages:
+            yield "graded_by", soft
+        if "gate" in generation.stages:
+            yield "opponent", soft
+        yield "settings_from", self._settings(generation)
+
+    def _init(self, generation: Generation) -> Level:
+        if generation.making is None:
+            return Level.CLEAN
+        if generation.init == "parent":
+            return self._level(generation.parent)
+        start = generation.making["inputs"].get(f"starts.{generation.init}")
+        return self._level(self._weights.get(str(start)))
+
+    def _corpus(self, generation: Generation) -> Level:
+        corpus = generation.output("curate", "corpus")
+        if corpus is None:
+            return Level.CLEAN
+        turns = [self._turns[batch] for batch, _ in generation.fact("curate", "sources", [])]
+        touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]
+        drawn = self._drawn(corpus, touched) if touched else 0
+        if drawn:
+            self.found.corpora[generation.number] = drawn
+            return Level.FLAWED
+        return Level.SUSPECT if self._suspect_batches.intersection(turns) else Level.CLEAN
+
+    def _drawn(self, corpus: str, flawed: list[pa.ChunkedArray]) -> int:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.concat_arrays([chunk for column in flawed for chunk in column.chunks])
+        return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=wanted)).as_py() or 0)
+
+    def _settings(self, generation: Generation) -> Level:
+        if not generation.stages:
+            return Level.CLEAN
+        parent = None if generation.parent is None else self._state.generations[generation.parent]
+        chosen = [parent.number] if parent and not parent.is_genesis else []
+        carried = [self._carries.get(name) for name in generation.carry_before.values()]
+        levels = [self._level(number) for number in [*chosen, *carried]]
+        return min(max(levels, default=Level.CLEAN), Level.SUSPECT)
+
+    def _level(self, number: int | None) -> Level:
+        if number in self.found.flawed:
+            return Level.FLAWED
+        return Level.SUSPECT if number in self.found.suspect else Level.CLEAN

@@ -1,0 +1,48 @@
+"""What may be recalled and rolled back to: the rules of the events ``recalled`` and ``rolled_back``."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flywheel.lineage.state import RunState
+
+
+def why_not(state: RunState, event: Mapping[str, Any]) -> str | None:
+    """The rule that such an event would break now; None: it breaks none."""
+    recalled = set(event.get("generations", ()))
+    broken = _why_not_recall(state, event, recalled) if event["event"] == "recalled" else None
+    return broken or _why_not_go_back(state, event, recalled)
+
+
+def _why_not_recall(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
+    suspect, numbers = set(event.get("suspect", ())), set(range(len(state.generations)))
+    if not recalled | suspect <= numbers or recalled & suspect:
+        return "recalled and suspect generations are different ones that there are"
+    if event.get("champion") != champion_without(state, recalled):
+        return "the champion goes back to its newest ancestor that is not recalled"
+    return None
+
+
+def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
+    number = event.get("champion")
+    under_way = state.current
+    if under_way and (under_way.number in recalled or under_way.parent != number):
+        return "a generation under way that is recalled, or not the new champion's, is ended first"
+    if number is None:
+        return None if event["event"] == "recalled" else "a rollback names a champion"
+    if number not in range(len(state.generations)):
+        return "a champion is a generation of the run"
+    chosen = state.generations[number]
+    if chosen.status != "promoted" or chosen.recalled or number in recalled:
+        return "a champion was promoted and is not recalled"
+    return None
+
+
+def champion_without(state: RunState, recalled: Container[int]) -> int | None:
+    """The champion, or the newest champion that it descends from, that is not recalled; None if all are."""
+    chosen = state.champion
+    while chosen and (chosen.recalled or chosen.number in recalled):
+        chosen = None if chosen.parent is None else state.generations[chosen.parent]
+    return chosen.number if chosen else None

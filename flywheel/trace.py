@@ -1,0 +1,190 @@
+"""Where a sample or a generation came from, down to what people made, and what came of it.
+
+The way up is in the ledger and needs the one batch that a sample is in; the way down reads the corpora
+that may have drawn on what is flawed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flywheel.descent import descend, turns_by_batch
+from flywheel.errors import RunError
+from flywheel.lineage import ids
+from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.lineage.store import Store
+from flywheel.samples import samples
+from flywheel.status import bare, read_state
+
+_LISTED = 5
+
+
+def trace(
+    directory: Path,
+    *,
+    sample: str | None = None,
+    generation: int | None = None,
+    item: str | None = None,
+    up: bool = True,
+    down: bool = True,
+) -> dict[str, Any]:
+    """The ancestors (``up``) and descendants (``down``) of one of three, with typed edges.
+
+    ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, traced from
+    the first champion that does worse on it than the champion before. Raises RunError if there is none.
+    """
+    state, store = read_state(directory), Store(directory)
+    found: dict[str, Any] = {"run": str(directory)}
+    if sample is not None:
+        turn, name = _the_one(directory, ids.find(directory, state, store, sample), sample)
+        found["sample"] = _row(directory, state, turn, name)
+        starts = [] if found["sample"]["made_by"] is None else [found["sample"]["made_by"]["generation"]]
+        return found | _ways(state, store, starts, up, down, sample=(turn, name))
+    if item is not None:
+        found["item"], generation = _item(directory, state, store, item)
+    if generation is None or not 0 <= generation < len(state.generations):
+        numbers = f"0 to {len(state.generations) - 1}" if state.generations else "none"
+        raise RunError(f"{directory} has no generation {generation}; its generations: {numbers}.")
+    found["generation"] = generation
+    return found | _ways(state, store, [generation], up, down)
+
+
+def _ways(
+    state: RunState,
+    store: Store,
+    starts: list[int],
+    up: bool,
+    down: bool,
+    sample: tuple[int, str] | None = None,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if up:
+        found["up"] = list(ancestors(state, starts))
+    if down:
+        found["down"] = _descendants(state, store, starts, sample)
+    return found
+
+
+def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tuple[int, str]:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise RunError(f"{directory} has no sample whose id begins with {prefix!r}.")
+    names = ", ".join(name for _, name in found[:_LISTED])
+    raise RunError(
+        f"The beginning of an id must be of one sample's; {prefix!r} is of {len(found)}: {names} ..."
+    )
+
+
+def _row(directory: Path, state: RunState, turn: int, name: str) -> dict[str, Any]:
+    """A sample with its payload, scores and decision, who made it, and who graded it."""
+    import pyarrow.compute as pc
+
+    rows = samples(directory, state, turn)
+    row: dict[str, Any] = rows.filter(pc.equal(rows["id"], name)).to_pylist()[0]
+    generation = state.generations[turn]
+    maker = None if row["origin"] == "human" else generation.parent
+    recalled = _recalled(directory, state, name)
+    made_by = None if maker is None else {"generation": maker, "weights": bare(str(row["source"]))}
+    graded_by = generation.fact("grade", "grader")
+    return row | {"turn": turn, "recalled": recalled, "made_by": made_by, "graded_by": graded_by}
+
+
+def _recalled(directory: Path, state: RunState, name: str) -> bool:
+    import pyarrow.compute as pc
+
+    if state.recalled is None:
+        return False
+    return bool(pc.any(pc.equal(Store(directory).table(state.recalled)["id"], name)).as_py())
+
+
+def ancestors(state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
+    """The generations whose weights these ones learned from, newest first, themselves included."""
+    turns = turns_by_batch(state)
+    wanted = set(starts)
+    for generation in reversed(state.generations):
+        if generation.number not in wanted:
+            continue
+        edges = list(edges_of(generation, state, turns))
+        wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
+        yield _entry(generation) | {"edges": edges}
+
+
+def edges_of(generation: Generation, state: RunState, turns: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """A generation's typed edges to what it was made from (law 4)."""
+    making = generation.making
+    if making:
+        parent = generation.parent if generation.init == "parent" else None
+        weights = bare(making["inputs"].get(f"starts.{generation.init}"))
+        yield {"type": "init", "init": generation.init, "generation": parent, "weights": weights}
+    corpus = generation.fact("curate", "corpus")
+    if corpus:
+        yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}
+    for batch, _ in generation.fact("curate", "sources", []):
+        turn = turns[batch]
+        maker = state.generations[turn].parent if "generate" in state.generations[turn].stages else None
+        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(batch)}
+    if "grade" in generation.stages:
+        yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
+    if generation.parent is not None and not state.generations[generation.parent].is_genesis:
+        yield {"type": "settings_from", "generation": generation.parent}
+    if "gate" in generation.stages:
+        yield {"type": "opponent", "generation": generation.parent}
+
+
+def _entry(generation: Generation) -> dict[str, Any]:
+    return {
+        "generation": generation.number,
+        "parent": generation.parent,
+        "status": str(generation.status),
+        "recalled": generation.recalled,
+        "suspect": generation.suspect,
+        "weights": bare(generation.weights),
+    }
+
+
+def _descendants(
+    state: RunState, store: Store, starts: list[int], sample: tuple[int, str] | None
+) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if sample:
+        named = {sample[0]: pa.chunked_array([[sample[1]]])}
+        found = descend(store, state, samples=named)
+    else:
+        found = descend(store, state, generations=starts)
+    return {
+        "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
+        "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],
+        "samples": [{"turn": turn, "rows": len(rows)} for turn, rows in found.samples.items()],
+    }
+
+
+def _item(directory: Path, state: RunState, store: Store, item: str) -> tuple[dict[str, Any], int]:
+    """An item's score in every generation, and the first champion that does worse than its parent."""
+    suite, _, name = item.partition("/")
+    scores = {g.number: score for g in state.generations for score in _scores(state, store, g, suite, name)}
+    if not scores:
+        raise RunError(f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM.")
+    promoted = [g for g in state.generations if g.status is Status.PROMOTED and g.number in scores]
+    worse = [g.number for g in promoted if g.parent in scores and scores[g.number] < scores[g.parent]]
+    lowest = min(scores, key=lambda number: (scores[number], number))
+    listed = [_entry(state.generations[number]) | {"score": score} for number, score in scores.items()]
+    told = {"suite": suite, "item": name, "worse_since": worse[0] if worse else None, "scores": listed}
+    return told, worse[0] if worse else lowest
+
+
+def _scores(state: RunState, store: Store, generation: Generation, suite: str, item: str) -> list[float]:
+    import pyarrow.compute as pc
+
+    sealed = state.sealed.get(generation.number)
+    looks = [generation.output("evaluate", "outcomes"), sealed["outputs"]["outcomes"] if sealed else None]
+    for outcomes in filter(None, looks):
+        rows = store.table(outcomes)
+        mask = pc.and_(pc.equal(rows["suite"], suite), pc.equal(rows["item"], item))
+        found: list[float] = rows.filter(mask)["score"].to_pylist()
+        if found:
+            return found[:1]
+    return []
