@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,21 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 _LONGEST = 200
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a model wrote must not steer the reader's terminal."""
 _FULL_COLUMN = 24
 """A column that has this much room is readable, however long its values."""
 
 
 def cell_text(value: object) -> str:
-    """A value as a table shows it: short numbers, long texts cut."""
+    """A value as a table of samples or answers shows it: short numbers, long texts cut."""
+    text = plain_text(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def plain_text(value: object) -> str:
+    """A value for people, whole."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.0f}"
     if isinstance(value, (list, tuple)):
-        text = "[" + ", ".join(map(cell_text, value)) + "]"
-    else:
-        text = "-" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        return "[" + ", ".join(map(plain_text, value)) + "]"
+    return "-" if value is None else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def number_text(number: Mapping[str, Any], key: str) -> str:
@@ -49,7 +56,7 @@ def pairs(values: Mapping[str, Any]) -> Table | None:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in values.items():
-        grid.add_row(name, value if isinstance(value, Text) else Text(cell_text(value)))
+        grid.add_row(name, value if isinstance(value, Text) else Text(plain_text(value)))
     return grid
 
 
@@ -64,17 +71,14 @@ def grid_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str 
         right = all(isinstance(row[k], (int, float, type(None))) for row in rows)
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(value if isinstance(value, Text) else Text(cell_text(value)) for value in row))
+        table.add_row(*(value if isinstance(value, Text) else Text(plain_text(value)) for value in row))
     return table
 
 
 def answer(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
     """Rows of any shape: a table if it fits, else each row as names and values, as psql does."""
-    texts = [[cell_text(value) for value in row] for row in rows]
-    widths = [
-        max(len(name), *(len(row[k]) for row in texts)) if texts else len(name)
-        for k, name in enumerate(columns)
-    ]
+    rows = [[value if isinstance(value, (int, float)) else cell_text(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(plain_text(row[k])) for row in rows)]) for k, name in enumerate(columns)]
     if sum(min(width, _FULL_COLUMN) + 2 for width in widths) <= console.width:
         return grid_of(columns, rows) or Text("no rows; columns: " + ", ".join(columns), "dim")
     shown = [pairs(dict(zip(columns, row, strict=True))) for row in rows]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flywheel.commands import add_json, add_run, directory_of, print_json
+from flywheel.commands import add_run, directory_of, print_json
 from flywheel.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
     parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the champion")
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--code", action="store_true", help="print the uncommitted changes, for `git apply`")
+    form.add_argument("--json", action="store_true", help="print JSON")
 
 
 def main(options: argparse.Namespace) -> int:
     """All that made a generation: data by origin, settings, code, seeds, outcomes, verdict and cost."""
     from flywheel.errors import RunError
-    from flywheel.questions.show import show
+    from flywheel.questions.show import show, uncommitted
     from flywheel.status import read_state
 
     directory = directory_of(options)
@@ -34,6 +37,9 @@ def main(options: argparse.Namespace) -> int:
         if champion is None:
             raise RunError(f"{directory} has no champion: name a generation.")
         number = champion.number
+    if options.code:
+        sys.stdout.buffer.write(uncommitted(directory, number))
+        return ExitCode.FINISHED
     report = show(directory, number)
     if options.json:
         print_json(report)

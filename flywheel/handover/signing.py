@@ -1,7 +1,7 @@
 """Signatures over a bundle: OpenSSF model signing with a local elliptic-curve key, offline.
 
 The signature is a Sigstore bundle over the hash of every file but itself, so that ``model_signing`` of
-others checks it too: ``model_signing verify key DIR --signature DIR/model.sig --public-key PUB``.
+others checks it too: ``model_signing verify key DIR --signature DIR/model.sig --public_key PUB``.
 """
 
 from __future__ import annotations

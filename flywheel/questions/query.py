@@ -43,9 +43,10 @@ def query(directory: Path, sql: str) -> pa.Table:
         database.execute("SET lock_configuration = true")
         try:
             _require_one_select(duckdb, database.extract_statements(sql))
-            return database.sql(sql).to_arrow_table()
+            found = database.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise RunError(f"{_first_lines(error)}\n\n{_schema_text(record, views)}") from error
+    return found.rename_columns(_unique(found.column_names))
 
 
 def _duckdb() -> Any:
@@ -62,6 +63,15 @@ def _require_one_select(duckdb: Any, statements: list[Any]) -> None:
     if len(kinds) != 1 or kinds[0] not in answers:
         told = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
         raise RunError(f"A run is read, not written: the SQL must be one SELECT; it is {told}.")
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names told apart, as a row becomes a mapping: x, x_1."""
+    found: list[str] = []
+    for name in names:
+        tries = (name, *(f"{name}_{k}" for k in range(1, len(names) + 1)))
+        found.append(next(one for one in tries if one not in found))
+    return found
 
 
 def _first_lines(error: Exception) -> str:

@@ -10,7 +10,7 @@ from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import by_origin
 from flywheel.questions.record import Record, batch_of
-from flywheel.status import bare, describe, metrics
+from flywheel.status import bare, cost, metrics
 
 _SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
 
@@ -25,7 +25,6 @@ def shown(record: Record, generation: Generation) -> dict[str, Any]:
     """``show`` of a record already read."""
     number, state = generation.number, record.state
     created = state.created or {}
-    told = describe(record.directory, state, writer_alive=False)["generations"][number]
     return {
         "run": str(record.directory),
         "recipe": created.get("recipe"),
@@ -52,7 +51,7 @@ def shown(record: Record, generation: Generation) -> dict[str, Any]:
         },
         "metrics": metrics(generation, state),
         "verdict": generation.fact("gate", "verdict"),
-        "cost": told["cost"],
+        "cost": cost(generation),
         "artifacts": {
             stage: {"inputs": event["inputs"], "outputs": event["outputs"]}
             for stage, event in generation.stages.items()
@@ -60,10 +59,13 @@ def shown(record: Record, generation: Generation) -> dict[str, Any]:
     }
 
 
-def producer_of_weights(record: Record, weights: str | None) -> int | None:
-    """The generation that made weights; None for those from outside, and for none."""
-    made = (g.number for g in record.state.generations if weights and g.weights == weights)
-    return next(made, None)
+def uncommitted(directory: Path, number: int) -> bytes:
+    """The uncommitted changes that a generation was made with, for ``git apply``; empty without any."""
+    record = Record.read(directory)
+    record.generation(number)
+    sessions = record.sessions(number)
+    diffs = dict.fromkeys(name for event in sessions for name in event.get("outputs", {}).values())
+    return b"".join(record.store.get(name) for name in diffs if not record.is_gone(name))
 
 
 def _init(record: Record, generation: Generation) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def test_others_check_it_without_flywheel(signing, folder: Path, keys: Keys) -> 
         str(folder),
         "--signature",
         str(folder / "model.sig"),
-        "--public-key",
+        "--public_key",
         str(keys[1]),
     ]
     done = subprocess.run([sys.executable, "-m", "model_signing", *words], check=False, capture_output=True)

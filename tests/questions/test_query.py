@@ -81,6 +81,11 @@ def test_nothing_can_be_written_or_reached(finished_run: Path, sql: str) -> None
     assert not Path("/tmp/flywheel.db").exists()
 
 
+def test_columns_of_one_name_are_told_apart(finished_run: Path) -> None:
+    found = query(finished_run, "SELECT 1 AS x, 2 AS x, 3 AS x_1")
+    assert found.to_pylist() == [{"x": 1, "x_1": 2, "x_1_1": 3}]
+
+
 def test_a_variable_of_this_process_is_no_table(finished_run: Path) -> None:
     secret = pa.table({"a": [1]})
     with pytest.raises(RunError, match="secret does not exist"):

@@ -10,7 +10,7 @@ from flywheel.errors import RunError
 from flywheel.keys import Key
 from flywheel.lineage.ledger import Ledger
 from flywheel.questions.record import Record
-from flywheel.questions.show import show
+from flywheel.questions.show import show, uncommitted
 from flywheel.samples import samples
 
 
@@ -56,6 +56,12 @@ def test_the_session_says_which_code_ran(finished_run: Path) -> None:
         assert (tree["diff"] is not None) == (tree["diff_bytes"] > 0)
         if tree["diff"]:
             assert len(Record.read(finished_run).store.get(tree["diff"])) == tree["diff_bytes"]
+
+
+def test_the_uncommitted_changes_can_be_had_back(finished_run: Path) -> None:
+    (session,) = show(finished_run, 1)["sessions"]
+    sizes = sum(tree["diff_bytes"] for tree in session["checkouts"].values() if tree["diff"])
+    assert len(uncommitted(finished_run, 1)) == sizes
 
 
 def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
