@@ -184,6 +184,35 @@ class Run:
 
         return samples(self.path, read_state(self.path), generation)
 
+    def show(self, generation: int) -> dict[str, Any]:
+        """All that made a generation: what ``python -m flywheel show RUN GEN --json`` prints."""
+        from flywheel.questions.show import show
+
+        return show(self.path, generation)
+
+    def diff(self, a: int, b: int, other: Run | None = None) -> dict[str, Any]:
+        """How generation ``b`` (of another run, if given) differs from ``a``: what ``diff --json`` prints."""
+        from flywheel.questions.difference import difference
+        from flywheel.questions.record import Record
+
+        record = Record.read(self.path)
+        return difference(record, a, Record.read(other.path) if other else record, b)
+
+    def query(self, sql: str) -> pa.Table:
+        """One SQL SELECT over generations, events, samples, decisions, outcomes and edges.
+
+        Nothing can be written or reached from it. Raises RunError, and MissingExtra without DuckDB.
+        """
+        from flywheel.questions.query import query
+
+        return query(self.path, sql)
+
+    def bundle(self, generation: int, out: str | Path) -> Path:
+        """Write a generation with its papers to a new folder; see ``flywheel.handover.bundle``."""
+        from flywheel.handover.bundle import bundle
+
+        return bundle(self.path, generation, Path(out))
+
     def champion(self) -> GenerationView:
         """The generation in force. Raises RunError if there is none yet."""
         state = read_state(self.path)

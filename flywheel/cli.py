@@ -33,10 +33,16 @@ subcommands
   lineage [RUN]           the tree of generations and what each was made from
   samples [RUN] [GEN]     what a generation made, with scores and what became of it
   evaluate [RUN] --items FILE    how good a generation is on items of your own
+  show [RUN] [GEN]        all that made a generation: data, settings, code, seeds, outcomes, cost
+  diff RUN A B            how two generations differ, and which items flipped
+  query RUN "SELECT ..."  SQL over generations, events, samples, decisions, outcomes, edges
   trace [RUN] --sample ID|--generation N|--item SUITE/ITEM    what it came from, what came of it
   recall [RUN] --generation N|--where SQL --why TEXT    take back a flaw and what descends from it
   rollback RUN GEN --why TEXT    make a former champion the champion again
   fork RUN@GEN [key=value ...]    start a new run from a generation
+  bundle RUN GEN --out DIR       a generation to hand over: weights, model card, lineage, manifest
+  sign DIR --key KEY      sign a bundle with your own key
+  verify-bundle DIR       whether a bundle is as it was handed over
   verify [RUN]            check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
   new NAME                write a recipe of your own, which runs at once, into NAME/

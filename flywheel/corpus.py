@@ -26,11 +26,17 @@ def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Tabl
     return taken.append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
 
 
+def beside(samples: pa.Table, answers: pa.Table) -> pa.Table:
+    """Samples with the columns of a table that says more of each, by ``id``: scores, decisions."""
+    if not answers["id"].equals(samples["id"]):
+        answers = answers.take(pc.index_in(samples["id"], value_set=answers["id"]))
+    for name in answers.column_names:
+        if name != "id":
+            samples = samples.append_column(name, answers[name])
+    return samples
+
+
 def _read_one(store: Store, source: Source) -> pa.Table:
     samples, scores = source
     table = store.table(str(samples))
-    if scores is not None:
-        graded = store.table(scores)
-        for name in graded.column_names[1:]:
-            table = table.append_column(name, graded[name])
-    return table
+    return table if scores is None else beside(table, store.table(scores))

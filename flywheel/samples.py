@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from flywheel.corpus import read
+from flywheel.corpus import beside, read
 from flywheel.descent import turns_by_batch
 from flywheel.errors import ConfigError, MissingExtra, RunError
 from flywheel.lineage.state import Generation, RunState
@@ -24,13 +23,7 @@ def samples(directory: Path, state: RunState, generation: int | None = None) -> 
     batch = chosen.output("generate", "samples") or chosen.output("seed", "samples")
     rows = read(store, [[batch, chosen.output("grade", "scores")]])
     decided = chosen.output("curate", "decisions")
-    if decided is None:
-        return rows
-    decisions = store.table(decided)
-    where = pc.index_in(rows["id"], value_set=decisions["id"])
-    for name in ("keep", "reason", "weight", "count"):
-        rows = rows.append_column(name, decisions[name].take(where))
-    return rows
+    return rows if decided is None else beside(rows, store.table(decided))
 
 
 def samples_where(directory: Path, state: RunState, condition: str) -> dict[int, pa.ChunkedArray]:

@@ -6,7 +6,6 @@ Rank 0 holds the lock and the ledger.
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import distributed
+from flywheel.checkout import checkout
 from flywheel.components import Components, identity_part
 from flywheel.compose import flatten
 from flywheel.control import Stop
@@ -100,7 +100,7 @@ def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
         "session_started",
         world_size=distributed.world_size(),
         threads=threads(config, journal.state),
-        commit=_commit(),
+        **distributed.from_rank_0(lambda: _code(journal)),
         machine=platform.machine(),
         python=platform.python_version(),
         versions={name: _version(name) for name in _RECORDED_VERSIONS},
@@ -137,17 +137,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """Commit of the checkout that this code runs from; None outside one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+def _code(journal: Journal) -> dict[str, Any]:
+    """The checkouts that this code and the recipe's run from, their uncommitted changes as artifacts."""
+    task = sys.modules.get(type(journal.components.task).__module__)
+    ours, theirs = (checkout(Path(str(file)).parent) for file in (__file__, getattr(task, "__file__", "")))
+    found = {"flywheel": ours, "recipe": theirs if not ours or (theirs and theirs.top != ours.top) else None}
+    trees = {name: tree for name, tree in found.items() if tree}
+    diffs = {f"diff.{name}": tree.kept_diff for name, tree in trees.items()}
+    return {
+        "commit": ours.commit if ours else None,
+        "checkouts": {name: tree.json() for name, tree in trees.items()},
+        "outputs": {name: journal.store.put(diff, ".diff") for name, diff in diffs.items() if diff},
+    }

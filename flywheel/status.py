@@ -77,8 +77,6 @@ def bare(artifact: str | None) -> str | None:
 
 
 def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
-    events = generation.stages.values()
-    costs = [event["cost"] for event in events]
     return {
         "generation": generation.number,
         "parent": generation.parent,
@@ -91,12 +89,19 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
         "corpus": generation.fact("curate", "corpus"),
         "by_origin": generation.fact("curate", "by_origin", {}),
         "metrics": metrics(generation, state),
-        "cost": {
-            "seconds": round(sum(cost["seconds"] for cost in costs), 3),
-            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
-            "steps": generation.making["facts"]["steps"] if generation.making else 0,
-            "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
-        },
+        "cost": cost(generation),
+    }
+
+
+def cost(generation: Generation) -> dict[str, Any]:
+    """What the stages that are done cost, together and one by one."""
+    events = generation.stages.values()
+    costs = [event["cost"] for event in events]
+    return {
+        "seconds": round(sum(cost["seconds"] for cost in costs), 3),
+        "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+        "steps": generation.making["facts"]["steps"] if generation.making else 0,
+        "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
     }
 
 

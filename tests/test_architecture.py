@@ -14,13 +14,15 @@ PACKAGE = ROOT / "flywheel"
 
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "keys", "recipes"),
+    ("errors", "records", "keys", "recipes", "checkout"),
     ("schema", "tables"),
     ("lineage", "distributed", "models"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
-    ("samples", "items"),
+    ("samples", "items", "fingerprint"),
     ("recall", "trace"),
+    ("questions",),
+    ("handover",),
     ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
     ("fit", "score"),
     ("stages",),

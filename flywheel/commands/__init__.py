@@ -63,6 +63,17 @@ def directory_of(options: argparse.Namespace) -> Path:
     return runs[-1]
 
 
+def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
+    """The run and the generation that ``N`` or ``RUN@N`` names; N alone is of RUN. Raises RunError."""
+    from flywheel.errors import RunError
+    from flywheel.status import find_run
+
+    run, _, number = word.rpartition("@")
+    if not number.isdigit():
+        raise RunError(f"A generation is named N or RUN@N; {word!r} is not.")
+    return (find_run(run, options.runs_dir) if run else directory_of(options)), int(number)
+
+
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     print(json.dumps(value, indent=2))

@@ -43,21 +43,14 @@ def main(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from flywheel.commands._rendering import cell_text
+
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     names = [name for name in shown.column_names if name not in _HIDDEN]
     for name in names:
         table.add_column(name, overflow="fold")
     for row in shown.select(names).to_pylist():
-        table.add_row(*(_text(value) for value in row.values()))
+        table.add_row(*(cell_text(value) for value in row.values()))
     table.caption = f"{len(shown)} of {total} samples; --limit {total} prints all, --json with provenance"
     Console().print(table)
     return ExitCode.FINISHED
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = "-" if value is None else str(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"

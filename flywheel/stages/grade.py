@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from flywheel.context import Context, Made
 from flywheel.errors import DataError
+from flywheel.fingerprint import fingerprint
 from flywheel.lineage.state import Generation
 from flywheel.tables import as_table, require_finite, require_same_rows
 
 
 def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
-    """A table of scores: the sample's id and the grader's columns, row for row."""
+    """A table of scores: the sample's id and the grader's columns, row for row.
+
+    Facts: the grader's name and version, and the weights that it borrowed, if it did.
+    """
     grader = ctx.components.build("grader", ctx.settings)
     table = ctx.store.table(samples)
+    lent: str | None = None
 
     def lend() -> object:
+        nonlocal lent
+        lent = parent.weights
         return ctx.load_model(str(parent.weights), parent.settings)
 
     scores = as_table(grader.grade(table, lend, ctx.key("grader")))
@@ -26,4 +33,5 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
     if taken:
         raise DataError(f"A grader's columns must have names of their own; samples have {taken} already.")
     scores = require_finite(scores.add_column(0, "id", table["id"]), "Scores")
-    return Made({"scores": scores}, {"grader": type(grader).__name__})
+    version = fingerprint(ctx.components, "grader", ctx.settings)
+    return Made({"scores": scores}, {"grader": type(grader).__name__, "version": version, "lent": lent})

@@ -1,0 +1,139 @@
+"""How two generations differ."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flywheel.commands import add_json, add_run, print_json, record_of
+from flywheel.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("a", metavar="A", help="a generation: N, or RUN@N of another run")
+    parser.add_argument("b", metavar="B", help="another: N, or RUN@N of another run")
+    parser.add_argument("--limit", type=int, default=10, help="changed items to print of each suite (10)")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """How generation B differs from A: settings, config, data, code, and the items that flipped."""
+    from flywheel.questions.difference import difference
+    from flywheel.questions.record import Record
+
+    (run_a, a), (run_b, b) = record_of(options.a, options), record_of(options.b, options)
+    record = Record.read(run_a)
+    report = difference(record, a, record if run_a == run_b else Record.read(run_b), b)
+    if options.json:
+        print_json(report)
+        return ExitCode.FINISHED
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for part in _sections(report, options.limit):
+        if part:
+            console.print(part)
+    return ExitCode.FINISHED
+
+
+def _sections(report: Mapping[str, Any], limit: int) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from flywheel.commands._rendering import grid_of, section
+
+    a, b = report["a"], report["b"]
+    names = [f"generation {side['generation']}" for side in (a, b)]
+    if a["run"] != b["run"]:
+        names = [f"{side['run']}@{side['generation']}" for side in (a, b)]
+    told = [
+        f"{name} ({', '.join([side['status'], *side['flags']])})"
+        for name, side in zip(names, (a, b), strict=True)
+    ]
+    yield Text(f"{told[0]} against {told[1]}", "bold")
+    parts = {
+        **{part: _changes(report[part], names) for part in ("settings", "config", "environment")},
+        "init": _pair(report["init"], _init_text),
+        "grader": _pair(report["grader"], _grader_text),
+        "data": _data(report["data"]),
+        "code": _code(report["code"]),
+    }
+    for name, part in parts.items():
+        yield section(name, part)
+    same = [name for name, part in parts.items() if part is None]
+    yield section("the same", ", ".join(same) or None)
+    for suite, flips in report["outcomes"].items():
+        if not flips["items"]["shared"]:
+            continue
+        rows = [(item["item"], item["a"], item["b"]) for item in flips["flipped"][:limit]]
+        more = len(flips["flipped"]) - len(rows)
+        caption = f"… {more} more; --limit {len(flips['flipped'])} prints all" if more else ""
+        yield section(f"outcomes on {suite}", _flip_text(flips), grid_of(("item", *names), rows, caption))
+
+
+def _changes(found: Mapping[str, Any], names: list[str]) -> RenderableType | None:
+    from flywheel.commands._rendering import grid_of
+
+    return grid_of(("", *names), [(key, _text(c["a"]), _text(c["b"])) for key, c in found.items()])
+
+
+def _text(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _pair(found: Mapping[str, Any] | None, text: Any) -> str | None:
+    return f"{text(found['a'])} -> {text(found['b'])}" if found else None
+
+
+def _init_text(init: Mapping[str, Any] | None) -> str:
+    return f"{init['from']} {(init['weights'] or '')[:12]}".rstrip() if init else "not trained"
+
+
+def _grader_text(grader: Mapping[str, Any]) -> str:
+    return f"{grader['grader']} {(grader['version'] or '')[:12]}" if grader["grader"] else "none"
+
+
+def _data(data: Mapping[str, Any]) -> str | None:
+    if data["same"]:
+        return None
+    rows, batches = data["rows"], data["batches"]
+    lines = [f"{rows['shared']} rows shared, of {rows['a']} and {rows['b']}"]
+    for key, label in (
+        ("shared", "batches of both"),
+        ("only_a", "only the first"),
+        ("only_b", "only the second"),
+    ):
+        turns = ", ".join(_batch(batch["generation"]) for batch in batches[key])
+        lines += [f"{label}: {turns}"] if turns else []
+    return "\n".join(lines)
+
+
+def _batch(turn: int | None) -> str:
+    return "human" if turn == 0 else f"made in turn {turn}"
+
+
+def _code(code: Mapping[str, Any]) -> str | None:
+    lines = []
+    for name, tree in code["checkouts"].items():
+        a, b = (tree["commit"][side] for side in "ab")
+        lines += [f"{name}: commits differ, see `git diff {(a or 'none')[:12]} {(b or 'none')[:12]}`"] * (
+            a != b
+        )
+        for key, text in (
+            ("uncommitted", "uncommitted changes differ in"),
+            ("untracked", "untracked in one only:"),
+        ):
+            lines += [f"{name}: {text} {', '.join(tree[key])}"] if tree[key] else []
+    return "\n".join(lines) or None
+
+
+def _flip_text(flips: Mapping[str, Any]) -> str:
+    items = flips["items"]["shared"]
+    if not flips["flipped"]:
+        return f"no change on {items} items"
+    return f"{flips['gained']} gained, {flips['lost']} lost, of {items} items"

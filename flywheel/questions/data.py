@@ -1,0 +1,53 @@
+"""What a generation was trained on, counted by origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.lineage.state import Generation
+from flywheel.questions.record import Record
+from flywheel.status import bare
+
+_FROM = ("origin", "source", "generation")
+
+
+def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
+    """Columns ``id``, ``weight`` and ``count``; None if it has none (any more)."""
+    name = generation.output("curate", "corpus")
+    return record.table(name) if name else None
+
+
+def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
+    """Rows and draws of a corpus by origin.
+
+    ``source`` is where human rows come from, and the producer's weights of generated ones, whose number is
+    ``producer``; ``generation`` is the turn that made them, ``drawn`` counts a row as often as it was
+    trained on. Rows of a batch that was pruned have ``origin`` "pruned".
+    """
+    corpus = corpus_of(record, generation)
+    if corpus is None:
+        return []
+    batches = [record.table(str(samples)) for samples, _ in generation.fact("curate", "sources", [])]
+    known = [batch.select(["id", *_FROM]) for batch in batches if batch is not None]
+    if not known:
+        return []
+    origins = pa.concat_tables(known, promote_options="permissive")
+    rows = corpus.join(origins, "id", join_type="left outer")
+    counted = rows.group_by(list(_FROM)).aggregate([("count", "count"), ("count", "sum")])
+    counted = counted.sort_by([(name, "ascending") for name in ("generation", "origin", "source")])
+    return [_entry(record, row) for row in counted.to_pylist()]
+
+
+def _entry(record: Record, row: dict[str, Any]) -> dict[str, Any]:
+    generated = row["origin"] == "generated"
+    maker = record.state.generations[row["generation"]] if generated else None
+    return {
+        "origin": row["origin"] or "pruned",
+        "source": bare(row["source"]) if generated else row["source"],
+        "generation": row["generation"],
+        "producer": maker.parent if maker else None,
+        "rows": row["count_count"],
+        "drawn": row["count_sum"],
+    }

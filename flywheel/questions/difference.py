@@ -1,0 +1,148 @@
+"""How two generations differ, as plain data: the surface of ``diff RUN A B --json``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.compose import flatten
+from flywheel.lineage.state import Generation
+from flywheel.questions.data import corpus_of
+from flywheel.questions.record import Record
+from flywheel.questions.show import shown
+from flywheel.questions.views import outcomes_of
+from flywheel.status import bare
+
+_ENVIRONMENT = ("command", "world_size", "threads", "machine", "python", "versions")
+
+
+def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, Any]:
+    """What changed from generation A to generation B, of one run or of two.
+
+    Raises RunError if there is none of such a number.
+    """
+    before, after = a.generation(number_a), b.generation(number_b)
+    old, new = shown(a, before), shown(b, after)
+    sessions = [(report["sessions"] or [{}])[-1] for report in (old, new)]
+    return {
+        "a": _named(old),
+        "b": _named(new),
+        "settings": changes(old["settings"], new["settings"]),
+        "config": changes(old["config"], new["config"]) | changes(old["model"], new["model"], "model."),
+        "init": _pair(old["init"], new["init"]),
+        "data": _data(a, before, b, after),
+        "code": _code(a, b, *sessions),
+        "environment": changes(_environment(sessions[0]), _environment(sessions[1])),
+        "grader": _pair(*(_grader(report) for report in (old, new))),
+        "metrics": {"a": old["metrics"], "b": new["metrics"]},
+        "outcomes": _flips(outcomes_of(a, [before]), outcomes_of(b, [after])),
+    }
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: {a, b}} of the leaves that differ; a key that one side lacks is None there."""
+    left, right = dict(flatten(old, prefix)), dict(flatten(new, prefix))
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    return {key: {"a": left.get(key), "b": right.get(key)} for key in keys}
+
+
+def _environment(session: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: session.get(key) for key in _ENVIRONMENT}
+
+
+def _pair(old: Any, new: Any) -> dict[str, Any] | None:
+    return {"a": old, "b": new} if old != new else None
+
+
+def _named(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: report[key] for key in ("run", "generation", "status", "flags", "weights")}
+
+
+def _grader(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: (report["batch"] or {}).get(key) for key in ("grader", "version")}
+
+
+def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[str, Any]:
+    """Rows that both corpora have, by id, and the batches they were drawn from."""
+    corpora = [corpus_of(a, before), corpus_of(b, after)]
+    left, right = (pa.array([], pa.string()) if t is None else t["id"].combine_chunks() for t in corpora)
+    shared = pc.sum(pc.is_in(left, value_set=right)).as_py() or 0
+    batches = [
+        {bare(samples): record.batch_turns.get(samples) for samples, _ in g.fact("curate", "sources", [])}
+        for record, g in ((a, before), (b, after))
+    ]
+    return {
+        "same": before.fact("curate", "corpus") == after.fact("curate", "corpus"),
+        "rows": {"a": len(left), "b": len(right), "shared": shared},
+        "by_origin": {
+            "a": before.fact("curate", "by_origin", {}),
+            "b": after.fact("curate", "by_origin", {}),
+        },
+        "batches": {
+            "shared": [_batch(batches[0], name) for name in batches[0] if name in batches[1]],
+            "only_a": [_batch(batches[0], name) for name in batches[0] if name not in batches[1]],
+            "only_b": [_batch(batches[1], name) for name in batches[1] if name not in batches[0]],
+        },
+    }
+
+
+def _batch(turns: Mapping[str | None, int | None], name: str | None) -> dict[str, Any]:
+    return {"samples": name, "generation": turns[name]}
+
+
+def _code(a: Record, b: Record, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each checkout: the commits, and which files had uncommitted changes that are not the same."""
+    trees = [session.get("checkouts", {}) for session in (old, new)]
+    nothing: dict[str, Any] = {"commit": None, "diff": None, "untracked": []}
+    found: dict[str, Any] = {}
+    for name in {**trees[0], **trees[1]}:
+        left, right = nothing | trees[0].get(name, {}), nothing | trees[1].get(name, {})
+        patches = [_patches(a, left["diff"]), _patches(b, right["diff"])]
+        changed = [
+            file for file in {**patches[0], **patches[1]} if patches[0].get(file) != patches[1].get(file)
+        ]
+        found[name] = {
+            "commit": {"a": left["commit"], "b": right["commit"]},
+            "diff": {"a": bare(left["diff"]), "b": bare(right["diff"])},
+            "uncommitted": sorted(changed),
+            "untracked": sorted(set(left["untracked"]) ^ set(right["untracked"])),
+        }
+    same = all(
+        tree["commit"]["a"] == tree["commit"]["b"] and not tree["uncommitted"] and not tree["untracked"]
+        for tree in found.values()
+    )
+    return {"same": same, "checkouts": found}
+
+
+def _patches(record: Record, diff: str | None) -> dict[str, str]:
+    """{file: its part} of a stored diff."""
+    if diff is None or record.is_gone(diff):
+        return {}
+    text = record.store.get(diff).decode(errors="replace")
+    parts = re.split(r"(?m)^diff --git ", text)[1:]
+    return {part.partition("\n")[0].rpartition(" b/")[2]: part for part in parts}
+
+
+def _flips(old: pa.Table, new: pa.Table) -> dict[str, Any]:
+    """By suite: items that both were scored on, and those whose score changed, most changed first."""
+    found = {}
+    for suite in pc.unique(pa.chunked_array([*old["suite"].chunks, *new["suite"].chunks])).to_pylist():
+        left, right = (t.filter(pc.equal(t["suite"], suite)).select(["item", "score"]) for t in (old, new))
+        both = left.join(right, "item", join_type="inner", right_suffix="_b")
+        gain = pc.subtract(both["score_b"], both["score"])
+        rows = both.append_column("gain", gain).append_column("by", pc.abs(gain))
+        moved = rows.filter(pc.greater(rows["by"], 0)).sort_by([("by", "descending"), ("item", "ascending")])
+        gained = pc.sum(pc.greater(moved["gain"], 0)).as_py() or 0
+        found[suite] = {
+            "items": {"a": len(left), "b": len(right), "shared": len(both)},
+            "gained": gained,
+            "lost": len(moved) - gained,
+            "flipped": [
+                {"item": row["item"], "a": row["score"], "b": row["score_b"]} for row in moved.to_pylist()
+            ],
+        }
+    return found

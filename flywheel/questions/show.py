@@ -1,0 +1,102 @@
+"""Everything that made one generation, as plain data: the surface of ``show RUN GEN --json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flywheel.keys import Key
+from flywheel.lineage.ledger import Event
+from flywheel.lineage.state import Generation
+from flywheel.questions.data import by_origin
+from flywheel.questions.record import Record, batch_of
+from flywheel.status import bare, cost, metrics
+
+_SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
+
+
+def show(directory: Path, number: int) -> dict[str, Any]:
+    """All that made a generation. Raises RunError if there is none of this number."""
+    record = Record.read(directory)
+    return shown(record, record.generation(number))
+
+
+def shown(record: Record, generation: Generation) -> dict[str, Any]:
+    """``show`` of a record already read."""
+    number, state = generation.number, record.state
+    created = state.created or {}
+    return {
+        "run": str(record.directory),
+        "recipe": created.get("recipe"),
+        "generation": number,
+        "status": str(generation.status),
+        "reason": generation.reason,
+        "flags": record.flags(number),
+        "parent": generation.parent,
+        "children": [g.number for g in state.generations if g.parent == number],
+        "init": _init(record, generation),
+        "weights": bare(generation.weights),
+        "settings": generation.settings,
+        "attempts": generation.fact("tune", "attempts", []),
+        "config": created.get("config", {}),
+        "model": created.get("model", {}),
+        "sessions": [_session(event) for event in record.sessions(number)],
+        "seeds": _seeds(record, generation),
+        "batch": _batch(generation),
+        "data": {
+            "corpus": generation.fact("curate", "corpus"),
+            "rows": generation.fact("curate", "rows", 0),
+            "by_origin": by_origin(record, generation),
+            "by_reason": generation.fact("curate", "by_reason", {}),
+        },
+        "metrics": metrics(generation, state),
+        "verdict": generation.fact("gate", "verdict"),
+        "cost": cost(generation),
+        "artifacts": {
+            stage: {"inputs": event["inputs"], "outputs": event["outputs"]}
+            for stage, event in generation.stages.items()
+        },
+    }
+
+
+def uncommitted(directory: Path, number: int) -> bytes:
+    """The uncommitted changes that a generation was made with, for ``git apply``; empty without any."""
+    record = Record.read(directory)
+    record.generation(number)
+    sessions = record.sessions(number)
+    diffs = dict.fromkeys(name for event in sessions for name in event.get("outputs", {}).values())
+    return b"".join(record.store.get(name) for name in diffs if not record.is_gone(name))
+
+
+def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
+    if generation.making is None:
+        return None
+    start = generation.making["inputs"].get(f"starts.{generation.init}")
+    number = generation.parent if generation.init == "parent" else None
+    return {"from": generation.init, "weights": bare(start), "generation": number}
+
+
+def _session(event: Event) -> dict[str, Any]:
+    diffs = {name.removeprefix("diff."): diff for name, diff in event.get("outputs", {}).items()}
+    trees = {name: {**tree, "diff": diffs.get(name)} for name, tree in event.get("checkouts", {}).items()}
+    return {"seq": event["seq"], **{key: event.get(key) for key in _SESSION}, "checkouts": trees}
+
+
+def _seeds(record: Record, generation: Generation) -> dict[str, Any]:
+    """The run's seed, and that of each stage: ``Key(run seed)(generation, stage)``."""
+    config = (record.state.created or {}).get("config", {})
+    root = Key.root(config.get("seed", 0))
+    return {
+        "run": config.get("seed", 0),
+        "stages": {stage: root(generation.number, stage).seed for stage in generation.stages},
+    }
+
+
+def _batch(generation: Generation) -> dict[str, Any] | None:
+    """The samples of this generation's turn, and who graded them."""
+    samples = batch_of(generation)
+    if samples is None:
+        return None
+    graded = {name: generation.fact("grade", name) for name in ("grader", "version", "lent")}
+    made = generation.fact("generate", "made", generation.fact("seed", "human"))
+    return {"samples": bare(samples), "made": made, **graded, "lent": bare(graded["lent"])}
