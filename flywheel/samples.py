@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.corpus import beside, read
 from flywheel.descent import turns_by_batch
