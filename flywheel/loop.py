@@ -160,7 +160,8 @@ def base_of(run: Journal) -> dict[str, str]:
 def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
     """Batches that a corpus may draw on besides the newest.
 
-    The human one, those in the parent's corpus, and those of generations rejected since.
+    The human one, those in the parent's corpus, and those of generations rejected since; none that was
+    pruned, as one may be that only a champion before this one had no use for.
     """
     human = [human_of(run).output("seed", "samples"), None]
     since = run.state.generations[parent.number + 1 : -1]
@@ -172,4 +173,5 @@ def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
             if g.status is Status.REJECTED
         ),
     ]
-    return [human, *(source for source in earlier if source != human)]
+    there = (source for source in earlier if source != human and source[0] not in run.state.pruned)
+    return [human, *there]

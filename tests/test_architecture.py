@@ -14,9 +14,10 @@ PACKAGE = ROOT / "flywheel"
 
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "keys", "recipes"),
+    ("errors", "records", "keys", "recipes", "policy"),
     ("schema", "tables"),
     ("lineage", "distributed", "models"),
+    ("environment",),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus"),
     ("samples", "items"),
@@ -25,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("journal",),
     ("session",),
-    ("loop", "report"),
+    ("loop", "report", "reproduce"),
     ("api", "doctor", "skeleton"),
     ("testing",),
     ("commands",),

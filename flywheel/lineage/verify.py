@@ -41,12 +41,12 @@ def verify(directory: Path) -> Verification:
     if reason:
         return Verification(len(found.events), 0, head, reason)
     try:
-        RunState.replay(found.events)
+        pruned = RunState.replay(found.events).pruned
     except DamagedError as error:
         return Verification(len(found.events), 0, head, f"ledger.jsonl: {error}")
     store, checked = Store(directory), set[str]()
     for seq, name in _artifacts(found.events):
-        if name in checked:
+        if name in checked or (name in pruned and not store.path(name).exists()):
             continue
         bad = _object_damage(store.path(name), name)
         if bad:
@@ -59,7 +59,7 @@ def verify(directory: Path) -> Verification:
 
 def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
     for event in events:
-        for key in ("inputs", "outputs", "carry"):
+        for key in ("inputs", "outputs", "carry", "slim"):
             for name in event.get(key, {}).values():
                 yield event["seq"], name
 
