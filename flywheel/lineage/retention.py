@@ -72,7 +72,7 @@ def _kept(state: RunState, policy: Policy) -> set[int]:
     if state.current and state.current.parent is not None:
         kept.add(state.current.parent)
     ended = [g for g in state.generations if g is not state.current]
-    kept |= {g.number for g in ended[len(ended) - policy.last :]} if policy.last else set()
+    kept |= {g.number for g in ended[-policy.last :] if policy.last}
     return kept | {g.number for g in ended if policy.promoted and g.status is Status.PROMOTED}
 
 
