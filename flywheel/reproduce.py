@@ -21,7 +21,7 @@ from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data, read_data
 from flywheel.environment import compute
-from flywheel.errors import RunError
+from flywheel.errors import PrunedError, RunError
 from flywheel.keys import Key
 from flywheel.lineage import ledger
 from flywheel.lineage.ledger import Event
@@ -102,10 +102,14 @@ def reproduce(
     session = session_of(events, generation)
     with _folder(into) as folder, _threads(session["threads"]):
         again = _Again(directory, folder, state, generation, components)
-        data = save(again.train())
-        (folder / WEIGHTS).write_bytes(data)
-        name = again.store.add(data, WEIGHTS)
-        outcomes = again.evaluate(name)
+        try:
+            weights = again.train()
+            data = save(weights)
+            (folder / WEIGHTS).write_bytes(data)
+            name = again.store.add(hashlib.sha256(data).hexdigest() + ".safetensors", weights)
+            outcomes = again.evaluate(name)
+        except PrunedError as error:
+            raise PrunedError(f"Generation {number} was made from what is gone. {error}") from None
         pq.write_table(outcomes, folder / OUTCOMES)
         return Reproduction(
             **_compare_weights(again.store, state, str(generation.weights), name),
@@ -204,20 +208,19 @@ def _threads(count: int) -> Iterator[None]:
 
 
 class _Beside(Store):
-    """A run's store, with files elsewhere beside its own; nothing is written to the run."""
+    """A run's store, with weights beside those of the run; nothing is written to it."""
 
-    def __init__(self, directory: Path, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self._folder, self._files = folder, dict[str, Path]()
+        self._beside: dict[str, Weights] = {}
 
-    def path(self, name: str) -> Path:
-        return self._files.get(name) or super().path(name)
-
-    def add(self, data: bytes, file: str) -> str:
-        """Have the bytes of a file in the folder read as an artifact; returns its name."""
-        name = hashlib.sha256(data).hexdigest() + Path(file).suffix
-        self._files[name] = self._folder / file
+    def add(self, name: str, weights: Weights) -> str:
+        """Have these weights read as the artifact ``name``."""
+        self._beside[name] = weights
         return name
+
+    def weights(self, name: str) -> Weights:
+        return self._beside.get(name) or super().weights(name)
 
 
 class _Again:
@@ -226,7 +229,7 @@ class _Again:
     def __init__(
         self, directory: Path, folder: Path, state: RunState, generation: Generation, components: Components
     ) -> None:
-        self.store = _Beside(directory, folder)
+        self.store = _Beside(directory)
         self._folder, self._generation, self._components = folder, generation, components
         self._parent = None if generation.parent is None else state.generations[generation.parent]
         self._data = _data(directory, state, components)

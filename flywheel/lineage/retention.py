@@ -80,11 +80,11 @@ def _needed(state: RunState, kept: set[int]) -> Iterator[str]:
     """Artifacts that kept generations, or the next corpus, are made from."""
     since = state.champion.number if state.champion else -1
     for generation in state.generations:
-        for stage, event in generation.stages.items():
-            if generation.number in kept or stage == "seed":
+        if generation.number in kept or "seed" in generation.stages:
+            for stage, event in generation.stages.items():
                 yield from event["outputs"].values()
-            if generation.number in kept and stage in ("train", "adopt", "evaluate"):
-                yield from event["inputs"].values()
+                if stage in ("train", "adopt", "evaluate"):
+                    yield from event["inputs"].values()
         if generation.number > since and generation.status is Status.REJECTED:  # see loop.sources_before
             yield from filter(None, (generation.output(stage, name) for stage, name in _BATCH))
 
@@ -177,14 +177,17 @@ def _prune(directory: Path, policy: Policy) -> Pruning:
         state = RunState.replay(pen)
         drops, lost = plan(state, policy), orphans(directory)
         delete(store, state.pruned)
-        objects = {}
-        if drops:
-            content = tombstones(store, state, drops, str(policy))
-            state.check({"event": "pruned", **content})
-            objects = pen.append("pruned", **content)["objects"]
-            delete(store, objects)
         for path in lost:
             (directory / path).unlink(missing_ok=True)
+        weights = [drop for drop in drops if drop.kind == "weights"]
+        objects: dict[str, int] = {}
+        for part in (weights, [drop for drop in drops if drop.kind != "weights"]):
+            if part:  # weights first: the disk may be full, and the others need room for their slim tables
+                content = tombstones(store, state, part, str(policy))
+                state.check({"event": "pruned", **content})
+                state.apply(pen.append("pruned", **content))
+                delete(store, content["objects"])
+                objects |= content["objects"]
     finally:
         pen.close()
     return Pruning(str(policy), True, drops, objects, lost)

@@ -48,6 +48,10 @@ def verify(directory: Path) -> Verification:
     for seq, name in _artifacts(found.events):
         if name in checked or (name in pruned and not store.path(name).exists()):
             continue
+        if not store.path(name).exists():  # a writer may have pruned it since the ledger was read
+            pruned = RunState.replay(ledger.read(directory)).pruned
+            if name in pruned:
+                continue
         bad = _object_damage(store.path(name), name)
         if bad:
             where = store.path(name).relative_to(directory)

@@ -10,7 +10,7 @@ from harness import MOONS, PROBE, events
 
 import flywheel
 
-SUBCOMMANDS = ("status", "lineage", "verify", "stop", "recipes", "doctor")
+SUBCOMMANDS = ("status", "lineage", "verify", "du", "prune", "reproduce", "stop", "recipes", "doctor")
 HEX = r"[0-9a-f]{64}"
 
 
