@@ -16,7 +16,7 @@ from flywheel.keys import Key
 from flywheel.lineage import ledger
 from flywheel.lineage.state import RunState
 from flywheel.testing import CONFIG_DIR
-from flywheel.testing.moons import Moons
+from flywheel.testing.moons.task import Moons
 
 SMALL = {"recipe": "moons", "log": "quiet", "threads": 1, "generations": 1, "settings.steps": 3}
 

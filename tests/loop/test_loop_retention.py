@@ -9,6 +9,7 @@ import flywheel
 from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
 from flywheel.lineage import ledger, lock, retention
 from flywheel.lineage.store import Store
+from flywheel.testing import CONFIG_DIR
 
 KEEP = {"retention": "last=1"}
 REJECT = {"+gate.promote": False}
@@ -189,4 +190,4 @@ def test_a_policy_that_is_none_is_refused(uninterrupted):
     with pytest.raises(ConfigError, match="it is 'best'"):
         uninterrupted.prune("best")
     with pytest.raises(ConfigError, match="it is 'best'"):
-        flywheel.run({"recipe": "moons", "retention": "best"}, config_dir=flywheel.testing.CONFIG_DIR)
+        flywheel.run({"recipe": "moons", "retention": "best"}, config_dir=CONFIG_DIR)
