@@ -10,7 +10,7 @@ from harness import MOONS, MOONS_CONF, kinds
 def test_reproduce_answers_by_exit_code(cli, finished):
     again = cli("reproduce", str(finished), "1", "--config-dir", MOONS_CONF)
     assert (again.code, again.err) == (0, "")
-    assert "the weights are equal to the bit; 0 of 160 evaluated items differ" in again.out
+    assert "the weights are equal to the bit; 0 of 400 evaluated items differ" in again.out
     report = json.loads(cli("reproduce", str(finished), "0", "--config-dir", MOONS_CONF, "--json").out)
     assert report["equal"] is True
     refused = cli("reproduce", str(finished), "7", "--config-dir", MOONS_CONF)
@@ -18,6 +18,7 @@ def test_reproduce_answers_by_exit_code(cli, finished):
 
 
 def test_prune_is_a_dry_run_until_it_is_told(cli, finished):
+    assert cli(*MOONS, "log=quiet", "generations=3", "name=run").code == 0
     dry = cli("prune", str(finished), "--keep", "champion")
     assert dry.code == 0
     assert "Nothing was changed; --yes does it." in dry.out
