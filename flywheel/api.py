@@ -26,7 +26,7 @@ from flywheel.components import (
 )
 from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
 from flywheel.errors import DataError, ExitCode, FlywheelError, RunError, UnwritableError
-from flywheel.lineage import lock
+from flywheel.lineage import ledger, lock
 from flywheel.lineage.state import Generation, RunState, RunStateName
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import Verification, verify
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from omegaconf import DictConfig
 
+    from flywheel.lineage.retention import Pruning
+    from flywheel.reproduce import Reproduction
 
 _BUILDABLE = "{} must be buildable and readable before anything is trained:"
 
@@ -71,8 +73,9 @@ class GenerationView:
 
     @property
     def file(self) -> Path:
-        """Its weights, a safetensors file."""
-        return Store(self.run.path).path(self.weights)
+        """Its weights, a safetensors file. Raises PrunedError if a policy dropped them."""
+        store = Store(self.run.path)
+        return store.require(self.weights)
 
     def load(self) -> lightning.LightningModule:
         """The trained module, in evaluation mode, on the CPU.
@@ -129,18 +132,32 @@ class GenerationView:
                 for k in chunks
             )
 
+    def reproduce(self, into: str | Path | None = None) -> Reproduction:
+        """Train it again from what is recorded, and compare; see ``flywheel.reproduce``.
+
+        ``into``: a new folder to leave the weights and outcomes in. Raises RunError as ``load`` does.
+        """
+        from flywheel.reproduce import reproduce, session_of
+
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
+        components = self._components("task", "model", "trainer", trainer=trainer)
+        with told_whole("What is reproduced must train and evaluate as it did:"):
+            return reproduce(self.run.path, self.number, components, into)
+
     def _suite_columns(self) -> pa.Schema:
         made = next(g.stages["seed"]["outputs"] for g in self.state.generations if "seed" in g.stages)
         name = next(name for key, name in made.items() if key.startswith("suite_"))
         return Store(self.run.path).table(name).schema
 
-    def _components(self, section: str) -> Components:
-        """What the run's configuration names, if the classes of the section may be built."""
+    def _components(self, *sections: str, **templates: Any) -> Components:
+        """What the run's configuration names, if the classes of the sections may be built."""
         from omegaconf import OmegaConf
 
         created = self.state.created or {}
-        components = Components(OmegaConf.create({**created["config"], "model": created["model"]}))
-        wanted = targets_in(components.section(section, self.record.settings))
+        templates = {**created["config"], "model": created["model"], **templates}
+        components = Components(OmegaConf.create(templates))
+        wanted = targets_in([components.section(name, self.record.settings) for name in sections])
         unknown = wanted - known_targets(self.run.config_dir) - self.run.trusted
         if unknown:
             raise RunError(
@@ -219,6 +236,25 @@ class Run:
         if state.champion is None:
             raise RunError(f"{self.path} has no champion yet.")
         return GenerationView(self, state.champion, state)
+
+    def reproduce(self, generation: int, into: str | Path | None = None) -> Reproduction:
+        """Train a generation again and compare; see ``GenerationView.reproduce``."""
+        return self.generation(generation).reproduce(into)
+
+    def prune(self, keep: str, *, yes: bool = False) -> Pruning:
+        """Drop what the policy ``keep``, e.g. ``promoted,last=3``, does not; without ``yes`` only say so.
+
+        Raises ConfigError for a policy that is none, LockedError while the run is being written.
+        """
+        from flywheel.lineage.retention import prune
+
+        return prune(self.path, keep, yes=yes)
+
+    def du(self) -> dict[str, Any]:
+        """What takes the room, as ``python -m flywheel du RUN --json`` prints it."""
+        from flywheel.lineage.usage import usage
+
+        return usage(self.path)
 
     def verify(self) -> Verification:
         """Check every line and artifact."""

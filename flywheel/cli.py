@@ -43,6 +43,9 @@ subcommands
   bundle RUN GEN --out DIR       a generation to hand over: weights, model card, lineage, manifest
   sign DIR --key KEY      sign a bundle with your own key
   verify-bundle DIR       whether a bundle is as it was handed over
+  reproduce RUN GEN       train a generation again from what is recorded, and compare
+  du [RUN]                what takes the room, and what prune could free
+  prune RUN --keep promoted,last=3    drop what no rule keeps: a dry run without --yes
   verify [RUN]            check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
   new NAME                write a recipe of your own, which runs at once, into NAME/
@@ -132,12 +135,13 @@ def _launch(config: Any, config_dir: str | None) -> int:
 def _multirun(overrides: list[str], config_dir: str | None) -> int:
     """Sweep in one process after the other's end (Hydra's launcher decides); the worst exit code speaks."""
     from flywheel import distributed
-    from flywheel.compose import check_recipe_name, explained, hydra_session
+    from flywheel.compose import check_recipe_name, explained, hydra_session, quoted
 
     distributed.start()
     check_recipe_name(overrides, config_dir)
     with hydra_session(config_dir) as hydra, explained(hydra, overrides):
-        batches = hydra.multirun("config", _job(config_dir), overrides, with_log_configuration=False)
+        jobs = quoted(overrides)
+        batches = hydra.multirun("config", _job(config_dir), jobs, with_log_configuration=False)
     return ExitCode.worst(job.return_value for batch in batches for job in batch)
 
 

@@ -228,10 +228,14 @@ class Components:
 
     @property
     def model_template(self) -> dict[str, Any]:
-        """The model's section with its references to settings unresolved, for loading it later."""
+        """The model's section, for loading it later; see ``template``."""
+        return self.template("model")
+
+    def template(self, section: str) -> dict[str, Any]:
+        """A section with its references to settings unresolved."""
         from omegaconf import OmegaConf
 
-        template = OmegaConf.to_container(self.config.model, resolve=False)
+        template = OmegaConf.to_container(self.config[section], resolve=False)
         assert isinstance(template, dict)
         return {str(key): value for key, value in template.items()}
 

@@ -81,6 +81,11 @@ def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
     return [f"{key}={hydra_value(value)}" for key, value in flatten(config)]
 
 
+def quoted(overrides: Sequence[str]) -> list[str]:
+    """The overrides, ``retention=promoted,last=3`` as one text: its comma is no sweep of Hydra's."""
+    return [re.sub(r"^(retention)=([a-z][\w=, ]*[,=][\w=, ]*)$", r"\1='\2'", text) for text in overrides]
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of a nested mapping, with dotted keys."""
     for key, value in config.items():
@@ -144,7 +149,7 @@ def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -
     with explained(hydra, overrides):
         config = hydra.compose_config(
             config_name="config",
-            overrides=list(overrides),
+            overrides=quoted(overrides),
             run_mode=RunMode.RUN,
             from_shell=False,
             with_log_configuration=False,

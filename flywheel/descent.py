@@ -107,7 +107,9 @@ class _Walk:
             return
         by = self._level(generation.parent)
         if named or by is Level.FLAWED:
-            self.found.samples[generation.number] = self._store.table(batch, ["id"])["id"]
+            self.found.samples[generation.number] = self._store.table(self._state.stand_in(batch), ["id"])[
+                "id"
+            ]
         elif by is Level.SUSPECT:
             self._suspect_batches.add(generation.number)
 

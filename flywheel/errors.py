@@ -8,6 +8,7 @@
     │   ├── IdentityError    it holds a run of another identity
     │   ├── LockedError      another process is writing it
     │   ├── UnwritableError  the disk refuses
+    │   ├── PrunedError      an object that is needed was dropped by a retention policy
     │   └── DamagedError     ledger, HEAD or an object is not what was written
     └── StageFailed          a stage raised or made nothing usable: the generation fails
 
@@ -96,6 +97,10 @@ class UnwritableError(RunError):
             f"A run needs a directory that can be written; {directory} cannot: {error.strerror}. "
             "Give another runs_dir=, or make room."
         )
+
+
+class PrunedError(RunError):
+    """An object that a policy dropped to make room; the ledger says which and when."""
 
 
 class DamagedError(RunError):

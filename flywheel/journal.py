@@ -18,10 +18,11 @@ from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.errors import FlywheelError, StageFailed, StopRequested
 from flywheel.keys import Key
-from flywheel.lineage import ids
+from flywheel.lineage import ids, retention
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store, is_artifact
+from flywheel.policy import Policy
 from flywheel.records import Progress, Settings
 from flywheel.trackers import Tracker
 
@@ -96,6 +97,18 @@ class Journal:
         }
         verdict = {"generation": generation.number, "status": status, "reason": reason}
         self.record("generation_ended", **verdict, carry=carry, **details)
+        if status is not Status.FAILED:  # the disk may be full: the next one that ends makes the room
+            self.retain()
+
+    def retain(self) -> None:
+        """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
+        text = self.config["retention"]
+        policy = Policy.parse(text) if text else None
+        drops = retention.plan(self.state, policy) if policy else []
+        if drops:
+            self._record(lambda: ("pruned", retention.tombstones(self.store, self.state, drops, str(policy))))
+        if drops and self.ledger:
+            retention.delete(self.store, (drop.name for drop in drops))
 
     def do(
         self,

@@ -17,14 +17,20 @@ from flywheel.lineage.store import Store
 def samples(directory: Path, state: RunState, generation: int | None = None) -> pa.Table:
     """Samples of a generation (default: the last that made some): provenance, payload, scores, decisions.
 
-    Generation 0 has the human samples. Raises RunError if the generation made none.
+    Generation 0 has the human samples; of a pruned batch, payload and scores are gone. Raises RunError if
+    the generation made none.
     """
     chosen = _generation(directory, state, generation)
     store = Store(directory)
-    batch = chosen.output("generate", "samples") or chosen.output("seed", "samples")
-    rows = read(store, [[batch, chosen.output("grade", "scores")]])
+    batch = str(chosen.output("generate", "samples") or chosen.output("seed", "samples"))
+    if batch in state.pruned:
+        rows = store.table(state.stand_in(batch))
+    else:
+        rows = read(store, [[batch, chosen.output("grade", "scores")]])
     decided = chosen.output("curate", "decisions")
-    return rows if decided is None else beside(rows, store.table(decided))
+    if decided is None or "keep" in rows.column_names:
+        return rows
+    return beside(rows, store.table(state.stand_in(decided)))
 
 
 def samples_where(directory: Path, state: RunState, condition: str) -> dict[int, pa.ChunkedArray]:

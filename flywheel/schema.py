@@ -14,6 +14,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from flywheel.policy import Policy
+
 
 class Init(Enum):
     """The weights that a candidate starts from."""
@@ -84,6 +86,8 @@ class Config:
     budget: Budget = field(default_factory=Budget, metadata={"operational": True})
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
+    retention: str | None = operational(None)
+    """What to keep after each generation besides what the run needs, e.g. ``promoted,last=3``; null: all."""
     log: Log = operational(Log.auto)
     """Terminal: live view, plain lines, JSON lines, nothing; auto is live on a terminal, else plain."""
     threads: int | None = operational(None)
@@ -117,6 +121,8 @@ class Config:
         check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
+        if self.retention is not None:
+            Policy.parse(self.retention)
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
             check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)

@@ -19,9 +19,10 @@ from flywheel.components import Components, identity_part
 from flywheel.compose import flatten
 from flywheel.control import Stop
 from flywheel.data import Data
+from flywheel.environment import compute
 from flywheel.errors import IdentityError, UnwritableError
 from flywheel.journal import Journal
-from flywheel.lineage import files, lock
+from flywheel.lineage import files, lock, retention
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
@@ -61,6 +62,7 @@ def open_journal(
         audience.open(directory)
         with _disk(directory):
             _begin(journal, forked_from)
+            _make_room(journal)
         journal.data = data.as_recorded(state, store)
         yield journal
     finally:
@@ -102,10 +104,20 @@ def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
         threads=threads(config, journal.state),
         **distributed.from_rank_0(lambda: _code(journal)),
         machine=platform.machine(),
+        compute=compute(config["trainer"]),
+        trainer=journal.components.template("trainer"),
         python=platform.python_version(),
-        versions={name: _version(name) for name in _RECORDED_VERSIONS},
+        versions=versions(),
         command=sys.argv[1:],
     )
+
+
+def _make_room(journal: Journal) -> None:
+    """End a pruning that a crash cut off, and apply a retention policy that is new or was not reached."""
+    if journal.ledger:
+        retention.delete(journal.store, journal.state.pruned)
+    if journal.state.current is None:
+        journal.retain()
 
 
 def threads(config: Mapping[str, Any], state: RunState | None) -> int:
@@ -128,6 +140,11 @@ def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Ma
             + "\n".join(lines[:12])
             + "\nGive another name= (or none) to start a new run, or undo the change to go on with this one."
         )
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the packages that decide what a fit computes."""
+    return {name: _version(name) for name in _RECORDED_VERSIONS}
 
 
 def _version(package: str) -> str | None:

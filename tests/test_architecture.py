@@ -14,9 +14,10 @@ PACKAGE = ROOT / "flywheel"
 
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "keys", "recipes", "checkout"),
+    ("errors", "records", "keys", "recipes", "checkout", "policy"),
     ("schema", "tables"),
     ("lineage", "distributed", "models"),
+    ("environment",),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
     ("samples", "items", "fingerprint"),
@@ -28,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("journal",),
     ("session",),
-    ("loop", "report"),
+    ("loop", "report", "reproduce"),
     ("fork",),
     ("api", "doctor", "skeleton"),
     ("testing",),
@@ -180,7 +181,7 @@ def test_help_and_recipes_import_nothing_heavy(
     assert loaded_by(arguments, python_env, tmp_path) == ["0"]
 
 
-@pytest.mark.parametrize("command", ["status", "lineage", "verify"])
+@pytest.mark.parametrize("command", ["status", "lineage", "verify", "du"])
 def test_looking_at_a_run_imports_nothing_heavy(
     command: str, python_env: dict[str, str], tmp_path: Path, finished_run: Path
 ) -> None:

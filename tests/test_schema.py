@@ -86,6 +86,7 @@ def test_what_may_change_on_resume_is_decided_field_by_field() -> None:
         "runs_dir",
         "generations",
         "patience",
+        "retention",
         "budget",
         "on_failure",
         "log",

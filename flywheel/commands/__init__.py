@@ -77,3 +77,12 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     print(json.dumps(value, indent=2))
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``1.5 MB``, by powers of 1,000."""
+    units = iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while size >= 1000 and (larger := next(units, None)):
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

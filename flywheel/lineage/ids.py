@@ -44,16 +44,18 @@ def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tu
     for trusted in (True, False):
         records = _read(directory, state, store, trusted=trusted)
         found = _matches(records, prefix)
-        if found and all(_is_there(store, state.generations[turn], name) for turn, name in found):
+        if found and all(_is_there(store, state, turn, name) for turn, name in found):
             return found
     return []
 
 
-def _is_there(store: Store, generation: Generation, name: str) -> bool:
+def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
     import pyarrow.compute as pc
 
-    batch = batch_of(generation)
-    return batch is not None and bool(pc.any(pc.equal(store.table(batch)["id"], name)).as_py())
+    batch = batch_of(state.generations[turn])
+    if batch is None:
+        return False
+    return bool(pc.any(pc.equal(store.table(state.stand_in(batch), ["id"])["id"], name)).as_py())
 
 
 def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
@@ -76,7 +78,9 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
         records, counts = np.empty(0, _RECORD), np.zeros(len(told), int)
     missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
     if missing:
-        added = (_records(turn, store.table(batches[turn][0], ["id"])["id"]) for turn in missing)
+        added = (
+            _records(turn, store.table(state.stand_in(batches[turn][0]), ["id"])["id"]) for turn in missing
+        )
         records = np.concatenate([records, *added])
         if not lock.is_held(directory):
             with contextlib.suppress(OSError):  # a run on a read-only disk can be asked, too

@@ -34,7 +34,7 @@ GENESIS_HASH = "0" * 64
 _RESERVE_BYTES = 64 * 1024
 _READ_ATTEMPTS = 100
 _CHAIN = {"seq", "prev", "time", "hash"}
-_MAY_USE_RESERVE = {"generation_ended", "run_failed", "run_stopped", "run_interrupted"}
+_MAY_USE_RESERVE = {"pruned", "generation_ended", "run_failed", "run_stopped", "run_interrupted"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -21,7 +21,7 @@ def _why_not_recall(state: RunState, event: Mapping[str, Any], recalled: set[int
     if not recalled | suspect <= numbers or recalled & suspect:
         return "recalled and suspect generations are different ones that there are"
     if event.get("champion") != champion_without(state, recalled):
-        return "the champion goes back to its newest ancestor that is not recalled"
+        return "the champion goes back to its newest ancestor that is not recalled and has its weights"
     return None
 
 
@@ -37,12 +37,14 @@ def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[in
     chosen = state.generations[number]
     if chosen.status != "promoted" or chosen.recalled or number in recalled:
         return "a champion was promoted and is not recalled"
+    if chosen.weights in state.pruned:
+        return "a champion has weights, and these were pruned"
     return None
 
 
 def champion_without(state: RunState, recalled: Container[int]) -> int | None:
-    """The champion, or the newest champion that it descends from, that is not recalled; None if all are."""
+    """The champion, or the newest champion that it descends from, that is not recalled or pruned; or None."""
     chosen = state.champion
-    while chosen and (chosen.recalled or chosen.number in recalled):
+    while chosen and (chosen.recalled or chosen.number in recalled or chosen.weights in state.pruned):
         chosen = None if chosen.parent is None else state.generations[chosen.parent]
     return chosen.number if chosen else None

@@ -121,6 +121,8 @@ class RunState:
     """Artifact with the ids of all samples recalled so far; None: none were."""
     sealed: dict[int, Event] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
+    pruned: dict[str, Event] = field(default_factory=dict)
+    """The ``pruned`` event of each artifact that was dropped and not made again since."""
     last: Event | None = None
     """The last event that says how a session went on or ended."""
 
@@ -154,6 +156,10 @@ class RunState:
             self._recall(event)
         elif kind == "rolled_back":
             self._go_back_to(event["champion"])
+        elif kind == "pruned":
+            self.pruned.update(dict.fromkeys(event["objects"], event))
+        for name in event["outputs"].values() if kind == "stage" else ():
+            self.pruned.pop(name, None)  # the same content was made again
         if kind in ("session_started", "generation_started", *ENDINGS, *PAUSES):
             self.last = event
 
@@ -170,6 +176,11 @@ class RunState:
             rule = None if number in promoted else "only champions are looked at on sealed suites"
         elif kind in ("stage", "generation_ended"):
             rule = None if self.current and self.current.number == number else "it is not the one under way"
+        elif kind == "pruned":
+            rule = self._why_not_prune(event.get("objects", {}))
+        if kind == "stage" and self.pruned and not rule:
+            gone = self.pruned.keys() & event.get("inputs", {}).values()
+            rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
         if kind == "generation_ended" and not rule:
             allowed = TRANSITIONS[Status.RUNNING]
             rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
@@ -213,6 +224,19 @@ class RunState:
         if self.first_champion and self.first_champion.recalled:
             clean = [g for g in self.generations if g.status is Status.PROMOTED and not g.recalled]
             self.first_champion = clean[0] if clean else None
+
+    def _why_not_prune(self, names: Mapping[str, int]) -> str | None:
+        if not names or self.pruned.keys() & names.keys():
+            return "what is pruned is there"
+        stay = {g.weights for g in (self.champion, self.first_champion, self.current) if g}
+        return "champions' weights stay" if stay & names.keys() else None
+
+    def stand_in(self, name: str) -> str:
+        """The artifact to read in place of a batch or decisions that may have been pruned.
+
+        Itself if not, else the slim table with what recall and trace go by: see ``retention``.
+        """
+        return str(self.pruned[name]["slim"].get(name, name)) if name in self.pruned else name
 
     def _end_generation(self, event: Event) -> None:
         generation = self.generations[-1]

@@ -11,11 +11,12 @@ import io
 import json
 import re
 from collections import OrderedDict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.errors import DamagedError
-from flywheel.lineage import files
+from flywheel.errors import DamagedError, PrunedError, RunError
+from flywheel.lineage import files, ledger
 from flywheel.lineage.ledger import canonical
 from flywheel.records import Weights
 
@@ -52,15 +53,37 @@ class Store:
             files.write_atomic(path, data)
         return name
 
+    def require(self, name: str) -> Path:
+        """Where the artifact lies. Raises PrunedError or DamagedError if it is not there."""
+        path = self.path(name)
+        if not path.exists():
+            raise self._absent(name)
+        return path
+
     def get(self, name: str) -> bytes:
-        """The artifact's bytes. Raises DamagedError if they are missing or not those of its name."""
+        """The artifact's bytes.
+
+        Raises PrunedError if a policy dropped it, DamagedError if it is missing or not that of its name.
+        """
         try:
             data = self.path(name).read_bytes()
         except FileNotFoundError:
-            raise DamagedError(f"Artifact {name} is missing from {self._objects}.") from None
+            raise self._absent(name) from None
         if hashlib.sha256(data).hexdigest() != name.partition(".")[0]:
             raise DamagedError(f"Artifact {self.path(name)} does not match its hash.")
         return data
+
+    def _absent(self, name: str) -> RunError:
+        """Why an object is not there: it was pruned, or somebody took it."""
+        path = self._objects.parent / "ledger.jsonl"
+        for event in ledger.scan(path).events[::-1] if path.exists() else ():
+            if event["event"] == "pruned" and name in event["objects"]:
+                day = datetime.fromtimestamp(event["time"], UTC).date()
+                return PrunedError(
+                    f"What was pruned cannot be read: {name} was dropped by the policy {event['policy']!r} "
+                    f"on {day}. If it was a generation's weights, `reproduce` may make them again."
+                )
+        return DamagedError(f"Artifact {name} is missing from {self._objects}.")
 
     def put_value(self, value: Any) -> str:
         """Store a table, a state dict or a JSON value, each in its format."""

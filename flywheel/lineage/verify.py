@@ -41,13 +41,17 @@ def verify(directory: Path) -> Verification:
     if reason:
         return Verification(len(found.events), 0, head, reason)
     try:
-        RunState.replay(found.events)
+        pruned = RunState.replay(found.events).pruned
     except DamagedError as error:
         return Verification(len(found.events), 0, head, f"ledger.jsonl: {error}")
     store, checked = Store(directory), set[str]()
     for seq, name in _artifacts(found.events):
-        if name in checked:
+        if name in checked or (name in pruned and not store.path(name).exists()):
             continue
+        if not store.path(name).exists():  # a writer may have pruned it since the ledger was read
+            pruned = RunState.replay(ledger.read(directory)).pruned
+            if name in pruned:
+                continue
         bad = _object_damage(store.path(name), name)
         if bad:
             where = store.path(name).relative_to(directory)
@@ -59,7 +63,7 @@ def verify(directory: Path) -> Verification:
 
 def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
     for event in events:
-        for key in ("inputs", "outputs", "carry"):
+        for key in ("inputs", "outputs", "carry", "slim"):
             for name in event.get(key, {}).values():
                 yield event["seq"], name
         recalled = event.get("samples") if event["event"] == "recalled" else None

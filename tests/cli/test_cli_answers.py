@@ -10,7 +10,10 @@ from harness import MOONS, PROBE, events
 
 import flywheel
 
-SUBCOMMANDS = ("status", "lineage", "show", "diff", "query", "bundle", "verify", "stop", "recipes", "doctor")
+SUBCOMMANDS = (
+    *("status", "lineage", "show", "diff", "query", "bundle", "verify", "du", "prune", "reproduce", "stop"),
+    *("recipes", "doctor"),
+)
 HEX = r"[0-9a-f]{64}"
 
 

@@ -1,0 +1,63 @@
+"""What takes the room in a run's directory, and what could be freed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from flywheel.lineage import ledger, objects, retention
+from flywheel.lineage.ledger import Event
+from flywheel.lineage.state import RunState
+from flywheel.policy import Policy
+
+_POLICIES = ("promoted,last=3", "promoted", "champion")
+_KINDS = {
+    "base": "weights",
+    "corpus": "corpora",
+    "carry": "carries",
+    "HEAD": "ledger",
+    "ledger.jsonl": "ledger",
+}
+
+
+def usage(directory: Path) -> dict[str, Any]:
+    """Bytes by kind and by generation, what ``prune`` could free and has freed, and orphans."""
+    events = ledger.read(directory)
+    state, made = RunState.replay(events), _makers(events)
+    on_disk, lost = objects.sizes(directory), objects.orphans(directory)
+    by_kind, by_generation = Counter[str](), Counter[int]()
+    for path in on_disk.keys() - lost.keys():
+        kind, generation = made.get(objects.artifact(path), ("other", None))
+        by_kind[kind] += on_disk[path]
+        if generation is not None:
+            by_generation[generation] += on_disk[path]
+    for file in directory.iterdir():
+        if file.is_file():
+            by_kind[_KINDS.get(file.name, "other")] += file.stat().st_size
+    by_name = {objects.artifact(path): size for path, size in on_disk.items()}
+    freed = (event["objects"] for event in events if event["event"] == "pruned")
+    return {
+        "run": str(directory),
+        "bytes": sum(by_kind.values()) + sum(lost.values()),
+        "by_kind": dict(by_kind.most_common()),
+        "by_generation": {number: by_generation[number] for number in sorted(by_generation)},
+        "prunable": {
+            keep: sum(by_name.get(drop.name, 0) for drop in retention.plan(state, Policy.parse(keep)))
+            for keep in _POLICIES
+        },
+        "pruned": sum(size for objects_gone in freed for size in objects_gone.values()),
+        "orphans": {"files": len(lost), "bytes": sum(lost.values())},
+    }
+
+
+def _makers(events: list[Event]) -> dict[str, tuple[str, int | None]]:
+    """Kind of each artifact that was made, and the generation that made it first."""
+    found: dict[str, tuple[str, int | None]] = {}
+    for event in events:
+        for output, name in event.get("outputs", {}).items():
+            kind = "suites" if output.startswith("suite_") else _KINDS.get(output, output.partition(".")[0])
+            found.setdefault(name, (kind, event.get("generation")))
+        for old, name in event.get("slim", {}).items():
+            found.setdefault(name, ("slim", found[old][1]))
+    return found

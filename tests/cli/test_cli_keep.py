@@ -1,0 +1,47 @@
+"""``reproduce``, ``prune``, ``du`` and the key ``retention`` from the command line."""
+
+from __future__ import annotations
+
+import json
+
+from harness import MOONS, MOONS_CONF, kinds
+
+
+def test_reproduce_answers_by_exit_code(cli, finished):
+    again = cli("reproduce", str(finished), "1", "--config-dir", MOONS_CONF)
+    assert (again.code, again.err) == (0, "")
+    assert "the weights are equal to the bit; 0 of 400 evaluated items differ" in again.out
+    report = json.loads(cli("reproduce", str(finished), "0", "--config-dir", MOONS_CONF, "--json").out)
+    assert report["equal"] is True
+    refused = cli("reproduce", str(finished), "7", "--config-dir", MOONS_CONF)
+    assert (refused.code, "there is no 7" in refused.err) == (2, True)
+
+
+def test_prune_is_a_dry_run_until_it_is_told(cli, finished):
+    assert cli(*MOONS, "log=quiet", "generations=3", "name=run").code == 0
+    dry = cli("prune", str(finished), "--keep", "champion")
+    assert dry.code == 0
+    assert "Nothing was changed; --yes does it." in dry.out
+    assert "pruned" not in kinds(finished)
+    assert json.loads(cli("prune", str(finished), "--keep", "champion", "--yes", "--json").out)["done"]
+    assert kinds(finished)[-1] == "pruned"
+    assert cli("verify", str(finished)).code == 0
+    assert cli("samples", str(finished), "1").code == 0
+    refused = cli("prune", str(finished), "--keep", "best")
+    assert (refused.code, "it is 'best'" in refused.err) == (2, True)
+
+
+def test_du_tells_kinds_generations_and_what_prune_frees(cli, finished):
+    told = cli("du", str(finished)).out
+    for word in ("weights", "ledger", "generation 1", "prune --keep promoted"):
+        assert word in told
+    assert json.loads(cli("du", str(finished), "--json").out)["orphans"]["files"] == 0
+
+
+def test_a_policy_is_given_as_it_is_written(cli, folder):
+    small = (*MOONS, "log=quiet", "settings.steps=2", "name=run")
+    assert cli(*small, "retention=last=1", "generations=2").code == 0
+    assert "pruned" in kinds(folder / "runs" / "moons" / "run")
+    assert cli(*small, "retention=promoted,last=1", "generations=3").code == 0
+    refused = cli(*small, "retention=best", "generations=3")
+    assert (refused.code, "it is 'best'" in refused.err) == (2, True)

@@ -1,0 +1,193 @@
+"""Pruning real runs: they go on to the same end, and what is left answers."""
+
+from __future__ import annotations
+
+import pytest
+from harness import artifacts, champion_hash, events, kinds
+
+import flywheel
+from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
+from flywheel.lineage import ledger, lock, retention
+from flywheel.lineage.store import Store
+from flywheel.testing import CONFIG_DIR
+
+KEEP = {"retention": "last=1"}
+REJECT = {"+gate.promote": False}
+
+
+def files(run):
+    """Names of the objects that are on disk."""
+    return {path.parent.name + path.name for path in (run.path / "objects").rglob("*") if path.is_file()}
+
+
+def gone(run):
+    return {name for event in events(run.path) if event["event"] == "pruned" for name in event["objects"]}
+
+
+@pytest.fixture
+def whole(folder):
+    """The run of three promotions that nothing was dropped from."""
+    from loop_runs import run_probe
+
+    return run_probe(folder / "whole", generations=3)
+
+
+def test_a_run_under_a_policy_ends_as_one_without(probe, whole):
+    run = probe(generations=3, **KEEP)
+    assert artifacts(run.path) == artifacts(whole.path)
+    assert gone(run)
+    assert files(run) & gone(run) == set()
+    assert run.verify().first_bad is None
+
+
+@pytest.mark.parametrize("point", ["tombstones", "delete"])
+def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, monkeypatch, point):
+    """Before the tombstone nothing is lost; after it the files that are left are deleted."""
+
+    def killed(*_):
+        raise Interrupted("a kill")
+
+    original = getattr(retention, point)
+    calls = iter(range(9))
+    if point == "delete":  # the first call ends what an earlier session left
+        monkeypatch.setattr(retention, point, lambda *a: original(*a) if next(calls) == 0 else killed())
+    else:
+        monkeypatch.setattr(retention, point, killed)
+    cut = probe(generations=3, **KEEP)
+    assert cut.status()["state"] == "interrupted"
+    assert bool(gone(cut) & files(cut)) == (point == "delete")
+    assert cut.verify().first_bad is None
+    monkeypatch.undo()
+    run = probe(generations=3, **KEEP)
+    assert artifacts(run.path) == artifacts(whole.path)
+    assert gone(run)
+    assert files(run) & gone(run) == set()
+
+
+def test_a_prune_that_was_cut_off_is_ended_by_the_next(after_genesis, monkeypatch):
+    run = after_genesis(generations=3)
+    calls = iter(range(9))
+    original = retention.delete
+    monkeypatch.setattr(retention, "delete", lambda *a: original(*a) if next(calls) == 0 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.prune("champion", yes=True)
+    assert gone(run) <= files(run)
+    monkeypatch.undo()
+    run.prune("champion", yes=True)
+    assert gone(run) & files(run) == set()
+    assert run.verify().first_bad is None
+
+
+def test_verify_reads_again_what_was_pruned_while_it_read(after_genesis, monkeypatch):
+    run = after_genesis(generations=3)
+    inspect = ledger.inspect
+    before = inspect(run.path)
+    run.prune("champion", yes=True)
+    answers = iter([before])
+    monkeypatch.setattr(ledger, "inspect", lambda directory: next(answers, None) or inspect(directory))
+    assert run.verify().first_bad is None
+
+
+@pytest.mark.parametrize("given", [{}, REJECT], ids=["promoted", "rejected"])
+def test_a_pruned_run_goes_on_as_if_it_were_not(probe, folder, given):
+    from loop_runs import run_probe
+
+    whole = run_probe(folder / "whole", generations=3, **given)
+    done = probe(generations=2, **given).prune("champion", yes=True)
+    assert done.drops
+    run = probe(generations=3, **given)
+    assert champion_hash(run.path) == champion_hash(whole.path)
+    made = artifacts(run.path)
+    assert [m for m in artifacts(whole.path) if m[1] != "sealed"] == [m for m in made if m[1] != "sealed"]
+    assert run.verify().first_bad is None
+
+
+def test_a_dry_run_changes_nothing(after_genesis):
+    run = after_genesis(generations=2)
+    before = events(run.path), files(run)
+    dry = run.prune("champion")
+    assert (events(run.path), files(run)) == before
+    assert dry.json()["bytes"] == run.du()["prunable"]["champion"] > 0
+    done = run.prune("champion", yes=True)
+    assert done.json() == {**dry.json(), "done": True}
+    assert run.du()["pruned"] == sum(done.bytes.values())
+    assert run.prune("champion", yes=True).drops == []
+    assert kinds(run.path)[-1] == "pruned"
+
+
+def test_what_was_dropped_says_so(after_genesis):
+    run = after_genesis(generations=3)
+    before = run.samples(1)
+    run.prune("champion", yes=True)
+    view = run.generation(1)
+    for ask in (view.load, lambda: view.file, lambda: run.reproduce(1)):
+        with pytest.raises(PrunedError, match="was dropped by the policy 'champion' on 2"):
+            ask()
+    after = run.samples(1)
+    assert after.column_names == [*retention.SLIM, "keep", "reason", "weight", "count"]
+    assert after.equals(before.select(after.column_names))
+
+
+def test_a_batch_that_the_next_corpus_may_draw_on_stays_and_its_decisions_are_slim(probe):
+    run = probe(generations=2, **REJECT)
+    before = run.samples(1)
+    dropped = {(drop.kind, drop.generation) for drop in run.prune("champion", yes=True).drops}
+    assert dropped == {("weights", 1), ("decisions", 1), ("weights", 2), ("decisions", 2)}
+    assert run.samples(1).equals(before)
+
+
+def test_dropped_weights_can_be_made_again(probe):
+    run = probe(generations=1, **REJECT)
+    run.prune("champion", yes=True)
+    assert run.reproduce(1).weights_equal
+
+
+def test_a_pruned_object_that_is_there_must_still_match(probe):
+    run = probe(generations=1, **REJECT)
+    name = run.generation(1).weights
+    data = Store(run.path).get(name)
+    run.prune("champion", yes=True)
+    path = Store(run.path).path(name)
+    path.write_bytes(data)
+    assert run.verify().first_bad is None
+    path.write_bytes(data[:-1])
+    assert "does not match its hash" in run.verify().first_bad
+
+
+def test_files_that_no_event_names_are_told_and_removed(after_genesis):
+    run = after_genesis(generations=1)
+    (run.path / "objects" / "ab").mkdir(exist_ok=True)
+    lost = run.path / "objects" / "ab" / f".{'c' * 62}.json.17.tmp"
+    lost.write_bytes(b"half")
+    assert run.du()["orphans"] == {"files": 1, "bytes": 4}
+    assert run.prune("promoted").orphans == {str(lost.relative_to(run.path)): 4}
+    assert lost.exists()
+    run.prune("promoted", yes=True)
+    assert run.du()["orphans"] == {"files": 0, "bytes": 0}
+
+
+def test_du_counts_every_file_once(uninterrupted):
+    found = uninterrupted.du()
+    on_disk = sum(path.stat().st_size for path in uninterrupted.path.rglob("*") if path.is_file())
+    assert found["bytes"] == sum(found["by_kind"].values()) == on_disk
+    assert {"weights", "samples", "scores", "decisions", "outcomes", "carries", "ledger"} <= set(
+        found["by_kind"]
+    )
+    assert set(found["by_generation"]) == {0, 1, 2}
+
+
+def test_a_run_that_is_written_is_not_pruned(after_genesis):
+    run = after_genesis(generations=1)
+    lock.acquire(run.path)
+    try:
+        with pytest.raises(LockedError):
+            run.prune("champion", yes=True)
+    finally:
+        lock.release(run.path)
+
+
+def test_a_policy_that_is_none_is_refused(uninterrupted):
+    with pytest.raises(ConfigError, match="it is 'best'"):
+        uninterrupted.prune("best")
+    with pytest.raises(ConfigError, match="it is 'best'"):
+        flywheel.run({"recipe": "moons", "retention": "best"}, config_dir=CONFIG_DIR)
