@@ -37,7 +37,7 @@ def _read(path: Path, like: pa.Schema) -> pa.Table:
     if path.suffix in (".jsonl", ".ndjson", ".json"):
         from pyarrow import json
 
-        return json.read_json(path, parse_options=json.ParseOptions(explicit_schema=like))
+        return json.read_json(path)
     if path.suffix == ".parquet":
         from pyarrow import parquet
 

@@ -80,6 +80,7 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
         for suite, by_metric in metrics(generation, state).items()
         for metric, interval in by_metric.items()
         for part, value in interval.items()
+        if part != "unit"
     }
     origins = generation.fact("curate", "by_origin", {})
     rows = {f"corpus/{origin}": count for origin, count in origins.items()}

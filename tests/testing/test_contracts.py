@@ -135,6 +135,9 @@ def test_the_suites_leave_no_file_behind(tmp_path: Any, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_built_in_recipe_passes() -> None:
-    tiny = ["debug=tiny", "trainer.max_steps=2", "threads=1"]
-    check_recipe("mnist", overrides=[*tiny, "task.unlabelled=64"])
+@pytest.mark.parametrize(
+    ("recipe", "smaller"),
+    [("mnist", ["trainer.max_steps=2", "task.unlabelled=64"]), ("addition", []), ("addition_paper", [])],
+)
+def test_the_built_in_recipes_pass(recipe: str, smaller: list[str]) -> None:
+    check_recipe(recipe, overrides=["debug=tiny", "threads=1", *smaller])

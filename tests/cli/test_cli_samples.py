@@ -1,0 +1,97 @@
+"""``samples`` and ``evaluate``: what a generation made, and how good one is on items of one's own."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from harness import MOONS_CONF
+from pyarrow import parquet
+
+ITEMS = [
+    {"point": [0.0, 1.0], "label": 0},
+    {"point": [1.0, -0.5], "label": 1},
+    {"point": [2.0, 0.4], "label": 0},
+]
+
+
+def rows(done):
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_samples_with_scores_and_the_rule_that_decided(cli, finished):
+    made = rows(cli("samples", "run", "--json", "--limit", "1000"))
+    assert len(made) > 20
+    for row in made:
+        assert row["origin"] == "generated"
+        assert row["generation"] == 1
+        assert row["confidence"] == row["probability"]
+        assert row["reason"]
+        assert row["count"] == 1 or not row["keep"]
+    kept = rows(cli("samples", "run", "1", "--kept", "--json", "--limit", "1000"))
+    dropped = rows(cli("samples", "run", "1", "--dropped", "--json", "--limit", "1000"))
+    assert all(row["keep"] for row in kept)
+    assert not any(row["keep"] for row in dropped)
+    assert len(kept) + len(dropped) == len(made)
+
+
+def test_the_human_samples_are_those_of_generation_0(cli, finished):
+    assert {row["origin"] for row in rows(cli("samples", "run", "0", "--json"))} == {"human"}
+
+
+def test_samples_as_a_table_from_all_over_the_batch(cli, finished):
+    done = cli("samples", "run", "--limit", "5")
+    assert done.code == 0
+    assert "confidence" in done.out
+    assert "5 of " in done.out.replace("\n", " ")
+
+
+def test_a_generation_that_made_nothing_is_refused(cli, finished):
+    done = cli("samples", "run", "7")
+    assert done.code == 2
+    assert "Those that did: 0, 1." in done.err
+
+
+def written(folder, kind):
+    path = folder / f"items.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    else:
+        parquet.write_table(
+            pa.Table.from_pylist([{"item": f"i{k}", **item} for k, item in enumerate(ITEMS)]), path
+        )
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_evaluate_scores_any_generation_on_own_items(cli, finished, folder, kind):
+    before = (finished / "ledger.jsonl").read_bytes()
+    path = written(folder, kind)
+    options = ("--items", str(path), "--config-dir", MOONS_CONF)
+    scored = rows(cli("evaluate", "run", *options, "--json"))
+    assert [row["item"] for row in scored] == (["0", "1", "2"] if kind == "jsonl" else ["i0", "i1", "i2"])
+    assert {row["score"] for row in scored} <= {0.0, 1.0}
+    first = cli("evaluate", "run", "--generation", "0", *options)
+    assert first.code == 0, first.err
+    assert "generation 0 of" in first.out
+    assert "3 items" in first.out
+    assert (finished / "ledger.jsonl").read_bytes() == before
+
+
+def test_items_that_cannot_be_used_are_refused_with_what_suites_have(cli, finished, folder):
+    (folder / "items.jsonl").write_text('{"piont": [0, 1]}\n')
+    done = cli("evaluate", "run", "--items", "items.jsonl", "--config-dir", MOONS_CONF)
+    assert done.code == 2
+    assert "Items must have what the recipe's suites have: item, point, label" in done.err
+    for name, words in (("items.txt", ".csv, .jsonl or .parquet"), ("gone.csv", "must be readable")):
+        done = cli("evaluate", "run", "--items", name, "--config-dir", MOONS_CONF)
+        assert done.code == 2
+        assert words in done.err
+
+
+def test_evaluate_builds_only_classes_that_known_recipes_name(cli, finished, folder):
+    done = cli("evaluate", "run", "--items", str(written(folder, "jsonl")))
+    assert done.code == 2
+    assert "Only classes that a recipe on the search path names are built" in done.err
