@@ -14,15 +14,14 @@ by the vote of the members, looked at after the run, for each champion on its wa
                   of three learning rates
     relative      no loop: a T5-like relative bias on the coupled positions instead of RoPE
 
-Seconds are of all stages that a run records, its sealed evaluation left out. Rows are appended to a file as
-they are done; the same command goes on where it was stopped.
+Seconds are of all stages that a run records, its sealed evaluation left out. Runs are kept and rows are appended
+to a file as they are done; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,14 @@ import numpy as np
 KINDS = ("uniform", "uneven", "carry")
 ITEMS, SHARE, LONGEST = 128, 0.95, 128
 RATES = (0.01, 0.02, 0.04)
-ALONE: dict[str, Any] = {"generations": 0}
+CONTROL: dict[str, Any] = {"task.sealed_items": 1}  # looked at below, so no need to look twice
+ALONE: dict[str, Any] = {**CONTROL, "generations": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "loop": {},
-    "no grader": {"curator.threshold": 0.0, "curator.accept": 0.0, "curator.sure": 0.0},
+    # The length is the same for all of a group, so the first member's answer is taken, whatever it is.
+    "no grader": {**CONTROL, "curator.score": "length", "curator.accept": 0.0, "curator.sure": 0.0},
     "verifier": {
+        **CONTROL,
         "grader._target_": "flywheel.recipes.addition.verifier.Verifier",
         "curator.score": "verified",
     },
@@ -49,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--generations", type=int, help="default: the recipe's")
     parser.add_argument("--threads", type=int, help="default: one a core")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="where the runs are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark/addition.jsonl"))
     parser.add_argument("--table", type=Path, help="only print the table of this file")
     parser.add_argument("--picture", type=Path, help="draw the curves into this file")
@@ -77,34 +79,32 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def run_arm(arm: str, seed: int, options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One run, and how far each of its champions gets."""
+    """One run, made or found, and how far each of its champions gets."""
     import flywheel
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = {"recipe": "addition", "seed": seed, "runs_dir": folder, "log": "plain", **ARMS[arm]}
-        config |= {"task.sealed_items": 1, "threads": options.threads}
-        if options.generations and "generations" not in config:
-            config["generations"] = options.generations
-        if arm.startswith("seed only"):
-            config["genesis_settings.batches"] = equal_batches(seed, rows)
-        run = flywheel.run(config)
-        seconds, curve = 0.0, []
-        for view in run.generations():
-            seconds += view.record.seconds
-            if str(view.record.status) == "promoted":
-                at = {"generation": view.number, "seconds": round(seconds, 1), "flops": flops(run, view)}
-                curve.append({**at, "batches": batches(view), **reach(view)})
-                print(curve[-1], flush=True)
-        statuses = [str(view.record.status) for view in run.generations()]
-        return {
-            "seconds": round(seconds, 1),
-            "flops": sum(flops(run, view) for view in run.generations()),
-            "steps": sum(g["cost"]["steps"] for g in run.status()["generations"]),
-            "promoted": statuses.count("promoted") - 1,
-            "rejected": statuses.count("rejected"),
-            "curve": curve,
-            **{kind: curve[-1][kind] for kind in KINDS},
-        }
+    name = f"{arm.replace(' ', '-').replace(',', '')}-seed{seed}"
+    config = {"recipe": "addition", "seed": seed, "name": name, "runs_dir": str(options.runs), "log": "plain"}
+    config |= {"threads": options.threads, **ARMS[arm]}
+    if arm.startswith("seed only"):
+        config["genesis_settings.batches"] = equal_batches(seed, rows)
+    run = flywheel.run(config)
+    seconds, curve = 0.0, []
+    for view in run.generations():
+        seconds += view.record.seconds
+        if str(view.record.status) == "promoted":
+            at = {"generation": view.number, "seconds": round(seconds, 1), "flops": flops(run, view)}
+            curve.append({**at, "batches": batches(view), **reach(view)})
+            print(curve[-1], flush=True)
+    statuses = [str(view.record.status) for view in run.generations()]
+    return {
+        "seconds": round(seconds, 1),
+        "flops": sum(flops(run, view) for view in run.generations()),
+        "steps": sum(g["cost"]["steps"] for g in run.status()["generations"]),
+        "promoted": statuses.count("promoted") - 1,
+        "rejected": statuses.count("rejected"),
+        "curve": curve,
+        **{kind: curve[-1][kind] for kind in KINDS},
+    }
 
 
 def reach(view: Any) -> dict[str, int]:

@@ -16,7 +16,7 @@ COMMANDS = sorted(
     {
         line.split("#")[0].strip()
         for line in TEXT.splitlines()
-        if " -m flywheel " in line and not {"RUN", "|"} & set(line.split())
+        if " -m flywheel " in line and not {"RUN", "|", *NAMES} & set(line.split())
     }
 )
 BUILT_IN = ("recipe=addition", "recipe=mnist")
