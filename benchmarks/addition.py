@@ -14,7 +14,7 @@ by the vote of the members, looked at after the run, for each champion on its wa
                   of three learning rates
     relative      no loop: a T5-like relative bias on the coupled positions instead of RoPE
 
-Seconds are of all stages that a run records, its sealed evaluation left out. Runs are kept and rows are appended
+Seconds are of all stages that a run records, its sealed evaluation left out. Runs are kept, and rows appended
 to a file as they are done; the same command goes on where it was stopped.
 """
 
