@@ -122,7 +122,7 @@ class Journal:
             outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
             content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
             where = {"generation": generation.number, "stage": name}
-            return "stage", {**where, "inputs": artifacts_in(inputs), **content}
+            return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
 
         try:
             self.stop.check()
@@ -151,8 +151,11 @@ class Journal:
         )
 
 
-def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The artifact names among a stage's inputs, flat, for the ledger."""
+def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The artifact names among a stage's inputs, for the ledger.
+
+    A list of them becomes an artifact of its own: events must not grow with the number of generations.
+    """
     found: dict[str, str] = {}
     for key, value in inputs.items():
         if isinstance(value, Generation):
@@ -160,9 +163,9 @@ def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
         elif isinstance(value, str) and is_artifact(value):
             found[key] = value
         elif isinstance(value, Mapping):
-            found.update(artifacts_in({f"{key}.{k}": v for k, v in value.items()}))
+            found.update(artifacts_in(store, {f"{key}.{k}": v for k, v in value.items()}))
         elif isinstance(value, (list, tuple)):
-            found.update(artifacts_in({f"{key}.{k}": v for k, v in enumerate(value)}))
+            found[key] = store.put_json(value)
     return found
 
 

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 
 from flywheel.context import Made
+from flywheel.corpus import Source, sources_of
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.journal import Done, Journal
 from flywheel.lineage.state import Generation, Status
@@ -78,7 +79,7 @@ def genesis(run: Journal, generation: Generation) -> None:
     starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
     if run.config["genesis"] == "train":
         corpus = do(curate, sources=[[human["samples"], None]])
-        rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+        rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
         chosen = do(tune, **rows, init=init)
         do = functools.partial(step, run, generation, chosen.fact("settings"))
         candidate = do(train, **rows, init=chosen.fact("init"))
@@ -97,7 +98,7 @@ def turn(run: Journal, generation: Generation) -> None:
     fresh = [samples["samples"], scores["scores"]]
     corpus = do(curate, sources=[*sources_before(run, parent), fresh])
     starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
-    rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+    rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
     chosen = do(tune, **rows, init=run.config["init"], opponent=parent)
     do = functools.partial(step, run, generation, chosen.fact("settings"))
     candidate = do(train, **rows, init=chosen.fact("init"))
@@ -157,7 +158,7 @@ def base_of(run: Journal) -> dict[str, str]:
     return {"base": base} if base else {}
 
 
-def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
+def sources_before(run: Journal, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
     The human one, those in the parent's corpus, and those of generations rejected since.
@@ -165,7 +166,7 @@ def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
     human = [human_of(run).output("seed", "samples"), None]
     since = run.state.generations[parent.number + 1 : -1]
     earlier = [
-        *parent.fact("curate", "sources", []),
+        *sources_of(run.store, parent),
         *(
             [g.output("generate", "samples"), g.output("grade", "scores")]
             for g in since

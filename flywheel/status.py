@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.state import Generation, RunState
+from flywheel.lineage.store import Store
 
 
 def find_run(run: str, runs_dir: str = "runs") -> Path:
@@ -92,7 +93,8 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
 
 def lineage(directory: Path) -> list[dict[str, Any]]:
     """Each generation with its typed edges to what made it: init, trained_on, produced_by, graded_by."""
-    state = read_state(directory)
+    state, store = read_state(directory), Store(directory)
+    makers = {g.output("generate", "samples"): g for g in state.generations}
     return [
         {
             "generation": g.number,
@@ -100,13 +102,21 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
             "status": str(g.status),
             "reason": g.reason,
             "weights": bare(g.weights),
-            "edges": list(_edges(g, state)),
+            "edges": list(_edges(g, _sources(store, g), makers)),
         }
         for g in state.generations
     ]
 
 
-def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
+def _sources(store: Store, generation: Generation) -> list[list[str | None]]:
+    """As ``corpus.sources_of``, which would import Arrow here."""
+    name = generation.output("curate", "sources")
+    return store.json(name) if name else []
+
+
+def _edges(
+    generation: Generation, sources: Sequence[Sequence[str | None]], makers: Mapping[str | None, Generation]
+) -> Iterator[dict[str, Any]]:
     if generation.making:
         start = generation.making["inputs"].get(f"starts.{generation.init}")
         parent = generation.parent if generation.init == "parent" else None
@@ -114,9 +124,8 @@ def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
     if generation.fact("curate", "corpus"):
         counts = generation.fact("curate", "by_origin")
         yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
-    for samples, _ in generation.fact("curate", "sources", []):
-        maker = next((g for g in state.generations if g.output("generate", "samples") == samples), None)
-        if maker:
+    for samples, _ in sources:
+        if maker := makers.get(samples):
             yield {"type": "produced_by", "generation": maker.parent, "batch_of": maker.number}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}

@@ -11,13 +11,14 @@ from flywheel.context import Context, Made, carried
 from flywheel.corpus import Source, read
 from flywheel.errors import DataError, StageFailed
 from flywheel.lineage.store import Store
-from flywheel.tables import DECISIONS, as_table, digest, require_same_rows, row_texts
+from flywheel.tables import DECISIONS, as_table, require_same_rows, table_digest
 
 
 def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
-    ``sources`` run from the human samples over earlier generations' to the newest.
+    ``sources`` run from the human samples over earlier generations' to the newest. Those that the corpus
+    drew from are the output ``sources``: an artifact, since they may grow with the number of generations.
     """
     curator = ctx.components.build("curator", ctx.settings)
     samples = read(ctx.store, sources)
@@ -31,14 +32,14 @@ def curate(ctx: Context, *, sources: Sequence[Source]) -> Made:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
     used = [source for source in sources if _contributes(ctx.store, source, kept["id"])]
     facts = {
-        "corpus": digest(row_texts(corpus)),
-        "sources": [list(source) for source in used],
+        "corpus": table_digest(corpus),
         "rows": len(corpus),
         "by_origin": _counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
         "by_reason": _counts(decisions["reason"]),
     }
     made = carried(curator, carry)
-    return Made({"decisions": decisions, "corpus": corpus, **made.outputs}, {**facts, **made.facts})
+    outputs = {"decisions": decisions, "corpus": corpus, "sources": [list(source) for source in used]}
+    return Made({**outputs, **made.outputs}, {**facts, **made.facts})
 
 
 def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
