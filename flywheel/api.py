@@ -178,9 +178,9 @@ class Run:
             raise RunError(f"{self.path} has no champion yet.")
         return GenerationView(self, state.champion, state)
 
-    def verify(self) -> Verification:
-        """Check every line and artifact."""
-        return verify(self.path)
+    def verify(self, head: str | None = None) -> Verification:
+        """Check every line and artifact; ``head``, kept elsewhere, must be in the ledger."""
+        return verify(self.path, head)
 
 
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:

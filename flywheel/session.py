@@ -41,6 +41,7 @@ def open_journal(directory: Path, components: Components, data: Data, audience: 
         with _disk(directory):
             files.make_directory(directory)
             lock.acquire(directory)
+            files.sweep(directory)
             Stop(directory).consume()
             ledger = Ledger(directory)
         return list(ledger)

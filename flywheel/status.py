@@ -35,7 +35,8 @@ def all_runs(runs_dir: str) -> list[Path]:
 
 def read_state(directory: Path) -> RunState:
     """The state of a run. Raises DamagedError if its ledger is not what was written."""
-    return RunState.replay(ledger.read(directory))
+    with ledger.no_garbage_collection():
+        return RunState.replay(ledger.glance(directory))
 
 
 def status(directory: Path) -> dict[str, Any]:
@@ -43,8 +44,17 @@ def status(directory: Path) -> dict[str, Any]:
     return describe(directory, read_state(directory), writer_alive=lock.is_held(directory))
 
 
+def where(directory: Path, state: RunState) -> str:
+    """Where a run stands, in a line."""
+    name = state.name(writer_alive=lock.is_held(directory))
+    recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
+    return f"{directory}  recipe {recipe}  {name}  {reason}".rstrip()
+
+
 def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[str, Any]:
     """``status`` of a state already read."""
+    with ledger.no_garbage_collection():
+        generations = [_generation(g, state) for g in state.generations]
     champion = state.champion
     created = state.created or {}
     return {
@@ -54,7 +64,7 @@ def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[st
         "reason": (state.last or {}).get("reason", ""),
         "head": ledger.read_head(directory),
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
-        "generations": [_generation(g, state) for g in state.generations],
+        "generations": generations,
     }
 
 
@@ -70,8 +80,7 @@ def bare(artifact: str | None) -> str | None:
 
 
 def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
-    events = generation.stages.values()
-    costs = [event["cost"] for event in events]
+    costs = {stage: generation.stages.cost(stage) for stage in generation.stages}
     return {
         "generation": generation.number,
         "parent": generation.parent,
@@ -83,10 +92,10 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
         "by_origin": generation.fact("curate", "by_origin", {}),
         "metrics": metrics(generation, state),
         "cost": {
-            "seconds": round(sum(cost["seconds"] for cost in costs), 3),
-            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+            "seconds": round(sum(cost["seconds"] for cost in costs.values()), 3),
+            "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
             "steps": generation.making["facts"]["steps"] if generation.making else 0,
-            "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
+            "stages": {stage: cost["seconds"] for stage, cost in costs.items()},
         },
     }
 

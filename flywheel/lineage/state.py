@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from flywheel.errors import DamagedError
-from flywheel.lineage.ledger import Event
+from flywheel.lineage.ledger import Event, StageLine
+from flywheel.lineage.stages import Stages
 
 
 class Status(StrEnum):
@@ -53,7 +54,7 @@ class Generation:
     reason: str = ""
     lost_seconds: float = 0.0
     """Wall time of the stage that failed."""
-    stages: dict[str, Event] = field(default_factory=dict)
+    stages: Stages = field(default_factory=Stages)
     """The ``stage`` event of each stage that is done."""
 
     def output(self, stage: str, name: str) -> str | None:
@@ -94,7 +95,7 @@ class Generation:
     @property
     def seconds(self) -> float:
         """Wall time of its stages, in seconds."""
-        return self.lost_seconds + sum(float(event["cost"]["seconds"]) for event in self.stages.values())
+        return self.lost_seconds + sum(self.stages.cost(stage)["seconds"] for stage in self.stages)
 
 
 @dataclass(slots=True)
@@ -113,12 +114,21 @@ class RunState:
     """The last event that says how a session went on or ended."""
 
     @classmethod
-    def replay(cls, events: Iterable[Event]) -> RunState:
+    def replay(cls, events: Iterable[Event | StageLine]) -> RunState:
         """Fold events into a state. Raises DamagedError on an illegal one."""
         state = cls()
         for event in events:
-            state.apply(event)
+            if not isinstance(event, StageLine):
+                state.apply(event)
+            elif event.stage != "sealed" and state._is_under_way(event.generation):
+                state.generations[-1].stages.add_line(event)
+            else:
+                state.apply(event.event())
         return state
+
+    def _is_under_way(self, number: int) -> bool:
+        last = self.generations[-1] if self.generations else None
+        return last is not None and last.status is Status.RUNNING and last.number == number
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
