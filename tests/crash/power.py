@@ -16,7 +16,7 @@ Mode = Literal["lost", "names", "torn"]
 
 @dataclass
 class Instant:
-    """The disk just after an fsync: what is durable by inode, and what a reader sees."""
+    """The disk just before an fsync: what is durable by inode, and what a reader sees."""
 
     data: dict[int, bytes]
     names: dict[int, dict[str, int]]
@@ -45,23 +45,20 @@ class Power:
             real(descriptor)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
-                self.names[status.st_ino] = {
-                    e.name: e.inode() for e in os.scandir(f"/proc/self/fd/{descriptor}")
-                }
+                entries = os.scandir(f"/proc/self/fd/{descriptor}")
+                self.names[status.st_ino] = {entry.name: entry.inode() for entry in entries}
             else:
                 self.data[status.st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
-            self._note()
 
         patch.setattr(os, "fsync", fsync)
 
     def _note(self) -> None:
-        seen = {
-            str(path.relative_to(self.root)): (
-                path.lstat().st_ino,
-                None if path.is_dir() else path.read_bytes(),
-            )
-            for path in sorted(self.root.rglob("*"))
-        }
+        seen: dict[str, tuple[int, bytes | None]] = {}
+        for folder, folders, names_here in os.walk(self.root):
+            for name in (*folders, *names_here):
+                path = Path(folder, name)
+                content = None if name in folders else path.read_bytes()
+                seen[str(path.relative_to(self.root))] = path.lstat().st_ino, content
         names = {inode: dict(entries) for inode, entries in self.names.items()}
         self.instants.append(Instant(dict(self.data), names, seen))
 

@@ -34,10 +34,21 @@ def lines_of(content: bytes) -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_after_a_loss_of_power_the_ledger_opens_and_all_that_it_names_is_there(watched, folder, mode):
+    check_instants(watched, folder, mode, MODES.index(mode), 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", MODES)
 def test_after_any_loss_of_power_the_ledger_opens_and_all_that_it_names_is_there(watched, folder, mode):
-    assert len(watched.instants) > 100
+    check_instants(watched, folder, mode, 0, 1)
+
+
+def check_instants(watched: Power, folder: Path, mode: Mode, first: int, step: int) -> None:
+    assert len(watched.instants) > 80
     opened = 0
-    for k, instant in enumerate(watched.instants):
+    for k, instant in list(enumerate(watched.instants))[first::step]:
         place = folder / str(k)
         place.mkdir()
         watched.after_loss(instant, mode, place)
@@ -47,16 +58,10 @@ def test_after_any_loss_of_power_the_ledger_opens_and_all_that_it_names_is_there
             ledger.close()
             opened += len(ledger.events) > 0
             RunState.replay(ledger.events)
-            assert verify_but_orphans(run) is None, (k, mode)
+            assert verify(run).first_bad is None, (k, mode)
             assert len(ledger.events) >= acknowledged(instant), (k, mode)
         shutil.rmtree(place)
-    assert opened > 100
-
-
-def verify_but_orphans(run: Path) -> str | None:
-    """Files that no line names may be anything: they were being written."""
-    bad = verify(run).first_bad
-    return None if bad and "named by no line" in bad else bad
+    assert opened > 50 // step
 
 
 def acknowledged(instant: object) -> int:
