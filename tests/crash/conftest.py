@@ -8,10 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
-from harness import PROBE, artifacts, only_run, shared_zygote
-from loop_runs import quick_folder
-
-TURN = (*PROBE, "log=quiet", "name=run", "generations=1")
+from harness import artifacts, only_run, shared_zygote
+from loop_runs import TURN, quick_folder
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import TURN
 from deadly import POINTS
 from harness import artifacts, has_run, only_run, shared_zygote
+from loop_runs import TURN
 
 import flywheel
 
