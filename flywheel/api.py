@@ -27,6 +27,7 @@ from flywheel.components import (
 from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
 from flywheel.errors import DataError, ExitCode, FlywheelError, RunError, UnwritableError
 from flywheel.lineage import ledger, lock
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, RunStateName
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import Verification, verify
@@ -93,10 +94,10 @@ class GenerationView:
         """Rows that it was trained on, with ``weight`` and ``count``. Raises RunError if there are none."""
         from flywheel.corpus import read_corpus
 
-        corpus = self.record.output("curate", "corpus")
+        corpus, store = self.record.output("curate", "corpus"), Store(self.run.path)
         if corpus is None:
             raise RunError(f"Generation {self.number} of {self.run.path} was trained on no corpus.")
-        return read_corpus(Store(self.run.path), corpus, self.record.fact("curate", "sources"))
+        return read_corpus(store, corpus, sources_of(store, self.record))
 
     def task(self) -> Any:
         """The recipe's task, as it was configured. Raises RunError as ``load`` does."""
@@ -256,9 +257,9 @@ class Run:
 
         return usage(self.path)
 
-    def verify(self) -> Verification:
-        """Check every line and artifact."""
-        return verify(self.path)
+    def verify(self, head: str | None = None) -> Verification:
+        """Check every line and artifact; ``head``, kept elsewhere, must be in the ledger."""
+        return verify(self.path, head)
 
     def trace(
         self,

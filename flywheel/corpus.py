@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.lineage.sources import Source
 from flywheel.lineage.store import Store
-
-Source = Sequence[str | None]
-"""Artifacts of one batch: its samples, and its scores or None."""
 
 
 def read(store: Store, sources: Sequence[Source]) -> pa.Table:

@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from flywheel.lineage.ids import batch_of
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 
@@ -138,7 +139,7 @@ class _Walk:
         corpus = generation.output("curate", "corpus")
         if corpus is None:
             return Level.CLEAN
-        turns = [self._turns[batch] for batch, _ in generation.fact("curate", "sources", [])]
+        turns = [self._turns[str(batch)] for batch, _ in sources_of(self._store, generation)]
         touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]
         drawn = self._drawn(corpus, touched) if touched else 0
         if drawn:

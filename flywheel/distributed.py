@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -93,31 +93,41 @@ def any_rank(flag: bool) -> bool:
 
 
 def in_chunks(count: int, work: Callable[[int], T], check: Callable[[], None]) -> Sequence[T] | None:
-    """``[work(0), ..., work(count - 1)]`` on rank 0, None elsewhere; chunk k is done by rank k mod world.
+    """``[work(0), ..., work(count - 1)]`` on rank 0, None elsewhere; see ``stream_chunks``."""
+    done = list(stream_chunks(count, work, check))
+    return done if rank() == 0 else None
 
-    The result does not depend on the number of ranks. An exception on any rank is raised on all.
-    ``check`` is called before each round of chunks, by all ranks together; it may raise to leave.
+
+def stream_chunks(count: int, work: Callable[[int], T], check: Callable[[], None]) -> Iterator[T]:
+    """``work(0), ..., work(count - 1)`` on rank 0, nothing elsewhere; chunk k is done by rank k mod world.
+
+    All ranks must run it to its end. The result does not depend on the number of ranks. An exception on
+    any rank is raised on all. ``check`` is called before each round of chunks, by all ranks together; it
+    may raise to leave. No more than a round of chunks is in memory.
     """
-    mine: list[tuple[int, T]] = []
-    failure: Exception | None = None
     for first in range(0, count, world_size()):
         check()
         k = first + rank()
-        if k < count and failure is None:
+        failure: Exception | None = None
+        mine: list[T] = []
+        if k < count:
             try:
-                mine.append((k, work(k)))
+                mine.append(work(k))
             except Exception as error:
                 failure = error
-    raise_together(failure)
+        raise_together(failure)
+        yield from _gathered(mine)
+
+
+def _gathered(mine: list[T]) -> list[T]:
+    """What each rank has, in the order of ranks, on rank 0; an empty list elsewhere."""
     if world_size() == 1:
-        return [result for _, result in mine]
+        return mine
     import torch.distributed as dist
 
-    gathered: list[Any] | None = [None] * world_size() if rank() == 0 else None
-    dist.gather_object(mine, gathered, dst=0, group=_control)
-    if gathered is None:
-        return None
-    return [result for _, result in sorted((pair for part in gathered for pair in part), key=_first)]
+    parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(mine, parts, dst=0, group=_control)
+    return [result for part in parts or () for result in part]
 
 
 def raise_together(failure: Exception | None) -> None:
@@ -154,7 +164,3 @@ def _portable(error: Any) -> Any:
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
-
-
-def _first(pair: tuple[int, Any]) -> int:
-    return pair[0]

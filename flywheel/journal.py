@@ -104,7 +104,7 @@ class Journal:
         """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
         text = self.config["retention"]
         policy = Policy.parse(text) if text else None
-        drops = retention.plan(self.state, policy) if policy else []
+        drops = retention.plan(self.store, self.state, policy) if policy else []
         if drops:
             self._record(lambda: ("pruned", retention.tombstones(self.store, self.state, drops, str(policy))))
         if drops and self.ledger:
@@ -136,7 +136,7 @@ class Journal:
             outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
             content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
             where = {"generation": generation.number, "stage": name}
-            return "stage", {**where, "inputs": artifacts_in(inputs), **content}
+            return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
 
         try:
             self.stop.check()
@@ -168,8 +168,11 @@ class Journal:
         )
 
 
-def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The artifact names among a stage's inputs, flat, for the ledger."""
+def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The artifact names among a stage's inputs, for the ledger.
+
+    A list of them becomes an artifact of its own: events must not grow with the number of generations.
+    """
     found: dict[str, str] = {}
     for key, value in inputs.items():
         if isinstance(value, Generation):
@@ -177,9 +180,9 @@ def artifacts_in(inputs: Mapping[str, Any]) -> dict[str, str]:
         elif isinstance(value, str) and is_artifact(value):
             found[key] = value
         elif isinstance(value, Mapping):
-            found.update(artifacts_in({f"{key}.{k}": v for k, v in value.items()}))
+            found.update(artifacts_in(store, {f"{key}.{k}": v for k, v in value.items()}))
         elif isinstance(value, (list, tuple)):
-            found.update(artifacts_in({f"{key}.{k}": v for k, v in enumerate(value)}))
+            found[key] = store.put_json(value)
     return found
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from flywheel.context import Made
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.journal import Done, Journal
+from flywheel.lineage.sources import Source, sources_of
 from flywheel.lineage.state import Generation, Status
 from flywheel.records import Settings, Verdict
 from flywheel.stages.curate import curate
@@ -78,7 +79,7 @@ def genesis(run: Journal, generation: Generation) -> None:
     starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
     if run.config["genesis"] == "train":
         corpus = do(curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
-        rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+        rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
         chosen = do(tune, **rows, init=init)
         do = functools.partial(step, run, generation, chosen.fact("settings"))
         candidate = do(train, **rows, init=chosen.fact("init"))
@@ -97,7 +98,7 @@ def turn(run: Journal, generation: Generation) -> None:
     fresh = [samples["samples"], scores["scores"]]
     corpus = do(curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
     starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
-    rows = {"corpus": corpus["corpus"], "sources": corpus.fact("sources"), "starts": starts}
+    rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
     chosen = do(tune, **rows, init=run.config["init"], opponent=parent)
     do = functools.partial(step, run, generation, chosen.fact("settings"))
     candidate = do(train, **rows, init=chosen.fact("init"))
@@ -157,7 +158,7 @@ def base_of(run: Journal) -> dict[str, str]:
     return {"base": base} if base else {}
 
 
-def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
+def sources_before(run: Journal, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
     The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none
@@ -169,5 +170,5 @@ def sources_before(run: Journal, parent: Generation) -> list[list[str | None]]:
     rejected = [g for g in turns if g.status is Status.REJECTED]
     batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in rejected]
     gone = {g.output("generate", "samples") for g in made if g.recalled} | run.state.pruned.keys()
-    earlier = [*parent.fact("curate", "sources", []), *batches]
+    earlier = [*sources_of(run.store, parent), *batches]
     return [human, *(source for source in earlier if source != human and source[0] not in gone)]

@@ -241,7 +241,7 @@ class _Again:
         if made["stage"] == "adopt":
             done = self._do(adopt, **starts)
         else:
-            corpus, sources = generation.output("curate", "corpus"), generation.fact("curate", "sources")
+            corpus, sources = generation.output("curate", "corpus"), generation.output("curate", "sources")
             done = self._do(train, corpus=corpus, sources=sources, **starts)
         weights: Weights = done.outputs["weights"]
         return weights

@@ -51,6 +51,7 @@ def open_journal(
         with _disk(directory):
             files.make_directory(directory)
             lock.acquire(directory)
+            files.sweep(directory)
             Stop(directory).consume()
             ledger = Ledger(directory)
         return list(ledger)

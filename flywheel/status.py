@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.ledger import Event
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState
+from flywheel.lineage.store import Store
 
 
 def find_run(run: str, runs_dir: str = "runs") -> Path:
@@ -35,7 +37,8 @@ def all_runs(runs_dir: str) -> list[Path]:
 
 def read_state(directory: Path) -> RunState:
     """The state of a run. Raises DamagedError if its ledger is not what was written."""
-    return RunState.replay(ledger.read(directory))
+    with ledger.no_garbage_collection():
+        return RunState.replay(ledger.glance(directory))
 
 
 def status(directory: Path) -> dict[str, Any]:
@@ -43,8 +46,17 @@ def status(directory: Path) -> dict[str, Any]:
     return describe(directory, read_state(directory), writer_alive=lock.is_held(directory))
 
 
+def where(directory: Path, state: RunState) -> str:
+    """Where a run stands, in a line."""
+    name = state.name(writer_alive=lock.is_held(directory))
+    recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
+    return f"{directory}  recipe {recipe}  {name}  {reason}".rstrip()
+
+
 def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[str, Any]:
     """``status`` of a state already read."""
+    with ledger.no_garbage_collection():
+        generations = [_generation(g, state) for g in state.generations]
     champion = state.champion
     created = state.created or {}
     return {
@@ -55,7 +67,7 @@ def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[st
         "head": ledger.read_head(directory),
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
         "forked_from": created.get("forked_from"),
-        "generations": [_generation(g, state) for g in state.generations],
+        "generations": generations,
     }
 
 
@@ -95,19 +107,19 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
 
 def cost(generation: Generation) -> dict[str, Any]:
     """What the stages that are done cost, together and one by one."""
-    events = generation.stages.values()
-    costs = [event["cost"] for event in events]
+    costs = {stage: generation.stages.cost(stage) for stage in generation.stages}
     return {
-        "seconds": round(sum(cost["seconds"] for cost in costs), 3),
-        "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 3),
+        "seconds": round(sum(cost["seconds"] for cost in costs.values()), 3),
+        "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
         "steps": generation.making["facts"]["steps"] if generation.making else 0,
-        "stages": {event["stage"]: event["cost"]["seconds"] for event in events},
+        "stages": {stage: cost["seconds"] for stage, cost in costs.items()},
     }
 
 
 def lineage(directory: Path) -> list[dict[str, Any]]:
     """Each generation with its typed edges to what made it: init, trained_on, produced_by, graded_by."""
-    state = read_state(directory)
+    state, store = read_state(directory), Store(directory)
+    makers = {g.output("generate", "samples"): g for g in state.generations}
     return [
         {
             "generation": g.number,
@@ -117,13 +129,15 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
             "recalled": g.recalled,
             "suspect": g.suspect,
             "weights": bare(g.weights),
-            "edges": list(_edges(g, state)),
+            "edges": list(_edges(g, sources_of(store, g), makers)),
         }
         for g in state.generations
     ]
 
 
-def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
+def _edges(
+    generation: Generation, sources: Sequence[Sequence[str | None]], makers: Mapping[str | None, Generation]
+) -> Iterator[dict[str, Any]]:
     if generation.making:
         start = generation.making["inputs"].get(f"starts.{generation.init}")
         parent = generation.parent if generation.init == "parent" else None
@@ -131,9 +145,8 @@ def _edges(generation: Generation, state: RunState) -> Iterator[dict[str, Any]]:
     if generation.fact("curate", "corpus"):
         counts = generation.fact("curate", "by_origin")
         yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
-    for samples, _ in generation.fact("curate", "sources", []):
-        maker = next((g for g in state.generations if g.output("generate", "samples") == samples), None)
-        if maker:
+    for samples, _ in sources:
+        if maker := makers.get(samples):
             yield {"type": "produced_by", "generation": maker.parent, "batch_of": maker.number}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}

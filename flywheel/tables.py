@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,6 +44,9 @@ OUTCOMES = pa.schema(
         ("score", pa.float64()),
     ]
 )
+
+_SLICE = 1 << 16
+"""Rows worked on at a time where all of them would take too much memory."""
 
 
 def as_table(batch: pa.Table | pa.RecordBatch | Mapping[str, Any]) -> pa.Table:
@@ -88,14 +93,44 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
 def sample_ids(table: pa.Table) -> pa.Array:
     """Content hash of each row, 128 bits in hex; equal rows of a batch are told apart by their order.
 
-    The origin is part of the content, so that a human row and an equal generated one stay apart.
+    The origin is part of the content, so that a human row and an equal generated one stay apart. Texts
+    are made column by column; only the hash is taken row by row, on slices of Arrow's own buffer.
     """
+    texts = _row_texts(table)
+    marked = pc.binary_join_element_wise(texts, _occurrence(texts), "\x1e")
+    digests = bytearray()
+    for chunk in marked.chunks:
+        data, ends = _bytes_and_offsets(chunk)
+        first = ends[0]
+        for last in ends[1:]:
+            digests += blake2b(data[first:last], digest_size=16).digest()
+            first = last
+    offsets = np.arange(0, 32 * len(table) + 1, 32, dtype=np.int32)
+    return pa.StringArray.from_buffers(
+        len(table), pa.py_buffer(offsets), pa.py_buffer(digests.hex().encode())
+    )
+
+
+def _occurrence(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """For each text, how often it came before, as text."""
+    if pc.count_distinct(texts).as_py() == len(texts):
+        zeros = [constant("0", pa.string(), len(chunk)) for chunk in texts.chunks]
+        return pa.chunked_array(zeros, pa.string())
     seen: Counter[str] = Counter()
-    ids = []
-    for text in row_texts(table):
-        ids.append(hashlib.blake2b(f"{text}\x1e{seen[text]}".encode(), digest_size=16).hexdigest())
+    counts = []
+    for text in texts.to_pylist():
+        counts.append(str(seen[text]))
         seen[text] += 1
-    return pa.array(ids, pa.string())
+    return pa.chunked_array([pa.array(counts, pa.string())])
+
+
+def _bytes_and_offsets(texts: pa.Array) -> tuple[memoryview, list[int]]:
+    """The bytes of an array of strings, and where in them each string ends, from the first one's start."""
+    _, offsets, data = texts.buffers()
+    if not len(texts):
+        return memoryview(b""), [0]
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(data or b""), ends.tolist()
 
 
 def row_texts(table: pa.Table) -> list[str]:
@@ -103,10 +138,14 @@ def row_texts(table: pa.Table) -> list[str]:
 
     Floats are left out: they differ between CPU types.
     """
+    texts: list[str] = _row_texts(table).to_pylist()
+    return texts
+
+
+def _row_texts(table: pa.Table) -> pa.ChunkedArray:
     names = [name for name in sorted(table.column_names) if not _has_floats(table.schema.field(name).type)]
     texts = [_as_text(table[name]) for name in names]
-    joined: list[str] = pc.binary_join_element_wise(*texts, "\x1f").to_pylist()
-    return joined
+    return pc.binary_join_element_wise(*texts, "\x1f")
 
 
 def _has_floats(kind: pa.DataType) -> bool:
@@ -120,17 +159,32 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
         texts = [None if value is None else repr(value) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.string())])
-    text = pc.replace_substring(column.cast(pa.string()), "\\", "\\\\")
-    return pc.fill_null(pc.replace_substring(text, "\x1f", "\\u"), "\\0")
+    text = column.cast(pa.string())
+    if not pa.types.is_integer(column.type):
+        text = pc.replace_substring(pc.replace_substring(text, "\\", "\\\\"), "\x1f", "\\u")
+    return pc.fill_null(text, "\\0")
 
 
 def digest(rows: Iterable[str]) -> str:
     """SHA-256 over texts in order, lengths included: the identity of a corpus or suite."""
     total = hashlib.sha256()
-    for row in rows:
-        data = row.encode()
-        total.update(b"%d:" % len(data) + data)
+    _update(total, pa.chunked_array([list(rows)], pa.string()))
     return total.hexdigest()
+
+
+def table_digest(table: pa.Table) -> str:
+    """``digest`` of the texts of a table's rows; memory does not grow with their number."""
+    total = hashlib.sha256()
+    for start in range(0, len(table), _SLICE):
+        _update(total, _row_texts(table.slice(start, _SLICE)))
+    return total.hexdigest()
+
+
+def _update(total: Any, texts: pa.ChunkedArray) -> None:
+    lengths = pc.binary_length(texts).cast(pa.string())
+    for chunk in pc.binary_join_element_wise(lengths, texts, ":").chunks:
+        data, ends = _bytes_and_offsets(chunk)
+        total.update(data[ends[0] : ends[-1]])
 
 
 def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
@@ -168,5 +222,5 @@ def _not_finite(values: pa.Array) -> int:
 
 def require_same_rows(ids: pa.ChunkedArray, expected: pa.ChunkedArray, what: str) -> None:
     """Raise DataError unless the ids are the expected ones in their order."""
-    if ids.to_pylist() != expected.to_pylist():
+    if not ids.cast(pa.string()).equals(expected.cast(pa.string())):
         raise DataError(f"{what} must answer row for row: its ids are not the samples', or in another order.")

@@ -13,6 +13,7 @@ from typing import Any
 from flywheel.descent import descend, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.lineage import ids
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
@@ -61,7 +62,7 @@ def _ways(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if up:
-        found["up"] = list(ancestors(state, starts))
+        found["up"] = list(ancestors(store, state, starts))
     if down:
         found["down"] = _descendants(state, store, starts, sample)
     return found
@@ -100,19 +101,21 @@ def _recalled(directory: Path, state: RunState, name: str) -> bool:
     return bool(pc.any(pc.equal(Store(directory).table(state.recalled)["id"], name)).as_py())
 
 
-def ancestors(state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
+def ancestors(store: Store, state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
     """The generations whose weights these ones learned from, newest first, themselves included."""
     turns = turns_by_batch(state)
     wanted = set(starts)
     for generation in reversed(state.generations):
         if generation.number not in wanted:
             continue
-        edges = list(edges_of(generation, state, turns))
+        edges = list(edges_of(store, generation, state, turns))
         wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
         yield _entry(generation) | {"edges": edges}
 
 
-def edges_of(generation: Generation, state: RunState, turns: dict[str, int]) -> Iterator[dict[str, Any]]:
+def edges_of(
+    store: Store, generation: Generation, state: RunState, turns: dict[str, int]
+) -> Iterator[dict[str, Any]]:
     """A generation's typed edges to what it was made from (law 4)."""
     making = generation.making
     if making:
@@ -122,10 +125,10 @@ def edges_of(generation: Generation, state: RunState, turns: dict[str, int]) -> 
     corpus = generation.fact("curate", "corpus")
     if corpus:
         yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}
-    for batch, _ in generation.fact("curate", "sources", []):
-        turn = turns[batch]
+    for batch, _ in sources_of(store, generation):
+        turn = turns[str(batch)]
         maker = state.generations[turn].parent if "generate" in state.generations[turn].stages else None
-        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(batch)}
+        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(str(batch))}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
     if generation.parent is not None and not state.generations[generation.parent].is_genesis:

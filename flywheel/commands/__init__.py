@@ -13,6 +13,8 @@ from typing import Any
 
 NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
 
+_LONG = 1000
+
 
 def run(name: str, words: list[str]) -> int:
     """Answer a subcommand and return the exit code."""
@@ -75,8 +77,21 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    print(json.dumps(value, indent=2))
+    """Print a value as JSON: indented, but each entry of a long list on a line of its own.
+
+    Python writes JSON fast only without an indent.
+    """
+    print(_pretty(value, ""))
+
+
+def _pretty(value: Any, margin: str) -> str:
+    inner = margin + "  "
+    if isinstance(value, dict) and any(isinstance(v, list) and len(v) > _LONG for v in value.values()):
+        entries = [f"{json.dumps(key)}: {_pretty(v, inner)}" for key, v in value.items()]
+        return "{\n" + ",\n".join(inner + entry for entry in entries) + f"\n{margin}}}"
+    if isinstance(value, list) and len(value) > _LONG:
+        return "[\n" + ",\n".join(inner + json.dumps(entry) for entry in value) + f"\n{margin}]"
+    return json.dumps(value, indent=2).replace("\n", "\n" + margin)
 
 
 def size_text(size: float) -> str:

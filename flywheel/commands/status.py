@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Where a run stands: its state, champion and generations."""
-    from flywheel.status import read_state, status
+    from flywheel.status import read_state, status, where
 
     directory = directory_of(options)
     if options.json:
@@ -26,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
 
     from flywheel.trackers.terminal import generations_table
 
-    report = status(directory)
-    print(f"{report['run']}  recipe {report['recipe']}  {report['state']}  {report['reason']}".rstrip())
-    Console().print(generations_table(read_state(directory)))
+    state = read_state(directory)
+    print(where(directory, state))
+    Console().print(generations_table(state))
     return ExitCode.FINISHED

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
-from flywheel.errors import ExitCode
+from flywheel.errors import ExitCode, RunError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
+    parser.add_argument("--head", metavar="HASH", help="a head kept elsewhere, which must be in the ledger")
     add_json(parser)
 
 
@@ -19,7 +21,9 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.lineage.verify import verify
 
     directory = directory_of(options)
-    found = verify(directory)
+    if options.head and not re.fullmatch("[0-9a-f]{64}", options.head):
+        raise RunError(f"A head is 64 hex digits, as a run prints it at its end; {options.head!r} is none.")
+    found = verify(directory, options.head)
     if options.json:
         print_json(found.json())
     elif found.first_bad is None:

@@ -21,6 +21,7 @@ from flywheel.handover import manifest
 from flywheel.handover.card import model_card
 from flywheel.lineage import files
 from flywheel.lineage.ledger import Event, canonical
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
 from flywheel.questions.show import shown
@@ -111,7 +112,7 @@ def ancestry(record: Record, generation: Generation) -> list[Generation]:
 
 
 def _made_from(record: Record, generation: Generation) -> list[int]:
-    sources = [str(samples) for samples, _ in generation.fact("curate", "sources", [])]
+    sources = [str(samples) for samples, _ in sources_of(record.store, generation)]
     turns = [record.batch_turns[samples] for samples in sources if samples in record.batch_turns]
     return turns if generation.parent is None else [generation.parent, *turns]
 

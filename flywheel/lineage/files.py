@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,13 +26,78 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+_durable: set[Path] = set()
+"""Directories whose own name this process has made durable."""
+
+
 def make_directory(path: Path) -> None:
-    """Create ``path`` and its parents, durably."""
-    if path.is_dir():
+    """Create ``path`` and its parents, durably.
+
+    One that is there already may have been made by a process that died before its name was durable, so
+    that is seen to once a process, too.
+    """
+    if path in _durable and path.is_dir():
         return
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # somebody else's folder, which was there before
+        sync_directory(path.parent)
+    _durable.add(path)
+
+
+@contextlib.contextmanager
+def written_aside(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file in ``folder``, and its path, to write and to ``publish``; gone if that does not happen."""
+    make_directory(folder)
+    aside = folder / f".{os.getpid()}.{len(_open)}.tmp"
+    _open.add(aside)
+    try:
+        with open(aside, "wb") as file:
+            yield file, aside
+    finally:
+        _open.discard(aside)
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+_open: set[Path] = set()
+
+
+def publish(file: BinaryIO, aside: Path, path: Path) -> None:
+    """Give a file that was written aside its name, durably."""
+    file.flush()
+    os.fsync(file.fileno())
     make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    os.replace(aside, path)
     sync_directory(path.parent)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what writers that were killed left aside in a run. Hold the run's lock."""
+    for pattern in (".*.tmp", "objects/.*.tmp", "objects/??/.*.tmp"):
+        for aside in directory.glob(pattern):
+            with contextlib.suppress(OSError):
+                aside.unlink()
+
+
+def open_inside(root: Path, *parts: str) -> int:
+    """A descriptor of the regular file ``root/parts``, reached without following a link.
+
+    Raises OSError: a link below ``root``, or no regular file.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts:
+        kind = os.O_NONBLOCK if part is parts[-1] else os.O_DIRECTORY
+        try:
+            inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = inner
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file")
+    return descriptor
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.errors import ConfigError, DamagedError
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.objects import orphans
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.policy import Policy
@@ -50,10 +51,10 @@ class Drop:
     generation: int
 
 
-def plan(state: RunState, policy: Policy) -> list[Drop]:
-    """What the policy drops now: a function of the ledger alone."""
+def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
+    """What the policy drops now: a function of what is recorded alone."""
     kept = _kept(state, policy)
-    gone = {*_needed(state, kept), *state.pruned}
+    gone = {*_needed(store, state, kept), *state.pruned}
     drops = []
     for generation in state.generations:
         for stage, output in DROPPED if generation.number not in kept else ():
@@ -76,11 +77,12 @@ def _kept(state: RunState, policy: Policy) -> set[int]:
     return kept | {g.number for g in ended if policy.promoted and g.status is Status.PROMOTED}
 
 
-def _needed(state: RunState, kept: set[int]) -> Iterator[str]:
+def _needed(store: Store, state: RunState, kept: set[int]) -> Iterator[str]:
     """Artifacts that kept generations, or the next corpus, are made from."""
     since = state.champion.number if state.champion else -1
     for generation in state.generations:
         if generation.number in kept or "seed" in generation.stages:
+            yield from (name for source in sources_of(store, generation) for name in source if name)
             for stage, event in generation.stages.items():
                 yield from event["outputs"].values()
                 if stage in ("train", "adopt", "evaluate"):
@@ -162,8 +164,9 @@ def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
         raise ConfigError(str(error)) from None
     if not yes:
         state = RunState.replay(ledger.read(directory))
-        drops = plan(state, policy)
-        return Pruning(str(policy), False, drops, _sizes(Store(directory), drops), orphans(directory))
+        store = Store(directory)
+        drops = plan(store, state, policy)
+        return Pruning(str(policy), False, drops, _sizes(store, drops), orphans(directory))
     lock.acquire(directory)
     try:
         return _prune(directory, policy)
@@ -175,7 +178,7 @@ def _prune(directory: Path, policy: Policy) -> Pruning:
     pen, store = ledger.Ledger(directory), Store(directory)
     try:
         state = RunState.replay(pen)
-        drops, lost = plan(state, policy), orphans(directory)
+        drops, lost = plan(store, state, policy), orphans(directory)
         delete(store, state.pruned)
         for path in lost:
             (directory / path).unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from flywheel.errors import DamagedError
 from flywheel.lineage import recalls
-from flywheel.lineage.ledger import Event
+from flywheel.lineage.ledger import Event, StageLine
+from flywheel.lineage.stages import Stages
 
 
 class Status(StrEnum):
@@ -54,7 +55,7 @@ class Generation:
     reason: str = ""
     lost_seconds: float = 0.0
     """Wall time of the stage that failed."""
-    stages: dict[str, Event] = field(default_factory=dict)
+    stages: Stages = field(default_factory=Stages)
     """The ``stage`` event of each stage that is done."""
     recalled: bool = False
     """It is flawed or learned from what is: never champion (again). A flag beside the verdict."""
@@ -103,7 +104,7 @@ class Generation:
     @property
     def seconds(self) -> float:
         """Wall time of its stages, in seconds."""
-        return self.lost_seconds + sum(float(event["cost"]["seconds"]) for event in self.stages.values())
+        return self.lost_seconds + sum(self.stages.cost(stage)["seconds"] for stage in self.stages)
 
 
 @dataclass(slots=True)
@@ -127,12 +128,21 @@ class RunState:
     """The last event that says how a session went on or ended."""
 
     @classmethod
-    def replay(cls, events: Iterable[Event]) -> RunState:
+    def replay(cls, events: Iterable[Event | StageLine]) -> RunState:
         """Fold events into a state. Raises DamagedError on an illegal one."""
         state = cls()
         for event in events:
-            state.apply(event)
+            if not isinstance(event, StageLine):
+                state.apply(event)
+            elif event.stage != "sealed" and not state.pruned and state._is_under_way(event.generation):
+                state.generations[-1].stages.add_line(event)
+            else:
+                state.apply(event.event())
         return state
+
+    def _is_under_way(self, number: int) -> bool:
+        last = self.generations[-1] if self.generations else None
+        return last is not None and last.status is Status.RUNNING and last.number == number
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""

@@ -6,24 +6,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
-import io
 import json
+import os
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flywheel.errors import DamagedError, PrunedError, RunError
-from flywheel.lineage import files, ledger
+from flywheel.lineage import files, ledger, parquet
 from flywheel.lineage.ledger import canonical
 from flywheel.records import Weights
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CACHED = 8
+_CACHED, _CACHED_BYTES = 8, 256 << 20
+MAX_JSON_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value that is in the store already, where a stage would return one to be put there."""
+
+    name: str
 
 
 def is_artifact(text: str) -> bool:
@@ -39,7 +51,9 @@ class Store:
         self._cache: OrderedDict[str, Any] = OrderedDict()
 
     def path(self, name: str) -> Path:
-        """Where the artifact ``name`` (hash and suffix) lies."""
+        """Where the artifact ``name`` (hash and suffix) lies. Raises DamagedError if it is no such name."""
+        if not is_artifact(name):
+            raise DamagedError(f"An artifact is named by 64 hex digits and a suffix; {name!r} is none.")
         return self._objects / name[:2] / name[2:]
 
     def put(self, data: bytes, suffix: str) -> str:
@@ -65,10 +79,8 @@ class Store:
 
         Raises PrunedError if a policy dropped it, DamagedError if it is missing or not that of its name.
         """
-        try:
-            data = self.path(name).read_bytes()
-        except FileNotFoundError:
-            raise self._absent(name) from None
+        with self.open(name) as file:
+            data = file.read()
         if hashlib.sha256(data).hexdigest() != name.partition(".")[0]:
             raise DamagedError(f"Artifact {self.path(name)} does not match its hash.")
         return data
@@ -85,8 +97,21 @@ class Store:
                 )
         return DamagedError(f"Artifact {name} is missing from {self._objects}.")
 
+    def open(self, name: str) -> BinaryIO:
+        """The artifact's file, unbuffered. Raises PrunedError, or DamagedError if it is missing or a link."""
+        path = self.path(name)
+        try:
+            descriptor = files.open_inside(self._objects.parent, "objects", path.parent.name, path.name)
+        except FileNotFoundError:
+            raise self._absent(name) from None
+        except OSError as error:
+            raise DamagedError(f"Artifact {path} cannot be read: {why(error)}.") from error
+        return os.fdopen(descriptor, "rb", buffering=0)
+
     def put_value(self, value: Any) -> str:
         """Store a table, a state dict or a JSON value, each in its format."""
+        if isinstance(value, Stored):
+            return value.name
         if hasattr(value, "column_names"):
             return self.put_table(value)
         if isinstance(value, dict) and value and all(hasattr(v, "data_ptr") for v in value.values()):
@@ -95,19 +120,33 @@ class Store:
 
     def put_table(self, table: pa.Table) -> str:
         """Store an Arrow table as Parquet."""
-        import pyarrow.parquet as pq
+        with self.table_writer() as writer:
+            writer.write(table)
+        return self._remember(writer.name, table)
 
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        return self._remember(self.put(sink.getvalue(), ".parquet"), table)
+    @contextlib.contextmanager
+    def table_writer(self) -> Iterator[NamedTableWriter]:
+        """Store a table batch by batch; the writer has its ``name`` once the block has ended."""
+        with files.written_aside(self._objects) as (file, aside):
+            hashing = _Hashing(file)
+            writer = NamedTableWriter(hashing)  # type: ignore[arg-type]
+            yield writer
+            writer.close()
+            writer.name = hashing.sha256.hexdigest() + ".parquet"
+            path = self.path(writer.name)
+            if path.exists():
+                files.sync_directory(path.parent)
+            else:
+                files.publish(file, aside, path)
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a table back, or only some of its columns."""
-        import pyarrow.parquet as pq
+        """Read a table back, or only some of its columns.
 
+        Raises DamagedError, also if it would take too much memory.
+        """
         if columns is not None and name not in self._cache:
-            return pq.read_table(io.BytesIO(self.get(name)), columns=columns)
-        return self._recall(name, lambda data: pq.read_table(io.BytesIO(data)))
+            return parquet.read(self.get(name), name).select(columns)
+        return self._recall(name, lambda data: parquet.read(data, name))
 
     def put_weights(self, weights: Weights) -> str:
         """Store a state dict as safetensors, without metadata (whose order is not stable)."""
@@ -117,9 +156,13 @@ class Store:
 
     def weights(self, name: str) -> Weights:
         """Read a state dict back, on the CPU."""
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
-        return load(self.get(name))
+        try:
+            return load(self.get(name))
+        except SafetensorError as error:
+            raise DamagedError(f"Artifact {name} is not a safetensors file: {error}") from error
 
     def put_json(self, value: Any) -> str:
         """Store a JSON value."""
@@ -127,17 +170,63 @@ class Store:
 
     def json(self, name: str) -> Any:
         """Read a JSON value back."""
-        return json.loads(self.get(name))
+        with self.open(name) as file:
+            size = os.fstat(file.fileno()).st_size
+        if size > MAX_JSON_BYTES:
+            raise DamagedError(
+                f"A JSON artifact has at most {MAX_JSON_BYTES} bytes; {name} has {size} and is not read."
+            )
+        try:
+            return json.loads(self.get(name))
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"Artifact {name} is not JSON that can be read: {error}") from error
 
     def _remember(self, name: str, value: Any) -> str:
         self._cache[name] = value
         self._cache.move_to_end(name)
-        while len(self._cache) > _CACHED:
+        while len(self._cache) > _CACHED or sum(map(_nbytes, self._cache.values())) > _CACHED_BYTES:
             self._cache.popitem(last=False)
         return name
 
     def _recall(self, name: str, decode: Any) -> Any:
-        if name not in self._cache:
-            self._remember(name, decode(self.get(name)))
-        self._cache.move_to_end(name)
-        return self._cache[name]
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        value = decode(self.get(name))
+        self._remember(name, value)
+        return value
+
+
+class NamedTableWriter(parquet.TableWriter):
+    """Writes a table into the store."""
+
+    name = ""
+    """The artifact's, once the table is stored."""
+
+
+class _Hashing:
+    """A file to write to that hashes what goes by."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _nbytes(value: Any) -> int:
+    size: int = getattr(value, "nbytes", 0)
+    return size
+
+
+def why(error: OSError) -> str:
+    """What the system says of a file that cannot be opened; a link is named as such."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "it, or its folder, is a link out of the run, and links are not followed"
+    return error.strerror or str(error)

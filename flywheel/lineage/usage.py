@@ -9,6 +9,7 @@ from typing import Any
 from flywheel.lineage import ledger, objects, retention
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import RunState
+from flywheel.lineage.store import Store
 from flywheel.policy import Policy
 
 _POLICIES = ("promoted,last=3", "promoted", "champion")
@@ -35,6 +36,7 @@ def usage(directory: Path) -> dict[str, Any]:
     for file in directory.iterdir():
         if file.is_file():
             by_kind[_KINDS.get(file.name, "other")] += file.stat().st_size
+    store = Store(directory)
     by_name = {objects.artifact(path): size for path, size in on_disk.items()}
     freed = (event["objects"] for event in events if event["event"] == "pruned")
     return {
@@ -43,7 +45,7 @@ def usage(directory: Path) -> dict[str, Any]:
         "by_kind": dict(by_kind.most_common()),
         "by_generation": {number: by_generation[number] for number in sorted(by_generation)},
         "prunable": {
-            keep: sum(by_name.get(drop.name, 0) for drop in retention.plan(state, Policy.parse(keep)))
+            keep: sum(by_name.get(drop.name, 0) for drop in retention.plan(store, state, Policy.parse(keep)))
             for keep in _POLICIES
         },
         "pruned": sum(size for objects_gone in freed for size in objects_gone.values()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from flywheel.errors import DamagedError
 from flywheel.lineage import ledger
 from flywheel.lineage.state import RunState
-from flywheel.lineage.store import Store
+from flywheel.lineage.store import Store, is_artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +35,98 @@ class Verification:
         }
 
 
-def verify(directory: Path) -> Verification:
-    """Check a run from its first line on, stopping at the first thing that is wrong."""
+def verify(directory: Path, kept_head: str | None = None) -> Verification:
+    """Check a run from its first line on, stopping at the first thing that is wrong.
+
+    ``kept_head`` is the head at some earlier time, kept elsewhere: it must be the hash of a line. That
+    alone finds lines that were cut off, or rewritten, together with HEAD.
+    """
+    if not (directory / "ledger.jsonl").is_file():
+        return Verification(0, 0, ledger.GENESIS_HASH, "ledger.jsonl is missing")
     found, reason = ledger.inspect(directory)
-    head = ledger.read_head(directory)
-    if reason:
-        return Verification(len(found.events), 0, head, reason)
-    try:
-        pruned = RunState.replay(found.events).pruned
-    except DamagedError as error:
-        return Verification(len(found.events), 0, head, f"ledger.jsonl: {error}")
-    store, checked = Store(directory), set[str]()
-    for seq, name in _artifacts(found.events):
-        if name in checked or (name in pruned and not store.path(name).exists()):
-            continue
-        if not store.path(name).exists():  # a writer may have pruned it since the ledger was read
-            pruned = RunState.replay(ledger.read(directory)).pruned
-            if name in pruned:
-                continue
-        bad = _object_damage(store.path(name), name)
+    head, lines = ledger.read_head(directory), len(found.events)
+    bad = reason or _rule_broken(found.events) or _head_lost(found.events, kept_head)
+    if bad:
+        return Verification(lines, 0, head, bad)
+    checked = 0
+    for bad in _objects(directory, found.events):
         if bad:
-            where = store.path(name).relative_to(directory)
-            bad = f"{where} (named by ledger line {seq + 1}): {bad}"
-            return Verification(len(found.events), len(checked), head, bad)
-        checked.add(name)
-    return Verification(len(found.events), len(checked), head, None)
+            return Verification(lines, checked, head, bad)
+        checked += 1
+    return Verification(lines, checked, head, None)
+
+
+def _rule_broken(events: list[ledger.Event]) -> str | None:
+    try:
+        RunState.replay(events)
+    except DamagedError as error:
+        return str(error)
+    return None
+
+
+def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
+    if kept is None or kept == ledger.GENESIS_HASH or any(event["hash"] == kept for event in events):
+        return None
+    return (
+        f"ledger.jsonl: the head that was kept, {kept}, is the hash of none of its {len(events)} lines: "
+        "it was cut off or rewritten since, HEAD with it, or the head is another run's"
+    )
+
+
+def _objects(directory: Path, events: list[ledger.Event]) -> Iterator[str | None]:
+    """What is wrong with each artifact that a line names, then with each file that none does; None: nothing.
+
+    A file that no line names is what a killed process left. It is checked by its own name.
+    """
+    store, seen = Store(directory), set[str]()
+    pruned = RunState.replay(events).pruned
+    for seq, name in _artifacts(events):
+        if name not in seen:
+            seen.add(name)
+            if not store.path(name).exists():  # a writer may have pruned it since the ledger was read
+                pruned = pruned if name in pruned else RunState.replay(ledger.read(directory)).pruned
+                if name in pruned:
+                    continue
+            bad = _damage(store, name)
+            yield bad and f"{_where(name)} (named by ledger line {seq + 1}): {bad}"
+    for name in sorted(_present(directory / "objects")):
+        if name not in seen:
+            bad = _damage(store, name)
+            if bad:
+                yield f"{_where(name)} (named by no line): {bad}"
 
 
 def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
     for event in events:
         for key in ("inputs", "outputs", "carry", "slim"):
             for name in event.get(key, {}).values():
-                yield event["seq"], name
+                yield event["seq"], str(name)
         recalled = event.get("samples") if event["event"] == "recalled" else None
         inherited = (event.get("forked_from") or {}).get("recalled")
         for name in filter(None, (recalled, inherited)):
             yield event["seq"], name
 
 
-def _object_damage(path: Path, name: str) -> str | None:
-    digest = hashlib.sha256()
+def _present(objects: Path) -> Iterator[str]:
+    """Names of the files under ``objects``; those that are being written begin with a dot."""
+    for folder in os.scandir(objects) if objects.is_dir() else ():
+        if not folder.name.startswith("."):
+            inner = os.scandir(folder) if folder.is_dir(follow_symlinks=False) else ()
+            yield from (folder.name + file.name for file in inner if not file.name.startswith("."))
+
+
+def _where(name: str) -> str:
+    return f"objects/{name[:2]}/{name[2:]}" if is_artifact(name) else repr(name)
+
+
+def _damage(store: Store, name: str) -> str | None:
+    if not is_artifact(name):
+        return "it is no name of an artifact, which is 64 hex digits and a suffix"
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        with store.open(name) as file:
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+    except DamagedError as error:
+        return str(error)
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     if digest.hexdigest() != name.partition(".")[0]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.compose import flatten
+from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import corpus_of
 from flywheel.questions.record import Record
@@ -72,7 +73,7 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[s
     left, right = (pa.array([], pa.string()) if t is None else t["id"].combine_chunks() for t in corpora)
     shared = pc.sum(pc.is_in(left, value_set=right)).as_py() or 0
     batches = [
-        {bare(samples): record.batch_turns.get(samples) for samples, _ in g.fact("curate", "sources", [])}
+        {bare(samples): record.batch_turns.get(str(samples)) for samples, _ in sources_of(record.store, g)}
         for record, g in ((a, before), (b, after))
     ]
     return {

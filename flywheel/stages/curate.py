@@ -8,17 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.context import Context, Made, carried
-from flywheel.corpus import Source, read
+from flywheel.corpus import read
 from flywheel.errors import DataError, StageFailed
+from flywheel.lineage.sources import Source
 from flywheel.lineage.store import Store
-from flywheel.tables import DECISIONS, as_table, digest, require_same_rows, row_texts
+from flywheel.tables import DECISIONS, as_table, require_same_rows, table_digest
 
 
 def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
-    ``sources`` run from the human samples over earlier generations' to the newest. The samples whose ids
-    are in the artifact ``recalled`` are not shown to the curator.
+    ``sources`` run from the human samples over earlier generations' to the newest. Those that the corpus
+    drew from are the output ``sources``: an artifact, since they may grow with the number of generations.
+    The samples whose ids are in the artifact ``recalled`` are not shown to the curator.
     """
     curator = ctx.components.build("curator", ctx.settings)
     samples = read(ctx.store, sources)
@@ -36,14 +38,14 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
     used = [source for source in sources if _contributes(ctx.store, source, kept["id"])]
     facts = {
-        "corpus": digest(row_texts(corpus)),
-        "sources": [list(source) for source in used],
+        "corpus": table_digest(corpus),
         "rows": len(corpus),
         "by_origin": _counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
         "by_reason": _counts(decisions["reason"]),
     }
     made = carried(curator, carry)
-    return Made({"decisions": decisions, "corpus": corpus, **made.outputs}, {**facts, **made.facts})
+    outputs = {"decisions": decisions, "corpus": corpus, "sources": [list(source) for source in used]}
+    return Made({**outputs, **made.outputs}, {**facts, **made.facts})
 
 
 def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:

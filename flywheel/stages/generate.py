@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from flywheel import distributed
 from flywheel.context import Context, Made
 from flywheel.errors import DataError, StageFailed
 from flywheel.lineage.state import Generation
+from flywheel.lineage.store import Stored
 from flywheel.tables import as_table, require, require_finite, with_provenance
 
 
@@ -39,13 +42,21 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         _check_types(rows, ctx.data.human)
         return require_finite(rows, "Samples")
 
-    chunks = distributed.in_chunks(count, make, ctx.stop.check)
-    if chunks is None:
+    return _recorded(ctx, distributed.stream_chunks(count, make, ctx.stop.check))
+
+
+def _recorded(ctx: Context, chunks: Iterator[pa.Table]) -> Made:
+    """The chunks as one artifact, stored as they come: a batch need not fit into memory."""
+    if distributed.rank() != 0:
+        for _ in chunks:
+            pass
         return Made()
-    samples = pa.concat_tables(chunks)
-    if len(samples) == 0:
-        raise StageFailed("generate", "the champion made no samples")
-    return Made({"samples": samples}, {"made": len(samples)})
+    with ctx.store.table_writer() as writer:
+        for rows in chunks:
+            writer.write(rows)
+        if writer.rows == 0:
+            raise StageFailed("generate", "the champion made no samples")
+    return Made({"samples": Stored(writer.name)}, {"made": writer.rows})
 
 
 def _check_types(samples: pa.Table, human: pa.Table) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flywheel.context import Context, Made
-from flywheel.corpus import Source, read_corpus
+from flywheel.corpus import read_corpus
 from flywheel.fit import fit
 from flywheel.models import load_weights, take_weights
 
@@ -12,12 +12,12 @@ def train(
     ctx: Context,
     *,
     corpus: str,
-    sources: list[Source],
+    sources: str,
     starts: dict[str, str | None],
     init: str,
 ) -> Made:
     """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh)."""
-    rows = read_corpus(ctx.store, corpus, sources)
+    rows = read_corpus(ctx.store, corpus, ctx.store.json(sources))
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
     facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
     return Made({"weights": take_weights(done.model)}, facts)

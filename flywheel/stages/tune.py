@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.context import Context, Made, carried
-from flywheel.corpus import Source, read_corpus
+from flywheel.corpus import read_corpus
 from flywheel.errors import StageFailed
 from flywheel.fit import fit
 from flywheel.lineage.state import Generation
@@ -17,7 +17,7 @@ def tune(
     ctx: Context,
     *,
     corpus: str,
-    sources: list[Source],
+    sources: str,
     starts: dict[str, str | None],
     init: str,
     opponent: Generation | None = None,
@@ -34,7 +34,7 @@ def tune(
     def attempt(settings: Settings, fidelity: float) -> float:
         settings = ctx.components.tuned(settings)
         key = ctx.key("attempt")  # the same for all, so that they differ by their settings only
-        rows = read_corpus(ctx.store, corpus, sources)
+        rows = read_corpus(ctx.store, corpus, ctx.store.json(sources))
         model = fit(ctx, settings, key, rows, starts[init], fidelity=fidelity).model
         rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
         score = score_mean(ctx, model, rival, Role.DEV, key)

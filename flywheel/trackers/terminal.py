@@ -258,15 +258,23 @@ def ending_text(event: Event) -> str:
     }.get(kind, "")
 
 
+_SHOWN = 60
+
+
 def generations_table(state: RunState) -> Table:
-    """All generations: verdict, what each was made from, metrics by suite with intervals, cost."""
-    measured = [metrics(g, state) for g in state.generations]
+    """Generations: verdict, what each was made from, metrics by suite with intervals, cost.
+
+    Of many, the last ones and the champion.
+    """
+    hidden = max(0, len(state.generations) - _SHOWN)
+    shown = [g for g in state.generations[:hidden] if g is state.champion] + state.generations[hidden:]
+    measured = [metrics(g, state) for g in shown]
     suites = list(dict.fromkeys((s, _telling(by_suite[s])) for by_suite in measured for s in by_suite))
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     for name in ("gen", "status", "init", "data by", "rows", *(suite for suite, _ in suites), "s"):
         left = name in ("status", "init", "data by")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    for g, by_suite in zip(state.generations, measured, strict=True):
+    for g, by_suite in zip(shown, measured, strict=True):
         table.add_row(
             f"{'*' if g is state.champion else ' '}{g.number}",
             Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
@@ -278,6 +286,8 @@ def generations_table(state: RunState) -> Table:
         )
     names = ", ".join(dict.fromkeys(metric for _, metric in suites))
     table.caption = f"* champion; {names} with 95% interval"
+    if hidden:
+        table.caption += f"; the last {_SHOWN} of {len(state.generations)} generations, --json has all"
     return table
 
 

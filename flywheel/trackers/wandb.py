@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.lineage.ledger import Event
-from flywheel.lineage.state import RunState
+from flywheel.lineage.state import ENDINGS, RunState
 from flywheel.status import metrics
 from flywheel.trackers import NoTracker
 
@@ -38,10 +38,10 @@ class Wandb(NoTracker):
             self._log(event["generation"], state)
         elif event["event"] == "run_failed":
             self._code = 1
-        elif event["event"] == "run_finished" and state.champion:
-            self._run.summary.update(
-                {"champion": state.champion.number, "head": event["hash"], **_champion_values(state)}
-            )
+        if event["event"] in ENDINGS and self._run is not None:
+            self._run.summary["head"] = event["hash"]  # kept elsewhere: see `verify --head`
+        if event["event"] == "run_finished" and state.champion:
+            self._run.summary.update({"champion": state.champion.number, **_champion_values(state)})
 
     def close(self) -> None:
         """Finish the W&B run, if one was started."""

@@ -1,6 +1,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from harness import artifacts, only_run, shared_zygote
+from loop_runs import TURN, quick_folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with quick_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def calm_run() -> Iterator[Path]:
+    """A run of one turn that was left alone. To be read only."""
+    with quick_folder() as made:
+        done = shared_zygote().run(TURN, made)
+        assert done.code == 0, done.err
+        yield only_run(made)
+
+
+@pytest.fixture(scope="session")
+def calm(calm_run: Path) -> list[tuple[object, ...]]:
+    """What a short run makes that is left alone."""
+    return artifacts(calm_run)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness import (
@@ -21,7 +21,6 @@ from harness import (
     shared_zygote,
     wait_until,
 )
-from loop_runs import quick_folder
 
 import flywheel
 
@@ -93,23 +92,11 @@ def test_six_kills(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_twenty_kills(tmp_path):
-    check_kills(tmp_path, kills=20, stages=8)
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[list[tuple[Any, ...]]]:
-    """What a short run makes that is left alone."""
-    with quick_folder() as folder:
-        assert shared_zygote().run([*SHORT, "generations=1"], folder).code == 0
-        yield artifacts(only_run(folder))
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as made:
-        yield made
+@pytest.mark.timeout(3600)
+def test_three_hundred_kills(tmp_path, monkeypatch):
+    """Of runs of four generations after genesis."""
+    monkeypatch.setattr(sys.modules[__name__], "WORDS", (*MOONS, "log=quiet", "name=run", "generations=4"))
+    check_kills(tmp_path, kills=int(os.environ.get("FLYWHEEL_KILLS", "300")), stages=8)
 
 
 @pytest.mark.parametrize("stage", ["seed", "generate", "train", "gate", "generation_ended"])

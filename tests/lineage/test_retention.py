@@ -27,6 +27,11 @@ class Writer:
 
     def __init__(self) -> None:
         self.state, self.seq = RunState(), 0
+        self.sources: dict[str, list[list[str]]] = {}
+
+    def json(self, name: str) -> list[list[str]]:
+        """As a store: the sources of a corpus."""
+        return self.sources[name]
 
     def add(self, event: str, **content: Any) -> None:
         self.state.apply({"event": event, "seq": self.seq, **content})
@@ -57,13 +62,13 @@ class Writer:
                 g.number for g in state.generations[parent.number + 1 : -1] if g.status is Status.REJECTED
             ]
             before = [
-                *parent.fact("curate", "sources", []),
+                *self.json(f"sources{parent.number}"),
                 *([f"samples{n}", f"scores{n}"] for n in rejected),
             ]
             sources = [*before[-2:], *sources]
-        self.stage(number, "curate", {}, sources=sources if parent else [])
-        flat = {f"sources.{i}.{k}": name for i, pair in enumerate(sources) for k, name in enumerate(pair)}
-        self.stage(number, "train", {"starts.parent": str(parent.weights)} | flat if parent else {})
+        self.sources[f"sources{number}"] = sources if parent else []
+        self.stage(number, "curate", {})
+        self.stage(number, "train", {"starts.parent": str(parent.weights)} if parent else {})
         self.stage(number, "evaluate", {"opponent": str(parent.weights)} if parent else {})
         facts = {"verdict": {"promote": True}, "consent": True}
         for stage in ("gate", "review"):
@@ -72,7 +77,7 @@ class Writer:
         self.add("generation_ended", generation=number, status=status, reason="")
 
     def prune(self, policy: Policy) -> list[str]:
-        names = [drop.name for drop in plan(self.state, policy)]
+        names = [drop.name for drop in plan(self, self.state, policy)]
         if names:
             self.add("pruned", policy=str(policy), objects=dict.fromkeys(names, 1), slim={})
         return names
@@ -107,10 +112,11 @@ def test_a_run_goes_on_whatever_was_pruned_on_the_way(turns: list[tuple[str, Pol
 
 @given(st.lists(verdicts, max_size=9), policies)
 def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
-    dropped = {drop.name for drop in plan(run_of(*turns).state, policy)}
+    run = run_of(*turns)
+    dropped = {drop.name for drop in plan(run, run.state, policy)}
     more = Policy(promoted=True, last=policy.last + 1)
-    assert {drop.name for drop in plan(run_of(*turns).state, more)} <= dropped
-    assert dropped <= {drop.name for drop in plan(run_of(*turns).state, Policy())}
+    assert {drop.name for drop in plan(run, run.state, more)} <= dropped
+    assert dropped <= {drop.name for drop in plan(run, run.state, Policy())}
 
 
 def test_a_rejected_generation_goes_once_nothing_draws_on_its_batch() -> None:

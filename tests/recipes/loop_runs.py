@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import PROBE_CONF
+from harness import PROBE, PROBE_CONF
 
 import flywheel
+
+TURN = (*PROBE, "log=quiet", "name=run", "generations=1")
+"""The command of a run of one turn."""
 
 Probe = Callable[..., flywheel.Run]
 

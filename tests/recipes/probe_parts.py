@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import deadly
 import lightning
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ from flywheel.records import Role, Suite, Verdict
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
 from flywheel.trackers import NoTracker
+
+deadly.install()
 
 
 def fault(stage: str) -> str:
@@ -46,6 +49,21 @@ def spoilt(table: pa.Table, kind: str) -> pa.Table:
     return table.set_column(table.column_names.index("point"), "point", points)
 
 
+@dataclass
+class DiesInWorker:
+    """A dataset whose worker process is killed at the third item."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, k: int) -> Any:
+        if k == 2 and torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.dataset[k]
+
+
 class Task(Moons):
     """Moons with faults."""
 
@@ -63,7 +81,11 @@ class Task(Moons):
     def data(self, corpus: pa.Table, settings: Any) -> Any:
         if fault("data") == "empty":
             return torch.utils.data.DataLoader([])
-        return super().data(corpus, settings)
+        loader = super().data(corpus, settings)
+        if fault("data") == "worker":
+            dataset = DiesInWorker(loader.dataset)
+            return torch.utils.data.DataLoader(dataset, 8, num_workers=1, multiprocessing_context="spawn")
+        return loader
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
         scores = super().evaluate(model, opponent, items, key)

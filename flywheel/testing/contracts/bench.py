@@ -16,11 +16,12 @@ from flywheel.components import Components
 from flywheel.compose import compose
 from flywheel.context import Context, Made
 from flywheel.control import Stop
-from flywheel.corpus import Source, read
+from flywheel.corpus import read
 from flywheel.data import read_data
 from flywheel.journal import Done
 from flywheel.keys import Key
 from flywheel.lineage.ledger import canonical
+from flywheel.lineage.sources import Source
 from flywheel.lineage.state import Generation, Status
 from flywheel.lineage.store import Store
 from flywheel.records import Carry
@@ -109,7 +110,9 @@ class Bench:
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""
         made = self.do(adopt, generation=0, starts={"fresh": None}, init="fresh")
-        return Generation(0, None, Status.PROMOTED, stages={"adopt": made.event})
+        champion = Generation(0, None, Status.PROMOTED)
+        champion.stages["adopt"] = made.event
+        return champion
 
     def human(self) -> Source:
         """The human samples, as a source of a corpus."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from flywheel.corpus import Source
 from flywheel.errors import AwaitingReview
 from flywheel.journal import Done
+from flywheel.lineage.sources import Source
 from flywheel.lineage.state import Generation
 from flywheel.records import Verdict
 from flywheel.stages.curate import curate

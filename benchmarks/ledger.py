@@ -1,0 +1,155 @@
+"""What a long ledger costs: status, append and verify, on a synthetic run that is valid to the last line.
+
+python benchmarks/ledger.py [--generations 10 1000 10000] [--objects 300 --mib 2]
+
+Each generation has the ten events of a turn, of the size that the recipe mnist writes; one in ten is
+promoted. ``append`` is the median of 200 appends in a folder in memory, so that it is not the disk's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from flywheel.lineage import ledger
+from flywheel.lineage.ledger import Ledger, seal
+from flywheel.lineage.verify import verify
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--generations", type=int, nargs="+", default=[10, 1000, 10000])
+    parser.add_argument("--objects", type=int, default=300)
+    parser.add_argument("--mib", type=int, default=2)
+    options = parser.parse_args()
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    print("| generations | ledger, MB | status, s | status --json, s | append, ms | open to write, s |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for count in options.generations:
+        with tempfile.TemporaryDirectory(dir=memory) as folder:
+            run = synthetic_run(Path(folder), count)
+            size = (run / "ledger.jsonl").stat().st_size / 1e6
+            told = [seconds_of("status", str(run), *more) for more in ((), ("--json",))]
+            opening = time.perf_counter()
+            book = Ledger(run)
+            opening = time.perf_counter() - opening
+            row = f"| {count:,} | {size:.1f} | {told[0]:.2f} | {told[1]:.2f} "
+            print(row + f"| {append_ms(book):.3f} | {opening:.2f} |", flush=True)
+            book.close()
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        bare, ours = verify_seconds(Path(folder), options.objects, options.mib)
+    total = options.objects * options.mib
+    print(f"\nverify of {total} MiB in {options.objects} artifacts: {ours:.2f} s; bare SHA-256 {bare:.2f} s;")
+    print(f"verify has {bare / ours:.0%} of the bare hash's speed")
+
+
+def seconds_of(*words: str) -> float:
+    """The fastest of three: other processes only ever add."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "flywheel", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def append_ms(book: Ledger) -> float:
+    seconds = []
+    for _ in range(200):
+        began = time.perf_counter()
+        book.append("session_started", world_size=1, command=["recipe=mnist"])
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds)
+
+
+def verify_seconds(folder: Path, objects: int, mib: int) -> tuple[float, float]:
+    from flywheel.lineage.store import Store
+
+    run = synthetic_run(folder, 1)
+    store, block = Store(run), os.urandom(mib << 20)
+    names = [store.put(k.to_bytes(8, "big") + block, ".bin") for k in range(objects)]
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    for _ in range(3):
+        began = time.perf_counter()
+        for name in names:
+            with open(store.path(name), "rb") as file:
+                hashlib.file_digest(file, "sha256")
+        times["bare"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        found = verify(run)
+        times["ours"].append(time.perf_counter() - began)
+        assert found.first_bad is None, found.first_bad
+    return min(times["bare"]), min(times["ours"])
+
+
+def synthetic_run(folder: Path, generations: int) -> Path:
+    """A run with a genesis and so many turns; its artifacts are one small file under many names."""
+    lines: list[bytes] = []
+    head, kept = ledger.GENESIS_HASH, 0
+
+    def add(event: str, **content: Any) -> None:
+        nonlocal head
+        place = {"seq": len(lines), "prev": head, "time": 1795420440.438}
+        lines.append(seal({**place, "event": event, **content}))
+        head = ledger.parse_quickly(lines[-1], head, len(lines) - 1)["hash"]
+
+    from flywheel.lineage.store import Store
+
+    thing = Store(folder).put(b"{}", ".json")
+    carry = dict.fromkeys(("curator", "tuner", "gate"), thing)
+    created = {"format": 1, "recipe": "mnist", "name": "run", "config": {}, "model": {}, "data": {}}
+    add("run_created", **created, threads=1)
+    add("session_started", world_size=1)
+    for number in range(generations + 1):
+        promoted = number % 10 == 0
+        add("generation_started", generation=number, parent=kept if number else None)
+        for stage, facts, outputs in turn(number, promoted, thing):
+            inputs = dict.fromkeys(("corpus", "sources", "starts.parent"), thing)
+            cost = {"cost": {"seconds": 1.2345, "cpu_seconds": 1.1111}, "facts": facts}
+            add("stage", generation=number, stage=stage, inputs=inputs, outputs=outputs, **cost)
+        status = "promoted" if promoted else "rejected"
+        reason = "12 better, 3 worse of 750; p = 0.0176"
+        add("generation_ended", generation=number, status=status, reason=reason, carry=carry)
+        kept = number if promoted else kept
+    add("run_finished", reason="generations", champion=kept)
+    (folder / "ledger.jsonl").write_bytes(b"".join(lines))
+    (folder / "HEAD").write_text(head + "\n")
+    return folder
+
+
+def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+    """Stage, facts and outputs of each stage."""
+    accuracy = {"accuracy": {"value": 0.97123, "low": 0.9512345678, "high": 0.98712345}}
+    settings = {"steps": 450, "lr": 0.002, "batch_size": 128, "threshold": 0.9, "width": 32}
+    verdict = {"promote": promoted, "reason": "12 better, 3 worse of 750", "p_value": 0.0176}
+    origins = {"human": 100, "generated": 2354}
+    reasons = {"human": 100, "top 1 by confidence": 2354, "below threshold": 646}
+    rows = {"corpus": "0" * 64, "rows": 2454, "by_origin": origins, "by_reason": reasons}
+    stages: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+        ("curate", rows, {"corpus": thing, "decisions": thing, "sources": thing, "carry": thing}),
+        ("tune", {"settings": settings, "init": "fresh", "attempts": []}, {"carry": thing}),
+        ("train", {"settings": settings, "init": "fresh", "steps": 450, "loss": 0.01}, {"weights": thing}),
+        ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}}, {"outcomes": thing}),
+    ]
+    if number == 0:
+        stages.insert(0, ("seed", {"human": 100}, {"samples": thing}))
+        return stages
+    stages.insert(0, ("generate", {"made": 3000}, {"samples": thing}))
+    stages.insert(1, ("grade", {"grader": "Confidence"}, {"scores": thing}))
+    stages.append(("gate", {"verdict": verdict, "carry_kept": "always"}, {"carry": thing}))
+    if promoted:
+        stages.append(("review", {"consent": True, "reviewer": "Nobody"}, {}))
+    return stages
+
+
+if __name__ == "__main__":
+    main()
