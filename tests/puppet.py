@@ -41,6 +41,7 @@ class Puppets:
 
     def __init__(self, **config: Any) -> None:
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
+        ours |= {"retention": None}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:

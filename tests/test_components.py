@@ -238,6 +238,7 @@ CHANGES = {
     "patience": "patience=3",
     "budget": "budget.seconds=5",
     "on_failure": "on_failure=go_on",
+    "retention": "retention=promoted",
     "log": "log=quiet",
     "threads": "threads=2",
     "tracker": "+tracker.project=p",

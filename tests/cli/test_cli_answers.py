@@ -53,7 +53,8 @@ def test_status_json_has_the_documented_keys(cli, finished):
     done = cli("status", "run", "--json")
     assert done.code == 0
     report = json.loads(done.out)
-    assert set(report) == {"run", "recipe", "state", "reason", "head", "champion", "generations"}
+    documented = {"run", "recipe", "state", "reason", "head", "champion", "forked_from", "generations"}
+    assert set(report) == documented
     assert report["run"].endswith("runs/moons/run")
     assert (report["recipe"], report["state"]) == ("moons", "finished")
     assert report["head"] == events(finished)[-1]["hash"]
@@ -66,7 +67,7 @@ def test_status_json_has_the_documented_keys(cli, finished):
 
 def check_generation(generation):
     issue = {"generation", "parent", "init", "status", "reason", "weights", "corpus", "metrics", "cost"}
-    assert set(generation) == issue | {"by_origin"}
+    assert set(generation) == issue | {"by_origin", "recalled", "suspect"}
     assert generation["init"] in ("fresh", "parent", "base")
     assert generation["status"] in ("promoted", "rejected")
     assert re.fullmatch(HEX, generation["weights"])

@@ -35,7 +35,7 @@ def test_a_bundle_holds_the_generation_and_its_papers(finished_run: Path, folder
     assert (folder / "model.safetensors").read_bytes() == view.file.read_bytes()
     config = json.loads((folder / "config.json").read_bytes())
     assert config["settings"] == view.record.settings
-    assert config["model"]["_target_"] == "flywheel.testing.moons_model.Classifier"
+    assert config["model"]["_target_"] == "flywheel.testing.moons.model.Classifier"
     outcomes = pq.read_table(folder / "outcomes.parquet")
     mean = sum(outcomes.filter(outcomes["suite"].to_numpy() == "gate")["score"].to_pylist()) / 80
     assert mean == view.metrics["gate"]["accuracy"]["value"]
@@ -93,7 +93,8 @@ def test_a_generation_without_weights_is_refused(run_copy: Path, tmp_path: Path)
     record = Record.read(run_copy)
     weights = str(record.generation(1).weights)
     ledger = Ledger(run_copy)
-    ledger.append("pruned", policy="last=1", objects={weights: 1})
+    ledger.append("rolled_back", champion=0, why="a champion's weights are never pruned")
+    ledger.append("pruned", policy="last=1", objects={weights: 1}, slim={})
     ledger.close()
     record.store.path(weights).unlink()
     with pytest.raises(RunError, match="were pruned"):

@@ -66,7 +66,7 @@ def test_a_yaml_tag_in_a_configuration_stays_a_text(run_copy: Path) -> None:
     tag = f"!!python/object/apply:os.mkdir ['{bomb}']"
     rewrite(run_copy, lambda config: config.update(name=tag))
     status(run_copy)
-    trusted = {"flywheel.testing.moons_model.Classifier"}
+    trusted = {"flywheel.testing.moons.model.Classifier"}
     flywheel.open_run(run_copy, trusted=trusted).champion().load()
     assert not bomb.exists()
 

@@ -16,7 +16,7 @@ from flywheel.policy import Policy
 MADE = {
     "generate": ["samples"],
     "grade": ["scores"],
-    "curate": ["decisions", "corpus"],
+    "curate": ["decisions", "corpus", "sources"],
     "train": ["weights"],
     "evaluate": ["outcomes"],
 }

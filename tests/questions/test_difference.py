@@ -14,7 +14,7 @@ def test_two_generations_of_a_run(finished_run: Path) -> None:
     assert found["code"]["same"] is True
     assert found["grader"]["b"]["grader"] == "Confidence"
     rows = found["data"]["rows"]
-    assert (rows["a"], rows["shared"]) == (6, 6)
+    assert (rows["a"], rows["shared"]) == (10, 10)
     assert rows["b"] == run.show(1)["data"]["rows"]
     assert [batch["generation"] for batch in found["data"]["batches"]["shared"]] == [0]
     assert [batch["generation"] for batch in found["data"]["batches"]["only_b"]] == [1]

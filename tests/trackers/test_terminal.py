@@ -133,10 +133,12 @@ def test_stages_in_words(facts, text):
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
     edge = {"type": "produced_by", "generation": 0, "batch_of": 1}
+    flags = {"recalled": False, "suspect": False}
     entries = [
         {"generation": 0, "parent": None, "status": "promoted", "reason": "", "weights": "ab", "edges": []},
         {"generation": 1, "parent": 0, "status": "rejected", "reason": "", "weights": None, "edges": [edge]},
     ]
+    entries = [entry | flags for entry in entries]
     console.print(lineage_tree("runs/x", entries))
     lines = console.file.getvalue().splitlines()
     assert lines[1].index("generation 0") < lines[2].index("generation 1")
