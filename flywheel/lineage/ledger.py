@@ -46,6 +46,7 @@ _HASH = re.compile(rb'"hash":"([0-9a-f]{64})",')
 _GENERATION = re.compile(rb'"generation":(\d+),"hash":"([0-9a-f]{64})",')
 _STAGE = re.compile(rb'"prev":"([0-9a-f]{64})","seq":(\d+),"stage":"([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
 _STAGE_TAIL = 256
+_decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -120,7 +121,7 @@ def _load(line: bytes) -> Any:
     if not line.endswith(b"\n"):
         raise ValueError("it does not end in a newline")
     try:
-        return json.loads(line)
+        return _decode(line.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -154,7 +155,7 @@ class Scan:
 def scan(path: Path, parser: Parser = parse) -> Scan:
     """Read the valid prefix of a ledger file, and what is wrong after it."""
     found = Scan()
-    with open(path, "rb") as file, no_garbage_collection():
+    with open(path, "rb", buffering=1 << 20) as file, no_garbage_collection():
         for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             try:
                 event = parser(line, found.head, len(found.events))
