@@ -46,6 +46,8 @@ _HASH = re.compile(rb'"hash":"([0-9a-f]{64})",')
 _GENERATION = re.compile(rb'"generation":(\d+),"hash":"([0-9a-f]{64})",')
 _STAGE = re.compile(rb'"prev":"([0-9a-f]{64})","seq":(\d+),"stage":"([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
 _STAGE_TAIL = 256
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -66,7 +68,7 @@ class StageLine(NamedTuple):
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
     plain = json.loads(json.dumps(value, allow_nan=False))  # keys as text before they are sorted
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(plain).encode()
 
 
 def seal(content: Event) -> bytes:
@@ -78,10 +80,10 @@ def seal(content: Event) -> bytes:
 def parse(line: bytes, prev: str, seq: int) -> Event:
     """The event of a line. Raises ValueError with the reason if the line is not the one written."""
     event = _load(line)
-    if not isinstance(event, dict) or canonical(event) + b"\n" != line:
+    if not isinstance(event, dict) or _encode(event).encode() + b"\n" != line:
         raise ValueError("it is not canonical JSON")
     content = {key: value for key, value in event.items() if key != "hash"}
-    if hashlib.sha256(canonical(content)).hexdigest() != event.get("hash"):
+    if hashlib.sha256(_encode(content).encode()).hexdigest() != event.get("hash"):
         raise ValueError("its content does not match its hash")
     if event.get("prev") != prev or event.get("seq") != seq:
         raise ValueError("it does not follow the line before it")
@@ -119,7 +121,7 @@ def _load(line: bytes) -> Any:
     if not line.endswith(b"\n"):
         raise ValueError("it does not end in a newline")
     try:
-        return json.loads(line)
+        return _decode(line.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -153,7 +155,7 @@ class Scan:
 def scan(path: Path, parser: Parser = parse) -> Scan:
     """Read the valid prefix of a ledger file, and what is wrong after it."""
     found = Scan()
-    with open(path, "rb") as file, no_garbage_collection():
+    with open(path, "rb", buffering=1 << 20) as file, no_garbage_collection():
         for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             try:
                 event = parser(line, found.head, len(found.events))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flywheel.errors import DamagedError
@@ -47,6 +47,13 @@ class TableWriter:
         assert self._writer is not None
         self._writer.write_table(pa.concat_tables(self._waiting))
         self._waiting, self._size = [], (0, 0)
+
+    def abandon(self) -> None:
+        """Give the table up, so that Arrow does not try to write its footer when it is collected."""
+        if self._writer is not None:
+            with suppress(Exception):
+                self._writer.close()
+            self._writer.is_open = False
 
     def close(self) -> None:
         """Write what waits and the footer."""

@@ -130,8 +130,13 @@ class Store:
         with files.written_aside(self._objects) as (file, aside):
             hashing = _Hashing(file)
             writer = NamedTableWriter(hashing)  # type: ignore[arg-type]
-            yield writer
-            writer.close()
+            try:
+                yield writer
+                writer.close()
+            except BaseException:
+                hashing.goes_nowhere = True
+                writer.abandon()
+                raise
             writer.name = hashing.sha256.hexdigest() + ".parquet"
             path = self.path(writer.name)
             if path.exists():
@@ -207,17 +212,20 @@ class NamedTableWriter(parquet.TableWriter):
 class _Hashing:
     """A file to write to that hashes what goes by."""
 
-    closed = False
+    closed = goes_nowhere = False
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.sha256 = file, hashlib.sha256()
 
     def write(self, data: bytes) -> int:
+        if self.goes_nowhere:
+            return len(data)
         self.sha256.update(data)
         return self._file.write(data)
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self.goes_nowhere:
+            self._file.flush()
 
 
 def _nbytes(value: Any) -> int:

@@ -51,9 +51,18 @@ def _recorded(ctx: Context, chunks: Iterator[pa.Table]) -> Made:
         for _ in chunks:
             pass
         return Made()
+    failure: Exception | None = None
     with ctx.store.table_writer() as writer:
         for rows in chunks:
-            writer.write(rows)
+            try:
+                if failure is None:
+                    writer.write(rows)
+            except Exception as error:
+                if distributed.world_size() == 1:
+                    raise
+                failure = error  # the other ranks still make chunks together with this one
+        if failure is not None:
+            raise failure
         if writer.rows == 0:
             raise StageFailed("generate", "the champion made no samples")
     return Made({"samples": Stored(writer.name)}, {"made": writer.rows})

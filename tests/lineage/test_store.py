@@ -212,3 +212,26 @@ def test_a_value_just_stored_need_not_be_read(store: Store) -> None:
 )
 def test_what_an_artifact_name_looks_like(text: str, is_one: bool) -> None:
     assert is_artifact(text) is is_one
+
+
+def test_a_table_that_is_given_up_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    table = pa.table({"id": ["a", "b"]})
+
+    def give_up() -> None:
+        with store.table_writer() as writer:
+            writer.write(table)
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        give_up()
+    assert files_in(tmp_path) == []
+
+
+def test_a_table_in_batches_is_the_table_at_once_in_row_groups(store: Store) -> None:
+    table = pa.table({"id": [f"{k:06}" for k in range(200_000)], "x": range(200_000)})
+    with store.table_writer() as writer:
+        for start in range(0, len(table), 1000):
+            writer.write(table.slice(start, 1000))
+    assert writer.rows == len(table)
+    assert Store(store.path(writer.name).parents[2]).table(writer.name).equals(table)
+    assert pq.ParquetFile(store.path(writer.name)).num_row_groups > 2
