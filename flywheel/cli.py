@@ -46,7 +46,7 @@ subcommands
   reproduce RUN GEN       train a generation again from what is recorded, and compare
   du [RUN]                what takes the room, and what prune could free
   prune RUN --keep promoted,last=3    drop what no rule keeps: a dry run without --yes
-  verify [RUN]            check every line of the ledger and every artifact
+  verify [RUN] [--head H] check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
   new NAME                write a recipe of your own, which runs at once, into NAME/
   recipes                 what can be run
