@@ -53,7 +53,7 @@ def open_journal(
             lock.acquire(directory)
             files.sweep(directory)
             Stop(directory).consume()
-            ledger = Ledger(directory)
+            ledger = Ledger(directory, has_start=forked_from is not None)
         return list(ledger)
 
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -91,8 +93,8 @@ def long_state(turns: int) -> RunState:
         rows = {"human": 10} if n == 0 else {"made": 10}
         g.stages[batch] = {"outputs": {"samples": name}, "facts": rows}
         sources = [[f"{0:064x}.parquet", None], *([[name, None]] if n else [])]
-        facts = {"corpus": "c", "by_origin": {"human": 10}, "sources": sources}
-        g.stages["curate"] = {"outputs": {"corpus": "c"}, "facts": facts}
+        facts = {"corpus": "c", "by_origin": {"human": 10}}
+        g.stages["curate"] = {"outputs": {"corpus": "c", "sources": json.dumps(sources)}, "facts": facts}
         made = {"init": "parent" if n else "fresh", "settings": {}}
         g.stages["train"] = {"outputs": {"weights": f"w{n}"}, "facts": made, "inputs": {}}
         state.generations.append(g)
@@ -111,7 +113,10 @@ def test_ancestors_in_ten_thousand_generations_take_no_time(tmp_path: Path) -> N
         def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
             return pa.table({"id": [wanted]})
 
+        def json(self, name: str) -> Any:
+            return json.loads(name)
+
     began = time.process_time()
     assert ids.find(tmp_path, state, OneBatch(tmp_path), wanted) == [(5000, wanted)]
-    assert sum(1 for _ in ancestors(state, [9_999])) == turns
+    assert sum(1 for _ in ancestors(OneBatch(tmp_path), state, [9_999])) == turns
     assert time.process_time() - began < 0.7

@@ -240,12 +240,13 @@ def damage(found: Scan, head: str) -> str | None:
 class Ledger:
     """The writer's view of a run's ledger. Hold the run's lock while one is open."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, has_start: bool = False) -> None:
         """Open, and repair what a crash left: see the table above. Raises DamagedError."""
         self._directory = directory
         self._path = directory / "ledger.jsonl"
         files.make_directory(directory)
-        _refuse_fresh_start(directory)
+        if not has_start:  # a fork brings the weights that it starts from
+            _refuse_fresh_start(directory)
         if not self._path.exists():
             files.write_atomic(self._path, b"")
         found = _undamaged(directory, parse)

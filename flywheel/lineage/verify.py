@@ -83,7 +83,9 @@ def _objects(directory: Path, events: list[ledger.Event]) -> Iterator[str | None
     for seq, name in _artifacts(events):
         if name not in seen:
             seen.add(name)
-            if not store.path(name).exists():  # a writer may have pruned it since the ledger was read
+            if (
+                is_artifact(name) and not store.path(name).exists()
+            ):  # a writer may have pruned it since the ledger was read
                 pruned = pruned if name in pruned else RunState.replay(ledger.read(directory)).pruned
                 if name in pruned:
                     continue

@@ -59,7 +59,7 @@ def test_query(cli, finished):
     done = cli("query", "run", "SELECT generation, status FROM generations ORDER BY 1", "--json")
     assert [row["generation"] for row in lines_of(done.out)] == [0, 1]
     done = cli("query", "run", "SELECT id FROM samples", "--limit", "3")
-    assert "3 of 130 rows; --limit 130 prints all" in done.out
+    assert "3 of 210 rows; --limit 210 prints all" in done.out
     wide = cli("query", "run", "SELECT * FROM samples LIMIT 1")
     assert wide.out.startswith("row 1\nid "), "what does not fit is told row by row"
     refused = cli("query", "run", "DROP VIEW samples")

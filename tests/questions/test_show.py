@@ -38,7 +38,7 @@ def test_data_is_counted_by_origin(finished_run: Path) -> None:
     assert (human["origin"], human["source"], human["rows"], human["producer"]) == (
         "human",
         "recipe",
-        6,
+        10,
         None,
     )
     assert (generated["origin"], generated["generation"], generated["producer"]) == ("generated", 1, 0)

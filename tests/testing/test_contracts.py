@@ -137,7 +137,7 @@ def test_the_suites_leave_no_file_behind(tmp_path: Any, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("recipe", "smaller"),
-    [("mnist", ["trainer.max_steps=2", "task.unlabelled=64"]), ("addition", []), ("addition_paper", [])],
+    [("mnist", ["trainer.max_steps=2", "task.unlabelled=64"]), ("addition", [])],
 )
 def test_the_built_in_recipes_pass(recipe: str, smaller: list[str]) -> None:
     check_recipe(recipe, overrides=["debug=tiny", "threads=1", *smaller])

@@ -128,7 +128,8 @@ class Bench:
         """A corpus of all rows once, as ``train`` and ``tune`` take it."""
         ids = read(self.store, sources)["id"]
         ones = {"weight": constant(1.0, pa.float64(), len(ids)), "count": constant(1, pa.int32(), len(ids))}
-        return {"corpus": self.store.put_table(pa.table({"id": ids, **ones})), "sources": sources}
+        corpus = self.store.put_table(pa.table({"id": ids, **ones}))
+        return {"corpus": corpus, "sources": self.store.put_json([list(source) for source in sources])}
 
 
 @contextmanager
