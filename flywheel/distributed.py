@@ -58,8 +58,17 @@ def start() -> None:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend)
-        atexit.register(dist.destroy_process_group)  # else a refusal may abort on its way out
+        atexit.register(_leave)  # else a refusal may abort on its way out
     _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
+
+
+def _leave() -> None:
+    """Let go of the groups while their threads can still be joined."""
+    import torch.distributed as dist
+
+    global _control  # noqa: PLW0603 - see above
+    _control = None
+    dist.destroy_process_group()
 
 
 def from_rank_0(make: Callable[[], T]) -> T:

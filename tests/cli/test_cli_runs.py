@@ -136,6 +136,7 @@ def test_ctrl_c_twice_stops_now_and_loses_nothing(start, folder, cli):
     """The first is answered at a step; this task's grader has none for a minute."""
     child = start(*SHORT, "grader._target_=probe_parts.SlowGrader", "log=plain")
     wait_until(lambda: has_run(folder) and "generate" in kinds(only_run(folder)), "samples")
+    time.sleep(1)  # the grader is at work: no step is left at which to stop
     recorded = len(events(folder / RUN))
     child.signal(signal.SIGINT)
     wait_until(lambda: "stopping at the next step" in child.err, "answer to the first")
