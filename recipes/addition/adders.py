@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from .sums import BLANK, TOKENS
 
-FAR = 8
+FAR = 3
 """Digits: distances from which the relative bias is one and the same."""
+_BIAS_SCALE = 16.0  # lets the bias shut out what is far within a few hundred steps
 
 
 class Adders(nn.Module):
@@ -118,7 +119,7 @@ class Adders(nn.Module):
             return visible
         places = _positions((tokens.size(-1) - 2) // 3).to(tokens.device)
         distance = (places[:, None] - places).clamp(-FAR, FAR) + FAR
-        bias = self.bias[:, None, :, distance].expand(-1, tokens.size(1), -1, -1, -1)
+        bias = (_BIAS_SCALE * self.bias)[:, None, :, distance].expand(-1, tokens.size(1), -1, -1, -1)
         return bias.masked_fill(~visible, -torch.inf)
 
     def _turn(self, positions: Tensor) -> Tensor:
