@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 import flywheel
@@ -20,19 +22,33 @@ def run(tmp_path_factory):
         yield flywheel.run({**config, "runs_dir": str(folder)}, config_dir=CONFIG_DIR)
 
 
-def records(run):
-    """The records of an offline run's file: a header, then LevelDB log blocks of 32 KiB."""
+def records(run, seconds=60):
+    """The records of an offline run's file, once W&B's own process has written the last one."""
+    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    end = time.monotonic() + seconds
+    while True:
+        found = list(parse(path.read_bytes()))
+        if any(record.HasField("exit") for record in found):
+            return found
+        assert time.monotonic() < end, "W&B never wrote the end of the run"
+        time.sleep(0.05)
+
+
+def parse(data):
+    """A header, then LevelDB log blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
-    data, position, whole = path.read_bytes(), 7, b""
+    position, whole = 7, b""
     while position + 7 <= len(data):
         left = 32768 - position % 32768
         if left < 7:
             position += left
             continue
         length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        whole += data[position + 7 : position + 7 + length]
+        part = data[position + 7 : position + 7 + length]
+        if len(part) < length:  # cut off: still being written
+            return
+        whole += part
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
             record = Record()

@@ -1,7 +1,7 @@
 """Where the time of a run goes: stages by its ledger, and operators of one generation by torch's profiler.
 
-python benchmarks/profile.py runs/addition/NAME                 # stages
-python benchmarks/profile.py runs/addition/NAME --generation 10 # and operators, by reproducing one
+python benchmarks/where_time_goes.py runs/addition/NAME                 # stages
+python benchmarks/where_time_goes.py runs/addition/NAME --generation 10 # and operators, by reproducing one
 """
 
 from __future__ import annotations
