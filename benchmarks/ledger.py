@@ -1,9 +1,11 @@
-"""What a long ledger costs: status, append and verify, on a synthetic run that is valid to the last line.
+"""What a long ledger costs: status, trace, append and verify, on a synthetic run, valid to the last line.
 
 python benchmarks/ledger.py [--generations 10 1000 10000] [--objects 300 --mib 2]
 
 Each generation has the ten events of a turn, of the size that the recipe mnist writes; one in ten is
-promoted. ``append`` is the median of 200 appends in a folder in memory, so that it is not the disk's time.
+promoted, and each draws on the last six batches. ``trace`` asks for all ancestors of the newest sample.
+``status`` and ``trace`` are whole processes, the fastest of three. ``append`` is the median of 200 appends in
+a folder in memory, so that it is not the disk's time.
 """
 
 from __future__ import annotations
@@ -19,9 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage import ledger
+import pyarrow as pa
+
+import flywheel
+from flywheel.lineage import ids, ledger
 from flywheel.lineage.ledger import Ledger, seal
+from flywheel.lineage.store import Store
 from flywheel.lineage.verify import verify
+from flywheel.tables import DECISIONS, with_provenance
 
 
 def main() -> None:
@@ -31,17 +38,23 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=2)
     options = parser.parse_args()
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    print("| generations | ledger, MB | status, s | status --json, s | append, ms | open to write, s |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    columns = (
+        "status, s | status --json, s | trace --sample --up, s | ancestors | append, ms | open to write, s"
+    )
+    print(f"| generations | ledger, MB | {columns} |")
+    print("| --- " * 8 + "|")
     for count in options.generations:
         with tempfile.TemporaryDirectory(dir=memory) as folder:
             run = synthetic_run(Path(folder), count)
             size = (run / "ledger.jsonl").stat().st_size / 1e6
             told = [seconds_of("status", str(run), *more) for more in ((), ("--json",))]
+            newest = flywheel.open_run(run).samples()["id"][0].as_py()
+            told.append(seconds_of("trace", str(run), "--sample", newest, "--up", "--json"))
+            ancestors = len(flywheel.open_run(run).trace(sample=newest, down=False)["up"])
             opening = time.perf_counter()
             book = Ledger(run)
             opening = time.perf_counter() - opening
-            row = f"| {count:,} | {size:.1f} | {told[0]:.2f} | {told[1]:.2f} "
+            row = f"| {count:,} | {size:.1f} | {told[0]:.2f} | {told[1]:.2f} | {told[2]:.2f} | {ancestors:,} "
             print(row + f"| {append_ms(book):.3f} | {opening:.2f} |", flush=True)
             book.close()
     with tempfile.TemporaryDirectory(dir=memory) as folder:
@@ -72,8 +85,6 @@ def append_ms(book: Ledger) -> float:
 
 
 def verify_seconds(folder: Path, objects: int, mib: int) -> tuple[float, float]:
-    from flywheel.lineage.store import Store
-
     run = synthetic_run(folder, 1)
     store, block = Store(run), os.urandom(mib << 20)
     names = [store.put(k.to_bytes(8, "big") + block, ".bin") for k in range(objects)]
@@ -92,7 +103,7 @@ def verify_seconds(folder: Path, objects: int, mib: int) -> tuple[float, float]:
 
 
 def synthetic_run(folder: Path, generations: int) -> Path:
-    """A run with a genesis and so many turns; its artifacts are one small file under many names."""
+    """A run with a genesis and so many turns; its batches are real, its other artifacts one small file."""
     lines: list[bytes] = []
     head, kept = ledger.GENESIS_HASH, 0
 
@@ -102,9 +113,8 @@ def synthetic_run(folder: Path, generations: int) -> Path:
         lines.append(seal({**place, "event": event, **content}))
         head = ledger.parse_quickly(lines[-1], head, len(lines) - 1)["hash"]
 
-    from flywheel.lineage.store import Store
-
-    thing = Store(folder).put(b"{}", ".json")
+    store = Store(folder)
+    thing, batches = store.put(b"{}", ".json"), list[list[str]]()
     carry = dict.fromkeys(("curator", "tuner", "gate"), thing)
     created = {"format": 1, "recipe": "mnist", "name": "run", "config": {}, "model": {}, "data": {}}
     add("run_created", **created, threads=1)
@@ -112,7 +122,11 @@ def synthetic_run(folder: Path, generations: int) -> Path:
     for number in range(generations + 1):
         promoted = number % 10 == 0
         add("generation_started", generation=number, parent=kept if number else None)
+        made = batch(store, folder, number, thing)
+        batches.append([made["samples"], made["scores"]])
+        made["sources"] = store.put_json(batches[-6:])
         for stage, facts, outputs in turn(number, promoted, thing):
+            outputs |= {name: made[name] for name in outputs.keys() & made.keys()}
             inputs = dict.fromkeys(("corpus", "sources", "starts.parent"), thing)
             cost = {"cost": {"seconds": 1.2345, "cpu_seconds": 1.1111}, "facts": facts}
             add("stage", generation=number, stage=stage, inputs=inputs, outputs=outputs, **cost)
@@ -124,6 +138,19 @@ def synthetic_run(folder: Path, generations: int) -> Path:
     (folder / "ledger.jsonl").write_bytes(b"".join(lines))
     (folder / "HEAD").write_text(head + "\n")
     return folder
+
+
+def batch(store: Store, folder: Path, number: int, maker: str) -> dict[str, str]:
+    """Four samples with scores and decisions, stored and noted as the loop does."""
+    made = {"prompt": [f"prompt {k} of {number}" for k in range(4)]}
+    origin = {"origin": "generated", "source": maker, "generation": number, "key": number}
+    samples = with_provenance(pa.table(made), own=("prompt",), **origin)
+    ids.note(folder, number, "generate" if number else "seed", samples)
+    scores = pa.table({"id": samples["id"], "confidence": [0.9, 0.8, 0.7, 0.6]})
+    chosen = {"keep": [True] * 4, "reason": ["top"] * 4, "weight": [1.0] * 4, "count": [1] * 4}
+    decisions = pa.table({"id": samples["id"], **chosen}).cast(DECISIONS)
+    tables = {"samples": samples, "scores": scores, "decisions": decisions}
+    return {name: store.put_table(table) for name, table in tables.items()}
 
 
 def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
@@ -141,10 +168,10 @@ def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, A
         ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}}, {"outcomes": thing}),
     ]
     if number == 0:
-        stages.insert(0, ("seed", {"human": 100}, {"samples": thing}))
+        stages.insert(0, ("seed", {"human": 4}, {"samples": thing}))
         return stages
-    stages.insert(0, ("generate", {"made": 3000}, {"samples": thing}))
-    stages.insert(1, ("grade", {"grader": "Confidence"}, {"scores": thing}))
+    stages.insert(0, ("generate", {"made": 4}, {"samples": thing}))
+    stages.insert(1, ("grade", {"grader": "Confidence", "version": thing}, {"scores": thing}))
     stages.append(("gate", {"verdict": verdict, "carry_kept": "always"}, {"carry": thing}))
     if promoted:
         stages.append(("review", {"consent": True, "reviewer": "Nobody"}, {}))

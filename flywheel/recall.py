@@ -18,7 +18,7 @@ from flywheel.lineage.recalls import champion_without
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples_where
-from flywheel.status import read_state
+from flywheel.status import forks_of, read_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,6 +201,7 @@ def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: 
             if not found.is_empty and state.carry.get(name) != restored.get(name)
         ],
         "ends": under_way if under_way in reached.flawed else None,
+        "forks": forks_of(directory, state, reached.flawed),
     }
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from flywheel.corpus import beside, read
 from flywheel.descent import turns_by_batch
 from flywheel.errors import ConfigError, MissingExtra, RunError
+from flywheel.lineage.ids import batch_of
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 
@@ -17,17 +18,19 @@ from flywheel.lineage.store import Store
 def samples(directory: Path, state: RunState, generation: int | None = None) -> pa.Table:
     """Samples of a generation (default: the last that made some): provenance, payload, scores, decisions.
 
-    Generation 0 has the human samples; of a pruned batch, payload and scores are gone. Raises RunError if
-    the generation made none.
+    Generation 0 has the human samples. Raises RunError if the generation made none.
     """
-    chosen = _generation(directory, state, generation)
-    store = Store(directory)
-    batch = str(chosen.output("generate", "samples") or chosen.output("seed", "samples"))
+    return samples_of(Store(directory), state, _generation(directory, state, generation))
+
+
+def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Table:
+    """``samples`` of a generation that made some. Of a pruned batch, payload and scores are gone."""
+    batch = str(batch_of(generation))
     if batch in state.pruned:
         rows = store.table(state.stand_in(batch))
     else:
-        rows = read(store, [[batch, chosen.output("grade", "scores")]])
-    decided = chosen.output("curate", "decisions")
+        rows = read(store, [[batch, generation.output("grade", "scores")]])
+    decided = generation.output("curate", "decisions")
     if decided is None or "keep" in rows.column_names:
         return rows
     return beside(rows, store.table(state.stand_in(decided)))
@@ -43,7 +46,8 @@ def samples_where(directory: Path, state: RunState, condition: str) -> dict[int,
         import duckdb
     except ModuleNotFoundError:
         raise MissingExtra("duckdb", "query") from None
-    batches = {turn: samples(directory, state, turn) for turn in turns_by_batch(state).values()}
+    store, made = Store(directory), turns_by_batch(state).values()
+    batches = {turn: samples_of(store, state, state.generations[turn]) for turn in made}
     if not batches:
         raise RunError(f"{directory} has no samples yet.")
     rows = pa.concat_tables(batches.values(), promote_options="permissive")
@@ -65,7 +69,7 @@ def samples_where(directory: Path, state: RunState, condition: str) -> dict[int,
 
 
 def _generation(directory: Path, state: RunState, number: int | None) -> Generation:
-    made = [g for g in state.generations if {"seed", "generate"} & g.stages.keys()]
+    made = [g for g in state.generations if batch_of(g)]
     chosen = [g for g in made if number in (None, g.number)]
     if not chosen:
         numbers = ", ".join(str(g.number) for g in made) or "none"

@@ -17,7 +17,7 @@ from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
-from flywheel.status import bare, read_state
+from flywheel.status import bare, forks_of, read_state
 
 _LISTED = 5
 
@@ -42,17 +42,18 @@ def trace(
         turn, name = _the_one(directory, ids.find(directory, state, store, sample), sample)
         found["sample"] = _row(directory, state, turn, name)
         starts = [] if found["sample"]["made_by"] is None else [found["sample"]["made_by"]["generation"]]
-        return found | _ways(state, store, starts, up, down, sample=(turn, name))
+        return found | _ways(directory, state, store, starts, up, down, (turn, name))
     if item is not None:
         found["item"], generation = _item(directory, state, store, item)
     if generation is None or not 0 <= generation < len(state.generations):
         numbers = f"0 to {len(state.generations) - 1}" if state.generations else "none"
         raise RunError(f"{directory} has no generation {generation}; its generations: {numbers}.")
     found["generation"] = generation
-    return found | _ways(state, store, [generation], up, down)
+    return found | _ways(directory, state, store, [generation], up, down)
 
 
 def _ways(
+    directory: Path,
     state: RunState,
     store: Store,
     starts: list[int],
@@ -64,7 +65,7 @@ def _ways(
     if up:
         found["up"] = list(ancestors(store, state, starts))
     if down:
-        found["down"] = _descendants(state, store, starts, sample)
+        found["down"] = _descendants(directory, state, store, starts, sample)
     return found
 
 
@@ -149,7 +150,7 @@ def _entry(generation: Generation) -> dict[str, Any]:
 
 
 def _descendants(
-    state: RunState, store: Store, starts: list[int], sample: tuple[int, str] | None
+    directory: Path, state: RunState, store: Store, starts: list[int], sample: tuple[int, str] | None
 ) -> dict[str, Any]:
     import pyarrow as pa
 
@@ -162,6 +163,7 @@ def _descendants(
         "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
         "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],
         "samples": [{"turn": turn, "rows": len(rows)} for turn, rows in found.samples.items()],
+        "forks": forks_of(directory, state, found.flawed),
     }
 
 

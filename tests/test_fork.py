@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import flywheel
+from flywheel.commands.recall import lines
 from flywheel.errors import ConfigError, RunError
 from flywheel.fork import command_of
 from flywheel.testing import CONFIG_DIR
@@ -71,3 +72,20 @@ def test_what_is_recalled_stays_recalled_in_a_fork(old: flywheel.Run, tmp_path: 
     fork = old.fork(0, overrides(tmp_path))
     inputs = fork.generation(1).record.stages["curate"]["inputs"]
     assert inputs["recalled"] == fork.status()["forked_from"]["recalled"] is not None
+
+
+def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: flywheel.Run) -> None:
+    beside = [f"runs_dir={old.path.parent.parent}", "generations=0", "threads=1", "log=quiet"]
+    fork = old.fork(2, [*beside, "name=fork"])
+    nested = fork.fork(0, [*beside, "name=nested"])
+    old.fork(0, [*beside, "name=clean"])
+    named = [
+        {"run": str(fork.path), "of": str(old.path), "generation": 2},
+        {"run": str(nested.path), "of": str(old.path), "generation": 2},  # the same weights
+    ]
+    assert old.trace(generation=1)["down"]["forks"] == named
+    report = old.recall(generation=1, why="flawed")
+    assert report["forks"] == named
+    assert f"fork         {fork.path} descends from generation 2" in "\n".join(lines(report))
+    (nested.path / "ledger.jsonl").write_bytes(b"damaged\n")  # a neighbour's matter
+    assert old.recall(generation=1, why="flawed")["forks"] == named[:1]

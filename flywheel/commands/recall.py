@@ -73,6 +73,11 @@ def lines(report: dict[str, Any]) -> list[str]:
     told += [f"  carry        of the {c['component']}, as the champion left it" for c in report["carries"]]
     if report["ends"] is not None:
         told.append(f"  ends         generation {report['ends']}, which was under way")
+    told += [
+        f"  fork         {f['run']} descends from generation {f['generation']} of {f['of']}: start it anew "
+        "from a clean one"
+        for f in report["forks"]
+    ]
     if not report["done"]:
         return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
     return [*told, "Nothing was deleted. The same command as before goes on from the champion."]

@@ -73,6 +73,8 @@ def _down(down: dict[str, Any]) -> Iterator[str]:
             yield f"  {word} {entry['generation']} {_verdict(entry)}, by {', '.join(entry['by'])}"
     for batch in down["samples"]:
         yield f"  {batch['rows']} samples of turn {batch['turn']}"
+    for fork in down["forks"]:
+        yield f"  fork {fork['run']}, from generation {fork['generation']} of {fork['of']}"
 
 
 def _verdict(entry: dict[str, Any]) -> str:

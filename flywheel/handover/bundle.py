@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from flywheel.descent import turns_by_batch
 from flywheel.errors import RunError
 from flywheel.handover import manifest
 from flywheel.handover.card import model_card
@@ -103,18 +104,15 @@ def _outcomes(record: Record, generation: Generation) -> bytes:
 def ancestry(record: Record, generation: Generation) -> list[Generation]:
     """The generations that a generation came from, itself last: parents, and makers of its data."""
     known, found, waiting = record.state.generations, set[int](), [generation.number]
+    turns = turns_by_batch(record.state)
     while waiting:
         number = waiting.pop()
         if number not in found:
             found.add(number)
-            waiting += _made_from(record, known[number])
+            parent = known[number].parent
+            waiting += [] if parent is None else [parent]
+            waiting += (turns[str(samples)] for samples, _ in sources_of(record.store, known[number]))
     return [known[number] for number in sorted(found)]
-
-
-def _made_from(record: Record, generation: Generation) -> list[int]:
-    sources = [str(samples) for samples, _ in sources_of(record.store, generation)]
-    turns = [record.batch_turns[samples] for samples in sources if samples in record.batch_turns]
-    return turns if generation.parent is None else [generation.parent, *turns]
 
 
 def excerpt(record: Record, ancestors: list[Generation]) -> list[Event]:

@@ -41,6 +41,10 @@ def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
 
 def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tuple[int, str]]:
     """(turn, id) of each sample whose id begins with ``prefix``."""
+    if len(prefix) == _WIDTH:  # there is one at most: no need to know whether the file has all batches
+        noted = _matches(_file(directory), prefix)[:1]
+        if noted and noted[0][0] < len(state.generations) and _is_there(store, state, *noted[0]):
+            return noted
     for trusted in (True, False):
         records = _read(directory, state, store, trusted=trusted)
         found = _matches(records, prefix)

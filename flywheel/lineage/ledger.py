@@ -42,10 +42,8 @@ _READ_ATTEMPTS = 100
 _CHAIN = {"seq", "prev", "time", "hash"}
 _MAY_USE_RESERVE = {"pruned", "generation_ended", "run_failed", "run_stopped", "run_interrupted"}
 MAX_LINE_BYTES = 16 << 20
-_HASH = re.compile(rb'"hash":"([0-9a-f]{64})",')
-_GENERATION = re.compile(rb'"generation":(\d+),"hash":"([0-9a-f]{64})",')
-_STAGE = re.compile(rb'"prev":"([0-9a-f]{64})","seq":(\d+),"stage":"([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
-_STAGE_TAIL = 256
+_HASH = b'"hash":"'
+_STAGE_END = re.compile(rb'([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -63,6 +61,13 @@ class StageLine(NamedTuple):
         """The whole event."""
         event: Event = json.loads(self.line)
         return event
+
+    def output(self, name: str) -> str | None:
+        """An output, by the bytes: of the keys after ``outputs`` none has more than one value."""
+        start = self.line.rfind(b'"outputs":{')
+        key = _encode(name).encode() + b':"'
+        at = self.line.find(key, start, self.line.find(b"}", start)) + len(key)
+        return None if at < len(key) else self.line[at : self.line.find(b'"', at)].decode()
 
 
 def canonical(value: Any) -> bytes:
@@ -92,9 +97,9 @@ def parse(line: bytes, prev: str, seq: int) -> Event:
 
 def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
     """As ``parse``, of the bytes as they lie: see the top of this module."""
-    digest = _hash_of(line)
+    digest = _hash_at(line, line.find(_HASH))
     event: Event = _load(line) if digest else parse(line, prev, seq)
-    if digest and not (isinstance(event, dict) and event.get("hash") == digest.decode()):
+    if digest and not (isinstance(event, dict) and event.get("hash") == digest):
         return parse(line, prev, seq)
     if event.get("prev") != prev or event.get("seq") != seq:
         raise ValueError("it does not follow the line before it")
@@ -103,16 +108,16 @@ def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
 
 def glance_at(line: bytes, prev: str, seq: int) -> Event | StageLine:
     """As ``parse_quickly``, but the line of a stage is left for whoever wants to know what is in it."""
-    place = _STAGE.search(line, max(0, len(line) - _STAGE_TAIL))
-    owner = _GENERATION.search(line) if place else None
-    if not (place and owner and b'"event":"stage"' in line):
+    place = f'"prev":"{prev}","seq":{seq},"stage":"'.encode()
+    end, at = line.rfind(place), line.find(_HASH)
+    owner = line.rfind(b'"generation":', 0, at)
+    if end < 0 or owner < 0 or b'"event":"stage"' not in line:
         return parse_quickly(line, prev, seq)
-    digest = owner[2].decode()
-    if hashlib.sha256(line[: owner.start(2) - 8] + line[owner.end() : -1]).hexdigest() != digest:
+    number, stage = line[owner + 13 : at - 1], _STAGE_END.match(line, end + len(place))
+    digest = _hash_at(line, at)
+    if not (digest and stage and number.isdigit()):
         return parse(line, prev, seq)
-    if place[1].decode() != prev or int(place[2]) != seq:
-        raise ValueError("it does not follow the line before it")
-    return StageLine(int(owner[1]), place[3].decode(), digest, line)
+    return StageLine(int(number), stage[1].decode(), digest, line)
 
 
 def _load(line: bytes) -> Any:
@@ -126,13 +131,12 @@ def _load(line: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _hash_of(line: bytes) -> bytes | None:
-    """The hash that a line has, if that is the hash of its other bytes."""
-    found = _HASH.search(line)
-    if not (found and line.endswith(b"\n")):
-        return None
-    rest = hashlib.sha256(line[: found.start()] + line[found.end() : -1])
-    return found[1] if rest.hexdigest().encode() == found[1] else None
+def _hash_at(line: bytes, at: int) -> str | None:
+    """The hash that a line has at this place, if that is the hash of its other bytes."""
+    stop = at + len(_HASH) + 64
+    digest = hashlib.sha256(line[:at] + line[stop + 2 : -1]).hexdigest()
+    is_it = at >= 0 and line[stop - 64 : stop + 2] == f'{digest}",'.encode() and line.endswith(b"\n")
+    return digest if is_it else None
 
 
 @dataclass(slots=True)

@@ -20,6 +20,14 @@ class Stages(MutableMapping[str, Event]):
         """Add a line that is not to be parsed yet."""
         self._known[line.stage] = line
 
+    def output(self, stage: str, name: str) -> str | None:
+        """An output of a stage, None if it or the stage is not there; a line is not parsed for it."""
+        known = self._known.get(stage)
+        if known is None or isinstance(known, StageLine):
+            return known and known.output(name)
+        output: str | None = known["outputs"].get(name)
+        return output
+
     def cost(self, stage: str) -> dict[str, float]:
         """``seconds`` and ``cpu_seconds`` of a stage; a line is not parsed for them."""
         known = self._known[stage]

@@ -68,8 +68,7 @@ class Generation:
 
     def output(self, stage: str, name: str) -> str | None:
         """Name of an artifact that a stage made, or None if the stage is not done."""
-        event = self.stages.get(stage)
-        return event["outputs"].get(name) if event else None
+        return self.stages.output(stage, name)
 
     def fact(self, stage: str, name: str, default: Any = None) -> Any:
         """A small value that a stage recorded."""

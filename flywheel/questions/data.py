@@ -15,9 +15,8 @@ _FROM = ("origin", "source", "generation")
 
 
 def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
-    """Columns ``id``, ``weight`` and ``count``; None if it has none (any more)."""
-    name = generation.output("curate", "corpus")
-    return record.table(name) if name else None
+    """Columns ``id``, ``weight`` and ``count``; None if it has none."""
+    return record.table(generation.output("curate", "corpus"))
 
 
 def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
@@ -25,7 +24,7 @@ def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
 
     ``source`` is where human rows come from, and the producer's weights of generated ones, whose number is
     ``producer``; ``generation`` is the turn that made them, ``drawn`` counts a row as often as it was
-    trained on. Rows of a batch that was pruned have ``origin`` "pruned".
+    trained on.
     """
     corpus = corpus_of(record, generation)
     if corpus is None:
@@ -45,7 +44,7 @@ def _entry(record: Record, row: dict[str, Any]) -> dict[str, Any]:
     generated = row["origin"] == "generated"
     maker = record.state.generations[row["generation"]] if generated else None
     return {
-        "origin": row["origin"] or "pruned",
+        "origin": row["origin"],
         "source": bare(row["source"]) if generated else row["source"],
         "generation": row["generation"],
         "producer": maker.parent if maker else None,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.compose import flatten
+from flywheel.descent import turns_by_batch
 from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import corpus_of
@@ -72,10 +73,7 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[s
     corpora = [corpus_of(a, before), corpus_of(b, after)]
     left, right = (pa.array([], pa.string()) if t is None else t["id"].combine_chunks() for t in corpora)
     shared = pc.sum(pc.is_in(left, value_set=right)).as_py() or 0
-    batches = [
-        {bare(samples): record.batch_turns.get(str(samples)) for samples, _ in sources_of(record.store, g)}
-        for record, g in ((a, before), (b, after))
-    ]
+    batches = [_batches(a, before), _batches(b, after)]
     return {
         "same": before.fact("curate", "corpus") == after.fact("curate", "corpus"),
         "rows": {"a": len(left), "b": len(right), "shared": shared},
@@ -91,7 +89,12 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[s
     }
 
 
-def _batch(turns: Mapping[str | None, int | None], name: str | None) -> dict[str, Any]:
+def _batches(record: Record, generation: Generation) -> dict[str | None, int]:
+    turns = turns_by_batch(record.state)
+    return {bare(samples): turns[str(samples)] for samples, _ in sources_of(record.store, generation)}
+
+
+def _batch(turns: Mapping[str | None, int], name: str | None) -> dict[str, Any]:
     return {"samples": name, "generation": turns[name]}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.errors import RunError
 from flywheel.lineage import ledger
@@ -46,44 +45,25 @@ class Record:
         """Hash of the last event."""
         return str(self.events[-1]["hash"]) if self.events else ledger.GENESIS_HASH
 
-    @cached_property
-    def pruned(self) -> frozenset[str]:
-        """Artifacts that a retention policy deleted, with a tombstone."""
-        return frozenset(name for event in self._of("pruned") for name in event["objects"])
-
-    @cached_property
-    def recalled(self) -> frozenset[int]:
-        """Generations that a recall named."""
-        return frozenset(number for event in self._of("recalled") for number in event["generations"])
-
-    @cached_property
-    def suspect(self) -> frozenset[int]:
-        """Generations that a recall reached only through what cannot pass a flaw on as data."""
-        found = {number for event in self._of("recalled") for number in event.get("suspect", [])}
-        return frozenset(found) - self.recalled
-
-    @cached_property
-    def batch_turns(self) -> dict[str, int]:
-        """The generation in whose turn each batch of samples was made; 0 for the human one."""
-        return {batch: g.number for g in self.state.generations if (batch := batch_of(g))}
-
     def flags(self, number: int) -> list[str]:
         """What has been said of a generation since its verdict."""
         champion = self.state.champion
+        generation, champion = self.state.generations[number], self.state.champion
         told = {
-            "champion": champion is not None and champion.number == number,
-            "recalled": number in self.recalled,
-            "suspect": number in self.suspect,
+            "champion": champion is generation,
+            "recalled": generation.recalled,
+            "suspect": generation.suspect,
         }
         return [name for name, holds in told.items() if holds]
 
     def is_gone(self, name: str) -> bool:
         """Whether an artifact was pruned."""
-        return name in self.pruned and not self.store.path(name).exists()
+        return name in self.state.pruned
 
-    def table(self, name: str) -> pa.Table | None:
-        """An artifact's table; None if it was pruned."""
-        return None if self.is_gone(name) else self.store.table(name)
+    def table(self, name: str | None) -> pa.Table | None:
+        """An artifact's table, or what stays of it if it was pruned; None if nothing does."""
+        place = self.state.stand_in(name) if name else ""
+        return None if not place or self.is_gone(place) else self.store.table(place)
 
     def sessions(self, number: int) -> list[Event]:
         """The sessions in which a generation was made: the one that began it, and those that resumed it."""
@@ -101,11 +81,3 @@ class Record:
             if kind == "generation_ended" and event["generation"] == number:
                 break
         return found
-
-    def _of(self, kind: str) -> Iterator[dict[str, Any]]:
-        return (event for event in self.events if event["event"] == kind)
-
-
-def batch_of(generation: Generation) -> str | None:
-    """The samples that were made in a generation's turn; genesis has the human ones."""
-    return generation.output("generate", "samples") or generation.output("seed", "samples")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.keys import Key
+from flywheel.lineage.ids import batch_of
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import by_origin
-from flywheel.questions.record import Record, batch_of
+from flywheel.questions.record import Record
 from flywheel.status import bare, cost, metrics
 
 _SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")

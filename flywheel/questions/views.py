@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.corpus import beside
+from flywheel.descent import turns_by_batch
 from flywheel.lineage.state import Generation
-from flywheel.questions.record import Record, batch_of
+from flywheel.questions.record import Record
+from flywheel.samples import samples_of
 from flywheel.tables import DECISIONS, OUTCOMES, PROVENANCE, constant
 
 _TEXT, _INT, _REAL, _YES = pa.string(), pa.int32(), pa.float64(), pa.bool_()
@@ -84,26 +85,17 @@ def events(record: Record) -> pa.Table:
 
 def samples(record: Record) -> pa.Table:
     """All batches, each beside its scores and what its own turn decided."""
-    batches = [table for g in record.state.generations if (table := _batch(record, g)) is not None]
+    made = [record.state.generations[turn] for turn in turns_by_batch(record.state).values()]
+    batches = [samples_of(record.store, record.state, g) for g in made]
     empty = pa.schema([*PROVENANCE, *list(DECISIONS)[1:]]).empty_table()
     return pa.concat_tables([empty, *batches], promote_options="permissive")
 
 
-def _batch(record: Record, g: Generation) -> pa.Table | None:
-    name = batch_of(g)
-    table = record.table(name) if name else None
-    for stage, output in (("grade", "scores"), ("curate", "decisions")):
-        made = g.output(stage, output)
-        answers = record.table(made) if made and table is not None else None
-        if answers is not None:
-            table = beside(table, answers)
-    return table
-
-
 def decisions(record: Record) -> pa.Table:
-    """Every generation's choice among all samples it saw."""
+    """Every generation's choice among all samples it saw; of pruned ones, those on its own batch."""
     found = _stacked(record, ((g, g.output("curate", "decisions"), {}) for g in record.state.generations))
-    return found if found is not None else _led(DECISIONS, {}).empty_table()
+    columns = _led(DECISIONS, {})
+    return found.select(columns.names) if found is not None else columns.empty_table()
 
 
 def outcomes(record: Record) -> pa.Table:
@@ -131,7 +123,7 @@ def _stacked(
     """Artifacts one below the other, each led by its generation's number and the texts given."""
     found = []
     for g, name, texts in parts:
-        table = record.table(name) if name else None
+        table = record.table(name)
         if table is not None:
             led = {"generation": constant(g.number, _INT, len(table))}
             led |= {key: constant(value, _TEXT, len(table)) for key, value in texts.items()}
@@ -169,20 +161,18 @@ def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
         if g.fact("grade", "lent"):
             yield edge("graded_by", ("scores", scores), ("weights", g.fact("grade", "lent")))
     made = g.output("evaluate", "outcomes")
-    rivals = record.table(made) if made else None
+    rivals = record.table(made)
     for rival in pc.unique(rivals["opponent"].drop_null()).to_pylist() if rivals is not None else []:
         yield edge("opponent", ("outcomes", made), ("weights", rival))
 
 
 def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:
     """trained_on: generation to sample, as often as it was drawn; produced_by: sample to weights."""
-    name = g.output("curate", "corpus")
-    corpus = record.table(name) if name else None
+    corpus = record.table(g.output("curate", "corpus"))
     if corpus is not None:
         child, parent = ("generation", str(g.number)), ("sample", corpus["id"])
         yield _many("trained_on", g, child, parent, corpus["count"])
-    batch = batch_of(g)
-    made = record.table(batch) if batch and "generate" in g.stages else None
+    made = record.table(g.output("generate", "samples"))
     if made is not None:
         yield _many("produced_by", g, ("sample", made["id"]), ("weights", made["source"]), None)
 

@@ -40,6 +40,21 @@ def test_a_run_under_a_policy_ends_as_one_without(probe, whole):
     assert run.verify().first_bad is None
 
 
+def test_what_was_pruned_is_answered_from_what_stays_of_it(probe, whole):
+    pytest.importorskip("duckdb", reason='pip install -e ".[query]" brings it')
+    run = probe(generations=3, **KEEP)
+    asked = [
+        "SELECT id, origin, source, generation, keep, reason, count FROM samples ORDER BY ALL",
+        "SELECT * FROM edges ORDER BY ALL",
+        """SELECT d.* FROM decisions d JOIN samples s ON s.id = d.id
+           WHERE s.generation = d.generation AND s.generation > 0 ORDER BY ALL""",
+    ]
+    for sql in asked:
+        assert run.query(sql) == whole.query(sql)
+    assert run.show(1)["data"] == whole.show(1)["data"]
+    assert run.diff(1, 3)["data"] == whole.diff(1, 3)["data"]
+
+
 @pytest.mark.parametrize("point", ["tombstones", "delete"])
 def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, monkeypatch, point):
     """Before the tombstone nothing is lost; after it the files that are left are deleted."""

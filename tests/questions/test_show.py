@@ -79,16 +79,3 @@ def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
 def test_a_number_that_there_is_not(finished_run: Path, number: int) -> None:
     with pytest.raises(RunError, match=f"has generations 0 to 2, not {number}"):
         show(finished_run, number)
-
-
-def test_what_was_pruned_is_said(run_copy: Path) -> None:
-    record = Record.read(run_copy)
-    batch = str(record.generation(1).output("generate", "samples"))
-    path = record.store.path(batch)
-    ledger = Ledger(run_copy)
-    ledger.append("pruned", policy="last=1", objects={batch: path.stat().st_size})
-    ledger.close()
-    path.unlink()
-    origins = {entry["origin"]: entry["rows"] for entry in show(run_copy, 1)["data"]["by_origin"]}
-    assert set(origins) == {"human", "pruned"}
-    assert sum(origins.values()) == record.generation(1).fact("curate", "rows")
