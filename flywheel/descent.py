@@ -76,12 +76,38 @@ def turns_by_batch(state: RunState) -> dict[str, int]:
     return turns
 
 
+def makers_of_carries(state: RunState) -> dict[str, int]:
+    """Artifact of each curator's or tuner's carry -> the first generation that left it.
+
+    A gate's carry chooses nothing that is learned.
+    """
+    makers: dict[str, int] = {}
+    for generation in state.generations:
+        for stage in ("curate", "tune"):
+            carry = generation.output(stage, "carry")
+            if carry is not None:
+                makers.setdefault(carry, generation.number)
+    return makers
+
+
+def settings_from(state: RunState, generation: Generation, carries: Mapping[str, int]) -> list[int]:
+    """The generations that chose a generation's settings: its parent, and who left the carries it began with.
+
+    A genesis has settings of its own, which end with it. ``carries``: as ``makers_of_carries`` has them.
+    """
+    parent = generation.parent
+    chosen = {carries[name] for name in generation.carry_before.values() if name in carries}
+    if parent is not None and not state.generations[parent].is_genesis:
+        chosen.add(parent)
+    return sorted(chosen) if generation.stages else []
+
+
 class _Walk:
     def __init__(self, store: Store, state: RunState, strict: bool) -> None:
         self._store, self._state, self._strict = store, state, strict
         self._turns = turns_by_batch(state)
         self._weights: dict[str, int] = {}  # flawed or suspect weights -> the first generation with them
-        self._carries: dict[str, int] = {}  # artifact -> the first generation that left it
+        self._carries = makers_of_carries(state)
         self._suspect_batches: set[int] = set()
         self.found = Descent()
 
@@ -97,10 +123,6 @@ class _Walk:
             self.found.suspect[generation.number] = list(edges)
         if generation.weights is not None and self._level(generation.number):
             self._weights.setdefault(generation.weights, generation.number)
-        for stage in ("curate", "tune"):  # a gate's carry chooses nothing that is learned
-            carry = generation.output(stage, "carry")
-            if carry is not None:
-                self._carries.setdefault(carry, generation.number)
 
     def _visit_batch(self, generation: Generation, *, named: bool) -> None:
         batch = generation.output("generate", "samples")
@@ -125,7 +147,8 @@ class _Walk:
             yield "graded_by", soft
         if "gate" in generation.stages:
             yield "opponent", soft
-        yield "settings_from", self._settings(generation)
+        chosen = settings_from(self._state, generation, self._carries)
+        yield "settings_from", min(max(map(self._level, chosen), default=Level.CLEAN), Level.SUSPECT)
 
     def _init(self, generation: Generation) -> Level:
         if generation.making is None:
@@ -153,15 +176,6 @@ class _Walk:
 
         wanted = pa.concat_arrays([chunk for column in flawed for chunk in column.chunks])
         return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=wanted)).as_py() or 0)
-
-    def _settings(self, generation: Generation) -> Level:
-        if not generation.stages:
-            return Level.CLEAN
-        parent = None if generation.parent is None else self._state.generations[generation.parent]
-        chosen = [parent.number] if parent and not parent.is_genesis else []
-        carried = [self._carries.get(name) for name in generation.carry_before.values()]
-        levels = [self._level(number) for number in [*chosen, *carried]]
-        return min(max(levels, default=Level.CLEAN), Level.SUSPECT)
 
     def _level(self, number: int | None) -> Level:
         if number in self.found.flawed:

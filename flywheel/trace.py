@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flywheel.descent import descend, turns_by_batch
+from flywheel.descent import descend, makers_of_carries, settings_from, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.lineage import ids
 from flywheel.lineage.sources import sources_of
@@ -104,18 +104,18 @@ def _recalled(directory: Path, state: RunState, name: str) -> bool:
 
 def ancestors(store: Store, state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
     """The generations whose weights these ones learned from, newest first, themselves included."""
-    turns = turns_by_batch(state)
+    turns, carries = turns_by_batch(state), makers_of_carries(state)
     wanted = set(starts)
     for generation in reversed(state.generations):
         if generation.number not in wanted:
             continue
-        edges = list(edges_of(store, generation, state, turns))
+        edges = list(edges_of(store, generation, state, turns, carries))
         wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
         yield _entry(generation) | {"edges": edges}
 
 
 def edges_of(
-    store: Store, generation: Generation, state: RunState, turns: dict[str, int]
+    store: Store, generation: Generation, state: RunState, turns: dict[str, int], carries: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """A generation's typed edges to what it was made from (law 4)."""
     making = generation.making
@@ -132,8 +132,8 @@ def edges_of(
         yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(str(batch))}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
-    if generation.parent is not None and not state.generations[generation.parent].is_genesis:
-        yield {"type": "settings_from", "generation": generation.parent}
+    for number in settings_from(state, generation, carries):
+        yield {"type": "settings_from", "generation": number}
     if "gate" in generation.stages:
         yield {"type": "opponent", "generation": generation.parent}
 
