@@ -12,7 +12,8 @@ by the vote of the members, looked at after the run, for each champion on its wa
     verifier      the same, keeping the answers that are true
     seed only     no loop: as many FLOPs as the loop's training and generating, on the seed data; the best
                   of three learning rates
-    relative      no loop: a T5-like relative bias on the coupled positions instead of RoPE
+    relative      as seed only, at the recipe's learning rate, with a T5-like relative bias on the coupled
+                  positions instead of RoPE
 
 Seconds are of all stages that a run records, its sealed evaluation left out. Runs are kept, and rows appended
 to a file as they are done; the same command goes on where it was stopped.
@@ -86,7 +87,7 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, rows: list[dict[st
     name = f"{arm.replace(' ', '-').replace(',', '')}-seed{seed}"
     config = {"recipe": "addition", "seed": seed, "name": name, "runs_dir": str(options.runs), "log": "plain"}
     config |= {"threads": options.threads, **ARMS[arm]}
-    if arm.startswith("seed only"):
+    if ARMS[arm].get("generations") == 0:
         config["genesis_settings.batches"] = equal_batches(seed, rows)
     run = flywheel.run(config)
     seconds, curve = 0.0, []

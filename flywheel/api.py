@@ -45,13 +45,16 @@ if TYPE_CHECKING:
 _BUILDABLE = "{} must be buildable and readable before anything is trained:"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerationView:
     """One generation of a run, to look at and to load."""
 
     run: Run
     record: Generation
     state: RunState
+
+    def __repr__(self) -> str:
+        return f"<generation {self.number} of {self.run.path}: {self.record.status}>"
 
     @property
     def number(self) -> int:
@@ -120,18 +123,22 @@ class GenerationView:
         """
         import pyarrow as pa
 
-        from flywheel.keys import Key
         from flywheel.score import score_chunk, with_clusters
 
         model, components = self.load(), self._components("task")
         items, size = with_clusters(items), components.resolved["chunk_size"]
-        key = Key.root(components.resolved["seed"])(self.number, "items")
-        chunks, columns = range(-(-len(items) // size)), self._suite_columns().names
-        with told_whole(f"Items must have what the recipe's suites have: {', '.join(columns)}."):
+        key = self.state.key(self.number, "items")
+        chunks = range(-(-len(items) // size))
+        try:
             return pa.concat_tables(
                 score_chunk(components.task, model, None, items.slice(k * size, size), key("chunk", k))
                 for k in chunks
             )
+        except Exception as error:
+            missing = [name for name in self._suite_columns().names if name not in items.column_names]
+            lack = f" Its suites have columns that these lack: {', '.join(missing)}." if missing else ""
+            said = f"{type(error).__name__}: {error}"
+            raise DataError(f"The recipe must be able to score the items; it says {said}.{lack}") from error
 
     def reproduce(self, into: str | Path | None = None) -> Reproduction:
         """Train it again from what is recorded, and compare; see ``flywheel.reproduce``.
@@ -158,14 +165,8 @@ class GenerationView:
         created = self.state.created or {}
         templates = {**created["config"], "model": created["model"], **templates}
         components = Components(OmegaConf.create(templates))
-        wanted = targets_in([components.section(name, self.record.settings) for name in sections])
-        unknown = wanted - known_targets(self.run.config_dir) - self.run.trusted
-        if unknown:
-            raise RunError(
-                f"Only classes that a recipe on the search path names are built; {self.run.path} names "
-                f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
-                "or with trusted={...} if you know the class."
-            )
+        each = [(name, s) for name in sections for s in (self.record.settings, components.settings())]
+        _refuse_unknown(self.run.path, [components.section(*one) for one in each], self.run)
         return components
 
 
@@ -300,7 +301,7 @@ class Run:
 
         Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.fork`` says.
         """
-        return fork(self.path, generation, overrides_of(config), self.config_dir)
+        return fork(self.path, generation, overrides_of(config), self.config_dir, self.trusted)
 
 
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
@@ -344,7 +345,24 @@ def composed(config: Any, config_dir: str | None = None) -> DictConfig:
     return composed_by_0
 
 
-def fork(directory: Path, generation: int, overrides: Sequence[str], config_dir: str | None = None) -> Run:
+def _refuse_unknown(path: Path, nodes: object, known: Run) -> None:
+    """Raise RunError if what was read from a run names a class that nobody here vouches for."""
+    unknown = targets_in(nodes) - known_targets(known.config_dir) - known.trusted
+    if unknown:
+        raise RunError(
+            f"Only classes that a recipe on the search path names are built; {path} names "
+            f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
+            "or with trusted={...} if you know the class."
+        )
+
+
+def fork(
+    directory: Path,
+    generation: int,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    trusted: frozenset[str] = frozenset(),
+) -> Run:
     """Start, or go on with, a new run from a generation of the run in ``directory``; see ``Run.fork``."""
     from flywheel import distributed
     from flywheel.fork import begin, overrides_of_fork, with_weights
@@ -354,6 +372,8 @@ def fork(directory: Path, generation: int, overrides: Sequence[str], config_dir:
     add_working_directory()
     words = overrides_of_fork(directory, generation, overrides, config_dir)
     config = compose(with_weights(words, directory, generation), config_dir)
+    own = {text.partition("=")[2] for text in overrides if text.partition("=")[0].endswith("_target_")}
+    _refuse_unknown(directory, plain(config), Run(directory, config_dir, trusted | own))
     check_components(config)
     _quieten_lightning()
     check_module(Components(config))

@@ -219,6 +219,12 @@ def _check_types(section: str, target: Any, arguments: Mapping[str, Any]) -> Non
         raise ConfigError(f"{section}.{error}") from error
 
 
+def _in_key_order(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _in_key_order(value[key]) for key in sorted(value, key=str)}
+    return [_in_key_order(item) for item in value] if isinstance(value, list) else value
+
+
 class Components:
     """The live objects of a run."""
 
@@ -259,7 +265,10 @@ class Components:
         return instantiate(self.section(section, settings), _convert_="all")
 
     def section(self, section: str, settings: Settings) -> dict[str, Any]:
-        """A section as plain data, its references to settings filled in."""
+        """A section as plain data, its references to settings filled in.
+
+        Keys are in order, as the ledger has them: what is built from either is the same.
+        """
         from omegaconf import OmegaConf, open_dict
 
         config = self.config.copy()
@@ -268,7 +277,8 @@ class Components:
             config.settings = settings
         node = OmegaConf.to_container(config[section], resolve=True)
         assert isinstance(node, dict)
-        return {str(key): value for key, value in node.items()}
+        ordered: dict[str, Any] = _in_key_order(node)
+        return ordered
 
     def model(self, settings: Settings) -> lightning.LightningModule:
         """A new, freshly initialised model, drawn from torch's global generator."""

@@ -2,7 +2,7 @@
 
 The new run takes the generation's weights into its own store and adopts them as its genesis, so that it
 needs nothing of the old run. Its configuration is the old run's with the overrides on top. What was
-recalled there stays recalled here.
+recalled there stays recalled here; its keys are its own, so that what it makes is nothing of that.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def _forkable(directory: Path, state: RunState, number: int) -> Generation:
     generation = state.generations[number]
     if generation.weights is None:
         raise RunError(f"A fork starts from weights; generation {number} of {directory} has none.")
+    Store(directory).require(generation.weights)
     if generation.recalled:
         raise RunError(
             f"A fork starts from what is not recalled; generation {number} of {directory} is. Its champion "

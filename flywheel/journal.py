@@ -17,7 +17,6 @@ from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.errors import FlywheelError, StageFailed, StopRequested
-from flywheel.keys import Key
 from flywheel.lineage import ids, retention
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
@@ -157,7 +156,7 @@ class Journal:
 
         return Context(
             generation=generation.number,
-            key=Key.root(self.config["seed"])(generation.number, stage),
+            key=self.state.key(generation.number, stage),
             settings=settings,
             components=self.components,
             store=self.store,

@@ -34,10 +34,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     extra = [name for name in weights if name not in own]
     shapes = [n for n in weights if n in own and own[n].shape != weights[n].shape]
     if missing or extra or shapes:
-        raise ConfigError(
-            f"The weights do not fit {type(model).__name__}: "
-            f"missing {missing[:3]}, not in the model {extra[:3]}, of another shape {shapes[:3]}."
-        )
+        kinds = {"missing": missing, "not in the model": extra, "of another shape": shapes}
+        told = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
+        raise ConfigError(f"The weights do not fit {type(model).__name__}: {told}.")
     model.load_state_dict(dict(weights), strict=False)
 
 

@@ -38,6 +38,8 @@ class Recall:
     suspect: list[int]
     champion: tuple[int | None, int | None]
     """Before and after."""
+    unasked: list[int]
+    """Turns whose batch was pruned, where the condition needs what is gone."""
 
     @property
     def is_empty(self) -> bool:
@@ -82,12 +84,13 @@ def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:
         raise ConfigError("A rollback says why, for whoever reads the ledger; the reason is empty.")
     with amend(directory) as run:
         chosen = known(directory, run.state, generation)
-        if chosen.status is not Status.PROMOTED or chosen.recalled:
-            fit = [g.number for g in run.state.generations if g.status is Status.PROMOTED and not g.recalled]
-            is_it = "recalled" if chosen.recalled else str(chosen.status)
+        if not run.state.can_be_champion(chosen):
+            fit = [g.number for g in run.state.generations if run.state.can_be_champion(g)]
+            promoted = "pruned" if chosen.status is Status.PROMOTED else str(chosen.status)
             raise RunError(
-                f"A rollback goes to a generation that was promoted and is not recalled; generation "
-                f"{generation} is {is_it}. Those that fit: {', '.join(map(str, fit)) or 'none'}."
+                "A rollback goes to a generation that was promoted, is not recalled and has its weights; "
+                f"generation {generation} is {'recalled' if chosen.recalled else promoted}. "
+                f"Those that fit: {', '.join(map(str, fit)) or 'none'}."
             )
         before = run.state.champion.number if run.state.champion else None
         if before == generation:
@@ -109,11 +112,12 @@ def known(directory: Path, state: RunState, number: int) -> Generation:
 def _find(
     directory: Path, state: RunState, store: Store, generation: int | None, where: str | None, strict: bool
 ) -> Recall:
+    unasked: list[int] = []
     if generation is not None:
         _refuse_base(directory, known(directory, state, generation))
         descent = descend(store, state, generations={generation}, strict=strict)
     else:
-        chosen = samples_where(directory, state, str(where))
+        chosen, unasked = samples_where(directory, state, str(where))
         descent = descend(store, state, samples=chosen, strict=strict)
     before = state.champion.number if state.champion else None
     ids = _all_recalled(store, state, descent)
@@ -125,6 +129,7 @@ def _find(
         generations=[n for n in descent.flawed if not state.generations[n].recalled],
         suspect=[n for n in descent.suspect if not _is_flagged(state.generations[n])],
         champion=(before, champion_without(state, set(descent.flawed))),
+        unasked=unasked,
     )
 
 
@@ -200,6 +205,7 @@ def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: 
             for name in sorted({*state.carry, *restored})
             if not found.is_empty and state.carry.get(name) != restored.get(name)
         ],
+        "unasked": found.unasked,
         "ends": under_way if under_way in reached.flawed else None,
         "forks": forks_of(directory, state, reached.flawed),
     }

@@ -22,7 +22,6 @@ from flywheel.control import Stop
 from flywheel.data import Data, read_data
 from flywheel.environment import compute
 from flywheel.errors import PrunedError, RunError
-from flywheel.keys import Key
 from flywheel.lineage import ledger
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState
@@ -150,10 +149,13 @@ def _making(generation: Generation) -> tuple[Event, str]:
     return generation.making, str(generation.init)
 
 
+_REMEDY = "A generation is trained again with the recipe that made it: `show` names its commit and versions."
+
+
 def _data(directory: Path, state: RunState, components: Components) -> Data:
     """The tables that the run recorded. Raises IdentityError if the recipe's are others by now."""
     data = read_data(components.task, needs_seed=False)
-    check_same("data", directory, (state.created or {})["data"], data.identity)
+    check_same("data", directory, (state.created or {})["data"], data.identity, _REMEDY)
     return data.as_recorded(state, Store(directory))
 
 
@@ -229,7 +231,7 @@ class _Again:
     def __init__(
         self, directory: Path, folder: Path, state: RunState, generation: Generation, components: Components
     ) -> None:
-        self.store = _Beside(directory)
+        self.store, self._state = _Beside(directory), state
         self._folder, self._generation, self._components = folder, generation, components
         self._parent = None if generation.parent is None else state.generations[generation.parent]
         self._data = _data(directory, state, components)
@@ -255,7 +257,7 @@ class _Again:
 
     def _do(self, stage: Callable[..., Made], **inputs: Any) -> Made:
         """A stage as ``Journal.do`` does it."""
-        key = Key.root(self._components.resolved["seed"])(self._generation.number, stage.__name__)
+        key = self._state.key(self._generation.number, stage.__name__)
         ctx = Context(
             generation=self._generation.number,
             key=key,

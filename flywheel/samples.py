@@ -36,26 +36,41 @@ def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Tabl
     return beside(rows, store.table(state.stand_in(decided)))
 
 
-def samples_where(directory: Path, state: RunState, condition: str) -> dict[int, pa.ChunkedArray]:
-    """Turn -> ids of its samples for which an SQL condition holds, by DuckDB.
+def samples_where(
+    directory: Path, state: RunState, condition: str
+) -> tuple[dict[int, pa.ChunkedArray], list[int]]:
+    """Turn -> ids of its samples for which an SQL condition holds, by DuckDB; and the turns it cannot ask.
 
-    The columns are those of ``samples RUN --json``: provenance, payload, scores and decisions. The
-    condition is one expression: no other statement, no file, no network. Raises ConfigError.
+    Of those the batch was pruned, and the condition needs what is gone. The columns are those of
+    ``samples RUN --json``: provenance, payload, scores and decisions. The condition is one expression: no
+    other statement, no file, no network. Raises ConfigError.
     """
     try:
         import duckdb
     except ModuleNotFoundError:
         raise MissingExtra("duckdb", "query") from None
-    store, made = Store(directory), turns_by_batch(state).values()
-    batches = {turn: samples_of(store, state, state.generations[turn]) for turn in made}
+    store, generations = Store(directory), state.generations
+    batches = {turn: samples_of(store, state, generations[turn]) for turn in turns_by_batch(state).values()}
     if not batches:
         raise RunError(f"{directory} has no samples yet.")
-    rows = pa.concat_tables(batches.values(), promote_options="permissive")
+    slim = {turn for turn in batches if batch_of(generations[turn]) in state.pruned}
+    whole = [rows for turn, rows in batches.items() if turn not in slim]
     connection = duckdb.connect(":memory:", config={"enable_external_access": "false"})
-    try:
-        connection.execute("SET lock_configuration = true")
+
+    def ids_of(rows: pa.Table) -> pa.Array:
         connection.register("samples", rows)
         found = connection.table("samples").filter(condition).select("id").fetchall()
+        return pa.array([row[0] for row in found], pa.string())
+
+    try:
+        connection.execute("SET lock_configuration = true")
+        rows = pa.concat_tables(whole, promote_options="permissive")
+        ids, unasked = [ids_of(rows)], list[int]()
+        for turn in slim:
+            try:
+                ids.append(ids_of(batches[turn]))
+            except duckdb.BinderException:
+                unasked.append(turn)
     except duckdb.Error as error:
         raise ConfigError(
             f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
@@ -63,9 +78,9 @@ def samples_where(directory: Path, state: RunState, condition: str) -> dict[int,
         ) from error
     finally:
         connection.close()
-    ids = pa.array([row[0] for row in found], pa.string())
-    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=ids)) for turn, b in batches.items()}
-    return {turn: column for turn, column in chosen.items() if len(column)}
+    found = pa.concat_arrays(ids)
+    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=found)) for turn, b in batches.items()}
+    return {turn: column for turn, column in chosen.items() if len(column)}, sorted(unasked)
 
 
 def _generation(directory: Path, state: RunState, number: int | None) -> Generation:
@@ -73,5 +88,10 @@ def _generation(directory: Path, state: RunState, number: int | None) -> Generat
     chosen = [g for g in made if number in (None, g.number)]
     if not chosen:
         numbers = ", ".join(str(g.number) for g in made) or "none"
-        raise RunError(f"Generation {number} of {directory} made no samples. Those that did: {numbers}.")
+        which = (
+            f"{directory} has no samples"
+            if number is None
+            else f"Generation {number} of {directory} made none"
+        )
+        raise RunError(f"{which}. Generations that made samples: {numbers}.")
     return chosen[-1]

@@ -45,12 +45,14 @@ def open_journal(
     ``forked_from``: the generation of another run whose weights a new one starts from.
     """
     ledger: Ledger | None = None
+    is_writer = False
 
     def enter() -> list[Event]:
-        nonlocal ledger
+        nonlocal ledger, is_writer
         with _disk(directory):
             files.make_directory(directory)
             lock.acquire(directory)
+            is_writer = True
             files.sweep(directory)
             Stop(directory).consume()
             ledger = Ledger(directory, has_start=forked_from is not None)
@@ -70,7 +72,8 @@ def open_journal(
         audience.close()
         if ledger:
             ledger.close()
-        lock.release(directory)
+        if is_writer:
+            lock.release(directory)
 
 
 @contextmanager
@@ -130,7 +133,12 @@ def threads(config: Mapping[str, Any], state: RunState | None) -> int:
     return max(1, distributed.cores() // distributed.local_world_size())
 
 
-def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+_GO_ON = "Give another name= (or none) to start a new run, or undo the change to go on with this one."
+
+
+def check_same(
+    what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
+) -> None:
     """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
     old, new = dict(flatten(recorded)), dict(flatten(ours))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
@@ -138,8 +146,7 @@ def check_same(what: str, directory: Path, recorded: Mapping[str, Any], ours: Ma
         lines = [f"    {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now" for key in keys]
         raise IdentityError(
             f"A run keeps its identity: {directory} was made with other {what}.\n"
-            + "\n".join(lines[:12])
-            + "\nGive another name= (or none) to start a new run, or undo the change to go on with this one."
+            + "\n".join([*lines[:12], remedy])
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import RunError, near_misses
+from flywheel.errors import DamagedError, RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.sources import sources_of
@@ -23,7 +23,9 @@ def find_run(run: str, runs_dir: str = "runs") -> Path:
     fitting = [path for name, path in known.items() if run in name.split("/")]
     if fitting:
         return fitting[-1]
-    listed = ", ".join(list(known)[-5:]) or "none"
+    newest = list(known)[:-6:-1]
+    more = f" and {len(known) - len(newest)} older ones" if len(known) > len(newest) else ""
+    listed = (", ".join(newest) or "none") + more
     raise RunError(f"There is no run {run!r}.{near_misses(run, known)} Under {runs_dir}: {listed}.")
 
 
@@ -40,25 +42,30 @@ def forks_of(directory: Path, state: RunState, numbers: Collection[int]) -> list
 
     All that such a run made descends from the weights it started from.
     """
+    directory = directory.resolve()
     found: list[dict[str, Any]] = []
     starts = {str(state.generations[n].weights): {"of": str(directory), "generation": n} for n in numbers}
     beside = [(_created(path), path) for path in all_runs(str(directory.parent.parent))]
     for created, path in sorted(beside, key=lambda run: float(run[0].get("time", 0))):
-        origin = starts.get((created.get("forked_from") or {"weights": ""})["weights"])
-        if origin and path.resolve() != directory.resolve():
+        forked = created.get("forked_from")
+        origin = starts.get(str(forked.get("weights"))) if isinstance(forked, dict) else None
+        if origin and path.resolve() != directory:
             found.append({"run": str(path), **origin})
-            own = read_state(path).generations
+            try:
+                own = read_state(path).generations
+            except (DamagedError, OSError):  # that run's own matter, and no reason not to recall this one
+                continue
             starts = {str(g.weights): {"of": str(path), "generation": g.number} for g in own} | starts
     return found
 
 
 def _created(directory: Path) -> Event:
     """The first event of a run; empty if it has none that can be read."""
-    with open(directory / "ledger.jsonl", "rb") as file:
-        try:
+    try:
+        with open(directory / "ledger.jsonl", "rb") as file:
             return ledger.parse(file.readline(ledger.MAX_LINE_BYTES + 1), ledger.GENESIS_HASH, 0)
-        except ValueError:
-            return {}
+    except (ValueError, OSError):
+        return {}
 
 
 def read_state(directory: Path) -> RunState:
@@ -74,9 +81,16 @@ def status(directory: Path) -> dict[str, Any]:
 
 def where(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
-    name = state.name(writer_alive=lock.is_held(directory))
+    name, origin = state.name(writer_alive=lock.is_held(directory)), forked_from(state)
     recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
-    return f"{directory}  recipe {recipe}  {name}  {reason}".rstrip()
+    parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else ""]
+    return "  ".join([*filter(None, parts), *([f"forked from {origin}"] if origin else [])])
+
+
+def forked_from(state: RunState) -> str | None:
+    """RUN@GENERATION that a fork started from; None if it is none."""
+    origin = (state.created or {}).get("forked_from")
+    return f"{origin['run']}@{origin['generation']}" if origin else None
 
 
 def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[str, Any]:

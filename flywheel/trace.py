@@ -17,7 +17,7 @@ from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
-from flywheel.status import bare, forks_of, read_state
+from flywheel.status import bare, forked_from, forks_of, read_state
 
 _LISTED = 5
 
@@ -122,7 +122,9 @@ def edges_of(
     if making:
         parent = generation.parent if generation.init == "parent" else None
         weights = bare(making["inputs"].get(f"starts.{generation.init}"))
-        yield {"type": "init", "init": generation.init, "generation": parent, "weights": weights}
+        edge = {"type": "init", "init": generation.init, "generation": parent, "weights": weights}
+        origin = forked_from(state) if generation.init == "base" else None
+        yield edge | ({"forked_from": origin} if origin else {})
     corpus = generation.fact("curate", "corpus")
     if corpus:
         yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}

@@ -139,7 +139,9 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
         world = (Data(human(), {}), tracker, Stop(directory), state, Store(directory), ledger)
         run = Journal(directory, puppets, *world)
         if state.created is None:
-            run.record("run_created", recipe="puppet", name=directory.name)
+            run.record(
+                "run_created", recipe="puppet", name=directory.name, config={"seed": run.config["seed"]}
+            )
         run.record("session_started")
         return loop.run_loop(run)
     except Interrupted:

@@ -89,3 +89,16 @@ def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: fly
     assert f"fork         {fork.path} descends from generation 2" in "\n".join(lines(report))
     (nested.path / "ledger.jsonl").write_bytes(b"damaged\n")  # a neighbour's matter
     assert old.recall(generation=1, why="flawed")["forks"] == named[:1]
+
+
+def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tmp_path: Path) -> None:
+    """The same weights in the same turn would otherwise make the same samples, and learn from none."""
+    recalled = set(old.samples(1)["id"].to_pylist())
+    old.recall(generation=1, why="flawed", yes=True)
+    fork = old.fork(0, [f"runs_dir={tmp_path / 'runs'}", "generations=1", "threads=1", "log=quiet"])
+    corpus = fork.generation(1).corpus()
+    assert "generated" in corpus["origin"].to_pylist()
+    assert not recalled & set(corpus["id"].to_pylist())
+    assert fork.reproduce(1).weights_equal
+    name = (old.generation(0).state.created or {})["name"]
+    assert [fork.show(n)["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]

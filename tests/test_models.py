@@ -59,10 +59,10 @@ def test_tied_tensors_are_kept_once_and_stay_tied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda w: w.pop("bias"), r"missing \['bias'\]"),
-        (lambda w: w.update(extra=torch.ones(1)), r"not in the model \['extra'\]"),
-        (lambda w: w.update(weight=torch.ones(3, 3)), r"of another shape \['weight'\]"),
-        (lambda w: w.clear(), r"missing \['weight', 'bias'\]"),
+        (lambda w: w.pop("bias"), r"missing: bias"),
+        (lambda w: w.update(extra=torch.ones(1)), r"not in the model: extra"),
+        (lambda w: w.update(weight=torch.ones(3, 3)), r"of another shape: weight"),
+        (lambda w: w.clear(), r"missing: weight, bias"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_and_the_model_is_left(change: Any, told: str) -> None:

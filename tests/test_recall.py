@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from puppet import on_strings, play
 
+from flywheel.commands.recall import lines
 from flywheel.errors import ConfigError, LockedError, RunError
 from flywheel.lineage import ledger, lock
+from flywheel.lineage.retention import prune
 from flywheel.lineage.state import RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import verify
@@ -341,3 +343,28 @@ def test_patience_starts_anew_from_the_restored_champion() -> None:
         assert state.turns_without_promotion == 2
         recall(folder / "run", generation=state.generations[-1].number, why="flawed", yes=True)
         assert read_state(folder / "run").turns_without_promotion == 1
+
+
+def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:
+    play(run, 8)
+    condition = "prompt = 'p0' and generation = 1"
+    whole = recall(run, where=condition, why="flawed")
+    assert whole["samples"]["total"]
+    assert not whole["unasked"]
+    dropped = {d.generation for d in prune(run, "champion", yes=True).drops if d.kind == "samples"}
+    report = recall(run, where=condition, why="flawed")
+    assert report["unasked"] == sorted(dropped)
+    assert any("not asked    the batch of turn 1" in line for line in lines(report)) == (1 in dropped)
+    assert recall(run, where="generation = 1", why="flawed")["unasked"] == []
+
+
+def test_a_rollback_to_pruned_weights_is_refused_before_anything_is_ended(run: Path) -> None:
+    play(run, 8)
+    state = read_state(run)
+    prune(run, "champion", yes=True)
+    gone = next(g.number for g in state.generations if g.weights in read_state(run).pruned)
+    before = (run / "ledger.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"pruned|rejected") as refused:
+        rollback(run, gone, "no")
+    assert f" {gone}," not in str(refused.value).partition("Those that fit:")[2]
+    assert (run / "ledger.jsonl").read_bytes() == before

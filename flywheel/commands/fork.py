@@ -38,6 +38,8 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(run.status())
     else:
-        print(f"run       {run.path}, {run.status()['state']}, forked from {directory} at {at[2]}")
+        status = run.status()
+        print(f"run       {run.path}, {status['state']}, forked from {directory} at {at[2]}")
+        print(f"head      {status['head']}")
         print(f"go on     {command_of(run.path, options.config_dir)}")
     return int(run.exit_code or 0)

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """The tree of generations: parents, verdicts, and the typed edges to what each was made from."""
-    from flywheel.status import lineage
+    from flywheel.status import lineage, read_state, where
 
     directory = directory_of(options)
     entries = lineage(directory)
@@ -25,7 +25,10 @@ def main(options: argparse.Namespace) -> int:
         return ExitCode.FINISHED
     from rich.console import Console
 
+    from flywheel.commands._rendering import plain_text
     from flywheel.trackers.tree import lineage_tree
 
-    Console().print(lineage_tree(str(directory), entries))
+    for entry in entries:  # a reason may hold what a model wrote
+        entry["reason"] = plain_text(entry["reason"])
+    Console().print(lineage_tree(where(directory, read_state(directory)), entries))
     return ExitCode.FINISHED

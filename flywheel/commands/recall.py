@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
+from flywheel.commands.trace import by_text
 from flywheel.errors import ExitCode
 
 
@@ -48,18 +49,23 @@ def main(options: argparse.Namespace) -> int:
 
 def lines(report: dict[str, Any]) -> list[str]:
     """The report for people."""
+    unasked = [
+        f"  not asked    the batch of turn {turn}: it was pruned, and the condition needs what is gone; "
+        f"--generation {turn} recalls all of it"
+        for turn in report["unasked"]
+    ]
     if not (report["generations"] or report["suspect"] or report["samples"]["total"]):
-        return [
-            f"{report['run']}: nothing to recall; {report['by']} names nothing, or all is recalled already."
-        ]
+        of = "nothing that is left" if unasked else "nothing"
+        none = f"{report['run']}: nothing to recall; {report['by']} names {of}, or all is recalled already."
+        return [none, *unasked]
     told = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
-    told.append(f"  champion     {_number(report, 'before')} -> {_number(report, 'after')}")
+    before, after = _number(report, "before"), _number(report, "after")
+    told.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
     told += [
-        f"  generation   {g['generation']} {g['status']}, by {', '.join(g['by'])}"
-        for g in report["generations"]
+        f"  generation   {g['generation']} {g['status']}, {by_text(g['by'])}" for g in report["generations"]
     ]
     told += [
-        f"  suspect      {g['generation']} {g['status']}, by {', '.join(g['by'])}; --strict recalls it"
+        f"  suspect      {g['generation']} {g['status']}, {by_text(g['by'])}; --strict recalls it"
         for g in report["suspect"]
     ]
     told += [
@@ -78,6 +84,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         "from a clean one"
         for f in report["forks"]
     ]
+    told += unasked
     if not report["done"]:
         return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
     return [*told, "Nothing was deleted. The same command as before goes on from the champion."]

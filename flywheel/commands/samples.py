@@ -8,6 +8,7 @@ import json
 from flywheel.commands import add_json, add_run, directory_of
 from flywheel.errors import ExitCode
 
+_SHOWN = 20
 _HIDDEN = ("id", "origin", "source", "generation", "group", "key", "weight")  # shown by --json
 
 
@@ -18,12 +19,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--kept", action="store_true", help="those that may be trained on")
     which.add_argument("--dropped", action="store_true", help="those that may not")
-    parser.add_argument("--limit", type=int, default=20, help="rows to print, from all over the batch (20)")
+    parser.add_argument(
+        "--limit", type=_positive, help="rows to print, from all over the batch (20; --json: all)"
+    )
     add_json(parser)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be 1 or more; it is {text!r}")
+    return int(text)
 
 
 def main(options: argparse.Namespace) -> int:
     """Samples of a generation with scores, the rule that decided and how often each was trained on."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     from flywheel.samples import samples
@@ -33,9 +43,8 @@ def main(options: argparse.Namespace) -> int:
     rows = samples(directory, read_state(directory), options.generation)
     if (options.kept or options.dropped) and "keep" in rows.column_names:
         rows = rows.filter(pc.equal(rows["keep"], options.kept))
-    total = len(rows)
-    step = max(1, -(-total // max(1, options.limit)))
-    shown = rows.take(list(range(0, total, step)))
+    total, limit = len(rows), options.limit or (len(rows) if options.json else _SHOWN)
+    shown = rows.take(pa.array(range(0, total, max(1, -(-total // max(1, limit)))), pa.int64()))
     if options.json:
         for row in shown.to_pylist():
             print(json.dumps(row, ensure_ascii=False, default=str))
@@ -51,6 +60,7 @@ def main(options: argparse.Namespace) -> int:
         table.add_column(name, overflow="fold")
     for row in shown.select(names).to_pylist():
         table.add_row(*(cell_text(value) for value in row.values()))
-    table.caption = f"{len(shown)} of {total} samples; --limit {total} prints all, --json with provenance"
+    more = f"; --limit {total} prints all, --json with provenance" if total else ""
+    table.caption, table.caption_justify = f"{len(shown)} of {total} such samples{more}", "left"
     Console().print(table)
     return ExitCode.FINISHED

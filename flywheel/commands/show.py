@@ -93,6 +93,8 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
     start = init.get("from")
     if init.get("generation") is not None:
         start = f"{start}, generation {init['generation']}"
+    elif init.get("forked_from"):
+        start = f"{start}, {init['forked_from']}"
     grader = f"{batch['grader']}, version {batch['version'][:12]}" if batch.get("grader") else ""
     if batch.get("lent"):
         grader += f", with the weights {batch['lent'][:12]}"

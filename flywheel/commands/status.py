@@ -22,11 +22,10 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(status(directory))
         return ExitCode.FINISHED
-    from rich.console import Console
-
-    from flywheel.trackers.terminal import generations_table
+    from flywheel.trackers.terminal import generations_table, wide_console
 
     state = read_state(directory)
     print(where(directory, state))
-    Console().print(generations_table(state))
+    console = wide_console()
+    console.print(generations_table(state, console.width))
     return ExitCode.FINISHED

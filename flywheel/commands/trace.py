@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of
+from flywheel.commands._rendering import cell_text
 from flywheel.errors import ExitCode
 
 
@@ -52,9 +53,14 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"  generation {row['generation']} {_verdict(row)}: {row['score']:g}"
         if item["worse_since"] is not None:
             yield f"  worse since generation {item['worse_since']}"
+        else:
+            shown = f"here is generation {found['generation']}, the first with the lowest score"
+            yield f"  no champion does worse than the one before; {shown}"
     if "sample" in found:
         yield f"sample {found['sample']['id']}"
-        yield from (f"  {name:<12} {value}" for name, value in found["sample"].items() if name != "id")
+        yield from (
+            f"  {name:<12} {_value(name, value)}" for name, value in found["sample"].items() if name != "id"
+        )
     elif "generation" in found:
         yield f"generation {found['generation']}"
     if "up" in found:
@@ -70,11 +76,23 @@ def _down(down: dict[str, Any]) -> Iterator[str]:
     yield "came of it" if any(down.values()) else "nothing came of it"
     for kind, word in (("generations", "generation"), ("suspect", "suspect   ")):
         for entry in down[kind]:
-            yield f"  {word} {entry['generation']} {_verdict(entry)}, by {', '.join(entry['by'])}"
+            yield f"  {word} {entry['generation']} {_verdict(entry)}, {by_text(entry['by'])}"
     for batch in down["samples"]:
-        yield f"  {batch['rows']} samples of turn {batch['turn']}"
+        yield f"  {batch['rows']} sample{'s' * (batch['rows'] != 1)} of turn {batch['turn']}"
     for fork in down["forks"]:
         yield f"  fork {fork['run']}, from generation {fork['generation']} of {fork['of']}"
+
+
+def by_text(by: list[str]) -> str:
+    """How a flaw reached a generation."""
+    edges = ", ".join(edge for edge in by if edge != "named")
+    return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
+
+
+def _value(name: str, value: object) -> str:
+    if name == "made_by" and isinstance(value, dict):
+        return f"generation {value['generation']} {value['weights'][:12]}"
+    return cell_text(value)
 
 
 def _verdict(entry: dict[str, Any]) -> str:
@@ -85,7 +103,9 @@ def _verdict(entry: dict[str, Any]) -> str:
 def _edge(edge: dict[str, Any]) -> str:
     weights = (edge.get("weights") or "")[:12]
     if edge["type"] == "init":
-        at = f"generation {edge['generation']}" if edge["generation"] is not None else edge["init"]
+        at = edge.get("forked_from", edge["init"])
+        if edge["generation"] is not None:
+            at = f"generation {edge['generation']}"
         return f"init           {at} {weights}".rstrip()
     if edge["type"] == "trained_on":
         counts = ", ".join(f"{n} {origin}" for origin, n in sorted(edge["by_origin"].items()))

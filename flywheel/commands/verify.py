@@ -27,7 +27,9 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.json())
     elif found.first_bad is None:
-        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written, head {found.head}")
+        kept = ", and the head that you kept is among them" if options.head else ""
+        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written{kept}")
+        print(f"head {found.head}")
     else:
         print(f"{directory}: {found.first_bad}")
     return ExitCode.FINISHED if found.first_bad is None else ExitCode.FAILED

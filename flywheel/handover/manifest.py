@@ -55,6 +55,10 @@ def read(folder: Path) -> dict[str, Any]:
         raise ValueError(f"its format must be {FORMAT}; it is {found['format']!r}: use a newer flywheel")
     if not {*ABOUT, "files"} <= found.keys():
         raise ValueError(f"it must name {', '.join(ABOUT)} and files")
+    listed = found["files"]
+    entries = listed.values() if isinstance(listed, dict) else [None]
+    if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries):
+        raise ValueError("its files must have bytes and sha256 each")
     return dict(found)
 
 

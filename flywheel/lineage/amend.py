@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,14 +41,12 @@ class Amendment:
 @contextmanager
 def amend(directory: Path) -> Iterator[Amendment]:
     """Open a run that nobody is writing. Raises LockedError, DamagedError or UnwritableError."""
-    ledger: Ledger | None = None
     try:
         lock.acquire(directory)
-        ledger = Ledger(directory)
-        yield Amendment(directory, RunState.replay(ledger), Store(directory), ledger)
+        with contextlib.ExitStack() as ends:
+            ends.callback(lock.release, directory)
+            ledger = Ledger(directory)
+            ends.callback(ledger.close)
+            yield Amendment(directory, RunState.replay(ledger), Store(directory), ledger)
     except OSError as error:
         raise UnwritableError.of(directory, error) from error
-    finally:
-        if ledger:
-            ledger.close()
-        lock.release(directory)

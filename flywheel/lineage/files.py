@@ -127,6 +127,11 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_atomic(path, buffer.getvalue())
 
 
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to append to, made if it is not there. Raises OSError if it is a link."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o644))
+
+
 def append(descriptor: int, data: bytes) -> None:
     """Append all of ``data`` to an open file and make it durable."""
     view = memoryview(data)

@@ -34,7 +34,7 @@ def batch_of(generation: Generation) -> str | None:
 def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
     """Append a batch that was just recorded. A full disk is no reason to fail: readers catch up."""
     if stage in _STAGES:
-        with contextlib.suppress(OSError), open(directory / FILE, "ab") as file:
+        with contextlib.suppress(OSError), files.open_to_append(directory / FILE) as file:
             file.truncate(file.tell() // _size() * _size())  # what a crash tore
             file.write(_records(turn, samples["id"]).tobytes())
 
@@ -68,7 +68,10 @@ def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
     wanted = np.frombuffer(prefix.encode()[:_WIDTH], np.uint8)
     letters = np.ascontiguousarray(records["id"]).view(np.uint8).reshape(-1, _WIDTH)[:, : len(wanted)]
     hits = records[(letters == wanted).all(1)]
-    return sorted({(int(turn), name.decode()) for turn, name in hits.tolist()})
+    first: dict[str, int] = {}  # the human batch is noted again by each genesis
+    for turn, name in sorted(hits.tolist()):
+        first.setdefault(name.decode(), int(turn))
+    return sorted((turn, name) for name, turn in first.items())
 
 
 def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> np.ndarray:

@@ -256,7 +256,7 @@ class Ledger:
         found = _undamaged(directory, parse)
         self.events = found.events
         self._size = found.good_bytes
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         if found.bad_line:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)

@@ -22,16 +22,21 @@ _held: dict[Path, int] = {}
 
 def acquire(directory: Path) -> None:
     """Become the run's writer. Raises LockedError, naming the process that is."""
-    path = (directory / "lock").resolve()
+    path = _path(directory)
     if path in _held:
         refuse(directory)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     if not _lock(descriptor):
         os.close(descriptor)
         refuse(directory)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
     _held[path] = descriptor
+
+
+def _path(directory: Path) -> Path:
+    """The lock's one name; the lock itself is never followed, as it would be written to."""
+    return directory.resolve() / "lock"
 
 
 def _lock(descriptor: int) -> bool:
@@ -49,7 +54,7 @@ def _lock(descriptor: int) -> bool:
 def refuse(directory: Path) -> NoReturn:
     """Raise LockedError, naming the process that is the writer."""
     holder = "this process"  # which must not open the file: closing it again would give up its lock
-    if (directory / "lock").resolve() not in _held:
+    if _path(directory) not in _held:
         holder = (directory / "lock").read_text(errors="replace").strip() or "another process"
     raise LockedError(
         f"A run has one writer: {directory} is being written by {holder}. "
@@ -59,14 +64,14 @@ def refuse(directory: Path) -> NoReturn:
 
 def release(directory: Path) -> None:
     """Stop being the run's writer, if this process is."""
-    descriptor = _held.pop((directory / "lock").resolve(), None)
+    descriptor = _held.pop(_path(directory), None)
     if descriptor is not None:
         os.close(descriptor)
 
 
 def is_held(directory: Path) -> bool:
     """Whether a living process is the run's writer."""
-    path = (directory / "lock").resolve()
+    path = _path(directory)
     if path in _held:
         return True
     try:

@@ -9,8 +9,11 @@ _NAME = re.compile(rb"[0-9a-f]{64}\.[a-z]+")
 
 
 def sizes(directory: Path) -> dict[str, int]:
-    """Size of each file below ``objects/``, by its path within the run."""
-    files = (path for path in sorted((directory / "objects").rglob("*")) if path.is_file())
+    """Size of each file in the folders of ``objects/``, by its path within the run. Follows no link."""
+    objects = directory / "objects"
+    folders = [] if objects.is_symlink() or not objects.is_dir() else sorted(objects.iterdir())
+    real = (folder for folder in folders if folder.is_dir() and not folder.is_symlink())
+    files = (path for folder in real for path in sorted(folder.iterdir()) if path.is_file())
     return {str(path.relative_to(directory)): path.stat().st_size for path in files}
 
 

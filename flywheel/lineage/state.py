@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from flywheel.errors import DamagedError
+from flywheel.keys import Key
 from flywheel.lineage import recalls
 from flywheel.lineage.ledger import Event, StageLine
 from flywheel.lineage.stages import Stages
@@ -139,6 +140,13 @@ class RunState:
                 state.apply(event.event())
         return state
 
+    @property
+    def key(self) -> Key:
+        """The root of the run's randomness; a fork's is not that of the run it came from."""
+        created = self.created or {}
+        root = Key.root(created.get("config", {}).get("seed", 0))
+        return root("fork", created["forked_from"]["head"]) if created.get("forked_from") else root
+
     def _is_under_way(self, number: int) -> bool:
         last = self.generations[-1] if self.generations else None
         return last is not None and last.status is Status.RUNNING and last.number == number
@@ -231,14 +239,18 @@ class RunState:
         self.champion = None if number is None else self.generations[number]
         self.carry = dict(self.champion.carry) if self.champion else {}
         if self.first_champion and self.first_champion.recalled:
-            clean = [g for g in self.generations if g.status is Status.PROMOTED and not g.recalled]
-            self.first_champion = clean[0] if clean else None
+            self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
     def _why_not_prune(self, names: Mapping[str, int]) -> str | None:
         if not names or self.pruned.keys() & names.keys():
             return "what is pruned is there"
         stay = {g.weights for g in (self.champion, self.first_champion, self.current) if g}
         return "champions' weights stay" if stay & names.keys() else None
+
+    def can_be_champion(self, generation: Generation) -> bool:
+        """Whether it is a champion to go back to: promoted, not recalled, its weights not pruned."""
+        promoted = generation.status is Status.PROMOTED and not generation.recalled
+        return promoted and generation.weights not in self.pruned
 
     def stand_in(self, name: str) -> str:
         """The artifact to read in place of a batch or decisions that may have been pruned.

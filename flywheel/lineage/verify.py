@@ -110,11 +110,14 @@ def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
 
 
 def _present(objects: Path) -> Iterator[str]:
-    """Names of the files under ``objects``; those that are being written begin with a dot."""
+    """Names of what lies under ``objects``; what is being written begins with a dot."""
     for folder in os.scandir(objects) if objects.is_dir() else ():
-        if not folder.name.startswith("."):
-            inner = os.scandir(folder) if folder.is_dir(follow_symlinks=False) else ()
-            yield from (folder.name + file.name for file in inner if not file.name.startswith("."))
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_dir(follow_symlinks=False):
+            yield folder.name
+            continue
+        yield from (folder.name + file.name for file in os.scandir(folder) if not file.name.startswith("."))
 
 
 def _where(name: str) -> str:

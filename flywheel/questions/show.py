@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flywheel.keys import Key
 from flywheel.lineage.ids import batch_of
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import by_origin
 from flywheel.questions.record import Record
-from flywheel.status import bare, cost, metrics
+from flywheel.status import bare, cost, forked_from, metrics
 
 _SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
 
@@ -74,7 +73,8 @@ def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
         return None
     start = generation.making["inputs"].get(f"starts.{generation.init}")
     number = generation.parent if generation.init == "parent" else None
-    return {"from": generation.init, "weights": bare(start), "generation": number}
+    origin = forked_from(record.state) if generation.init == "base" else None
+    return {"from": generation.init, "weights": bare(start), "generation": number, "forked_from": origin}
 
 
 def _session(event: Event) -> dict[str, Any]:
@@ -84,13 +84,10 @@ def _session(event: Event) -> dict[str, Any]:
 
 
 def _seeds(record: Record, generation: Generation) -> dict[str, Any]:
-    """The run's seed, and that of each stage: ``Key(run seed)(generation, stage)``."""
-    config = (record.state.created or {}).get("config", {})
-    root = Key.root(config.get("seed", 0))
-    return {
-        "run": config.get("seed", 0),
-        "stages": {stage: root(generation.number, stage).seed for stage in generation.stages},
-    }
+    """The run's seed, and that of each stage: ``state.key(generation, stage)``."""
+    root = record.state.key
+    stages = {stage: root(generation.number, stage).seed for stage in generation.stages}
+    return {"run": root.path[0], "stages": stages}
 
 
 def _batch(generation: Generation) -> dict[str, Any] | None:

@@ -53,6 +53,8 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     if missing:
         raise DataError(f"Decisions must have columns {DECISIONS.names}; {missing} are missing.")
     decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
+    counts = pc.if_else(decisions["keep"], decisions["count"], pa.scalar(0, pa.int32()))
+    decisions = decisions.set_column(decisions.column_names.index("count"), DECISIONS.field("count"), counts)
     require_same_rows(decisions["id"], samples["id"], "curate()")
     kept = decisions.filter(decisions["keep"])
     good = pc.and_(pc.greater(kept["weight"], 0), pc.greater_equal(kept["count"], 0))

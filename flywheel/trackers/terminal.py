@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 STAGES = ("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review")
 COLOURS = {Status.PROMOTED: "green", Status.REJECTED: "yellow", Status.FAILED: "red", Status.RUNNING: "cyan"}
 _PLAIN_PROGRESS_SECONDS = 10.0
+_FILE_WIDTH = 240
+
+
+def wide_console() -> Console:
+    """Where tables are printed: as wide as the terminal, or in a file as wide as they like."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH, soft_wrap=True)
 
 
 def terminal(config: DictConfig) -> Tracker:
@@ -65,7 +72,7 @@ class PlainLines(NoTracker):
         if line:
             print(line, flush=True)
         if event["event"] in ("run_finished", "run_stopped", "run_failed") and state.generations:
-            Console(soft_wrap=True).print(generations_table(state))
+            wide_console().print(generations_table(state))
 
     def progress(self, progress: Progress) -> None:
         """Say where a long stage is, now and then."""
@@ -85,7 +92,8 @@ class PlainLines(NoTracker):
         if kind == "session_started" and state.created:
             return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
         if kind == "generation_started":
-            return f"generation {event['generation']} of {self._generations}{parent_text(event['parent'])}"
+            last = last_of(state, self._generations)
+            return f"generation {event['generation']} of {last}{parent_text(event['parent'])}"
         if kind == "stage":
             return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
         if kind == "generation_ended":
@@ -127,7 +135,7 @@ class LiveView(NoTracker):
         """Leave the final table on the screen."""
         self._live.stop()
         if self._state.generations:
-            self._console.print(generations_table(self._state))
+            self._console.print(generations_table(self._state, self._console.width))
         if self._state.last:
             self._console.print(ending_text(self._state.last))
 
@@ -143,7 +151,7 @@ class LiveView(NoTracker):
         title = f"{created.get('recipe', '')}/{created.get('name', 'starting')}"
         left = self._time_left()
         cost = f"{state.seconds:.0f} s of stages, {left}Ctrl-C stops at the next step"
-        heading = f"[bold]{title}[/]  generation {number} of {self._generations}"
+        heading = f"[bold]{title}[/]  generation {number} of {last_of(state, self._generations)}"
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=cost)
 
     def _stages(self, generation: Generation) -> Text:
@@ -180,7 +188,7 @@ class LiveView(NoTracker):
 
     def _time_left(self) -> str:
         ended = [g for g in self._state.generations if g.status is not Status.RUNNING]
-        remaining = self._generations + 1 - len(ended)
+        remaining = last_of(self._state, self._generations) + 1 - len(ended)
         if len(ended) < 2 or remaining <= 0:
             return ""
         turns = [g.seconds for g in ended if not g.is_genesis] or [ended[0].seconds]
@@ -193,6 +201,11 @@ def _resumption(state: RunState) -> str:
     if not state.generations:
         return "new run"
     return f"going on {'at' if state.current else 'after'} generation {state.generations[-1].number}"
+
+
+def last_of(state: RunState, generations: int) -> int:
+    """The number of the last generation, if all to come are counted: one is made up for that was recalled."""
+    return generations + sum(g.recalled for g in state.generations)
 
 
 def parent_text(parent: int | None) -> str:
@@ -249,6 +262,8 @@ def ending_text(event: Event) -> str:
     """One line on how a session ended."""
     again = "The same command goes on with it."
     kind, reason = event["event"], event.get("reason", "")
+    if reason.endswith("is spent"):
+        return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
     return {
         "run_finished": f"finished: the champion is generation {event.get('champion')}",
         "run_stopped": f"stopped by {reason}. {again}",
@@ -259,36 +274,45 @@ def ending_text(event: Event) -> str:
 
 
 _SHOWN = 60
+_FIXED_WIDTH, _SUITE_WIDTH = 46, 14
 
 
-def generations_table(state: RunState) -> Table:
+def generations_table(state: RunState, width: int = _FILE_WIDTH) -> Table:
     """Generations: verdict, what each was made from, metrics by suite with intervals, cost.
 
-    Of many, the last ones and the champion.
+    Of many, the last ones and the champion. Where ``width`` columns are too few, not what each was made from.
     """
     hidden = max(0, len(state.generations) - _SHOWN)
     shown = [g for g in state.generations[:hidden] if g is state.champion] + state.generations[hidden:]
     measured = [metrics(g, state) for g in shown]
     suites = list(dict.fromkeys((s, _telling(by_suite[s])) for by_suite in measured for s in by_suite))
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
-    for name in ("gen", "status", "init", "data by", "rows", *(suite for suite, _ in suites), "s"):
-        left = name in ("status", "init", "data by")
+    made_from = width >= _FIXED_WIDTH + _SUITE_WIDTH * len(suites)
+    origin = ("init", "data by") if made_from else ()
+    for name in ("gen", "status", *origin, "rows", *(suite for suite, _ in suites), "s"):
+        left = name in ("status", *origin)
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for g, by_suite in zip(shown, measured, strict=True):
         table.add_row(
             f"{'*' if g is state.champion else ' '}{g.number}",
             Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
-            g.init or "-",
-            "people" if g.is_genesis else f"gen {g.parent}",
-            str(sum(g.fact("curate", "by_origin", {}).values())),
+            *((g.init or "-", _maker_text(g)) if made_from else ()),
+            str(g.fact("curate", "rows", "-")),
             *(_number_text(by_suite.get(suite, {}).get(metric), "\n") for suite, metric in suites),
             f"{g.seconds:.0f}",
         )
     names = ", ".join(dict.fromkeys(metric for _, metric in suites))
-    table.caption = f"* champion; {names} with 95% interval"
+    table.caption, table.caption_justify = f"* champion; {names} with 95% interval", "left"
     if hidden:
         table.caption += f"; the last {_SHOWN} of {len(state.generations)} generations, --json has all"
     return table
+
+
+def _maker_text(generation: Generation) -> str:
+    """Who made its data."""
+    if generation.parent is not None:
+        return f"gen {generation.parent}"
+    return "people" if "curate" in generation.stages else "-"
 
 
 def flags_text(recalled: bool, suspect: bool) -> str:

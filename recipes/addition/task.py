@@ -85,6 +85,7 @@ class Addition:
             raise ValueError(
                 f"mix must have shares of {', '.join(KINDS)} that add up to 1; it is {self.mix}."
             )
+        self.mix = {kind: self.mix[kind] for kind in KINDS if kind in self.mix}  # they are drawn in turn
         if not 1 <= self.seed_digits <= self.longest:
             raise ValueError(f"seed_digits must be from 1 to longest; it is {self.seed_digits}.")
 

@@ -270,6 +270,7 @@ def test_the_tiny_run(recipe, tmp_path):
     corpus = run.generation(0).corpus()
     settings = run.generation(0).record.settings
     assert sum(corpus["count"].to_pylist()) == settings["batches"] * settings["rows"]
+    assert run.reproduce(1).weights_equal
     items = Path(tmp_path, "items.csv")
     items.write_text("prompt\n1+2\n12+34\n")
     assert len(run.champion().evaluate(run.champion().read_items(items))) == 2

@@ -9,6 +9,8 @@ import pytest
 from harness import MOONS_CONF
 from pyarrow import parquet
 
+import flywheel
+
 ITEMS = [
     {"point": [0.0, 1.0], "label": 0},
     {"point": [1.0, -0.5], "label": 1},
@@ -51,7 +53,7 @@ def test_samples_as_a_table_from_all_over_the_batch(cli, finished):
 def test_a_generation_that_made_nothing_is_refused(cli, finished):
     done = cli("samples", "run", "7")
     assert done.code == 2
-    assert "Those that did: 0, 1." in done.err
+    assert "Generations that made samples: 0, 1." in done.err
 
 
 def written(folder, kind):
@@ -84,7 +86,7 @@ def test_items_that_cannot_be_used_are_refused_with_what_suites_have(cli, finish
     (folder / "items.jsonl").write_text('{"piont": [0, 1]}\n')
     done = cli("evaluate", "run", "--items", "items.jsonl", "--config-dir", MOONS_CONF)
     assert done.code == 2
-    assert "Items must have what the recipe's suites have: item, point, label" in done.err
+    assert "columns that these lack: point, label" in done.err
     for name, words in (("items.txt", ".csv, .jsonl or .parquet"), ("gone.csv", "must be readable")):
         done = cli("evaluate", "run", "--items", name, "--config-dir", MOONS_CONF)
         assert done.code == 2
@@ -95,3 +97,25 @@ def test_evaluate_builds_only_classes_that_known_recipes_name(cli, finished, fol
     done = cli("evaluate", "run", "--items", str(written(folder, "jsonl")))
     assert done.code == 2
     assert "Only classes that a recipe on the search path names are built" in done.err
+
+
+def test_where_none_is_such_that_is_said(cli, finished):
+    done = cli("samples", "run", "0", "--dropped")
+    assert done.code == 0, done.err
+    assert "0 of 0 such samples" in done.out
+    assert cli("samples", "run", "0", "--dropped", "--json").out == ""
+    assert cli("samples", "run", "--limit", "0").code == 2
+
+
+def test_json_is_all_of_them_and_what_was_dropped_was_never_drawn(cli, finished):
+    made = rows(cli("samples", "run", "1", "--json"))
+    assert len(made) == len(flywheel.open_run(finished).samples(1))
+    assert {row["count"] for row in made if not row["keep"]} <= {0}
+
+
+def test_items_that_lack_a_column_are_refused_in_a_sentence(cli, finished, folder):
+    (folder / "bad.csv").write_text("a,b\n1,2\n")
+    done = cli("evaluate", "run", "--items", "bad.csv", "--config-dir", MOONS_CONF)
+    assert done.code == 2
+    assert "columns that these lack" in done.err
+    assert "Traceback" not in done.err

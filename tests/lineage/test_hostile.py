@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from flywheel.lineage.ledger import Ledger
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import verify
 from flywheel.status import status
+from flywheel.testing import CONFIG_DIR
 
 
 class Bomb:
@@ -83,10 +86,15 @@ def test_a_class_that_no_recipe_names_is_not_built(run_copy: Path, target: str, 
 
 def rewrite(run: Path, change: Any, model: dict[str, Any] | None = None) -> None:
     """Write the ledger anew, with another configuration and a chain of hashes that is right."""
-    events, prev = ledger.read(run), ledger.GENESIS_HASH
+    events = ledger.read(run)
     change(events[0]["config"])
     events[0]["model"].update(model or {})
-    lines = []
+    reseal(run, events)
+
+
+def reseal(run: Path, events: list[Any]) -> None:
+    """Write these events as a ledger whose hashes are right."""
+    prev, lines = ledger.GENESIS_HASH, []
     for event in events:
         content = {key: value for key, value in event.items() if key != "hash"} | {"prev": prev}
         lines.append(ledger.seal(content))
@@ -199,3 +207,50 @@ def test_json_that_is_nested_too_deeply_or_too_large_is_refused(
     (tmp_path / "ledger.jsonl").write_bytes(b'{"a":' * 100_000 + b"\n{}\n")
     with pytest.raises(RunError, match="nested too deeply"):
         status(tmp_path)
+
+
+def test_a_fork_builds_no_class_that_only_the_run_names(run_copy: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb"
+    rewrite(run_copy, lambda config: None, model={"_target_": "os.mkdir", "path": str(bomb)})
+    rewrite(run_copy, lambda config: config["model"].update(_target_="os.mkdir", path=str(bomb)))
+    where = [f"runs_dir={tmp_path / 'forks'}", "log=quiet"]
+    with pytest.raises(FlywheelError, match=r"os\.mkdir"):
+        flywheel.open_run(run_copy, CONFIG_DIR).fork(1, where)
+    assert not bomb.exists()
+
+
+def test_a_class_chosen_by_configured_settings_is_checked_as_well_as_by_recorded_ones(run_copy: Path) -> None:
+    bomb = run_copy / "bomb"
+    ours = ledger.read(run_copy)[0]["config"]["task"]["_target_"]
+
+    def change(config: dict[str, Any]) -> None:
+        config["task"] = {"_target_": "${settings.t}", "name": str(bomb)}
+        config["settings"]["t"] = "os.mkdir"
+
+    rewrite(run_copy, change)
+    events = ledger.read(run_copy)
+    for event in events:
+        if event.get("stage") == "train":
+            event["facts"]["settings"]["t"] = ours
+    reseal(run_copy, events)
+    with pytest.raises(FlywheelError, match=r"os\.mkdir"):
+        flywheel.open_run(run_copy, CONFIG_DIR).generation(1).task()
+    assert not bomb.exists()
+
+
+def test_pruning_deletes_nothing_through_a_link(run_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run_copy / "objects")
+    (tmp_path / "documents" / "ab").mkdir(parents=True)
+    mine = tmp_path / "documents" / "ab" / "thesis.txt"
+    mine.write_text("mine")
+    (run_copy / "objects").symlink_to(mine.parents[1])
+    with contextlib.suppress(FlywheelError, OSError):
+        flywheel.open_run(run_copy).prune("champion", yes=True)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_has_no_place_among_the_artifacts_is_found(run_copy: Path, kind: str) -> None:
+    stray = run_copy / "objects" / "zz"
+    stray.write_text("x") if kind == "file" else stray.symlink_to("/etc")
+    assert "'zz' (named by no line)" in str(verify(run_copy).first_bad)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.errors import LockedError
+from flywheel.errors import LockedError, UnwritableError
 from flywheel.lineage import lock
+from flywheel.lineage.amend import amend
+from flywheel.recall import recall
 
 HOLD = """
 import sys, time
@@ -191,3 +193,32 @@ def test_a_new_writer_overwrites_a_longer_name(run: Path) -> None:
         assert "123456789 on" not in (run / "lock").read_text()
     finally:
         lock.release(run)
+
+
+def test_who_is_refused_does_not_give_up_the_writers_lock(run_copy: Path) -> None:
+    lock.acquire(run_copy)
+    try:
+        for refused in (
+            lambda: recall(run_copy, generation=1, why="x", yes=True),
+            lambda: amending(run_copy),
+        ):
+            with pytest.raises(LockedError):
+                refused()
+            assert lock.is_held(run_copy)
+    finally:
+        lock.release(run_copy)
+
+
+def amending(directory: Path) -> None:
+    with amend(directory):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(run_copy: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    (run_copy / "lock").unlink(missing_ok=True)
+    (run_copy / "lock").symlink_to(victim)
+    with pytest.raises(UnwritableError):
+        amending(run_copy)
+    assert victim.read_text() == "mine"
