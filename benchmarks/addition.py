@@ -217,7 +217,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for name, own in by_arm(rows).items():
         for row in own:
             if name != "loop":  # where it ends; a control may have run on a busy machine
-                ends = f"{name}: {row['uniform']}" if row is own[0] else None
+                every = ", ".join(str(each["uniform"]) for each in own)
+                ends = f"{name}: {every}" if row is own[0] else None
                 axes.axhline(row["uniform"], color=colours[name], linewidth=0.8, label=ends)
                 continue
             seconds = [point["seconds"] for point in row["curve"]]

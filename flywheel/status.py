@@ -83,6 +83,7 @@ def where(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
     name, origin = state.name(writer_alive=lock.is_held(directory)), forked_from(state)
     recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
+    reason = {"generations": "all generations are made", "patience": "patience ran out"}.get(reason, reason)
     parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else ""]
     return "  ".join([*filter(None, parts), *([f"forked from {origin}"] if origin else [])])
 
