@@ -25,6 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+import yaml
 
 DECIDING = ("seed", "grade", "curate", "tune", "gate", "review")
 
@@ -43,7 +44,9 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for recipe in options.recipes:
         overrides = {"recipe": recipe, "generations": options.generations, "threads": options.threads}
-        overrides |= dict(word.split("=", 1) for word in options.set)
+        overrides |= {
+            key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in options.set)
+        }
         loop({**overrides, "debug": "tiny"})  # warm up both
         Bare({**overrides, "debug": "tiny"}).run()
         ratios = []
