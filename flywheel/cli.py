@@ -80,6 +80,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:  # before the loop began; it handles its own
+        exec("")  # CPython dies of SIGINT at its end if one went through its latest exec of a string
         print("Interrupted before anything was done.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except OSError as error:

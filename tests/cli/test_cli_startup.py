@@ -90,6 +90,18 @@ def test_ctrl_c_before_the_loop_begins_is_answered_calmly(folder):
     assert process.returncode == 130
 
 
+def test_ctrl_c_in_generated_code_has_the_same_exit_code(folder):
+    """A dataclass's methods are exec'd strings; CPython dies of an interrupt that passed through one."""
+    (folder / "interrupted.py").write_text(
+        "import sys\nfrom flywheel import cli\n"
+        "cli._subcommand = lambda words: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(cli.main(['status']))\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"Interrupted before anything was done.\n")
+
+
 def test_the_console_script_and_the_module_are_the_same():
     import tomllib
 
