@@ -140,7 +140,7 @@ class _Walk:
         parent = self._level(generation.parent)
         yield "init", self._init(generation)
         yield "trained_on", self._corpus(generation)
-        if generation.status is Status.RUNNING:  # whatever it makes will be made of what its parent made
+        if generation.status is Status.UNFINISHED:  # whatever it makes will be made of what its parent made
             yield "produced_by", parent
         soft = min(parent, Level.SUSPECT)
         if "grade" in generation.stages:

@@ -170,6 +170,7 @@ def lineage(directory: Path) -> list[dict[str, Any]]:
             "recalled": g.recalled,
             "suspect": g.suspect,
             "weights": bare(g.weights),
+            "pruned": g.weights in state.pruned,
             "edges": list(_edges(g, sources_of(store, g), makers)),
         }
         for g in state.generations

@@ -128,7 +128,7 @@ def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any
             oracle = Oracle(run)
             later = [n for n in oracle.corpora if n >= before]
             assert all(not oracle.corpora[n] & ids for n in later)
-            assert not any(oracle.state.generations[n].status is Status.RUNNING for n in named)
+            assert not any(oracle.state.generations[n].status is Status.UNFINISHED for n in named)
 
 
 def test_a_recalled_generation_is_made_up_for(run: Path) -> None:

@@ -79,7 +79,7 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
 def print_json(value: Any) -> None:
     """Print a value as JSON: indented, but each entry of a long list on a line of its own.
 
-    Python writes JSON fast only without an indent.
+    Python writes JSON fast only without an indent. What JSON has no type for, e.g. a date, becomes text.
     """
     print(_pretty(value, ""))
 
@@ -90,8 +90,8 @@ def _pretty(value: Any, margin: str) -> str:
         entries = [f"{json.dumps(key)}: {_pretty(v, inner)}" for key, v in value.items()]
         return "{\n" + ",\n".join(inner + entry for entry in entries) + f"\n{margin}}}"
     if isinstance(value, list) and len(value) > _LONG:
-        return "[\n" + ",\n".join(inner + json.dumps(entry) for entry in value) + f"\n{margin}]"
-    return json.dumps(value, indent=2).replace("\n", "\n" + margin)
+        return "[\n" + ",\n".join(inner + json.dumps(entry, default=str) for entry in value) + f"\n{margin}]"
+    return json.dumps(value, indent=2, default=str).replace("\n", "\n" + margin)
 
 
 def size_text(size: float) -> str:

@@ -14,6 +14,8 @@ from flywheel.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -81,9 +83,7 @@ def _title(report: Mapping[str, Any]) -> RenderableType:
     text = Text(f"generation {report['generation']}", "bold").append(f" of {report['run']}  ", "")
     text.append(report["status"], COLOURS[Status(report["status"])])
     for flag in report["flags"]:
-        text.append(
-            f"  {flag}", "bold red" if flag == "recalled" else "yellow" if flag == "suspect" else "green"
-        )
+        text.append(f"  {flag}", _FLAGS[flag])
     return text.append(f"\n{report['reason']}", "dim")
 
 

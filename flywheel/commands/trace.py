@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from flywheel.commands import add_json, add_run, directory_of
+from flywheel.commands import add_json, add_run, directory_of, print_json
 from flywheel.commands._rendering import cell_text
 from flywheel.errors import ExitCode
 
@@ -38,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
         down=not options.up,
     )
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+        print_json(found)
     else:
         print("\n".join(lines(found)))
     return ExitCode.FINISHED

@@ -28,7 +28,8 @@ def main(options: argparse.Namespace) -> int:
         print_json(found.json())
     elif found.first_bad is None:
         kept = ", and the head that you kept is among them" if options.head else ""
-        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written{kept}")
+        gone = f", {found.pruned} more are pruned" if found.pruned else ""
+        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written{gone}{kept}")
         print(f"head {found.head}")
     else:
         print(f"{directory}: {found.first_bad}")

@@ -21,14 +21,14 @@ from flywheel.lineage.stages import Stages
 class Status(StrEnum):
     """Where a generation stands. Promoted, rejected and failed are verdicts: never overwritten."""
 
-    RUNNING = "running"
+    UNFINISHED = "unfinished"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
 
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.RUNNING: frozenset({Status.PROMOTED, Status.REJECTED, Status.FAILED}),
+    Status.UNFINISHED: frozenset({Status.PROMOTED, Status.REJECTED, Status.FAILED}),
     Status.PROMOTED: frozenset(),
     Status.REJECTED: frozenset(),
     Status.FAILED: frozenset(),
@@ -52,7 +52,7 @@ class Generation:
 
     number: int
     parent: int | None
-    status: Status = Status.RUNNING
+    status: Status = Status.UNFINISHED
     reason: str = ""
     lost_seconds: float = 0.0
     """Wall time of the stage that failed."""
@@ -149,7 +149,7 @@ class RunState:
 
     def _is_under_way(self, number: int) -> bool:
         last = self.generations[-1] if self.generations else None
-        return last is not None and last.status is Status.RUNNING and last.number == number
+        return last is not None and last.status is Status.UNFINISHED and last.number == number
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
@@ -199,7 +199,7 @@ class RunState:
             gone = self.pruned.keys() & event.get("inputs", {}).values()
             rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
         if kind == "generation_ended" and not rule:
-            allowed = TRANSITIONS[Status.RUNNING]
+            allowed = TRANSITIONS[Status.UNFINISHED]
             rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
         if kind == "generation_ended" and not rule and event["status"] == Status.PROMOTED:
             rule = self._why_not_promote(self.generations[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ class Verification:
 
     lines: int
     objects: int
+    """Artifacts that were read and are as written."""
+    pruned: int
+    """Artifacts of which there are tombstones only."""
     head: str
     first_bad: str | None
 
@@ -30,6 +33,7 @@ class Verification:
             "ok": self.first_bad is None,
             "lines": self.lines,
             "objects": self.objects,
+            "pruned": self.pruned,
             "head": self.head,
             "first_bad": self.first_bad,
         }
@@ -42,26 +46,27 @@ def verify(directory: Path, kept_head: str | None = None) -> Verification:
     alone finds lines that were cut off, or rewritten, together with HEAD.
     """
     if not (directory / "ledger.jsonl").is_file():
-        return Verification(0, 0, ledger.GENESIS_HASH, "ledger.jsonl is missing")
+        return Verification(0, 0, 0, ledger.GENESIS_HASH, "ledger.jsonl is missing")
     found, reason = ledger.inspect(directory)
     head, lines = ledger.read_head(directory), len(found.events)
-    bad = reason or _rule_broken(found.events) or _head_lost(found.events, kept_head)
+    pruned, rule = _pruned(found.events)
+    bad = reason or rule or _head_lost(found.events, kept_head)
     if bad:
-        return Verification(lines, 0, head, bad)
+        return Verification(lines, 0, 0, head, bad)
     checked = 0
-    for bad in _objects(directory, found.events):
+    for bad in _objects(directory, found.events, pruned):
         if bad:
-            return Verification(lines, checked, head, bad)
+            return Verification(lines, checked, len(pruned), head, bad)
         checked += 1
-    return Verification(lines, checked, head, None)
+    return Verification(lines, checked, len(pruned), head, None)
 
 
-def _rule_broken(events: list[ledger.Event]) -> str | None:
+def _pruned(events: list[ledger.Event]) -> tuple[Collection[str], str | None]:
+    """Names of what the lines say is pruned, and the rule of the loop that they break, if they do."""
     try:
-        RunState.replay(events)
+        return RunState.replay(events).pruned, None
     except DamagedError as error:
-        return str(error)
-    return None
+        return (), str(error)
 
 
 def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
@@ -73,20 +78,20 @@ def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
     )
 
 
-def _objects(directory: Path, events: list[ledger.Event]) -> Iterator[str | None]:
+def _objects(
+    directory: Path, events: list[ledger.Event], pruned: Collection[str]
+) -> Iterator[str | None]:
     """What is wrong with each artifact that a line names, then with each file that none does; None: nothing.
 
     A file that no line names is what a killed process left. It is checked by its own name.
     """
     store, seen = Store(directory), set[str]()
-    pruned = RunState.replay(events).pruned
     for seq, name in _artifacts(events):
         if name not in seen:
             seen.add(name)
-            if (
-                is_artifact(name) and not store.path(name).exists()
-            ):  # a writer may have pruned it since the ledger was read
-                pruned = pruned if name in pruned else RunState.replay(ledger.read(directory)).pruned
+            if is_artifact(name) and not store.path(name).exists():
+                if name not in pruned:  # a writer may have pruned it since the ledger was read
+                    pruned = RunState.replay(ledger.read(directory)).pruned
                 if name in pruned:
                     continue
             bad = _damage(store, name)

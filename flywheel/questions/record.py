@@ -46,13 +46,13 @@ class Record:
         return str(self.events[-1]["hash"]) if self.events else ledger.GENESIS_HASH
 
     def flags(self, number: int) -> list[str]:
-        """What has been said of a generation since its verdict."""
-        champion = self.state.champion
+        """What has come of a generation since its verdict; ``pruned``: its weights were."""
         generation, champion = self.state.generations[number], self.state.champion
         told = {
             "champion": champion is generation,
             "recalled": generation.recalled,
             "suspect": generation.suspect,
+            "pruned": self.is_gone(str(generation.weights)),
         }
         return [name for name, holds in told.items() if holds]
 

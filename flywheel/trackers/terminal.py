@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 STAGES = ("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review")
-COLOURS = {Status.PROMOTED: "green", Status.REJECTED: "yellow", Status.FAILED: "red", Status.RUNNING: "cyan"}
+COLOURS = {Status.PROMOTED: "green", Status.REJECTED: "yellow", Status.FAILED: "red", Status.UNFINISHED: "cyan"}
 _PLAIN_PROGRESS_SECONDS = 10.0
 _FILE_WIDTH = 240
 
@@ -187,7 +187,7 @@ class LiveView(NoTracker):
         return table
 
     def _time_left(self) -> str:
-        ended = [g for g in self._state.generations if g.status is not Status.RUNNING]
+        ended = [g for g in self._state.generations if g.status is not Status.UNFINISHED]
         remaining = last_of(self._state, self._generations) + 1 - len(ended)
         if len(ended) < 2 or remaining <= 0:
             return ""

@@ -27,7 +27,8 @@ def _label(entry: dict[str, Any], edges: dict[str, Any]) -> Text:
     text = Text(f"generation {entry['generation']} ")
     text.append(entry["status"], COLOURS[Status(entry["status"])])
     text.append(flags_text(entry["recalled"], entry["suspect"]), "magenta")
-    text.append(f"  weights {(entry['weights'] or '-')[:12]}", "dim")
+    pruned = ", pruned" if entry["pruned"] else ""
+    text.append(f"  weights {(entry['weights'] or '-')[:12]}{pruned}", "dim")
     counts = edges.get("trained_on", {}).get("by_origin", {})
     if counts:
         text.append("  on " + " and ".join(f"{n} {origin}" for origin, n in sorted(counts.items())))

@@ -76,14 +76,14 @@ class Transitions(RuleBasedStateMachine):
         self.state.apply({**event, "seq": self.seq})
         self.seq += 1
 
-    @precondition(lambda self: not self.expected or self.expected[-1] is not Status.RUNNING)
+    @precondition(lambda self: not self.expected or self.expected[-1] is not Status.UNFINISHED)
     @rule()
     def start(self) -> None:
         promoted = [n for n, status in enumerate(self.expected) if status is Status.PROMOTED]
         self.apply(started(len(self.expected), promoted[-1] if promoted else None))
         for event in evidence(len(self.expected)):
             self.apply(event)
-        self.expected.append(Status.RUNNING)
+        self.expected.append(Status.UNFINISHED)
 
     @precondition(lambda self: self.expected)
     @rule(data=st.data(), status=st.sampled_from(Status))
@@ -101,7 +101,7 @@ class Transitions(RuleBasedStateMachine):
     @invariant()
     def statuses_are_as_expected(self) -> None:
         assert [g.status for g in self.state.generations] == self.expected
-        running = self.expected[-1:] == [Status.RUNNING]
+        running = self.expected[-1:] == [Status.UNFINISHED]
         assert (self.state.current is not None) == running
 
 
@@ -111,7 +111,7 @@ TestTransitions.settings = settings(max_examples=25, stateful_step_count=20)
 
 def test_verdicts_are_final() -> None:
     assert set(TRANSITIONS) == set(Status)
-    assert TRANSITIONS[Status.RUNNING] == set(VERDICTS)
+    assert TRANSITIONS[Status.UNFINISHED] == set(VERDICTS)
     assert all(not TRANSITIONS[verdict] for verdict in VERDICTS)
 
 
@@ -252,7 +252,7 @@ def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:
     with open_journal(
         run_copy, components, read_data(components.task, needs_seed=True), NoTracker()
     ) as journal:
-        rejected = next(g for g in journal.state.generations if g.status is not Status.RUNNING)
+        rejected = next(g for g in journal.state.generations if g.status is not Status.UNFINISHED)
         with pytest.raises(DamagedError):
             journal.end_generation(rejected, Status.PROMOTED, "because I say so")
     RunState.replay(ledger.read(run_copy))

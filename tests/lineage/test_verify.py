@@ -137,7 +137,7 @@ def forge(run: Path, **last_ending: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"generation": 1}, {"generation": 99}, {"status": "running"}, {"status": "excellent"}]
+    "change", [{"generation": 1}, {"generation": 99}, {"status": "unfinished"}, {"status": "excellent"}]
 )
 def test_a_forged_verdict_that_breaks_the_rules_is_found(run_copy: Path, change: dict[str, object]) -> None:
     forge(run_copy, **change)

@@ -160,7 +160,7 @@ def test_what_parts_draw_does_not_depend_on_what_came_before(probe):
 def assert_stopped_in(run: Any, stage: str, by: str) -> None:
     """The run was stopped while generation 1 was in this stage, and nothing failed."""
     assert run.exit_code is ExitCode.STOPPED == 3
-    assert run.status()["generations"][1]["status"] == "running"
+    assert run.status()["generations"][1]["status"] == "unfinished"
     last = events(run.path)[-1]
     assert (last["event"], last["reason"]) == ("run_stopped", by)
     assert stage not in [event.get("stage") for event in events(run.path) if event.get("generation") == 1]

@@ -56,7 +56,7 @@ def test_review_waits_then_promotes(probe, monkeypatch):
     waiting = probe(generations=1, **REVIEWED)
     assert waiting.exit_code is ExitCode.AWAITING_REVIEW
     assert waiting.status()["state"] == "awaiting_review"
-    assert statuses(waiting) == ["promoted", "running"]
+    assert statuses(waiting) == ["promoted", "unfinished"]
     assert probe(generations=1, **REVIEWED).exit_code is ExitCode.AWAITING_REVIEW
     monkeypatch.setenv("PROBE_CONSENT", "yes")
     run = probe(generations=1, **REVIEWED)
