@@ -1,37 +1,28 @@
 """The loop from Python: ``run`` a recipe, ``open_run`` a directory, ``load`` a champion.
 
-import flywheel
-run = flywheel.run({"recipe": "mnist", "seed": 1})
-model = run.champion().load()
+    import flywheel
+    run = flywheel.run({"recipe": "mnist", "seed": 1})
+    model = run.champion().load()
+
+Reading a run executes nothing that it names; what is built is of classes that a known recipe names.
 """
 
 from __future__ import annotations
 
-import logging
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.components import (
-    Components,
-    check_components,
-    check_module,
-    identity,
-    identity_part,
-    plain,
-    targets_in,
-)
-from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
-from flywheel.errors import DataError, ExitCode, FlywheelError, RunError, UnwritableError
-from flywheel.lineage import ledger, lock
+from flywheel.components import Components
+from flywheel.compose import overrides_of
+from flywheel.errors import DataError, ExitCode, RunError, told_whole
+from flywheel.launch import composed, fork, launch, quieten_lightning, refuse_unknown
+from flywheel.lineage import ledger
 from flywheel.lineage.sources import sources_of
-from flywheel.lineage.state import Generation, RunState, RunStateName
+from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import Verification, verify
-from flywheel.schema import Genesis
 from flywheel.status import metrics, read_state, status
 
 if TYPE_CHECKING:
@@ -41,8 +32,6 @@ if TYPE_CHECKING:
 
     from flywheel.lineage.retention import Pruning
     from flywheel.reproduce import Reproduction
-
-_BUILDABLE = "{} must be buildable and readable before anything is trained:"
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +136,7 @@ class GenerationView:
         """
         from flywheel.reproduce import reproduce, session_of
 
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        quieten_lightning()
         trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
         components = self._components("task", "model", "trainer", trainer=trainer)
         with told_whole("What is reproduced must train and evaluate as it did:"):
@@ -166,7 +155,8 @@ class GenerationView:
         templates = {**created["config"], "model": created["model"], **templates}
         components = Components(OmegaConf.create(templates))
         each = [(name, s) for name in sections for s in (self.record.settings, components.settings())]
-        _refuse_unknown(self.run.path, [components.section(*one) for one in each], self.run)
+        nodes = [components.section(*one) for one in each]
+        refuse_unknown(self.run.path, nodes, self.run.config_dir, self.run.trusted)
         return components
 
 
@@ -301,7 +291,7 @@ class Run:
 
         Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.fork`` says.
         """
-        return fork(self.path, generation, overrides_of(config), self.config_dir, self.trusted)
+        return Run(*fork(self.path, generation, overrides_of(config), self.config_dir, self.trusted))
 
 
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
@@ -325,144 +315,4 @@ def run(
     configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
     trained; how the run itself ended is in ``exit_code`` and ``status()["state"]``.
     """
-    return launch(composed(config, config_dir), config_dir)
-
-
-def composed(config: Any, config_dir: str | None = None) -> DictConfig:
-    """The configuration that ``run`` runs; under torchrun, rank 0's everywhere. Raises ConfigError."""
-    from flywheel import distributed
-
-    add_working_directory()
-    distributed.start()
-    if hasattr(config, "_metadata"):  # a DictConfig, without importing omegaconf to ask
-        from omegaconf import OmegaConf
-
-        if OmegaConf.is_readonly(config):  # made by compose
-            made: DictConfig = config
-            return made
-        config = OmegaConf.to_container(config)
-    composed_by_0: DictConfig = distributed.from_rank_0(lambda: compose(overrides_of(config), config_dir))
-    return composed_by_0
-
-
-def _refuse_unknown(path: Path, nodes: object, known: Run) -> None:
-    """Raise RunError if what was read from a run names a class that nobody here vouches for."""
-    unknown = targets_in(nodes) - known_targets(known.config_dir) - known.trusted
-    if unknown:
-        raise RunError(
-            f"Only classes that a recipe on the search path names are built; {path} names "
-            f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
-            "or with trusted={...} if you know the class."
-        )
-
-
-def fork(
-    directory: Path,
-    generation: int,
-    overrides: Sequence[str],
-    config_dir: str | None = None,
-    trusted: frozenset[str] = frozenset(),
-) -> Run:
-    """Start, or go on with, a new run from a generation of the run in ``directory``; see ``Run.fork``."""
-    from flywheel import distributed
-    from flywheel.fork import begin, overrides_of_fork, with_weights
-
-    if distributed.world_size() > 1:
-        raise RunError("A fork is begun by one process; torchrun goes on with it by the command it prints.")
-    add_working_directory()
-    words = overrides_of_fork(directory, generation, overrides, config_dir)
-    config = compose(with_weights(words, directory, generation), config_dir)
-    own = {text.partition("=")[2] for text in overrides if text.partition("=")[0].endswith("_target_")}
-    _refuse_unknown(directory, plain(config), Run(directory, config_dir, trusted | own))
-    check_components(config)
-    _quieten_lightning()
-    check_module(Components(config))
-    target = directory_of(config)
-    forked_from = begin(directory, generation, target)
-    config = compose(
-        [*with_weights(words, target, forked_from["weights"]), f"name={target.name}"], config_dir
-    )
-    return launch(config, config_dir, forked_from)
-
-
-def launch(
-    config: DictConfig, config_dir: str | None = None, forked_from: Mapping[str, Any] | None = None
-) -> Run:
-    """Run a composed configuration; see ``run``. ``forked_from``: what ``flywheel.fork.begin`` returned."""
-    from flywheel import distributed
-
-    directory = directory_of(config)
-    trusted = frozenset(targets_in(plain(config)["model"]))
-    state = distributed.from_rank_0(lambda: _recorded(directory, config))
-    if state is not None and _is_finished(state, config):
-        return Run(directory, config_dir, trusted, ExitCode.FINISHED)
-    check_components(config)
-
-    import torch
-
-    from flywheel.data import read_data
-    from flywheel.loop import run_loop
-    from flywheel.session import open_journal, threads
-    from flywheel.trackers import Audience
-
-    components = Components(config)
-    _quieten_lightning()
-    torch.set_num_threads(threads(components.resolved, state))
-    with told_whole(_BUILDABLE.format("The recipe's task")):
-        data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
-    with told_whole(_BUILDABLE.format("The model or the trainer")):
-        check_module(components)
-    audience = Audience([] if distributed.rank() else _trackers(config, components))
-    with open_journal(directory, components, data, audience, forked_from) as journal:
-        code = run_loop(journal)
-    return Run(directory, config_dir, trusted, code)
-
-
-def _quieten_lightning() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners, at every fit
-
-
-def directory_of(config: DictConfig) -> Path:
-    """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
-    name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
-    return Path(str(config.runs_dir), str(config.recipe), name)
-
-
-@contextmanager
-def told_whole(rule: str) -> Iterator[None]:
-    """Raise DataError, with the whole traceback, for what the user's own code raises in the block."""
-    try:
-        yield
-    except FlywheelError:
-        raise
-    except Exception as error:
-        whole = "".join(traceback.format_exception(error))
-        raise DataError(f"{rule}\n\n{whole}") from error
-
-
-def _recorded(directory: Path, config: DictConfig) -> RunState | None:
-    """The state of the run so far, None if it is new. Raises RunError if we cannot go on with it."""
-    from flywheel.session import check_same
-
-    try:
-        if not (directory / "ledger.jsonl").exists():
-            return None
-        state = read_state(directory)
-    except OSError as error:
-        raise UnwritableError.of(directory, error) from error
-    if state.created is not None:
-        check_same("config", directory, state.created["config"], identity_part(config))
-    if lock.is_held(directory):
-        lock.refuse(directory)
-    return state
-
-
-def _is_finished(state: RunState, config: DictConfig) -> bool:
-    over = state.is_over(config.generations, config.patience, config.on_failure.value)
-    return over is not None and state.name(writer_alive=False) is RunStateName.FINISHED
-
-
-def _trackers(config: DictConfig, components: Components) -> list[Any]:
-    from flywheel.trackers.terminal import terminal
-
-    return [terminal(config), components.build("tracker", components.settings())]
+    return Run(*launch(composed(config, config_dir), config_dir))

@@ -115,16 +115,18 @@ def _run(words: list[str]) -> int:
 
         print(OmegaConf.to_yaml(compose(options.overrides, options.config_dir)), end="")
         return ExitCode.FINISHED
-    from flywheel import api
+    from flywheel.launch import composed
 
-    return _launch(api.composed(options.overrides, options.config_dir), options.config_dir)
+    return _launch(composed(options.overrides, options.config_dir), options.config_dir)
 
 
 def _launch(config: Any, config_dir: str | None) -> int:
-    from flywheel import api, distributed
+    from flywheel import distributed
+    from flywheel.api import Run
+    from flywheel.launch import launch
     from flywheel.schema import Log
 
-    run = api.launch(config, config_dir)
+    run = Run(*launch(config, config_dir))
     if distributed.rank() == 0 and config.log not in (Log.json, Log.quiet):
         status = run.status()
         if status["champion"]:

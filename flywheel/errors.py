@@ -20,7 +20,9 @@ Messages say the rule, the value and the remedy, in that order.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -142,3 +144,15 @@ def near_misses(word: str, words: Iterable[str]) -> str:
     """``" Did you mean a or b?"``, or an empty string when nothing is close."""
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+@contextmanager
+def told_whole(rule: str) -> Iterator[None]:
+    """Raise DataError, with the whole traceback, for what the user's own code raises in the block."""
+    try:
+        yield
+    except FlywheelError:
+        raise
+    except Exception as error:
+        whole = "".join(traceback.format_exception(error))
+        raise DataError(f"{rule}\n\n{whole}") from error

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("loop", "report", "reproduce"),
     ("fork",),
+    ("launch",),
     ("api", "doctor", "skeleton"),
     ("testing",),
     ("commands",),

@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
 
     The new run needs nothing of the old one: it goes on by the command that is printed.
     """
-    from flywheel import api
+    from flywheel.api import open_run
     from flywheel.compose import hydra_value
     from flywheel.fork import command_of
     from flywheel.status import find_run
@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     directory = find_run(at[1], options.runs_dir)
     where = [f"runs_dir={hydra_value(options.runs_dir)}"]
     quiet = ["log=quiet"] if options.json else []
-    run = api.fork(directory, int(at[2]), [*where, *quiet, *options.overrides], options.config_dir)
+    run = open_run(directory, options.config_dir).fork(int(at[2]), [*where, *quiet, *options.overrides])
     if options.json:
         print_json(run.status())
     else:

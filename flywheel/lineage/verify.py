@@ -78,9 +78,7 @@ def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
     )
 
 
-def _objects(
-    directory: Path, events: list[ledger.Event], pruned: Collection[str]
-) -> Iterator[str | None]:
+def _objects(directory: Path, events: list[ledger.Event], pruned: Collection[str]) -> Iterator[str | None]:
     """What is wrong with each artifact that a line names, then with each file that none does; None: nothing.
 
     A file that no line names is what a killed process left. It is checked by its own name.

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 STAGES = ("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review")
-COLOURS = {Status.PROMOTED: "green", Status.REJECTED: "yellow", Status.FAILED: "red", Status.UNFINISHED: "cyan"}
+COLOURS = {
+    Status.PROMOTED: "green",
+    Status.REJECTED: "yellow",
+    Status.FAILED: "red",
+    Status.UNFINISHED: "cyan",
+}
 _PLAIN_PROGRESS_SECONDS = 10.0
 _FILE_WIDTH = 240
 

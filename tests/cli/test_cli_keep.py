@@ -25,8 +25,13 @@ def test_prune_is_a_dry_run_until_it_is_told(cli, finished):
     assert "pruned" not in kinds(finished)
     assert json.loads(cli("prune", str(finished), "--keep", "champion", "--yes", "--json").out)["done"]
     assert kinds(finished)[-1] == "pruned"
-    assert cli("verify", str(finished)).code == 0
+    verified = cli("verify", str(finished))
+    assert (verified.code, "more are pruned" in verified.out) == (0, True)
     assert cli("samples", str(finished), "1").code == 0
+    lineage = json.loads(cli("lineage", str(finished), "--json").out)["generations"]
+    gone = next(entry["generation"] for entry in lineage if entry["pruned"])
+    assert cli("lineage", str(finished)).out.count(", pruned") == sum(e["pruned"] for e in lineage)
+    assert "pruned" in cli("show", str(finished), str(gone)).out.splitlines()[0]
     refused = cli("prune", str(finished), "--keep", "best")
     assert (refused.code, "it is 'best'" in refused.err) == (2, True)
 

@@ -35,6 +35,7 @@ def test_a_run_as_written_is_verified(finished_run: Path) -> None:
         "ok": True,
         "lines": found.lines,
         "objects": found.objects,
+        "pruned": 0,
         "head": found.head,
         "first_bad": None,
     }
