@@ -211,6 +211,9 @@ def test_multirun_with_one_bad_value_among_good_ones(cli, folder):
     assert "Traceback" not in done.err
 
 
+END = b"<end>"
+
+
 @pytest.fixture
 def terminal():
     """A pseudo-terminal of 120 columns, and a function that gives what was written to it."""
@@ -229,9 +232,14 @@ def terminal():
         except OSError:  # the last writer has left
             pass
 
+    def text():
+        os.write(slave, END)  # what was written before it comes before it
+        wait_until(lambda: END in written, "end of what was written")
+        return written.partition(END)[0].decode()
+
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    yield os.ttyname(slave), written.decode
+    yield os.ttyname(slave), text
     os.close(slave)
     reader.join(2)
     os.close(master)
