@@ -13,6 +13,7 @@ from typing import Any
 from flywheel.descent import descend, makers_of_carries, settings_from, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.lineage import ids
+from flywheel.lineage.ledger import no_garbage_collection
 from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
@@ -22,6 +23,7 @@ from flywheel.status import bare, forked_from, forks_of, read_state
 _LISTED = 5
 
 
+@no_garbage_collection()
 def trace(
     directory: Path,
     *,
@@ -82,10 +84,8 @@ def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tupl
 
 def _row(directory: Path, state: RunState, turn: int, name: str) -> dict[str, Any]:
     """A sample with its payload, scores and decision, who made it, and who graded it."""
-    import pyarrow.compute as pc
-
     rows = samples(directory, state, turn)
-    row: dict[str, Any] = rows.filter(pc.equal(rows["id"], name)).to_pylist()[0]
+    row: dict[str, Any] = rows.slice(rows["id"].to_pylist().index(name), 1).to_pylist()[0]
     generation = state.generations[turn]
     maker = None if row["origin"] == "human" else generation.parent
     recalled = _recalled(directory, state, name)

@@ -54,12 +54,10 @@ def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tu
 
 
 def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
-    import pyarrow.compute as pc
-
     batch = batch_of(state.generations[turn])
     if batch is None:
         return False
-    return bool(pc.any(pc.equal(store.table(state.stand_in(batch), ["id"])["id"], name)).as_py())
+    return name in store.table(state.stand_in(batch), ["id"])["id"].to_pylist()  # pc.equal imports pandas
 
 
 def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:

@@ -27,6 +27,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ class StageLine(NamedTuple):
     def output(self, name: str) -> str | None:
         """An output, by the bytes: of the keys after ``outputs`` none has more than one value."""
         start = self.line.rfind(b'"outputs":{')
-        key = _encode(name).encode() + b':"'
+        key = encode_basestring(name).encode() + b':"'
         at = self.line.find(key, start, self.line.find(b"}", start)) + len(key)
         return None if at < len(key) else self.line[at : self.line.find(b'"', at)].decode()
 
