@@ -8,7 +8,7 @@ other, in one process, and keeps everything in memory: no ledger, store, gate, p
 run in turn, now one first, now the other, imports and data already loaded. Prints pair by pair the ratio
 loop / bare loop, which differs by some percent from pair to pair where one fit does from the next; and two
 shares of the run's wall time that hardly do. ``the loop's``: all but Lightning's fits and the task's
-generation and evaluation, so at least what a bare loop would save. ``recording``: provenance, ids and
+generation and evaluation; a bare loop would save no more. ``recording``: provenance, ids and
 digests of samples, artifacts and ledger, written and synced.
 """
 
