@@ -157,9 +157,9 @@ def cost(generation: Generation) -> dict[str, Any]:
     }
 
 
-def lineage(directory: Path) -> list[dict[str, Any]]:
+def lineage(directory: Path, state: RunState) -> list[dict[str, Any]]:
     """Each generation with its typed edges to what made it: init, trained_on, produced_by, graded_by."""
-    state, store = read_state(directory), Store(directory)
+    store = Store(directory)
     makers = {g.output("generate", "samples"): g for g in state.generations}
     return [
         {

@@ -112,16 +112,16 @@ def edges(entry: dict[str, object]) -> dict[str, dict[str, object]]:
 
 
 def test_lineage_says_what_each_generation_was_made_from(finished_run: Path) -> None:
-    genesis, first, _ = lineage(finished_run)
+    genesis, first, _ = lineage(finished_run, read_state(finished_run))
     assert set(edges(genesis)) == {"trained_on", "init"}
     assert edges(genesis)["trained_on"]["by_origin"] == {"human": 10}
     assert edges(first)["produced_by"] == {"type": "produced_by", "generation": 0, "batch_of": 1}
     assert edges(first)["graded_by"]["grader"] == "Confidence"
-    assert json.loads(json.dumps(lineage(finished_run)))
+    assert json.loads(json.dumps(lineage(finished_run, read_state(finished_run))))
 
 
 def test_lineage_says_whose_weights_a_generation_started_from(continued: Path) -> None:
-    genesis, first = lineage(continued)
+    genesis, first = lineage(continued, read_state(continued))
     made = {"type": "init", "init": "parent", "generation": 0, "weights": genesis["weights"]}
     assert edges(first)["init"] == made
     assert edges(genesis)["init"] == {"type": "init", "init": "fresh", "generation": None, "weights": None}

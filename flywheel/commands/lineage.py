@@ -19,7 +19,8 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.status import lineage, read_state, where
 
     directory = directory_of(options)
-    entries = lineage(directory)
+    state = read_state(directory)
+    entries = lineage(directory, state)
     if options.json:
         print_json({"run": str(directory), "generations": entries})
         return ExitCode.FINISHED
@@ -30,5 +31,5 @@ def main(options: argparse.Namespace) -> int:
 
     for entry in entries:  # a reason may hold what a model wrote
         entry["reason"] = plain_text(entry["reason"])
-    Console().print(lineage_tree(where(directory, read_state(directory)), entries))
+    Console().print(lineage_tree(where(directory, state), entries))
     return ExitCode.FINISHED

@@ -45,6 +45,6 @@ def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[in
 def champion_without(state: RunState, recalled: Container[int]) -> int | None:
     """The champion, or the newest champion that it descends from, that is not recalled or pruned; or None."""
     chosen = state.champion
-    while chosen and (chosen.recalled or chosen.number in recalled or chosen.weights in state.pruned):
+    while chosen and (chosen.number in recalled or not state.can_be_champion(chosen)):
         chosen = None if chosen.parent is None else state.generations[chosen.parent]
     return chosen.number if chosen else None
