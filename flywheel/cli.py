@@ -34,7 +34,7 @@ subcommands
   samples [RUN] [GEN]     what a generation made, with scores and what became of it
   evaluate [RUN] --items FILE    how good a generation is on items of your own
   show [RUN] [GEN]        all that made a generation: data, settings, code, seeds, outcomes, cost
-  diff RUN A B            how two generations differ, and which items flipped
+  diff [RUN] A B          how two generations differ, and which items flipped
   query RUN "SELECT ..."  SQL over generations, events, samples, decisions, outcomes, edges
   trace [RUN] --sample ID|--generation N|--item SUITE/ITEM    what it came from, what came of it
   recall [RUN] --generation N|--where SQL --why TEXT    take back a flaw and what descends from it
@@ -45,7 +45,7 @@ subcommands
   verify-bundle DIR       whether a bundle is as it was handed over
   reproduce RUN GEN       train a generation again from what is recorded, and compare
   du [RUN]                what takes the room, and what prune could free
-  prune RUN --keep promoted,last=3    drop what no rule keeps: a dry run without --yes
+  prune [RUN] --keep promoted,last=3  drop what no rule keeps: a dry run without --yes
   verify [RUN] [--head H] check every line of the ledger and every artifact
   stop [RUN]              stop a running run at its next step
   new NAME                write a recipe of your own, which runs at once, into NAME/

@@ -24,12 +24,11 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"run": str(directory), "generations": entries})
         return ExitCode.FINISHED
-    from rich.console import Console
-
     from flywheel.commands._rendering import plain_text
+    from flywheel.trackers.terminal import wide_console
     from flywheel.trackers.tree import lineage_tree
 
     for entry in entries:  # a reason may hold what a model wrote
         entry["reason"] = plain_text(entry["reason"])
-    Console().print(lineage_tree(where(directory, state), entries))
+    wide_console().print(lineage_tree(where(directory, state), entries))
     return ExitCode.FINISHED
