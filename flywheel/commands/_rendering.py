@@ -84,3 +84,9 @@ def answer(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any
     shown = [pairs(dict(zip(columns, row, strict=True))) for row in rows]
     parts = [(Text(f"row {k + 1}", "bold"), part) for k, part in enumerate(shown) if part is not None]
     return Group(*(part for pair in parts for part in pair))
+
+
+def by_text(by: list[str]) -> str:
+    """How a flaw reached a generation."""
+    edges = ", ".join(edge for edge in by if edge != "named")
+    return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))

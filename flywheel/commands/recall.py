@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
-from flywheel.commands.trace import by_text
+from flywheel.commands._rendering import by_text
 from flywheel.errors import ExitCode
 
 

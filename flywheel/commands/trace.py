@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
-from flywheel.commands._rendering import cell_text
+from flywheel.commands._rendering import by_text, cell_text
 from flywheel.errors import ExitCode
 
 
@@ -80,12 +80,6 @@ def _down(down: dict[str, Any]) -> Iterator[str]:
         yield f"  {batch['rows']} sample{'s' * (batch['rows'] != 1)} of turn {batch['turn']}"
     for fork in down["forks"]:
         yield f"  fork {fork['run']}, from generation {fork['generation']} of {fork['of']}"
-
-
-def by_text(by: list[str]) -> str:
-    """How a flaw reached a generation."""
-    edges = ", ".join(edge for edge in by if edge != "named")
-    return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
 
 
 def _value(name: str, value: object) -> str:
