@@ -112,7 +112,7 @@ def check_module(components: Components) -> None:
     """Build the model once and check that Lightning can train it. Raises ConfigError."""
     import lightning
 
-    from flywheel.models import load_weights, read_base
+    from flywheel.models import has_lazy_layers, load_weights, read_base, take_weights
 
     model = components.model(components.settings())
     name = components.resolved["model"]["_target_"]
@@ -121,9 +121,16 @@ def check_module(components: Components) -> None:
     for method in ("training_step", "configure_optimizers"):
         if getattr(type(model), method) is getattr(lightning.LightningModule, method):
             raise ConfigError(f"A model must have {method} to be trained; {name} has none: define it.")
+    if not any(True for _ in model.parameters()):
+        raise ConfigError(
+            f"A model must have its layers when it is built, in __init__ or configure_model; {name} has no "
+            "parameters. Layers made in setup would be missing when its weights are loaded again."
+        )
     _check_trainer(components)
     if components.resolved["base"] is not None:
         load_weights(model, read_base(components.resolved["base"]))
+    elif not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
+        load_weights(components.model(components.settings()), take_weights(model))
 
 
 def _check_trainer(components: Components) -> None:
@@ -281,8 +288,13 @@ class Components:
         return ordered
 
     def model(self, settings: Settings) -> lightning.LightningModule:
-        """A new, freshly initialised model, drawn from torch's global generator."""
+        """A new, freshly initialised model, drawn from torch's global generator.
+
+        Layers that are made in ``configure_model`` are there, as they are in a fit.
+        """
         model: lightning.LightningModule = self.build("model", settings)
+        if hasattr(model, "configure_model"):
+            model.configure_model()
         return model
 
     def tuned(self, settings: Settings) -> Settings:

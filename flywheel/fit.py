@@ -16,7 +16,7 @@ from flywheel import distributed
 from flywheel.context import Context
 from flywheel.errors import StageFailed, StopRequested
 from flywheel.keys import Key
-from flywheel.models import load_weights
+from flywheel.models import load_weights, not_finite
 from flywheel.records import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def fit(
         load_weights(model, ctx.store.weights(init))
     data = ctx.components.task.data(rows, settings)
     trainer = _trainer(ctx, settings, fidelity)
-    watch = _Watch(ctx)
+    watch = _Watch(ctx, model)
+    parameters = {name for name, _ in model.named_parameters()}
+    by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     failure: Exception | None = None
     try:
@@ -68,9 +70,9 @@ def fit(
     distributed.raise_together(failure)
     if trainer.global_step == 0:
         raise StageFailed("train", "the fit ended without a step: the data gave no batch, or max_steps is 0")
-    bad = [n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
+    bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
     if bad:
-        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0]}")
+        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
     return Fit(model, trainer.global_step, watch.loss)
 
 
@@ -88,8 +90,9 @@ def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Tra
 class _Watch(lightning.Callback):
     """Stops at a step boundary, tells progress, and fails the fit on a non-finite loss."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, model: lightning.LightningModule) -> None:
         self._ctx = ctx
+        self._tensors = _tensors(model)
         self._told = 0.0
         self._bad = torch.tensor(False)
         self._last: torch.Tensor | None = None
@@ -99,6 +102,16 @@ class _Watch(lightning.Callback):
         """The last step's loss."""
         value = None if self._last is None else float(self._last)
         return value if value is not None and math.isfinite(value) else None
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        made = [name for name, tensor in _tensors(module).items() if self._tensors.get(name) is not tensor]
+        if made:  # they are not there when the weights are loaded again, or the start's weights are lost
+            raise StageFailed(
+                "train",
+                f"a model must have its layers when it is built; setup or configure_model made {made[0]}. "
+                "Make layers in __init__, or in configure_model if they are not there yet "
+                "(`if self.net is None: ...`)",
+            )
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._ctx.stop.listen()  # Lightning's handler for SIGTERM ends the process as if all were well
@@ -124,6 +137,10 @@ class _Watch(lightning.Callback):
     def _fail_if_bad(self, trainer: lightning.Trainer) -> None:
         if distributed.any_rank(bool(self._bad)):
             raise StageFailed("train", f"the loss is not finite at or before step {trainer.global_step}")
+
+
+def _tensors(model: lightning.LightningModule) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _total_steps(trainer: lightning.Trainer) -> int | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,7 +11,7 @@ from torch import nn
 
 from flywheel.errors import ConfigError
 from flywheel.lineage.store import Store
-from flywheel.models import device, load_weights, read_base, take_weights
+from flywheel.models import device, load_weights, not_finite, read_base, take_weights
 
 
 class Tied(nn.Module):
@@ -127,3 +128,127 @@ def test_the_cpu_is_used_where_it_is_asked_for() -> None:
     assert device({"accelerator": "cpu"}) == "cpu"
     if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         assert device({}) == device({"accelerator": "auto"}) == "cpu"
+
+
+class Words(nn.Module):
+    """Keeps a vocabulary beside its weights."""
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__()
+        self.words, self.layer = words, nn.Linear(2, 2)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"words": self.words}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.words = state["words"]
+
+
+class Shifted(lightning.LightningModule):
+    """Keeps a number in Lightning's checkpoint, and a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.shift, self.average = nn.Linear(2, 2), 0.0, torch.zeros(2)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["shift"], checkpoint["average"] = self.shift, {"layer": self.average}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.shift, self.average = checkpoint["shift"], checkpoint["average"]["layer"]
+
+
+class NeedsTrainer(Shifted):
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["step"] = self.trainer.global_step
+
+
+class Adapter(lightning.LightningModule):
+    """Saves only what it trained, as adapters of large models do."""
+
+    strict_loading = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith("head")}
+        checkpoint["state_dict"] = kept
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LazyLinear(3)
+
+
+def through_the_store(folder: Path, model: nn.Module) -> dict[str, torch.Tensor]:
+    store = Store(folder)
+    return store.weights(store.put_weights(take_weights(model)))
+
+
+def test_extra_state_of_modules_comes_back(tmp_path: Path) -> None:
+    one, other = Words(["a", "b"]), Words([])
+    load_weights(other, through_the_store(tmp_path, one))
+    assert other.words == ["a", "b"]
+    assert torch.equal(one.layer.weight, other.layer.weight)
+
+
+def test_what_a_checkpoint_hook_keeps_comes_back(tmp_path: Path) -> None:
+    one, other = Shifted(), Shifted()
+    one.shift, one.average = 1.5, torch.ones(2)
+    load_weights(other, through_the_store(tmp_path, one))
+    assert other.shift == 1.5
+    assert torch.equal(other.average, torch.ones(2))
+
+
+def test_a_hook_that_needs_a_trainer_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"on_save_checkpoint must work .* trainer; NeedsTrainer's"):
+        take_weights(NeedsTrainer())
+
+
+def test_a_model_may_keep_only_a_part_of_its_tensors(tmp_path: Path) -> None:
+    one, other = Adapter(), Adapter()
+    weights = through_the_store(tmp_path, one)
+    assert {name.partition(".")[0] for name in weights} == {"head"}
+    backbone = other.backbone.weight.clone()
+    load_weights(other, weights)
+    assert torch.equal(one.head.weight, other.head.weight)
+    assert torch.equal(other.backbone.weight, backbone)
+
+
+def test_lazy_layers_take_trained_weights_and_give_none_before() -> None:
+    trained, fresh = Lazy(), Lazy()
+    trained.layer(torch.ones(1, 4))
+    with pytest.raises(ConfigError, match=r"layer\.(bias|weight) of Lazy has none before a first batch"):
+        take_weights(fresh)
+    load_weights(fresh, take_weights(trained))
+    assert torch.equal(fresh.layer(torch.ones(1, 4)), trained.layer(torch.ones(1, 4)))
+
+
+def test_a_base_with_tied_tensors_keeps_them_once(tmp_path: Path) -> None:
+    one, other, path = Tied(), Tied(), tmp_path / "tied.ckpt"
+    torch.save({"state_dict": one.state_dict(), "epoch": 3, "shift": 2.0}, path)
+    base = read_base(str(path))
+    load_weights(other, Store(tmp_path).weights(Store(tmp_path).put_weights(base)))
+    assert same(one, other)
+
+
+def test_a_base_keeps_what_hooks_added_to_its_checkpoint(tmp_path: Path) -> None:
+    one, other, path = Shifted(), Shifted(), tmp_path / "base.ckpt"
+    one.shift = 2.5
+    checkpoint: dict[str, Any] = {"state_dict": one.state_dict(), "optimizer_states": [{}]}
+    one.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    load_weights(other, read_base(str(path)))
+    assert other.shift == 2.5
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.complex64, torch.bfloat16, torch.float8_e4m3fn])
+def test_what_is_not_finite_is_found_in_every_kind_of_number(kind: torch.dtype) -> None:
+    model = nn.Module()
+    model.register_buffer("fine", torch.ones(2).to(kind))
+    model.register_buffer("bad", torch.tensor([1.0, float("nan")]).to(kind))
+    model.register_buffer("whole", torch.ones(2, dtype=torch.int64))
+    assert not_finite(model) == {("bad", "nan")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import flywheel
 from flywheel import environment, reproduce
@@ -129,3 +130,12 @@ def test_recorded_weights_that_were_pruned_are_compared_by_their_hash(
     found = run.reproduce(1)
     assert (found.equal, found.max_abs) == (False, None)
     assert "the recorded ones were pruned" in str(found)
+
+
+def test_the_distance_of_weights_takes_every_kind_of_number() -> None:
+    inf = float("inf")
+    ours = {"w": torch.tensor([3.0, -inf]), "z": torch.tensor([1j]), "n": torch.tensor([2])}
+    theirs = {"w": torch.tensor([3.5, -inf]), "z": torch.tensor([1 + 1j]), "n": torch.tensor([2])}
+    far = reproduce.distance(ours, theirs)
+    assert far["max_abs"] == 1
+    assert far["relative_l2"] == pytest.approx((1.25 / (3.5**2 + 2 + 4)) ** 0.5)

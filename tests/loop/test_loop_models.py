@@ -1,0 +1,186 @@
+"""Modules as Lightning's users write them: what is judged is what was trained, or it is refused at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import nn
+
+import flywheel
+from flywheel.errors import ConfigError
+from flywheel.testing import CONFIG_DIR
+from flywheel.testing.moons.model import Classifier
+
+
+class Masked(Classifier):
+    """Has buffers that are infinite by design."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
+        self.register_buffer("lowest", torch.tensor(float("inf")))
+        self.register_buffer("scale8", torch.ones(4).to(torch.float8_e4m3fn))
+        self.head.register_buffer("phase", torch.ones(3, dtype=torch.complex64))
+
+
+class Breaks(Masked):
+    """Something becomes NaN in the fit: ``broken`` names what."""
+
+    broken = "mask"
+
+    def on_train_end(self) -> None:
+        with torch.no_grad():
+            self.get_buffer(self.broken)[0] = float("nan")
+
+
+class BreaksComplex(Breaks):
+    broken = "head.phase"
+
+
+class Infinite(Classifier):
+    """A parameter is infinite from the start: no fit makes anything of it."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.limit = nn.Parameter(torch.full((2,), float("inf")), requires_grad=False)
+
+
+class Late(lightning.LightningModule):
+    """Makes its layers in ``configure_model``, as Lightning's documentation does for large ones."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__()
+        self.width, self.lr, self.net = width, lr, None
+
+    def configure_model(self) -> None:
+        if self.net is None:
+            self.net = nn.Sequential(nn.Linear(2, self.width), nn.ReLU(), nn.Linear(self.width, 2))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), self.lr)
+
+
+class Lazy(Late):
+    def configure_model(self) -> None:
+        if self.net is None:
+            self.net = nn.Sequential(nn.LazyLinear(self.width), nn.ReLU(), nn.LazyLinear(2))
+
+
+class Again(Late):
+    """Forgets that its layers may be there."""
+
+    def configure_model(self) -> None:
+        self.net = nn.Linear(2, 2)
+
+
+class InSetup(Late):
+    def configure_model(self) -> None:
+        pass
+
+    def setup(self, stage: str) -> None:
+        Late.configure_model(self)
+
+
+class PartlyInSetup(Classifier):
+    def setup(self, stage: str) -> None:
+        self.head = nn.Linear(self.head.in_features, 2)
+
+
+class Shifted(Classifier):
+    """What it learns besides weights goes into a checkpoint by Lightning's hooks."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.shift = 0.0
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return super().forward(points + self.shift)
+
+    def on_fit_start(self) -> None:
+        self.shift = 1.0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["shift"] = self.shift
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.shift = checkpoint["shift"]
+
+
+class KeepsObject(Shifted):
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["shift"] = {1: self.shift}
+
+
+def run(folder: Path, model: type, **overrides: Any) -> flywheel.Run:
+    config = {"recipe": "moons", "generations": 1, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
+    named = {"model._target_": f"{model.__module__}.{model.__qualname__}"}
+    return flywheel.run({**config, **named, **overrides}, config_dir=CONFIG_DIR)
+
+
+def test_buffers_that_are_infinite_by_design_are_no_failure(tmp_path: Path) -> None:
+    made = run(tmp_path, Masked)
+    assert made.exit_code == 0
+    assert made.champion().load().lowest == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(Breaks, "mask"), (BreaksComplex, "head.phase"), (Infinite, "limit")]
+)
+def test_what_became_nan_in_the_fit_is_a_failure_and_so_is_any_parameter(
+    model: type, name: str, tmp_path: Path
+) -> None:
+    made = run(tmp_path, model)
+    assert made.exit_code == 1
+    assert f"weights are not finite after 40 steps: {name}" in made.status()["reason"]
+
+
+@pytest.mark.parametrize(("model", "overrides"), [(Late, {}), (Late, {"genesis": "fresh"}), (Lazy, {})])
+def test_layers_made_late_are_there_when_weights_are_loaded(
+    model: type, overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    made = run(tmp_path, model, init="parent", **overrides)
+    assert made.exit_code == 0
+    assert made.champion().load().net[0].weight.shape == (64, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "words"),
+    [
+        (InSetup, {}, "has no parameters. Layers made in setup"),
+        (Lazy, {"genesis": "fresh"}, "has none before a first batch"),
+        (KeepsObject, {}, r"checkpoint\.shift is a dict"),
+    ],
+)
+def test_what_cannot_be_loaded_again_is_refused_before_training(
+    model: type, overrides: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(tmp_path, model, **overrides)
+    assert not list(tmp_path.rglob("ledger.jsonl"))
+
+
+@pytest.mark.parametrize("model", [Again, PartlyInSetup])
+def test_layers_that_a_fit_would_make_anew_fail_before_its_first_step(model: type, tmp_path: Path) -> None:
+    made = run(tmp_path, model)
+    assert made.exit_code == 1
+    assert "setup or configure_model made" in made.status()["reason"]
+
+
+def test_a_model_is_judged_with_the_state_it_was_trained_to(tmp_path: Path) -> None:
+    made = run(tmp_path, Shifted)
+    champion = made.champion()
+    model, items = champion.load(), champion.task().suites()[1].items
+    assert model.shift == 1.0
+    points = torch.tensor(items["point"].to_pylist())
+    right = (model(points).argmax(1).numpy() == items["label"].to_numpy()).mean()
+    assert champion.metrics["gate"]["accuracy"]["value"] == pytest.approx(right)
