@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,12 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from flywheel import distributed
+from flywheel.checkpoints import kept_aside, take_best
 from flywheel.context import Context
 from flywheel.errors import StageFailed, StopRequested
 from flywheel.keys import Key
 from flywheel.models import load_weights, not_finite
-from flywheel.records import Settings
+from flywheel.records import Json, Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +38,8 @@ class Fit:
     model: lightning.LightningModule
     steps: int
     loss: float | None
+    best: dict[str, Json] | None
+    """The checkpoint that the weights are of, if a ModelCheckpoint chose one; see ``checkpoints``."""
 
 
 def fit(
@@ -54,11 +59,24 @@ def fit(
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    with kept_aside(trainer, ctx.store.directory):
+        _run(trainer, model, data)
+        if trainer.global_step == 0:
+            raise StageFailed(
+                "train", "the fit ended without a step: the data gave no batch, or max_steps is 0"
+            )
+        best = take_best(trainer, model)
+    bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
+    if bad:
+        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
+    return Fit(model, trainer.global_step, watch.loss, best)
+
+
+def _run(trainer: lightning.Trainer, model: lightning.LightningModule, data: Any) -> None:
+    """Fit; an exception of one rank is raised on all."""
     failure: Exception | None = None
     try:
-        with warnings.catch_warnings():
-            for noise in _NOISE:
-                warnings.filterwarnings("ignore", message=noise)
+        with _each_warning_once():
             if isinstance(data, lightning.LightningDataModule):
                 trainer.fit(model, datamodule=data)
             else:
@@ -68,12 +86,27 @@ def fit(
     except Exception as error:
         failure = error
     distributed.raise_together(failure)
-    if trainer.global_step == 0:
-        raise StageFailed("train", "the fit ended without a step: the data gave no batch, or max_steps is 0")
-    bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
-    if bad:
-        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
-    return Fit(model, trainer.global_step, watch.loss)
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Every fit would say again what the one before said, e.g. that there is no val_dataloader."""
+    with warnings.catch_warnings():
+        for noise in _NOISE:
+            warnings.filterwarnings("ignore", message=noise)
+        show = warnings.showwarning
+
+        def show_once(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if (text := str(message)) not in _shown:
+                _shown.add(text)
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_once
+        yield
+
+
+_shown: set[str] = set()
+"""Warnings that a fit of this process has shown."""
 
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
@@ -127,7 +160,7 @@ class _Watch(lightning.Callback):
         now = time.monotonic()
         if now - self._told >= _TELL_EVERY_SECONDS:
             self._told = now
-            self._ctx.tell(trainer.global_step, _total_steps(trainer), "")
+            self._ctx.tell(*_progress(trainer), "")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
 
@@ -143,6 +176,18 @@ def _tensors(model: lightning.LightningModule) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _total_steps(trainer: lightning.Trainer) -> int | None:
-    total = trainer.estimated_stepping_batches
-    return int(total) if math.isfinite(total) else None
+def _progress(trainer: lightning.Trainer) -> tuple[int, int | None]:
+    """(done, total) of whatever ends the fit first: optimiser steps, or batches; total None: not known.
+
+    With several optimisers a batch is several steps.
+    """
+    ends = []
+    if trainer.max_steps > 0:
+        ends.append((trainer.global_step, trainer.max_steps))
+    batches = trainer.num_training_batches
+    if (trainer.max_epochs or 0) > 0 and math.isfinite(batches) and batches > 0:
+        ends.append((trainer.fit_loop.total_batch_idx + 1, int(batches) * int(trainer.max_epochs or 0)))
+    if not ends:
+        return trainer.global_step, None
+    done, total = max(ends, key=lambda end: end[0] / end[1])
+    return min(done, total), total

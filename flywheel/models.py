@@ -150,13 +150,23 @@ def read_base(path: str) -> Weights:
             f"base must be a .safetensors file, or a .ckpt that loads with weights_only=True; "
             f"{path} is not: {error}"
         ) from error
-    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not any(_is_tensor(value) for value in state.values()):
+    if not isinstance(checkpoint, dict) or not any(map(_is_tensor, _state_of(checkpoint).values())):
         raise ConfigError(f"base must hold a state dict; {path} holds a {type(checkpoint).__name__}.")
+    return weights_of(checkpoint)
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> Weights:
+    """What a Lightning checkpoint, or a bare state dict, holds of a model; as ``take_weights``."""
+    state = _state_of(checkpoint)
     modules = {name: value for name, value in state.items() if not _is_tensor(value)}
     added = _added_by_hooks(checkpoint) if "state_dict" in checkpoint else {}
     tensors = _once({name: value for name, value in state.items() if _is_tensor(value)})
     return tensors | (pack({"modules": modules, "checkpoint": added}) if modules or added else {})
+
+
+def _state_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    state = checkpoint.get("state_dict", checkpoint)
+    return state if isinstance(state, Mapping) else {}
 
 
 def _added_by_hooks(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes", "checkout", "policy"),
     ("schema", "tables", "extra_state"),
     ("lineage", "distributed", "models"),
-    ("environment",),
+    ("environment", "checkpoints"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
     ("samples", "items", "fingerprint"),

@@ -47,6 +47,7 @@ class Store:
     """Content-addressed files under ``objects/``. Values read are cached, so treat them as constant."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._objects = directory / "objects"
         self._cache: OrderedDict[str, Any] = OrderedDict()
 

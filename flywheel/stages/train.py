@@ -20,6 +20,7 @@ def train(
     rows = read_corpus(ctx.store, corpus, ctx.store.json(sources))
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
     facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
+    facts |= {"best": done.best} if done.best else {}
     return Made({"weights": take_weights(done.model)}, facts)
 
 

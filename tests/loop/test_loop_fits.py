@@ -1,0 +1,183 @@
+"""What a fit says while it runs, and which of its weights are taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pyarrow as pa
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader, IterableDataset
+
+import flywheel
+from flywheel import fit
+from flywheel.records import Progress
+from flywheel.testing import CONFIG_DIR
+from flywheel.testing.moons.model import Classifier
+from flywheel.testing.moons.task import Moons
+from flywheel.trackers import NoTracker
+
+
+class Two(Classifier):
+    """Two optimisers by hand, as in Lightning's example GAN."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(part.parameters(), self.lr) for part in (self.features, self.head)]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+
+class Endless(IterableDataset):
+    def __iter__(self) -> Any:
+        while True:
+            yield torch.zeros(2), torch.tensor(0)
+
+
+class WithoutLength(Moons):
+    def data(self, corpus: pa.Table, settings: Any) -> Any:
+        return DataLoader(Endless(), 4)
+
+
+class Validates(Classifier):
+    """Gets worse by its own measure: the first epoch is the best one."""
+
+    def on_train_epoch_start(self) -> None:
+        self.scores = [*getattr(self, "scores", []), self.current_epoch]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("worse", float(self.current_epoch))
+
+
+class Splits(lightning.LightningDataModule):
+    def __init__(self, loader: DataLoader) -> None:
+        super().__init__()
+        self.loader = loader
+
+    def train_dataloader(self) -> DataLoader:
+        return self.loader
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.loader.dataset, 4)
+
+
+class WithValidation(Moons):
+    def data(self, corpus: pa.Table, settings: Any) -> Any:
+        return Splits(super().data(corpus, settings))
+
+
+class Follows(NoTracker):
+    seen: list[Progress] = []  # noqa: RUF012 - shared on purpose
+
+    def progress(self, progress: Progress) -> None:
+        if progress.stage == "train" and progress.done:
+            self.seen.append(progress)
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
+    """Every progress that a fit reports."""
+    monkeypatch.setattr(fit, "_TELL_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(Follows, "seen", [])
+    return Follows.seen
+
+
+def run(folder: Path, **overrides: Any) -> flywheel.Run:
+    config = {"recipe": "moons", "generations": 0, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    config["tracker._target_"] = f"{__name__}.Follows"
+    return flywheel.run({**config, **dotted}, config_dir=CONFIG_DIR)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "total"),
+    [
+        ({"model___target_": f"{__name__}.Two"}, 40),
+        ({"model___target_": f"{__name__}.Two", "trainer__max_steps": -1, "trainer__max_epochs": 3}, 3),
+        ({"trainer__max_epochs": 2}, 2),
+        ({"task___target_": f"{__name__}.WithoutLength", "trainer__max_epochs": 2}, 40),
+    ],
+)
+def test_progress_is_counted_by_what_ends_the_fit(
+    overrides: dict[str, Any], total: int, follow: list[Progress], tmp_path: Path
+) -> None:
+    assert run(tmp_path, **overrides).exit_code == 0
+    assert {progress.total for progress in follow} == {total}
+    done = [progress.done for progress in follow]
+    assert done == sorted(done)
+    assert done[-1] == total
+
+
+def test_progress_without_an_end_that_is_known_has_no_total(follow: list[Progress], tmp_path: Path) -> None:
+    timed = {"trainer__max_steps": -1, "trainer__max_epochs": -1, "+trainer__max_time": "00:00:00:01"}
+    run(tmp_path, task___target_=f"{__name__}.WithoutLength", **timed)
+    assert {progress.total for progress in follow} == {None}
+
+
+BEST = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": "worse"}
+VALIDATED = {
+    "model___target_": f"{__name__}.Validates",
+    "task___target_": f"{__name__}.WithValidation",
+    "trainer__enable_checkpointing": True,
+    "trainer__max_steps": -1,
+    "trainer__max_epochs": 3,
+}
+
+
+def test_the_best_checkpoint_is_taken_where_one_is_monitored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    last = run(tmp_path / "last", **VALIDATED)
+    best = run(tmp_path / "best", **VALIDATED, trainer__callbacks=[BEST])
+    once = run(tmp_path / "once", **{**VALIDATED, "trainer__max_epochs": 1})
+    event = best.champion().record.stages["train"]
+    assert event["facts"]["best"] == {
+        "monitor": "worse",
+        "value": 0.0,
+        "step": once.status()["generations"][0]["cost"]["steps"],
+    }
+    assert "best" not in last.champion().record.stages["train"]["facts"]
+    assert best.champion().weights == once.champion().weights != last.champion().weights
+    assert not list((tmp_path / "here").iterdir())
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_checkpoints_go_where_the_recipe_says(tmp_path: Path) -> None:
+    kept = {**BEST, "dirpath": str(tmp_path / "mine")}
+    run(tmp_path / "runs", **VALIDATED, trainer__callbacks=[kept])
+    assert list((tmp_path / "mine").glob("*.ckpt"))
+
+
+def test_a_fit_that_fails_leaves_no_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelCheckpoint, "on_train_end", lambda *_: 1 / 0)
+    made = run(tmp_path, **VALIDATED, trainer__callbacks=[BEST])
+    assert made.exit_code == 1
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_lightning_is_said_once_and_not_at_each_fit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "_shown", set())
+    import warnings
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        print(message)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        run(tmp_path, model___target_=f"{__name__}.Validates", generations=2)
+    assert capfd.readouterr().out.count("have no `val_dataloader`") == 1
