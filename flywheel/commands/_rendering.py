@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flywheel.console import printable
+
 _LONGEST = 200
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a model wrote must not steer the reader's terminal."""
 _FULL_COLUMN = 24
 """A column that has this much room is readable, however long its values."""
 
@@ -32,7 +31,7 @@ def plain_text(value: object) -> str:
         return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.0f}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(plain_text, value)) + "]"
-    return "-" if value is None else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
+    return "-" if value is None else printable(value)
 
 
 def number_text(number: Mapping[str, Any], key: str) -> str:

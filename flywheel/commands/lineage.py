@@ -25,10 +25,10 @@ def main(options: argparse.Namespace) -> int:
         print_json({"run": str(directory), "generations": entries})
         return ExitCode.FINISHED
     from flywheel.commands._rendering import plain_text
-    from flywheel.trackers.terminal import wide_console
+    from flywheel.console import printable, wide_console
     from flywheel.trackers.tree import lineage_tree
 
     for entry in entries:  # a reason may hold what a model wrote
         entry["reason"] = plain_text(entry["reason"])
-    wide_console().print(lineage_tree(where(directory, state), entries))
+    wide_console().print(lineage_tree(printable(where(directory, state)), entries))
     return ExitCode.FINISHED

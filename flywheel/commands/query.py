@@ -41,11 +41,10 @@ def main(options: argparse.Namespace) -> int:
             for row in batch.to_pylist():
                 print(json.dumps(row, ensure_ascii=False, default=str))
         return ExitCode.FINISHED
-    from rich.console import Console
-
     from flywheel.commands._rendering import answer
+    from flywheel.console import plain_console
 
-    console = Console()
+    console = plain_console()
     rows = [list(row.values()) for row in found.slice(0, options.limit).to_pylist()]
     console.print(answer(console, found.column_names, rows))
     if len(found) > options.limit:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
 from flywheel.commands._rendering import by_text
+from flywheel.console import printable
 from flywheel.errors import ExitCode
 
 
@@ -43,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report)
     else:
-        print("\n".join(lines(report)))
+        print(printable("\n".join(lines(report))))
     return ExitCode.FINISHED
 
 

@@ -49,10 +49,10 @@ def main(options: argparse.Namespace) -> int:
         for row in shown.to_pylist():
             print(json.dumps(row, ensure_ascii=False, default=str))
         return ExitCode.FINISHED
-    from rich.console import Console
     from rich.table import Table
 
     from flywheel.commands._rendering import cell_text
+    from flywheel.console import plain_console
 
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     names = [name for name in shown.column_names if name not in _HIDDEN]
@@ -62,5 +62,5 @@ def main(options: argparse.Namespace) -> int:
         table.add_row(*(cell_text(value) for value in row.values()))
     more = f"; --limit {total} prints all, --json with provenance" if total else ""
     table.caption, table.caption_justify = f"{len(shown)} of {total} such samples{more}", "left"
-    Console().print(table)
+    plain_console().print(table)
     return ExitCode.FINISHED

@@ -46,9 +46,9 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report)
         return ExitCode.FINISHED
-    from rich.console import Console
+    from flywheel.console import plain_console
 
-    console = Console(highlight=False)
+    console = plain_console()
     for part in _sections(report):
         if part:
             console.print(part)

@@ -22,10 +22,11 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(status(directory))
         return ExitCode.FINISHED
-    from flywheel.trackers.terminal import generations_table, wide_console
+    from flywheel.console import printable, wide_console
+    from flywheel.trackers.terminal import generations_table
 
     state = read_state(directory)
-    print(where(directory, state))
+    print(printable(where(directory, state)))
     console = wide_console()
     console.print(generations_table(state, console.width))
     return ExitCode.FINISHED

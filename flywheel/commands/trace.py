@@ -8,6 +8,7 @@ from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
 from flywheel.commands._rendering import by_text, cell_text
+from flywheel.console import printable
 from flywheel.errors import ExitCode
 
 
@@ -39,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
     else:
-        print("\n".join(lines(found)))
+        print(printable("\n".join(lines(found))))
     return ExitCode.FINISHED
 
 

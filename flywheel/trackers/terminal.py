@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flywheel.console import FILE_WIDTH, plain_console, printable, wide_console
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.records import Progress
@@ -33,13 +34,6 @@ COLOURS = {
     Status.UNFINISHED: "cyan",
 }
 _PLAIN_PROGRESS_SECONDS = 10.0
-_FILE_WIDTH = 240
-
-
-def wide_console() -> Console:
-    """Where tables are printed: as wide as the terminal, or in a file as wide as they like."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_FILE_WIDTH, soft_wrap=True)
 
 
 def terminal(config: DictConfig) -> Tracker:
@@ -49,7 +43,7 @@ def terminal(config: DictConfig) -> Tracker:
         return JsonLines()
     if choice is Log.quiet:
         return NoTracker()
-    console = Console()
+    console = plain_console()
     live = choice is Log.live or (choice is Log.auto and console.is_terminal)
     return LiveView(console, config.generations) if live else PlainLines(config.generations)
 
@@ -75,7 +69,7 @@ class PlainLines(NoTracker):
         self._state, self._told = state, time.monotonic()
         line = self._line(event, state)
         if line:
-            print(line, flush=True)
+            print(printable(line), flush=True)
         if event["event"] in ("run_finished", "run_stopped", "run_failed") and state.generations:
             wide_console().print(generations_table(state))
 
@@ -103,7 +97,7 @@ class PlainLines(NoTracker):
             return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
         if kind == "generation_ended":
             return f"{event.get('traceback', '')}  {event['status']}: {event['reason']}"
-        return ending_text(event)
+        return ending_text(event, state)
 
 
 class LiveView(NoTracker):
@@ -125,7 +119,7 @@ class LiveView(NoTracker):
         self._state = state
         if event["event"] == "generation_ended":
             if "traceback" in event:
-                self._live.console.print(event["traceback"], markup=False)
+                self._live.console.print(printable(event["traceback"]))
             self._live.console.print(verdict_text(event))
         if event["event"] == "stage":
             self._progress = None
@@ -142,7 +136,7 @@ class LiveView(NoTracker):
         if self._state.generations:
             self._console.print(generations_table(self._state, self._console.width))
         if self._state.last:
-            self._console.print(ending_text(self._state.last))
+            self._console.print(ending_text(self._state.last, self._state))
 
     def _render(self) -> Panel:
         state, created = self._state, self._state.created or {}
@@ -151,13 +145,17 @@ class LiveView(NoTracker):
             parts += [self._stages(state.generations[-1]), self._bar(), self._standings()]
         last = next((g for g in reversed(state.generations) if g.reason), None)
         if last:
-            parts.append(Text(f"last verdict  generation {last.number} {last.status}: {last.reason}", "dim"))
+            parts.append(
+                Text(f"last verdict  generation {last.number} {last.status}: {printable(last.reason)}", "dim")
+            )
         number = state.generations[-1].number if state.generations else 0
         title = f"{created.get('recipe', '')}/{created.get('name', 'starting')}"
         left = self._time_left()
         cost = f"{state.seconds:.0f} s of stages, {left}Ctrl-C stops at the next step"
-        heading = f"[bold]{title}[/]  generation {number} of {last_of(state, self._generations)}"
-        return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=cost)
+        heading = Text(title, "bold").append(
+            f"  generation {number} of {last_of(state, self._generations)}", "not bold"
+        )
+        return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
     def _stages(self, generation: Generation) -> Text:
         text = Text()
@@ -245,7 +243,7 @@ def _counts_text(counts: dict[str, int]) -> str:
 def numbers_text(measured: dict[str, dict[str, dict[str, Any]]]) -> str:
     """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
     return "  ".join(
-        f"{suite} {metric} {_number_text(number)}"
+        printable(f"{suite} {metric} {_number_text(number)}")
         for suite, by_metric in measured.items()
         for metric, number in by_metric.items()
     )
@@ -260,19 +258,19 @@ def verdict_text(event: Event) -> Text:
     """One coloured line on how a generation ended."""
     text = Text(f"generation {event['generation']} ")
     status = Status(event["status"])
-    return text.append(str(status), COLOURS[status]).append(f": {event['reason']}")
+    return text.append(str(status), COLOURS[status]).append(f": {printable(event['reason'])}")
 
 
-def ending_text(event: Event) -> str:
+def ending_text(event: Event, state: RunState) -> str:
     """One line on how a session ended."""
     again = "The same command goes on with it."
-    kind, reason = event["event"], event.get("reason", "")
+    kind, reason = event["event"], printable(event.get("reason", ""))
     if reason.endswith("is spent"):
         return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
     return {
         "run_finished": f"finished: the champion is generation {event.get('champion')}",
         "run_stopped": f"stopped by {reason}. {again}",
-        "run_failed": f"failed: {reason}. The champion stays. {again}",
+        "run_failed": f"failed: {reason}. {'The champion stays. ' if state.champion else ''}{again}",
         "run_interrupted": f"interrupted by {reason}; nothing recorded is lost. {again}",
         "run_awaiting_review": f"waiting for a review. {again}",
     }.get(kind, "")
@@ -282,7 +280,7 @@ _SHOWN = 60
 _FIXED_WIDTH, _SUITE_WIDTH = 46, 14
 
 
-def generations_table(state: RunState, width: int = _FILE_WIDTH) -> Table:
+def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     """Generations: verdict, what each was made from, metrics by suite with intervals, cost.
 
     Of many, the last ones and the champion. Where ``width`` columns are too few, not what each was made from.
@@ -294,7 +292,7 @@ def generations_table(state: RunState, width: int = _FILE_WIDTH) -> Table:
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     made_from = width >= _FIXED_WIDTH + _SUITE_WIDTH * len(suites)
     origin = ("init", "data by") if made_from else ()
-    for name in ("gen", "status", *origin, "rows", *(suite for suite, _ in suites), "s"):
+    for name in ("gen", "status", *origin, "rows", *(printable(suite) for suite, _ in suites), "s"):
         left = name in ("status", *origin)
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for g, by_suite in zip(shown, measured, strict=True):
@@ -306,7 +304,7 @@ def generations_table(state: RunState, width: int = _FILE_WIDTH) -> Table:
             *(_number_text(by_suite.get(suite, {}).get(metric), "\n") for suite, metric in suites),
             f"{g.seconds:.0f}",
         )
-    names = ", ".join(dict.fromkeys(metric for _, metric in suites))
+    names = printable(", ".join(dict.fromkeys(metric for _, metric in suites)))
     table.caption, table.caption_justify = f"* champion; {names} with 95% interval", "left"
     if hidden:
         table.caption += f"; the last {_SHOWN} of {len(state.generations)} generations, --json has all"

@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from flywheel.console import printable
 from flywheel.lineage.state import Status
 from flywheel.trackers.terminal import COLOURS, flags_text
 
@@ -34,4 +35,4 @@ def _label(entry: dict[str, Any], edges: dict[str, Any]) -> Text:
         text.append("  on " + " and ".join(f"{n} {origin}" for origin, n in sorted(counts.items())))
     if "init" in edges and edges["init"]["generation"] is not None:
         text.append(f"  from the weights of generation {edges['init']['generation']}")
-    return text.append(f"\n{entry['reason']}" if entry["reason"] else "", "dim")
+    return text.append(f"\n{printable(entry['reason'])}" if entry["reason"] else "", "dim")
