@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
+from types import MappingProxyType
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -118,7 +120,8 @@ class StageFailed(FlywheelError):
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason
-        self.cost: dict[str, float] = {}
+        self.cut_off: dict[str, Any] = {}
+        """What the ledger says of the stage: ``generation`` and ``cost``."""
 
     def __reduce__(self) -> tuple[type[StageFailed], tuple[str, str]]:
         return StageFailed, (self.stage, self.reason)  # errors travel between ranks
@@ -126,6 +129,9 @@ class StageFailed(FlywheelError):
 
 class Control(BaseException):
     """Leaves a stage without an outcome. No ``Exception``, so that a recipe cannot swallow it."""
+
+    cut_off: Mapping[str, Any] = MappingProxyType({})
+    """What the ledger says of the stage that was left: ``generation`` and ``cost``; empty: none was."""
 
 
 class StopRequested(Control):

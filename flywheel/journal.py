@@ -16,7 +16,7 @@ from flywheel.components import Components
 from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data
-from flywheel.errors import FlywheelError, StageFailed, StopRequested
+from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.lineage import ids, retention
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import Generation, RunState, Status
@@ -128,6 +128,7 @@ class Journal:
             return Done(done)
         ctx = self._context(generation, name, settings)
         ctx.tell(0, None, "")
+        self.stop.check()
         clock = _Clock()
 
         def record(made: Made | None) -> tuple[str, dict[str, Any]]:
@@ -138,17 +139,27 @@ class Journal:
             return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
 
         try:
-            self.stop.check()
             ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
             made = distributed.together(lambda: stage(ctx, **inputs)) if shared else None
             recorded = Done(self._record(lambda: record(made)))
+        except Control as control:
+            control.cut_off = self._cut_off(generation, name, clock)
+            raise
         except Exception as error:
-            if distributed.any_rank(self.stop.asked):  # e.g. a worker that died of the same signal
-                raise StopRequested(self.stop.by) from error
-            raise _failed(name, error, clock) from error
+            stopped = distributed.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
+            left = StopRequested(self.stop.by) if stopped else _failed(name, error)
+            left.cut_off = self._cut_off(generation, name, clock)
+            raise left from error
         if self.ledger is not None and recorded.get("samples"):
             ids.note(self.directory, generation.number, name, self.store.table(recorded["samples"], ["id"]))
         return recorded
+
+    def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
+        """What is to be said of a stage that was left; nothing if its line is in the ledger already."""
+        line = {"event": "stage", "generation": generation.number, "stage": stage}
+        last = self.ledger.events[-1] if self.ledger and self.ledger.events else {}
+        is_recorded = stage in generation.stages or line.items() <= last.items()
+        return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
 
     def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
         def tell(done: int, total: int | None, note: str) -> None:
@@ -202,13 +213,10 @@ class _Clock:
         return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
 
 
-def _failed(stage: str, error: Exception, clock: _Clock) -> StageFailed:
-    """The failure of a stage as the loop knows it, with what it cost."""
+def _failed(stage: str, error: Exception) -> StageFailed:
+    """The failure of a stage as the loop knows it."""
     if isinstance(error, StageFailed):
-        failure = StageFailed(error.stage, error.reason)
-    elif isinstance(error, FlywheelError):
-        failure = StageFailed(stage, str(error))
-    else:
-        failure = StageFailed(stage, f"{type(error).__name__}: {error}")
-    failure.cost = clock.cost()
-    return failure
+        return StageFailed(error.stage, error.reason)
+    if isinstance(error, FlywheelError):
+        return StageFailed(stage, str(error))
+    return StageFailed(stage, f"{type(error).__name__}: {error}")

@@ -46,24 +46,30 @@ def run_loop(run: Journal) -> ExitCode:
                 try:
                     genesis(run, generation) if generation.is_genesis else turn(run, generation)
                 except StageFailed as failure:
-                    told = {"traceback": trace_of(failure), "cost": failure.cost}
-                    run.end_generation(generation, Status.FAILED, str(failure), **told)
-                    if run.config["on_failure"] == "stop":
-                        raise
+                    fail(run, generation, failure)
+                    if generation.is_genesis or run.config["on_failure"] == "stop":
+                        raise  # without a genesis there is nothing to go on from
             return finish(run, over)
     except StageFailed as failure:
-        run.record("run_failed", reason=str(failure), traceback=trace_of(failure))
+        run.record("run_failed", reason=str(failure), traceback=trace_of(failure), **failure.cut_off)
         return ExitCode.FAILED
     except StopRequested as stop:
         run.stop.consume()
-        run.record("run_stopped", reason=str(stop))
+        run.record("run_stopped", reason=str(stop), **stop.cut_off)
         return ExitCode.STOPPED
-    except AwaitingReview:
-        run.record("run_awaiting_review")
+    except AwaitingReview as waiting:
+        run.record("run_awaiting_review", **waiting.cut_off)
         return ExitCode.AWAITING_REVIEW
     except Interrupted as signal:
-        run.record("run_interrupted", reason=str(signal))
+        run.record("run_interrupted", reason=str(signal), **signal.cut_off)
         return ExitCode.INTERRUPTED
+
+
+def fail(run: Journal, generation: Generation, failure: StageFailed) -> None:
+    """End a generation as failed. What its stage cost is in that line, so that no other has it again."""
+    cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
+    run.end_generation(generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
+    failure.cut_off = {}
 
 
 def trace_of(failure: StageFailed) -> str:
@@ -129,13 +135,12 @@ def why_over(run: Journal) -> str | None:
 
 def finish(run: Journal, why: str) -> ExitCode:
     """Look at the sealed suites, once for each champion that ends a run, and close the run."""
-    first, champion = run.state.first_champion, run.state.champion
-    if first is None or champion is None:
-        run.record("run_failed", reason="no generation became a champion")
-        return ExitCode.FAILED
     if why == "budget":
         run.record("run_stopped", reason=f"the budget of {run.config['budget']['seconds']:g} s is spent")
         return ExitCode.STOPPED
+    first, champion = run.state.first_champion, run.state.champion
+    assert first is not None, "only a run with a champion is over by its turns"
+    assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
         step(run, generation, generation.settings, sealed, weights=generation.weights, opponent=first)
     run.record("run_finished", reason=why, champion=champion.number)

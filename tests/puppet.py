@@ -1,7 +1,7 @@
 """Runs whose stages are puppets: the real loop, ledger, store, curate stage and rules, without a model.
 
 Weights are one-row tables, samples one-word rows; what is kept, drawn, started from and promoted is drawn
-from the run's seed. A run of ten generations takes a tenth of a second.
+from the run's seed, unless ``verdicts`` says it. A run of ten generations takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -41,8 +41,19 @@ class Puppets:
 
     def __init__(self, **config: Any) -> None:
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
-        ours |= {"retention": None}
+        ours |= {"retention": None, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
+
+    def verdict(self, ctx: Context) -> bool:
+        """Whether a generation is promoted: as ``verdicts`` says of its number, else drawn."""
+        drawn = bool(ctx.key("gate").numpy().random() < 0.6)
+        return self.resolved["verdicts"].get(ctx.generation, drawn)
+
+    def leave(self, ctx: Context, stage: str) -> None:
+        """Leave a stage by the error that ``leaves`` has for ``(generation, stage)``."""
+        error = self.resolved["leaves"].get((ctx.generation, stage))
+        if error is not None:
+            raise error
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
@@ -78,6 +89,7 @@ def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
 
 
 def train(ctx: Context, *, init: str, **_: Any) -> Made:
+    ctx.components.leave(ctx, "train")
     weights = pa.table({"weights of": [ctx.generation]})
     return Made({"weights": weights}, {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0})
 
@@ -87,15 +99,16 @@ def evaluate(ctx: Context, **_: Any) -> Made:
 
 
 def sealed(ctx: Context, **_: Any) -> Made:
+    ctx.components.leave(ctx, "sealed")
     return evaluate(ctx)
 
 
 def gate(ctx: Context, **_: Any) -> Made:
-    promote = bool(ctx.key("gate").numpy().random() < 0.6)
-    return Made({}, {"verdict": {"promote": promote, "reason": "drawn"}})
+    return Made({}, {"verdict": {"promote": ctx.components.verdict(ctx), "reason": "drawn"}})
 
 
 def review(ctx: Context, **_: Any) -> Made:
+    ctx.components.leave(ctx, "review")
     return Made({}, {"consent": True})
 
 

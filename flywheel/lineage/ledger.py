@@ -2,12 +2,14 @@
 
 A line is canonical JSON (sorted keys, no spaces) of ``{"seq", "prev", "time", "event", ...,
 "hash"}``, where ``hash`` is the SHA-256 of the same JSON without ``hash``; ``prev`` is inside, so
-that the chain is covered. A line is appended and fsynced first, then HEAD is replaced by its hash:
+that the chain is covered. A line is appended and fsynced first, and has happened; then HEAD is replaced by
+its hash:
 
     HEAD names the last line            nothing happened
     HEAD names the line before a whole  the process died between the two: HEAD is moved on
-    HEAD names the line before a torn   the last append did not finish: the torn bytes are cut off
-    anything else                       somebody changed the file: DamagedError
+    HEAD names the line before a torn   the last append did not finish: the torn bytes, which do not end in a
+                                        newline, are cut off
+    anything else                       somebody, or the disk, changed the file: DamagedError
 
 Reading comes in two strengths. ``verify`` and whoever writes check every line against all of the above.
 ``read`` and ``glance`` check hashes and the chain over the bytes as they lie, which is several times as
@@ -154,7 +156,10 @@ class Scan:
     """Length of the valid prefix."""
     bad_line: str | None = None
     """Why the line after the prefix is not valid; None if the file ends there."""
-    bad_is_last: bool = False
+    is_torn: bool = False
+    """That line is what an append that was cut off leaves: it does not end in a newline."""
+    is_last: bool = False
+    """Nothing follows that line."""
 
 
 def scan(path: Path, parser: Parser = parse) -> Scan:
@@ -166,8 +171,8 @@ def scan(path: Path, parser: Parser = parse) -> Scan:
                 event = parser(line, found.head, len(found.events))
             except ValueError as error:
                 found.bad_line = f"line {len(found.events) + 1}: {error}"
-                torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
-                found.bad_is_last = torn or not file.readline(1)
+                found.is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+                found.is_last = not file.readline(1)
                 break
             found.events.append(event)
             found.behind = found.head
@@ -235,11 +240,23 @@ def damage(found: Scan, head: str) -> str | None:
     """Why these lines and this HEAD cannot both be what was written; None if they can."""
     if head == "damaged":
         return "HEAD is not a hash and a newline"
-    if found.bad_line and not (found.bad_is_last and head == found.head):
-        return f"ledger.jsonl: {found.bad_line}"
+    if found.bad_line and not (found.is_torn and head == found.head):
+        return f"ledger.jsonl: {found.bad_line}" + (
+            _CUT_IT % found.good_bytes if _may_be_cut(found, head) else ""
+        )
     if head not in (found.head, found.behind):
         return f"HEAD is {head[:12]}…, the last line {found.head[:12]}…: lines were lost, or HEAD was"
     return None
+
+
+def _may_be_cut(found: Scan, head: str) -> bool:
+    return found.is_last and head == found.head and head != GENESIS_HASH
+
+
+_CUT_IT = (
+    ", and HEAD names the line before it. If the power failed while it was written, nothing that was "
+    "recorded before is lost: cut it off with `truncate -s %d ledger.jsonl`, and the run goes on from there"
+)
 
 
 class Ledger:
@@ -275,7 +292,11 @@ class Ledger:
         return iter(self.events)
 
     def append(self, event: str, **content: Any) -> Event:
-        """Write one event, durably, and move HEAD. Returns it as a reader will see it."""
+        """Write one event, durably, and move HEAD. Returns it as a reader will see it.
+
+        Raises OSError if the line is not written. If it is and only HEAD cannot be moved, nothing is raised:
+        the next append, or whoever opens the ledger next, moves HEAD first.
+        """
         claimed = _CHAIN & content.keys()
         if claimed:
             raise ValueError(f"An event's content must not have {sorted(claimed)}: they are the chain's.")
@@ -291,27 +312,41 @@ class Ledger:
             try:
                 self._put(seq, line)
             except OSError as error:
-                if error.errno not in _NO_ROOM or event not in _MAY_USE_RESERVE:
+                if error.errno in _NO_ROOM and event in _MAY_USE_RESERVE:
+                    # That a full disk ended a generation is worth recording: the reserve makes the room.
+                    (self._directory / ".reserve").unlink(missing_ok=True)
+                    self._put_again(seq, line)
+                elif len(self.events) == seq:
                     raise
-                # That a full disk ended a generation is worth recording: the reserve makes the room.
-                (self._directory / ".reserve").unlink(missing_ok=True)
-                self._put(seq, line)
-        written: Event = self.events[-1]
+        written: Event = self.events[-1]  # it has happened, though HEAD may be for the next append to move
         return written
+
+    def _put_again(self, seq: int, line: bytes) -> None:
+        try:
+            self._put(seq, line)
+        except OSError:
+            if len(self.events) == seq:
+                raise
 
     def _put(self, seq: int, line: bytes) -> None:
         """Append the line, unless that was done, and move HEAD, which is never two lines behind."""
         if self._head_is_behind:
             self._move_head()
         if len(self.events) == seq:
+            self._cut()
             try:
                 files.append(self._descriptor, line)
             except BaseException:
-                os.ftruncate(self._descriptor, self._size)
+                self._cut()
                 raise
             self.events.append(json.loads(line))
             self._size += len(line)
             self._move_head()
+
+    def _cut(self) -> None:
+        """Take away what an append that failed has left, so that no line is put after half of one."""
+        if os.fstat(self._descriptor).st_size != self._size:
+            os.ftruncate(self._descriptor, self._size)
 
     def _move_head(self) -> None:
         self._head_is_behind = True
@@ -326,6 +361,9 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; the ledger cannot be appended to afterwards."""
+        if self._head_is_behind:
+            with contextlib.suppress(OSError):
+                self._move_head()
         os.close(self._descriptor)
 
 

@@ -6,6 +6,7 @@ illegal promotion cannot be written.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -55,7 +56,7 @@ class Generation:
     status: Status = Status.UNFINISHED
     reason: str = ""
     lost_seconds: float = 0.0
-    """Wall time of the stage that failed."""
+    """Wall time of its stages that failed or were cut off."""
     stages: Stages = field(default_factory=Stages)
     """The ``stage`` event of each stage that is done."""
     recalled: bool = False
@@ -103,8 +104,12 @@ class Generation:
 
     @property
     def seconds(self) -> float:
-        """Wall time of its stages, in seconds."""
-        return self.lost_seconds + sum(self.stages.cost(stage)["seconds"] for stage in self.stages)
+        """Wall time of its stages, those that failed or were cut off too, in seconds."""
+        return self.lost_seconds + _stage_seconds(self)
+
+
+def _stage_seconds(generation: Generation) -> float:
+    return sum(generation.stages.cost(stage)["seconds"] for stage in generation.stages)
 
 
 @dataclass(slots=True)
@@ -126,6 +131,15 @@ class RunState:
     """The ``pruned`` event of each artifact that was dropped and not made again since."""
     last: Event | None = None
     """The last event that says how a session went on or ended."""
+    ended_turns: Counter[Status] = field(default_factory=Counter)
+    """How many generations with a parent ended so and are not recalled."""
+    fruitless: list[int] = field(default_factory=list)
+    """Turns that ended without promotion since the champion came into force and are not recalled."""
+    _other_seconds: float = 0.0
+    """Wall time of looks at sealed suites and of stages that failed or were cut off."""
+    _summed: int = field(default=0, compare=False)
+    """So many generations, from the first on, are in the next sum: they have ended, and change no more."""
+    _summed_seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def replay(cls, events: Iterable[Event | StageLine]) -> RunState:
@@ -134,7 +148,7 @@ class RunState:
         for event in events:
             if not isinstance(event, StageLine):
                 state.apply(event)
-            elif event.stage != "sealed" and not state.pruned and state._is_under_way(event.generation):
+            elif not state.pruned and state._awaits(event):
                 state.generations[-1].stages.add_line(event)
             else:
                 state.apply(event.event())
@@ -147,9 +161,12 @@ class RunState:
         root = Key.root(created.get("config", {}).get("seed", 0))
         return root("fork", created["forked_from"]["head"]) if created.get("forked_from") else root
 
-    def _is_under_way(self, number: int) -> bool:
+    def _awaits(self, line: StageLine) -> bool:
+        """Whether a stage of the generation under way that is not done yet; a sealed look is none."""
         last = self.generations[-1] if self.generations else None
-        return last is not None and last.status is Status.UNFINISHED and last.number == number
+        if last is None or last.status is not Status.UNFINISHED or last.number != line.generation:
+            return False
+        return line.stage != "sealed" and line.stage not in last.stages
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
@@ -165,6 +182,7 @@ class RunState:
             self.generations.append(begun)
         elif kind == "stage" and event["stage"] == "sealed":
             self.sealed[event["generation"]] = event
+            self._other_seconds += event["cost"]["seconds"]
         elif kind == "stage":
             self.generations[-1].stages[event["stage"]] = event
         elif kind == "generation_ended":
@@ -175,6 +193,8 @@ class RunState:
             self._go_back_to(event["champion"])
         elif kind == "pruned":
             self.pruned.update(dict.fromkeys(event["objects"], event))
+        if kind == "generation_ended" or kind in ENDINGS:
+            self._lose(event)
         for name in event["outputs"].values() if kind == "stage" else ():
             self.pruned.pop(name, None)  # the same content was made again
         if kind in ("session_started", "generation_started", *ENDINGS, *PAUSES):
@@ -189,12 +209,15 @@ class RunState:
         elif kind == "generation_started":
             rule = self._why_not_start(number, event.get("parent"))
         elif kind == "stage" and event.get("stage") == "sealed":
-            promoted = {g.number for g in self.generations if g.status is Status.PROMOTED}
-            rule = None if number in promoted else "only champions are looked at on sealed suites"
+            rule = self._why_not_look(number)
         elif kind in ("stage", "generation_ended"):
             rule = None if self.current and self.current.number == number else "it is not the one under way"
+        elif kind in ENDINGS and event.get("cost") and not self._has(number):
+            rule = "a stage that was cut off is a generation's"
         elif kind == "pruned":
             rule = self._why_not_prune(event.get("objects", {}))
+        if kind == "stage" and not rule and self.current and event.get("stage") in self.current.stages:
+            rule = "a stage is done once"
         if kind == "stage" and self.pruned and not rule:
             gone = self.pruned.keys() & event.get("inputs", {}).values()
             rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
@@ -209,6 +232,14 @@ class RunState:
             line = f"line {event['seq'] + 1}" if "seq" in event else "a new line"
             what = f"{kind} {event.get('status', event.get('stage', ''))} of generation {number}"
             raise DamagedError(f"ledger.jsonl: {line} says {what}, against the rule: {rule}.")
+
+    def _has(self, number: Any) -> bool:
+        return isinstance(number, int) and 0 <= number < len(self.generations)
+
+    def _why_not_look(self, number: Any) -> str | None:
+        if not self._has(number) or self.generations[number].status is not Status.PROMOTED:
+            return "only champions are looked at on sealed suites"
+        return "a champion is looked at once" if number in self.sealed else None
 
     def _why_not_start(self, number: Any, parent: Any) -> str | None:
         if self.current:
@@ -227,16 +258,29 @@ class RunState:
             return "a promotion needs the gate's verdict and the review's consent"
         return None
 
+    def _lose(self, event: Event) -> None:
+        """Count the stage that failed or was cut off, if this event says that one was."""
+        seconds = float((event.get("cost") or {}).get("seconds", 0.0))
+        if seconds:
+            self._other_seconds += seconds
+            self.generations[event["generation"]].lost_seconds += seconds
+
     def _recall(self, event: Event) -> None:
         for number in event["generations"]:
-            self.generations[number].recalled, self.generations[number].suspect = True, False
+            generation = self.generations[number]
+            if not (generation.recalled or generation.is_genesis):
+                self.ended_turns[generation.status] -= 1
+            generation.recalled, generation.suspect = True, False
+        self.fruitless = [number for number in self.fruitless if not self.generations[number].recalled]
         for number in event["suspect"]:
             self.generations[number].suspect = not self.generations[number].recalled
         self.recalled = event["samples"]
         self._go_back_to(event["champion"])
 
     def _go_back_to(self, number: int | None) -> None:
-        self.champion = None if number is None else self.generations[number]
+        before, self.champion = self.champion, None if number is None else self.generations[number]
+        if self.champion is not before:
+            self.fruitless = []
         self.carry = dict(self.champion.carry) if self.champion else {}
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
@@ -262,10 +306,13 @@ class RunState:
     def _end_generation(self, event: Event) -> None:
         generation = self.generations[-1]
         generation.status, generation.reason = Status(event["status"]), event["reason"]
-        generation.lost_seconds = event.get("cost", {}).get("seconds", 0.0)
+        if not generation.is_genesis:
+            self.ended_turns[generation.status] += 1
         if generation.status is Status.PROMOTED:
-            self.champion = generation
+            self.champion, self.fruitless = generation, []
             self.first_champion = self.first_champion or generation
+        elif not generation.is_genesis:
+            self.fruitless.append(generation.number)
         self.carry.update(event.get("carry", {}))
         generation.carry = dict(self.carry)
 
@@ -277,13 +324,15 @@ class RunState:
         return None
 
     def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
-        """Why no more generations are to be made, genesis not counted; None: some are.
+        """Why no more generations are to be made: ``generations``, ``patience``; None: some are.
 
-        A generation that failed and stopped the run is made up for when the run goes on, and so is one
-        that was recalled.
+        A genesis is no turn. A turn that failed and stopped the run is made up for when the run goes on, and
+        so is one that was recalled. Without a champion a run is never over.
         """
-        counted = {Status.PROMOTED, Status.REJECTED} | ({Status.FAILED} if on_failure == "go_on" else set())
-        if sum(g.status in counted and not g.recalled for g in self.generations) > generations:
+        if self.champion is None:
+            return None
+        counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
+        if sum(self.ended_turns[status] for status in counted) >= generations:
             return "generations"
         if patience is not None and self.turns_without_promotion >= patience:
             return "patience"
@@ -291,17 +340,17 @@ class RunState:
 
     @property
     def turns_without_promotion(self) -> int:
-        """Finished turns of the champion, recalled ones and those of champions given up not counted."""
-        champion = self.champion.number if self.champion else None
-        since = self.generations[0 if champion is None else champion + 1 :]
-        ended = (Status.REJECTED, Status.FAILED)
-        return sum(g.status in ended and g.parent == champion and not g.recalled for g in since)
+        """Turns rejected or failed since the champion came into force, recalled ones not counted."""
+        return len(self.fruitless)
 
     @property
     def seconds(self) -> float:
-        """Wall time of all stages, in seconds."""
-        sealed = sum(float(event["cost"]["seconds"]) for event in self.sealed.values())
-        return sealed + sum(generation.seconds for generation in self.generations)
+        """What the budget counts: wall time of all stages, those that failed or were cut off too."""
+        while self._summed < len(self.generations) and self.generations[self._summed] is not self.current:
+            self._summed_seconds += _stage_seconds(self.generations[self._summed])
+            self._summed += 1
+        under_way = sum(map(_stage_seconds, self.generations[self._summed :]))
+        return self._other_seconds + self._summed_seconds + under_way
 
     def name(self, *, writer_alive: bool) -> RunStateName:
         """The run's state; ``writer_alive`` says whether a process holds its lock."""

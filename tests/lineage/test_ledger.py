@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from flywheel.errors import DamagedError
 from flywheel.lineage import files
 from flywheel.lineage import ledger as ledgers
 from flywheel.lineage.ledger import GENESIS_HASH, Event, Ledger
+from flywheel.lineage.verify import verify
 
 RESERVED = {"seq", "prev", "time", "event", "hash", "self"}
 SCALARS = (
@@ -229,6 +231,50 @@ def test_a_torn_line_that_is_not_the_last_is_damage(three: Path) -> None:
     (three / "HEAD").write_text(json.loads(a)["hash"] + "\n")
     file_of(three).write_bytes(a + b[:-5] + b"\n" + c)
     refused_by_all(three)
+
+
+def test_a_whole_last_line_that_is_damaged_is_damage_with_a_remedy(three: Path) -> None:
+    """A crash leaves a torn line, without a newline; a loss of power may leave holes in one."""
+    *whole, last = lines_of(three)
+    events = ledgers.read(three)
+    (three / "HEAD").write_text(events[1]["hash"] + "\n")
+    middle = len(last) // 2
+    for damaged in (last[:middle] + b"\0" * (len(last) - middle - 1) + b"\n", b"\n", last[:-9] + b"\n"):
+        file_of(three).write_bytes(b"".join(whole) + damaged)
+        refused_by_all(three)
+        said = verify(three).first_bad
+        assert said is not None
+        assert "line 3" in said
+        remedy = re.search(r"`truncate -s (\d+) ledger.jsonl`", said)
+        assert remedy, said
+        os.truncate(file_of(three), int(remedy[1]))
+        with opened(three) as ledger:
+            assert ledger.events == events[:2]
+            ledger.append("again")
+        file_of(three).write_bytes(b"".join(whole))
+        (three / "HEAD").write_text(events[1]["hash"] + "\n")
+
+
+def test_a_damaged_line_that_head_names_has_no_remedy_but_a_copy(three: Path) -> None:
+    whole = file_of(three).read_bytes()
+    file_of(three).write_bytes(whole[:-9] + b"\n")
+    said = verify(three).first_bad
+    assert said is not None
+    assert "line 3" in said
+    assert "truncate" not in said
+
+
+def test_a_line_is_not_put_after_half_of_one(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an append left of its line could not be taken away then: it is before the next."""
+    with opened(three) as ledger:
+        with monkeypatch.context() as patch:
+            fails_once(patch, OSError(errno.EIO, "broken"), 0.5)
+            patch.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+            for _ in range(2):
+                with pytest.raises(OSError, match="broken"):
+                    ledger.append("lost")
+        ledger.append("four")
+    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "three", "four"]
 
 
 def test_a_line_with_a_recomputed_hash_breaks_the_chain(three: Path) -> None:

@@ -74,10 +74,12 @@ def test_head_that_cannot_be_replaced_twice(tmp_path: Path, fate: Fate, broken: 
     ledger = Ledger(tmp_path)
     ledger.append("one")
     fate(broken)
-    for name in ("two", "three"):
+    assert ledger.append("two")["event"] == "two", "its line is durable, so it has happened"
+    assert_head_is_near(tmp_path)
+    for name in ("three", "four"):
         with pytest.raises(OSError, match="the disk broke"):
             ledger.append(name)
-        assert names(tmp_path) == ["one", "two"], "the line before HEAD is durable, none comes after"
+        assert names(tmp_path) == ["one", "two"], "the line after HEAD is durable, none comes after that"
         assert_head_is_near(tmp_path)
     ledger.close()
     fate("well")
@@ -86,9 +88,9 @@ def test_head_that_cannot_be_replaced_twice(tmp_path: Path, fate: Fate, broken: 
 
 def test_the_same_ledger_goes_on_once_the_disk_is_well(tmp_path: Path, fate: Fate) -> None:
     ledger = Ledger(tmp_path)
-    for broken in FATES[1:]:
+    for number, broken in enumerate(FATES[1:]):
         fate(broken)
-        assert not try_append(ledger, broken)
+        assert try_append(ledger, broken) == (number == 0)
         assert not try_append(ledger, "lost")
     fate("well")
     ledger.append("last")
@@ -107,8 +109,7 @@ def test_whatever_befalls_head_durable_lines_are_read_again(
         if try_append(ledger, f"event {number}"):
             appended.append(f"event {number}")
         assert_head_is_near(tmp_path)
-        assert names(tmp_path) == [event["event"] for event in ledger.events]
-        assert set(appended) <= set(names(tmp_path))
+        assert names(tmp_path) == [event["event"] for event in ledger.events] == appended
     durable = names(tmp_path)
     ledger.close()
     fate("well")
@@ -119,12 +120,21 @@ def test_an_opening_that_cannot_move_head_can_be_tried_again(tmp_path: Path, fat
     ledger = Ledger(tmp_path)
     ledger.append("one")
     fate("not replaced")
-    assert not try_append(ledger, "two")
+    assert try_append(ledger, "two")
     ledger.close()
     with pytest.raises(OSError, match="the disk broke"):
         Ledger(tmp_path)
     fate("well")
     assert reopened(tmp_path) == ["one", "two"]
+
+
+def test_closing_brings_head_up_to_the_last_line(tmp_path: Path, fate: Fate) -> None:
+    ledger = Ledger(tmp_path)
+    fate("not replaced")
+    ledger.append("one")
+    fate("well")
+    ledger.close()
+    assert ledgers.read_head(tmp_path) == ledger.head
 
 
 def test_an_artifact_that_is_there_is_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,9 +136,87 @@ def test_the_champion_is_the_last_promoted_generation(verdicts: list[Status]) ->
 @given(SCRIPTS)
 def test_turns_without_promotion_are_counted_since_the_champion(verdicts: list[Status]) -> None:
     expected = 0
-    for verdict in verdicts:
-        expected = 0 if verdict is Status.PROMOTED else expected + 1
+    for number, verdict in enumerate(verdicts):
+        is_genesis = Status.PROMOTED not in verdicts[:number]
+        expected = 0 if verdict is Status.PROMOTED or is_genesis else expected + 1
     assert RunState.replay(script(verdicts)).turns_without_promotion == expected
+
+
+@given(SCRIPTS, st.integers(0, 3), st.sampled_from(["stop", "go_on"]))
+def test_generations_are_turns_of_a_run_with_a_champion(
+    verdicts: list[Status], generations: int, on_failure: str
+) -> None:
+    first = verdicts.index(Status.PROMOTED) if Status.PROMOTED in verdicts else None
+    counted = VERDICTS if on_failure == "go_on" else VERDICTS[:2]
+    turns = [] if first is None else [v for v in verdicts[first + 1 :] if v in counted]
+    over = "generations" if first is not None and len(turns) >= generations else None
+    assert RunState.replay(script(verdicts)).is_over(generations, None, on_failure) == over
+
+
+def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> dict[str, Any]:
+    content = {"generations": list(generations), "suspect": list(suspect), "samples": "ids"}
+    return {"event": "recalled", "why": "", "champion": champion, "carry": {}, **content}
+
+
+def went_back(champion: int) -> dict[str, Any]:
+    return {"event": "rolled_back", "champion": champion, "why": ""}
+
+
+TURNS = [started(0), *earned(0), *(e for n in (1, 2) for e in (started(n, n - 1), *earned(n)))]
+REJECTED = [started(3, 2), *evidence(3), ended(3, "rejected")]
+PATIENCE = {
+    "it counts since the promotion": ([*TURNS, *REJECTED], 1),
+    "a champion that came back is as one just promoted": ([*TURNS, *REJECTED, went_back(1)], 0),
+    "turns of its first time do not count again": ([*TURNS, *REJECTED, went_back(1), went_back(2)], 0),
+    "naming the champion again restarts nothing": ([*TURNS, *REJECTED, went_back(2)], 1),
+    "nor does a recall that leaves it": ([*TURNS, *REJECTED, recalled(2, suspect=(3,))], 1),
+    "what is recalled does not count": ([*TURNS, *REJECTED, recalled(2, 3)], 0),
+    "a recall that takes the champion restarts it": ([*TURNS, *REJECTED, recalled(1, 2, suspect=(3,))], 0),
+    "turns after that count": (
+        [*TURNS, *REJECTED, went_back(1), started(4, 1), ended(4, "failed")],
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "turns"), PATIENCE.values(), ids=PATIENCE)
+def test_patience_counts_turns_since_the_champion_came_into_force(
+    events: list[dict[str, Any]], turns: int
+) -> None:
+    assert RunState.replay(chained(*events)).turns_without_promotion == turns
+
+
+def test_a_recalled_turn_is_made_up_for() -> None:
+    state = RunState.replay(chained(*TURNS, *REJECTED))
+    assert state.is_over(3, None, "stop") == "generations"
+    assert RunState.replay(chained(*TURNS, *REJECTED, recalled(2, 3))).is_over(3, None, "stop") is None
+    without = RunState.replay(chained(*TURNS, recalled(None, 0, 1, 2)))
+    assert without.is_over(0, 1, "go_on") is None
+
+
+def test_seconds_are_those_of_every_line_with_a_cost() -> None:
+    cost = {"cost": {"seconds": 4.0, "cpu_seconds": 1.0}}
+    cut = {"generation": 1, **cost}
+    events = chained(
+        started(0),
+        *earned(0),
+        stage(0, "sealed"),
+        {"event": "run_stopped", "generation": 0, **cost},
+        started(1, 0),
+        stage(1, "generate"),
+        *({"event": kind, **cut} for kind in sorted(ENDINGS)),
+        ended(1, "failed") | cost,
+        recalled(0, 1),
+        started(2, 0),
+        stage(2, "generate"),
+    )
+    lines = [event for event in events if "cost" in event]
+    state = RunState()
+    for number, event in enumerate(events, 1):
+        state.apply(event)
+        assert state.seconds == sum(e["cost"]["seconds"] for e in events[:number] if "cost" in e)
+    assert state.seconds == RunState.replay(events).seconds == sum(e["cost"]["seconds"] for e in lines)
+    assert state.generations[1].seconds == 1.5 + 4.0 * (len(ENDINGS) + 1)
 
 
 def test_a_generation_under_way_is_no_turn_without_promotion() -> None:
@@ -229,6 +307,12 @@ ILLEGAL = {
     "a promotion that no gate looked at": [*RUNNING, *evidence(1)[:1], ended(1, "promoted")],
     "a promotion against the gate": [*RUNNING, *evidence(1)[:1], REFUSED, ended(1, "promoted")],
     "a promotion without consent": [*RUNNING, *evidence(1)[:2], ended(1, "promoted")],
+    "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
+    "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
+    "the cost of a generation that there is none": [
+        *RUNNING,
+        {"event": "run_stopped", "generation": 2, "cost": {"seconds": 1.0}},
+    ],
     "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
 }
 

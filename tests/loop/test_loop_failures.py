@@ -118,7 +118,8 @@ def test_no_champion_at_all_is_a_failure(probe, fault):
     fault("train:nan")
     run = probe(generations=1, on_failure="go_on")
     assert run.exit_code is ExitCode.FAILED
-    assert events(run.path)[-1]["reason"] == "no generation became a champion"
+    assert events(run.path)[-1]["event"] == "run_failed"
+    assert events(run.path)[-1]["reason"].startswith("train: the loss is not finite")
 
 
 def test_a_failed_turns_carry_is_not_kept(after_genesis, fault):
