@@ -8,7 +8,6 @@ from the settings in force, so that a value that the tuner changed reaches whate
 from __future__ import annotations
 
 import hashlib
-import inspect
 import traceback
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -18,6 +17,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flywheel.arguments import (
+    KeyOrders,
+    check_signature,
+    check_types,
+    explain,
+    has_target,
+    in_order,
+    key_orders,
+    named_arguments,
+)
 from flywheel.errors import ConfigError, near_misses
 from flywheel.lineage.ledger import canonical
 from flywheel.records import Settings
@@ -28,8 +37,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Light components first: an error in them is told before a model's module imports torch.
+_ORDERS = "key_orders"
 SECTIONS = ("settings", "gate", "curator", "grader", "tuner", "review", "tracker", "task", "model", "trainer")
 _REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "trainer")
+# Built once, when they are needed: they may load much data.
+_BUILT_LATER = ("task", "model", "trainer")
 # Where and how a fit runs, not what it computes (up to the last bits of floats).
 _TRAINER_OPERATIONAL = frozenset(
     {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary"}
@@ -52,7 +64,8 @@ def identity_part(config: DictConfig) -> dict[str, Any]:
     part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _TRAINER_OPERATIONAL}
     if part["base"] is not None:
         part["base"] = hashlib.sha256(Path(part["base"]).read_bytes()).hexdigest()
-    return part
+    orders = list(key_orders(part))
+    return part | ({_ORDERS: orders} if orders else {})
 
 
 def identity(config: DictConfig) -> str:
@@ -88,24 +101,18 @@ def check_nested(key: str, value: Any) -> None:
 
 
 def check_target(section: str, node: Mapping[str, Any]) -> None:
-    """Check one ``_target_`` and its arguments: by types for a dataclass, else by signature."""
+    """Check one ``_target_`` and its arguments: by signature, those of a dataclass by type and range, too."""
     target = locate(f"{section}._target_", node["_target_"])
-    arguments = {key: value for key, value in node.items() if not key.startswith("_")}
-    try:
-        parameters = inspect.signature(target).parameters
-    except ValueError:  # some C classes have none
+    check_signature(section, target, node)
+    arguments = named_arguments(node)
+    if not (isinstance(target, type) and is_dataclass(target)):
         return
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in arguments:
-        if key not in parameters and not takes_any:
-            hint = near_misses(key, parameters) or f" It takes {', '.join(parameters) or 'nothing'}."
-            raise ConfigError(f"{section}.{key} is no argument of {node['_target_']}.{hint}")
-    given = {*arguments, *({"self"} if "self" in parameters else ())}
-    missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in given]
-    if missing and not node.get("_partial_"):
-        raise ConfigError(f"{section} lacks {', '.join(missing)}, which {node['_target_']} needs.")
-    if is_dataclass(target):
-        _check_types(section, target, arguments)
+    check_types(section, target, arguments)
+    if section.partition(".")[0] not in _BUILT_LATER and not has_target(arguments) and "_args_" not in node:
+        try:
+            target(**arguments)  # ranges and rules between arguments
+        except Exception as error:
+            raise explain(section, error) from error
 
 
 def check_module(components: Components) -> None:
@@ -204,40 +211,14 @@ def _import_error(key: str, path: str, error: Exception) -> ConfigError:
     return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{whole}")
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    positional_or_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    return positional_or_keyword and parameter.default is parameter.empty
-
-
-def _check_types(section: str, target: Any, arguments: Mapping[str, Any]) -> None:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(target), dict(arguments))
-        OmegaConf.to_object(typed)
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        key = str(getattr(error, "full_key", "") or "")
-        raise ConfigError(f"{section}{'.' + key if key else ''}: {first}") from error
-    except NameError:  # annotations that exist for type checkers only: nothing to check by
-        return
-    except ValueError as error:
-        raise ConfigError(f"{section}.{error}") from error
-
-
-def _in_key_order(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _in_key_order(value[key]) for key in sorted(value, key=str)}
-    return [_in_key_order(item) for item in value] if isinstance(value, list) else value
-
-
 class Components:
     """The live objects of a run."""
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.resolved = plain(config)
+        orders: KeyOrders = self.resolved.get(_ORDERS) or list(key_orders(self.resolved))
+        self._orders = {tuple(path): keys for path, keys in orders}
 
     @property
     def model_template(self) -> dict[str, Any]:
@@ -254,8 +235,11 @@ class Components:
 
     @cached_property
     def task(self) -> Any:
-        """The recipe's task: it holds the data, so it is built once."""
-        return self.build("task", self.settings())
+        """The recipe's task: it holds the data, so it is built once. Raises ConfigError or DataError."""
+        try:
+            return self.build("task", self.settings())
+        except Exception as error:
+            raise explain("task", error) from error
 
     def settings(self, *, genesis: bool = False) -> Settings:
         """The configured settings, before any tuning."""
@@ -267,14 +251,19 @@ class Components:
 
     def build(self, section: str, settings: Settings) -> Any:
         """A new object of a section, its references to settings filled in."""
+        from hydra.errors import InstantiationException
         from hydra.utils import instantiate
 
-        return instantiate(self.section(section, settings), _convert_="all")
+        try:
+            return instantiate(self.section(section, settings), _convert_="all")
+        except InstantiationException as error:
+            raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
 
     def section(self, section: str, settings: Settings) -> dict[str, Any]:
         """A section as plain data, its references to settings filled in.
 
-        Keys are in order, as the ledger has them: what is built from either is the same.
+        Keys are as they were written, also where the configuration was read back from a ledger, in which
+        they are texts in order: what is built from either is the same.
         """
         from omegaconf import OmegaConf, open_dict
 
@@ -284,7 +273,7 @@ class Components:
             config.settings = settings
         node = OmegaConf.to_container(config[section], resolve=True)
         assert isinstance(node, dict)
-        ordered: dict[str, Any] = _in_key_order(node)
+        ordered: dict[str, Any] = in_order(node, self._orders, (section,))
         return ordered
 
     def model(self, settings: Settings) -> lightning.LightningModule:

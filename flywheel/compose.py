@@ -87,9 +87,9 @@ def quoted(overrides: Sequence[str]) -> list[str]:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of a nested mapping, with dotted keys."""
+    """Leaves of a nested mapping, with dotted keys; a mapping with other keys than texts is a leaf."""
     for key, value in config.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and all(isinstance(inner, str) for inner in value):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "flywheel"
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes", "checkout", "policy", "console"),
-    ("schema", "tables", "extra_state"),
+    ("schema", "tables", "extra_state", "arguments"),
     ("lineage", "distributed", "models"),
     ("environment", "checkpoints"),
     ("protocols",),

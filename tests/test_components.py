@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from flywheel.arguments import key_orders
 from flywheel.components import (
     Components,
     check_components,
@@ -18,8 +22,9 @@ from flywheel.components import (
     locate,
     targets_in,
 )
-from flywheel.compose import compose
+from flywheel.compose import compose, overrides_of
 from flywheel.errors import ConfigError
+from flywheel.lineage.ledger import canonical
 from flywheel.schema import OPERATIONAL
 from flywheel.testing import CONFIG_DIR
 
@@ -131,29 +136,146 @@ def test_types_and_ranges_of_a_dataclass_are_checked(node: dict[str, Any], told:
 
 ANNOTATED = """
 from __future__ import annotations
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
 @dataclass(kw_only=True)
-class Later:
-    size: int = 1
-    table: pa.Table | None = None
+class Reader:
+    path: str = "x"
 
 @dataclass(kw_only=True)
-class Choice:
+class Odd:
+    size: int = 1
+    table: pa.Table | None = None
     kind: Literal["a", "b"] = "a"
+    scales: Sequence[float] = (1.0, 2.0)
+    mixed: list[float] | float = 1.0
+    words: set[str] = field(default_factory=set)
+    rule: Callable[[str], str] | None = None
+    cache: np.ndarray | None = None
+    reader: Reader = field(default_factory=Reader)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.size == 7:
+            raise ValueError("size must not be 7.")
+        if self.size == 8:
+            open("/nowhere/data.csv")
+        if self.size == 9:
+            {}["missing"]
 """
 
 
-@pytest.mark.parametrize("cls", ["Later", "Choice"])
-def test_a_dataclass_with_types_beyond_the_schemas_is_taken_or_told(module_dir: Path, cls: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"kind": "b"},
+        {"scales": [1.0]},
+        {"mixed": 3.0},
+        {"mixed": [3.0]},
+        {"words": ["a"]},
+        {"table": None},
+        {"cache": [1]},
+        {"reader": {"_target_": "mine_typed.Reader", "path": "y"}},
+        {"more": {"a": {"_target_": "mine_typed.Reader"}}},
+    ],
+    ids=str,
+)
+def test_types_that_cannot_be_checked_are_left_to_the_class(module_dir: Path, arguments: Any) -> None:
     name = module(module_dir, "mine_typed", ANNOTATED)
-    try:
-        check_target("task", {"_target_": f"{name}.{cls}"})
-    except ConfigError as error:
-        assert "task" in str(error)  # noqa: PT017 - both answers are right, a bare NameError is not
+    check_target("grader", {"_target_": f"{name}.Odd", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"kind": "c"}, "grader.kind must be one of 'a', 'b'; it is 'c'"),
+        ({"size": "many"}, "grader.size: Value 'many' of type 'str' could not be converted"),
+        ({"reader": {"path": [1]}}, "grader.reader.path"),
+        ({"size": 7}, "grader.size must not be 7."),
+        ({"size": 8}, "grader must be buildable .*No such file or directory: '/nowhere/data.csv'"),
+        ({"size": 9}, "grader must be buildable .*KeyError: 'missing'"),
+    ],
+    ids=str,
+)
+def test_types_that_can_be_checked_are_and_what_a_class_raises_is_explained(
+    module_dir: Path, arguments: Any, told: str
+) -> None:
+    name = module(module_dir, "mine_typed", ANNOTATED)
+    assert re.search(told, refused({"_target_": f"{name}.Odd", **arguments}, "grader"), re.DOTALL)
+
+
+def test_a_task_is_built_once_and_what_it_raises_is_explained(module_dir: Path) -> None:
+    name = module(
+        module_dir,
+        "mine_counted",
+        "from dataclasses import dataclass\nbuilt = []\n\n@dataclass(kw_only=True)\nclass Counted:\n"
+        "    size: int = 1\n    def __post_init__(self):\n        built.append(self.size)\n"
+        "        if self.size > 1:\n            raise ValueError('size must be 1.')\n",
+    )
+    task = f"++task={{_target_:{name}.Counted,size:"
+    config = moons("~task", task + "1}")
+    check_components(config)
+    components = Components(config)
+    assert components.task is components.task
+    assert sys.modules[name].built == [1]
+    with pytest.raises(ConfigError, match=r"task\.size must be 1\."):
+        _ = Components(moons("~task", task + "2}")).task
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ({"_args_": [2, 3]}, ""),
+        ({"_args_": [2], "out_features": 3}, ""),
+        ({"_args_": [2]}, "x lacks out_features, which torch.nn.Linear needs"),
+        ({"_args_": [2, 3], "in_features": 1}, "multiple values for argument 'in_features'"),
+        ({"_args_": [1, 2, 3, 4, 5, 6, 7, 8]}, "too many positional arguments"),
+    ],
+    ids=str,
+)
+def test_positional_arguments_count(node: dict[str, Any], told: str) -> None:
+    node = {"_target_": "torch.nn.Linear", **node}
+    if told:
+        assert told in refused(node, "x")
+    else:
+        check_target("x", node)
+
+
+ORDERED = {"stem": 1, "body": {"b": 1, "a": 2}, "head": [{"z": 1, "y": 2}]}
+
+
+@pytest.mark.parametrize("mapping", [ORDERED, {0: 1.0, 10: 2.0, 9: 3.0}, {"a": {2: "x"}}], ids=str)
+def test_mappings_among_arguments_are_built_as_written_also_from_a_ledger(
+    module_dir: Path, mapping: dict[Any, Any]
+) -> None:
+    name = module(
+        module_dir, "mine_mapped", "class Mapped:\n    def __init__(self, parts): self.parts = parts\n"
+    )
+    config = compose(
+        overrides_of({"recipe": "moons", "grader._target_": f"{name}.Mapped", "+grader.parts": mapping}),
+        CONFIG_DIR,
+    )
+    recorded = json.loads(canonical(identity_part(config)))
+    for source in (config, OmegaConf.create(recorded)):
+        components = Components(source)
+        assert repr(components.build("grader", components.settings()).parts) == repr(mapping)
+
+
+def test_the_order_of_a_mapping_is_part_of_the_identity() -> None:
+    one, other = (moons(f"+task.parts={{{text}}}") for text in ("a:1,b:2", "b:2,a:1"))
+    assert identity(one) != identity(other)
+
+
+def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
+    node = {"_target_": "x.Y", "parts": {1: "a", "1": "b"}}
+    with pytest.raises(ConfigError, match=r"task\.parts has 1, '1'\. Give a list of pairs"):
+        list(key_orders({"task": node}))
 
 
 @pytest.mark.parametrize(
