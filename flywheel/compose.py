@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import ConfigError, near_misses
+from flywheel.lineage.ledger import canonical
 
+ABSENT: Any = object()
+"""In place of the value of a key that is not there."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -93,6 +97,30 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def differences(old: Any, new: Any) -> dict[str, list[Any]]:
+    """{dotted key: [old, new]} of the leaves that are not the same JSON; ``ABSENT`` where a side lacks one.
+
+    1, 1.0 and true are three values, and null is one too. A key with a dot in it is quoted: ``"a.b"``.
+    """
+    return dict(_differences(json.loads(canonical(old)), json.loads(canonical(new)), ""))
+
+
+def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
+    sides = [{} if side is ABSENT else side for side in (old, new)]
+    if all(isinstance(side, Mapping) for side in sides) and any(sides):
+        for key in sorted({*sides[0], *sides[1]}):
+            name = key if re.fullmatch(r"[^.\s\"]+", key) else json.dumps(key, ensure_ascii=False)
+            inner = [side.get(key, ABSENT) for side in sides]
+            yield from _differences(inner[0], inner[1], f"{path}.{name}" if path else name)
+    elif old is ABSENT or new is ABSENT or canonical(old) != canonical(new):
+        yield path, [old, new]
+
+
+def leaf_text(value: Any) -> str:
+    """A leaf for people, as JSON, so that "1", 1, 1.0 and true look different; or ``absent``."""
+    return "absent" if value is ABSENT else canonical(value).decode()
 
 
 def hydra_value(value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.components import identity_part
-from flywheel.compose import compose, flatten, hydra_value
+from flywheel.compose import compose, differences, flatten, hydra_value
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.ledger import read_head
 from flywheel.lineage.state import Generation, RunState
@@ -117,7 +117,7 @@ def _recorded_overrides(directory: Path, config: Mapping[str, Any], config_dir: 
     for shallow in (True, *[False] * _ROUNDS):
         composed = compose([*found, "genesis=fresh"], config_dir)
         now = dict(flatten(identity_part(composed) | base))
-        differing = [k for k in sorted({*wanted, *now}) if wanted.get(k, _NONE) != now.get(k, _NONE)]
+        differing = [k for k in sorted({*wanted, *now}) if differences(_leaf(wanted, k), _leaf(now, k))]
         if not differing:
             return [*found, *(["init=base"] if old["init"] == "base" else [])]
         roots = [key for key in differing if key.startswith("settings.") or "." not in key]
@@ -129,4 +129,5 @@ def _recorded_overrides(directory: Path, config: Mapping[str, Any], config_dir: 
     )
 
 
-_NONE = object()
+def _leaf(leaves: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {key: leaves[key]} if key in leaves else {}

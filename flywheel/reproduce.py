@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel import distributed
 from flywheel.components import Components
+from flywheel.compose import differences
 from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data, read_data
@@ -138,7 +139,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, l
     for name, value in now.items():
         if isinstance(value, Mapping):
             found.update(_differences(then.get(name, {}), value))
-        elif then.get(name) != value:
+        elif differences(then.get(name), value):
             found[name] = [then.get(name), value]
     return found
 

@@ -16,7 +16,7 @@ from typing import Any
 from flywheel import distributed
 from flywheel.checkout import checkout
 from flywheel.components import Components, identity_part
-from flywheel.compose import flatten
+from flywheel.compose import differences, leaf_text
 from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.environment import compute
@@ -140,10 +140,9 @@ def check_same(
     what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
 ) -> None:
     """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
-    old, new = dict(flatten(recorded)), dict(flatten(ours))
-    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if keys:
-        lines = [f"    {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now" for key in keys]
+    found = differences(recorded, ours)
+    if found:
+        lines = [f"    {k}: {leaf_text(old)} there, {leaf_text(new)} now" for k, (old, new) in found.items()]
         raise IdentityError(
             f"A run keeps its identity: {directory} was made with other {what}.\n"
             + "\n".join([*lines[:12], remedy])

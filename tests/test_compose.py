@@ -11,8 +11,18 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from flywheel.compose import compose, config_dirs, known_targets, overrides_of, recipes
+from flywheel.compose import (
+    ABSENT,
+    compose,
+    config_dirs,
+    differences,
+    known_targets,
+    leaf_text,
+    overrides_of,
+    recipes,
+)
 from flywheel.errors import ConfigError
+from flywheel.lineage.ledger import canonical
 from flywheel.testing import CONFIG_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -266,3 +276,28 @@ def test_a_run_may_be_described_in_python() -> None:
     description = {"recipe": "moons", "name": None, "budget": {"seconds": 1.5}, "log": "quiet", "seed": 3}
     config = compose(overrides_of(description), CONFIG_DIR)
     assert (config.name, config.budget.seconds, config.log.name, config.seed) == (None, 1.5, "quiet", 3)
+
+
+KEYS = st.sampled_from(["a", "b", "a.b", "", "1", '"a"'])
+TREES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "1", "", [], [1], [1.0], [True]]),
+        lambda inner: st.dictionaries(KEYS, inner, max_size=2) | st.lists(inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+@given(TREES, TREES)
+def test_configurations_differ_exactly_if_their_json_does(old: Any, new: Any) -> None:
+    found = differences(old, new)
+    assert (found == {}) == (canonical(old) == canonical(new))
+    assert all(leaf_text(before) != leaf_text(after) for before, after in found.values())
+    assert {k: pair[::-1] for k, pair in found.items()} == differences(new, old)
+
+
+def test_differences_name_dotted_keys_and_what_is_absent() -> None:
+    old, new = {"a": {"b": 1, "c": 2}, "d": 1, "a.b": 5}, {"a": {"b": 1.0, "c": 2}, "d": {"e": None}}
+    assert differences(old, new) == {'"a.b"': [5, ABSENT], "a.b": [1, 1.0], "d": [1, {"e": None}]}

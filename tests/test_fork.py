@@ -9,8 +9,11 @@ import pytest
 
 import flywheel
 from flywheel.commands.recall import lines
+from flywheel.components import identity_part
+from flywheel.compose import compose
 from flywheel.errors import ConfigError, RunError
-from flywheel.fork import command_of
+from flywheel.fork import _recorded_overrides, command_of
+from flywheel.lineage.ledger import canonical
 from flywheel.testing import CONFIG_DIR
 
 
@@ -102,3 +105,11 @@ def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tm
     assert fork.reproduce(1).weights_equal
     name = (old.generation(0).state.created or {})["name"]
     assert [fork.show(n)["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]
+
+
+def test_what_a_fork_keeps_is_the_same_json(tmp_path: Path) -> None:
+    """The recipe has 40 steps where the run had 40.0: another identity."""
+    config = identity_part(compose(["recipe=moons", "trainer.max_steps=40.0"], CONFIG_DIR))
+    words = _recorded_overrides(tmp_path, config, CONFIG_DIR)
+    composed = identity_part(compose(words, CONFIG_DIR))
+    assert canonical(composed["trainer"]) == canonical(config["trainer"])

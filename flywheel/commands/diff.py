@@ -79,11 +79,19 @@ def _sections(report: Mapping[str, Any], limit: int) -> Iterator[RenderableType]
 def _changes(found: Mapping[str, Any], names: list[str]) -> RenderableType | None:
     from flywheel.commands._rendering import grid_of
 
-    return grid_of(("", *names), [(key, _text(c["a"]), _text(c["b"])) for key, c in found.items()])
+    rows = [(key, _text(sides, "a"), _text(sides, "b")) for key, sides in found.items()]
+    return grid_of(("", *names), rows)
 
 
-def _text(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+def _text(sides: Mapping[str, Any], side: str) -> str:
+    """A changed value: as JSON, but a text that became another text, or a list of texts, as it is."""
+    from flywheel.compose import ABSENT, leaf_text
+
+    if all(isinstance(value, str) for value in sides.values()):
+        return str(sides.get(side, "absent"))
+    value = sides.get(side, ABSENT)
+    is_words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return " ".join(value) if is_words else leaf_text(value)
 
 
 def _pair(found: Mapping[str, Any] | None, text: Any) -> str | None:

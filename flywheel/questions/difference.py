@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.compose import flatten
+from flywheel.compose import ABSENT, differences
 from flywheel.descent import turns_by_batch
 from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation
@@ -46,10 +46,11 @@ def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, 
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted key: {a, b}} of the leaves that differ; a key that one side lacks is None there."""
-    left, right = dict(flatten(old, prefix)), dict(flatten(new, prefix))
-    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
-    return {key: {"a": left.get(key), "b": right.get(key)} for key in keys}
+    """{dotted key: {a, b}} of the leaves that differ as JSON; what a side lacks is not there."""
+    return {
+        prefix + key: {side: value for side, value in zip("ab", pair, strict=True) if value is not ABSENT}
+        for key, pair in differences(old, new).items()
+    }
 
 
 def _environment(session: Mapping[str, Any]) -> dict[str, Any]:

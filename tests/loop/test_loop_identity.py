@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from harness import events, kinds
 
@@ -25,9 +27,17 @@ from flywheel.errors import ExitCode, IdentityError
 def test_another_identity_is_refused_with_the_key(after_genesis, key, value):
     before = len(events(after_genesis(generations=0).path))
     change = {f"+{key}" if key in ("task.items", "curator.kept") else key: value}
-    with pytest.raises(IdentityError, match=rf"(?m)^ +{key}: .* there, {value} now$"):
+    with pytest.raises(IdentityError, match=rf"(?m)^ +{key}: .* there, {json.dumps(value)} now$"):
         after_genesis(generations=0, **change)
     assert len(events(after_genesis(generations=0).path)) == before
+
+
+def test_a_run_of_one_batch_does_not_go_on_with_all(probe):
+    limit = "+trainer.limit_train_batches"
+    made = probe(generations=0, **{limit: 1})
+    with pytest.raises(IdentityError, match=r"(?m)^ +trainer.limit_train_batches: 1 there, 1.0 now$"):
+        probe(generations=1, **{limit: 1.0})
+    assert len(made.generations()) == 1
 
 
 def test_all_differing_keys_are_listed(after_genesis):

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import rich.console
 
 import flywheel
+from flywheel.commands import diff as commands_diff
 from flywheel.questions.difference import changes
 
 
@@ -44,4 +48,31 @@ def test_a_generation_does_not_differ_from_itself(finished_run: Path) -> None:
 
 def test_changes_name_dotted_keys() -> None:
     old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": None}
-    assert changes(old, new) == {"a.c": {"a": 2, "b": 4}, "d": {"a": 3, "b": None}}
+    assert changes(old, new) == {"a.c": {"a": 2, "b": 4}, "d": {"a": 3}, "e": {"b": None}}
+
+
+def test_changes_are_those_of_the_json() -> None:
+    old = {"batches": 1, "flag": 1, "gone": None, "a.b": 1, "rates": [1, 2]}
+    new = {"batches": 1.0, "flag": True, "a": {"b": 1}, "rates": [1.0, 2]}
+    found = changes(old, new, "model.")
+    assert {key: tuple(map(json.dumps, pair.values())) for key, pair in found.items()} == {
+        "model.batches": ("1", "1.0"),
+        "model.flag": ("1", "true"),
+        "model.gone": ("null",),
+        'model."a.b"': ("1",),
+        "model.a.b": ("1",),
+        "model.rates": ("[1, 2]", "[1.0, 2]"),
+    }
+
+
+def test_the_command_shows_how_values_of_other_types_differ(capsys: Any) -> None:
+    found = {
+        "batches": {"a": 1, "b": 1.0},
+        "size": {"a": "1", "b": 1},
+        "name": {"a": "x", "b": "y"},
+        "more": {"b": None},
+    }
+    rich.console.Console(width=60).print(commands_diff._changes(found, ["A", "B"]))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows[:2] == [["batches", "1", "1.0"], ["size", '"1"', "1"]]
+    assert rows[2:] == [["name", "x", "y"], ["more", "absent", "null"]]
