@@ -162,7 +162,7 @@ def _recorded(directory: Path, config: DictConfig) -> RunState | None:
 
 def _is_finished(state: RunState, config: DictConfig) -> bool:
     over = state.is_over(config.generations, config.patience, config.on_failure.value)
-    return over is not None and state.name(writer_alive=False) is RunStateName.FINISHED
+    return over is not None and state.name(is_running=False) is RunStateName.FINISHED
 
 
 def _trackers(config: DictConfig, components: Components) -> list[Any]:

@@ -14,6 +14,7 @@ from flywheel.descent import Descent, descend
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.amend import Amendment, amend
 from flywheel.lineage.ids import batch_of
+from flywheel.lineage.lock import Work
 from flywheel.lineage.recalls import champion_without
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
@@ -70,7 +71,7 @@ def recall(
         state, store = read_state(directory), Store(directory)
         found = _find(directory, state, store, *flaw)
         return _report(directory, state, found, why, done=False)
-    with amend(directory) as run:
+    with amend(directory, Work.RECALL) as run:
         found = _find(directory, run.state, run.store, *flaw)
         report = _report(directory, run.state, found, why, done=not found.is_empty)
         if not found.is_empty:
@@ -82,7 +83,7 @@ def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:
     """Make a former champion the champion again, without blame. Raises RunError if it cannot be one."""
     if not why.strip():
         raise ConfigError("A rollback says why, for whoever reads the ledger; the reason is empty.")
-    with amend(directory) as run:
+    with amend(directory, Work.ROLLBACK) as run:
         chosen = known(directory, run.state, generation)
         if not run.state.can_be_champion(chosen):
             fit = [g.number for g in run.state.generations if run.state.can_be_champion(g)]

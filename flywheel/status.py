@@ -76,15 +76,17 @@ def read_state(directory: Path) -> RunState:
 
 def status(directory: Path) -> dict[str, Any]:
     """The documented status of a run."""
-    return describe(directory, read_state(directory), writer_alive=lock.is_held(directory))
+    return describe(directory, read_state(directory), lock.work_under_way(directory))
 
 
 def where(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
-    name, origin = state.name(writer_alive=lock.is_held(directory)), forked_from(state)
+    work, origin = lock.work_under_way(directory), forked_from(state)
+    name = state.name(is_running=work is lock.Work.RUN)
     recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
     reason = {"generations": "all generations are made", "patience": "patience ran out"}.get(reason, reason)
-    parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else ""]
+    other = f"(being {work.passive})" if work not in (None, lock.Work.RUN) else ""
+    parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other]
     return "  ".join([*filter(None, parts), *([f"forked from {origin}"] if origin else [])])
 
 
@@ -94,8 +96,8 @@ def forked_from(state: RunState) -> str | None:
     return f"{origin['run']}@{origin['generation']}" if origin else None
 
 
-def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[str, Any]:
-    """``status`` of a state already read."""
+def describe(directory: Path, state: RunState, work: lock.Work | None) -> dict[str, Any]:
+    """``status`` of a state already read; ``work``: what the run's writer does."""
     with ledger.no_garbage_collection():
         generations = [_generation(g, state) for g in state.generations]
     champion = state.champion
@@ -103,7 +105,8 @@ def describe(directory: Path, state: RunState, *, writer_alive: bool) -> dict[st
     return {
         "run": str(directory),
         "recipe": created.get("recipe"),
-        "state": str(state.name(writer_alive=writer_alive)),
+        "state": str(state.name(is_running=work is lock.Work.RUN)),
+        "writer": work and str(work),
         "reason": _reason(state.last or {}),
         "head": ledger.read_head(directory),
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
@@ -147,11 +150,12 @@ def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
 
 
 def cost(generation: Generation) -> dict[str, Any]:
-    """What the stages that are done cost, together and one by one."""
+    """What the stages that are done cost, together and one by one, and what those lost that are not."""
     costs = {stage: generation.stages.cost(stage) for stage in generation.stages}
     return {
         "seconds": round(sum(cost["seconds"] for cost in costs.values()), 3),
         "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
+        "lost_seconds": round(generation.lost_seconds, 3),
         "steps": generation.making["facts"]["steps"] if generation.making else 0,
         "stages": {stage: cost["seconds"] for stage, cost in costs.items()},
     }

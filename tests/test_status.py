@@ -10,7 +10,7 @@ import pytest
 import flywheel
 from flywheel.errors import DamagedError, RunError
 from flywheel.lineage import lock
-from flywheel.status import all_runs, bare, find_run, lineage, read_state, status
+from flywheel.status import all_runs, bare, find_run, lineage, read_state, status, where
 from flywheel.testing import CONFIG_DIR
 
 
@@ -55,7 +55,7 @@ def test_a_run_that_is_not_there_is_told_with_near_misses(runs: Path) -> None:
 def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
     report = status(finished_run)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    keys = {"run", "recipe", "state", "reason", "head", "champion", "forked_from", "generations"}
+    keys = {"run", "recipe", "state", "writer", "reason", "head", "champion", "forked_from", "generations"}
     assert set(report) == keys
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()
@@ -94,10 +94,22 @@ def test_the_champion_is_named_with_its_weights(finished_run: Path) -> None:
 def test_a_run_that_is_being_written_is_running(run_copy: Path) -> None:
     lock.acquire(run_copy)
     try:
-        assert status(run_copy)["state"] == "running"
+        assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("running", "run")
     finally:
         lock.release(run_copy)
-    assert status(run_copy)["state"] == "finished"
+    assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("finished", None)
+
+
+@pytest.mark.parametrize("work", [work for work in lock.Work if work is not lock.Work.RUN])
+def test_a_run_that_is_written_by_something_else_is_not_running(run_copy: Path, work: lock.Work) -> None:
+    lock.acquire(run_copy, work)
+    try:
+        assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("finished", work)
+        told = where(run_copy, read_state(run_copy))
+        assert "running" not in told
+        assert told.endswith(f"finished  (all generations are made)  (being {work.passive})")
+    finally:
+        lock.release(run_copy)
 
 
 def test_a_damaged_run_has_no_status(run_copy: Path) -> None:

@@ -20,8 +20,10 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.lineage import lock
 
     directory = directory_of(options)
-    if not lock.is_held(directory):
-        print(f"{directory} is not running.", file=sys.stderr)
+    work = lock.work_under_way(directory)
+    if work is not lock.Work.RUN:
+        other = f": it is being {work.passive}" if work else ""
+        print(f"{directory} is not running{other}.", file=sys.stderr)
         return ExitCode.REFUSED
     control.request(directory)
     print(f"{directory} will stop at its next step.")

@@ -39,10 +39,13 @@ class Amendment:
 
 
 @contextmanager
-def amend(directory: Path) -> Iterator[Amendment]:
-    """Open a run that nobody is writing. Raises LockedError, DamagedError or UnwritableError."""
+def amend(directory: Path, work: lock.Work) -> Iterator[Amendment]:
+    """Open a run that nobody is writing, for this work.
+
+    Raises LockedError, DamagedError or UnwritableError.
+    """
     try:
-        lock.acquire(directory)
+        lock.acquire(directory, work)
         with contextlib.ExitStack() as ends:
             ends.callback(lock.release, directory)
             ledger = Ledger(directory)

@@ -11,16 +11,33 @@ import fcntl
 import os
 import socket
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
 
 from flywheel.errors import LockedError
 
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.02
-_held: dict[Path, int] = {}
 
 
-def acquire(directory: Path) -> None:
+class Work(StrEnum):
+    """What a run's writer does with it; it is in the lock file after the process's name."""
+
+    RUN = "run"
+    PRUNE = "prune"
+    RECALL = "recall"
+    ROLLBACK = "rollback"
+
+    @property
+    def passive(self) -> str:
+        """What is done to the run, e.g. "pruned"."""
+        return {"run": "run", "prune": "pruned", "recall": "recalled from", "rollback": "rolled back"}[self]
+
+
+_held: dict[Path, tuple[int, Work]] = {}
+
+
+def acquire(directory: Path, work: Work = Work.RUN) -> None:
     """Become the run's writer. Raises LockedError, naming the process that is."""
     path = _path(directory)
     if path in _held:
@@ -30,8 +47,8 @@ def acquire(directory: Path) -> None:
         os.close(descriptor)
         refuse(directory)
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    _held[path] = descriptor
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}: {work}".encode())
+    _held[path] = descriptor, work
 
 
 def _path(directory: Path) -> Path:
@@ -53,35 +70,42 @@ def _lock(descriptor: int) -> bool:
 
 def refuse(directory: Path) -> NoReturn:
     """Raise LockedError, naming the process that is the writer."""
-    holder = "this process"  # which must not open the file: closing it again would give up its lock
-    if _path(directory) not in _held:
-        holder = (directory / "lock").read_text(errors="replace").strip() or "another process"
+    holder, work = "this process", work_under_way(directory)
+    if _path(directory) not in _held:  # this process must not open the file: closing it gives up its lock
+        holder = (directory / "lock").read_text(errors="replace").rpartition(": ")[0] or "another process"
+    stop = f"stop it with `python -m flywheel stop {directory}`, " if work in (Work.RUN, None) else ""
     raise LockedError(
-        f"A run has one writer: {directory} is being written by {holder}. "
-        f"Wait for it, stop it with `python -m flywheel stop {directory}`, or give another name=."
+        f"A run has one writer: {directory} is being {(work or Work.RUN).passive} by {holder}. "
+        f"Wait for it, {stop}or give another name=."
     )
 
 
 def release(directory: Path) -> None:
     """Stop being the run's writer, if this process is."""
-    descriptor = _held.pop(_path(directory), None)
+    descriptor, _ = _held.pop(_path(directory), (None, None))
     if descriptor is not None:
         os.close(descriptor)
 
 
 def is_held(directory: Path) -> bool:
     """Whether a living process is the run's writer."""
+    return work_under_way(directory) is not None
+
+
+def work_under_way(directory: Path) -> Work | None:
+    """What the run's writer does with it; None if no living process is its writer."""
     path = _path(directory)
     if path in _held:
-        return True
+        return _held[path][1]
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return True
+        word = os.read(descriptor, 1 << 12).decode(errors="replace").rpartition(": ")[2]
+        return Work(word) if word in list(Work) else Work.RUN
     finally:
         os.close(descriptor)
-    return False
+    return None

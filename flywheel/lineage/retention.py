@@ -167,7 +167,7 @@ def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
         store = Store(directory)
         drops = plan(store, state, policy)
         return Pruning(str(policy), False, drops, _sizes(store, drops), orphans(directory))
-    lock.acquire(directory)
+    lock.acquire(directory, lock.Work.PRUNE)
     try:
         return _prune(directory, policy)
     finally:

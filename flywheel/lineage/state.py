@@ -352,9 +352,9 @@ class RunState:
         under_way = sum(map(_stage_seconds, self.generations[self._summed :]))
         return self._other_seconds + self._summed_seconds + under_way
 
-    def name(self, *, writer_alive: bool) -> RunStateName:
-        """The run's state; ``writer_alive`` says whether a process holds its lock."""
-        if writer_alive:
+    def name(self, *, is_running: bool) -> RunStateName:
+        """The run's state; ``is_running`` says whether a living process holds its lock to run it."""
+        if is_running:
             return RunStateName.RUNNING
         return (ENDINGS | PAUSES).get(self.last["event"] if self.last else "", RunStateName.INTERRUPTED)
 

@@ -116,6 +116,23 @@ def test_asking_whether_it_is_held_does_not_give_it_up(run: Path, python_env: di
     assert answer(ASK, run, python_env) == "False"
 
 
+@pytest.mark.parametrize("work", lock.Work)
+def test_the_lock_says_what_its_holder_does(run: Path, python_env: dict[str, str], work: lock.Work) -> None:
+    program = HOLD.replace("(Path(sys.argv[1]))", f"(Path(sys.argv[1]), lock.Work('{work}'))")
+    with other_process(program, run, python_env) as (holder, _):
+        assert lock.work_under_way(run) is work
+        with pytest.raises(LockedError, match=f"being {work.passive} by process {holder.pid} on ") as refused:
+            lock.acquire(run)
+        assert ("flywheel stop" in str(refused.value)) == (work is lock.Work.RUN)
+    assert lock.work_under_way(run) is None
+
+
+def test_a_holder_whose_work_cannot_be_read_runs(run: Path, python_env: dict[str, str]) -> None:
+    with other_process(HOLD, run, python_env):
+        (run / "lock").write_text("process 1 on")
+        assert lock.work_under_way(run) is lock.Work.RUN
+
+
 def test_a_run_reached_by_another_path_is_the_same_run(run: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(run)
@@ -210,7 +227,7 @@ def test_who_is_refused_does_not_give_up_the_writers_lock(run_copy: Path) -> Non
 
 
 def amending(directory: Path) -> None:
-    with amend(directory):
+    with amend(directory, lock.Work.RECALL):
         pass
 
 

@@ -245,8 +245,8 @@ def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> N
 @pytest.mark.parametrize(("event", "name"), ENDINGS.items())
 def test_a_run_is_called_after_its_last_ending(event: str, name: RunStateName) -> None:
     state = RunState.replay(chained({"event": "session_started"}, started(0), {"event": event}))
-    assert state.name(writer_alive=False) is name
-    assert state.name(writer_alive=True) is RunStateName.RUNNING
+    assert state.name(is_running=False) is name
+    assert state.name(is_running=True) is RunStateName.RUNNING
 
 
 def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
@@ -263,7 +263,7 @@ def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
     ],
 )
 def test_a_session_that_left_no_ending_was_interrupted(events: list[dict[str, Any]]) -> None:
-    assert RunState.replay(chained(*events)).name(writer_alive=False) is RunStateName.INTERRUPTED
+    assert RunState.replay(chained(*events)).name(is_running=False) is RunStateName.INTERRUPTED
 
 
 def test_a_failed_genesis_is_tried_again_as_another_genesis() -> None:
