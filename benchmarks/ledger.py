@@ -131,7 +131,7 @@ def synthetic_run(folder: Path, generations: int) -> Path:
         add("generation_started", generation=number, parent=kept if number else None)
         made = batch(store, folder, number, thing)
         batches.append([made["samples"], made["scores"]])
-        made["sources"] = store.put_json(batches[-6:])
+        made["sources"] = store.put_json([[*one, 4] for one in batches[-6:]])
         for stage, facts, outputs in turn(number, promoted, thing):
             outputs |= {name: made[name] for name in outputs.keys() & made.keys()}
             inputs = dict.fromkeys(("corpus", "sources", "starts.parent"), thing)

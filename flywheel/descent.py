@@ -1,28 +1,34 @@
 """What descends from what: one pass over the generations in order, since edges only go forward.
 
     hard edges   init (weights -> weights), trained_on (sample -> weights), produced_by (weights -> sample)
-    soft edges   graded_by, settings_from, opponent: they chose among data and candidates, but nothing was
-                 learned from them
+    soft edges   graded_by, settings_from, opponent, saw: they chose among data and candidates, but nothing
+                 was learned from them. What a curator saw is in the carry that it left.
 
 What hard edges reach from a flaw descends from it; what is reached by soft edges at some point is suspect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from flywheel.lineage.ids import batch_of
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.ledger import canonical
+from flywheel.lineage.sources import drawn_of, seen_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SOFT = ("graded_by", "settings_from", "opponent")
+SOFT = ("graded_by", "settings_from", "opponent", "saw")
+EMPTY_CARRY = f"{hashlib.sha256(canonical({})).hexdigest()}.json"
+"""The artifact of ``{}``: a part without a carry. Nothing of what was seen is in it."""
+_CHOOSERS = ("curator", "tuner")
+"""Components whose carries decide what is learned next. A gate's counts comparisons."""
 
 
 class Level(IntEnum):
@@ -53,13 +59,15 @@ def descend(
     *,
     generations: Collection[int] = (),
     samples: Mapping[int, pa.ChunkedArray] | None = None,
+    weights: Iterable[str] = (),
     strict: bool = False,
 ) -> Descent:
-    """What descends from generations (their batches and weights) and samples (ids by turn).
+    """What descends from generations (their batches and weights), samples (ids by turn) and weights.
 
-    ``strict``: soft edges count as hard ones.
+    ``weights`` are artifacts that are flawed whoever made them: another run, say. ``strict``: soft edges
+    count as hard ones.
     """
-    walk = _Walk(store, state, strict)
+    walk = _Walk(store, state, strict, weights)
     walk.found.samples.update(samples or {})
     for generation in state.generations:
         walk.visit(generation, named=generation.number in generations)
@@ -76,38 +84,29 @@ def turns_by_batch(state: RunState) -> dict[str, int]:
     return turns
 
 
-def makers_of_carries(state: RunState) -> dict[str, int]:
-    """Artifact of each curator's or tuner's carry -> the first generation that left it.
-
-    A gate's carry chooses nothing that is learned.
-    """
-    makers: dict[str, int] = {}
-    for generation in state.generations:
-        for stage in ("curate", "tune"):
-            carry = generation.output(stage, "carry")
-            if carry is not None:
-                makers.setdefault(carry, generation.number)
-    return makers
-
-
-def settings_from(state: RunState, generation: Generation, carries: Mapping[str, int]) -> list[int]:
+def settings_from(state: RunState, generation: Generation) -> list[int]:
     """The generations that chose a generation's settings: its parent, and who left the carries it began with.
 
-    A genesis has settings of its own, which end with it. ``carries``: as ``makers_of_carries`` has them.
+    A genesis has settings of its own, which end with it.
     """
-    parent = generation.parent
-    chosen = {carries[name] for name in generation.carry_before.values() if name in carries}
+    parent, (artifacts, left_by) = generation.parent, generation.carry_before
+    chosen = {left_by[name] for name in _CHOOSERS if artifacts.get(name, EMPTY_CARRY) != EMPTY_CARRY}
     if parent is not None and not state.generations[parent].is_genesis:
         chosen.add(parent)
     return sorted(chosen) if generation.stages else []
 
 
+def seen_by(store: Store, generation: Generation) -> list[str]:
+    """The batches, artifacts of samples, that were seen by a curator which left a carry."""
+    carry = generation.output("curate", "carry") or EMPTY_CARRY
+    return [] if carry == EMPTY_CARRY else seen_of(store, generation)
+
+
 class _Walk:
-    def __init__(self, store: Store, state: RunState, strict: bool) -> None:
+    def __init__(self, store: Store, state: RunState, strict: bool, weights: Iterable[str]) -> None:
         self._store, self._state, self._strict = store, state, strict
         self._turns = turns_by_batch(state)
-        self._weights: dict[str, int] = {}  # flawed or suspect weights -> the first generation with them
-        self._carries = makers_of_carries(state)
+        self._weights = dict.fromkeys(weights, Level.FLAWED)  # the highest level of generations with them
         self._suspect_batches: set[int] = set()
         self.found = Descent()
 
@@ -121,8 +120,9 @@ class _Walk:
             self.found.flawed[generation.number] = ["named", *flawed] if named else flawed
         elif level:
             self.found.suspect[generation.number] = list(edges)
-        if generation.weights is not None and self._level(generation.number):
-            self._weights.setdefault(generation.weights, generation.number)
+        weights, level = generation.weights, self._level(generation.number)
+        if weights is not None and level:
+            self._weights[weights] = max(level, self._weights.get(weights, level))
 
     def _visit_batch(self, generation: Generation, *, named: bool) -> None:
         batch = generation.output("generate", "samples")
@@ -130,11 +130,14 @@ class _Walk:
             return
         by = self._level(generation.parent)
         if named or by is Level.FLAWED:
-            self.found.samples[generation.number] = self._store.table(self._state.stand_in(batch), ["id"])[
-                "id"
-            ]
+            self.found.samples[generation.number] = self._ids(generation.number)
         elif by is Level.SUSPECT:
             self._suspect_batches.add(generation.number)
+
+    def _ids(self, turn: int) -> pa.ChunkedArray:
+        """Ids of the samples that a turn brought."""
+        batch = str(batch_of(self._state.generations[turn]))
+        return self._store.table(self._state.stand_in(batch), ["id"])["id"]
 
     def _edges(self, generation: Generation) -> Iterator[tuple[str, Level]]:
         parent = self._level(generation.parent)
@@ -147,8 +150,9 @@ class _Walk:
             yield "graded_by", soft
         if "gate" in generation.stages:
             yield "opponent", soft
-        chosen = settings_from(self._state, generation, self._carries)
+        chosen = settings_from(self._state, generation)
         yield "settings_from", min(max(map(self._level, chosen), default=Level.CLEAN), Level.SUSPECT)
+        yield "saw", Level.SUSPECT if self._saw(generation) else Level.CLEAN
 
     def _init(self, generation: Generation) -> Level:
         if generation.making is None:
@@ -156,19 +160,38 @@ class _Walk:
         if generation.init == "parent":
             return self._level(generation.parent)
         start = generation.making["inputs"].get(f"starts.{generation.init}")
-        return self._level(self._weights.get(str(start)))
+        return self._weights.get(str(start), Level.CLEAN)
 
     def _corpus(self, generation: Generation) -> Level:
         corpus = generation.output("curate", "corpus")
         if corpus is None:
             return Level.CLEAN
-        turns = [self._turns[str(batch)] for batch, _ in sources_of(self._store, generation)]
+        turns = [self._turns[batch] for batch in drawn_of(self._store, generation)]
         touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]
         drawn = self._drawn(corpus, touched) if touched else 0
         if drawn:
             self.found.corpora[generation.number] = drawn
             return Level.FLAWED
         return Level.SUSPECT if self._suspect_batches.intersection(turns) else Level.CLEAN
+
+    def _saw(self, generation: Generation) -> bool:
+        """Whether its curator decided on a flawed or suspect sample, and left a carry."""
+        if not (self.found.samples or self._suspect_batches):
+            return False
+        seen = [self._turns[batch] for batch in seen_by(self._store, generation)]
+        reached = [turn for turn in seen if turn in self.found.samples or turn in self._suspect_batches]
+        hidden = generation.stages["curate"]["inputs"].get("recalled") if reached else None
+        return any(self._shows(turn, hidden) for turn in reached)
+
+    def _shows(self, turn: int, hidden: str | None) -> bool:
+        """Whether of a turn's flawed or suspect samples any is not among those hidden from the curator."""
+        import pyarrow.compute as pc
+
+        if hidden is None:
+            return True
+        ids = self._ids(turn) if turn in self._suspect_batches else self.found.samples[turn]
+        recalled = self._store.table(hidden)["id"].combine_chunks()
+        return not pc.all(pc.is_in(ids, value_set=recalled)).as_py()
 
     def _drawn(self, corpus: str, flawed: list[pa.ChunkedArray]) -> int:
         import pyarrow as pa

@@ -172,7 +172,7 @@ class Journal:
             components=self.components,
             store=self.store,
             data=self.data,
-            carry={component: self.store.json(name) for component, name in self.state.carry.items()},
+            carry={part: self.store.json(name) for part, name in self.state.carries.artifacts.items()},
             stop=self.stop,
             tell=tell,
         )

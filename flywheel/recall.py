@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.descent import Descent, descend
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.amend import Amendment, amend
+from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.ids import batch_of
 from flywheel.lineage.lock import Work
 from flywheel.lineage.recalls import champion_without
@@ -39,6 +40,8 @@ class Recall:
     suspect: list[int]
     champion: tuple[int | None, int | None]
     """Before and after."""
+    carries: Carries
+    """Those in force afterwards."""
     unasked: list[int]
     """Turns whose batch was pruned, where the condition needs what is gone."""
 
@@ -121,6 +124,7 @@ def _find(
         chosen, unasked = samples_where(directory, state, str(where))
         descent = descend(store, state, samples=chosen, strict=strict)
     before = state.champion.number if state.champion else None
+    after = champion_without(state, set(descent.flawed))
     ids = _all_recalled(store, state, descent)
     return Recall(
         by=str(where) if generation is None else f"generation {generation}",
@@ -129,7 +133,8 @@ def _find(
         ids=ids,
         generations=[n for n in descent.flawed if not state.generations[n].recalled],
         suspect=[n for n in descent.suspect if not _is_flagged(state.generations[n])],
-        champion=(before, champion_without(state, set(descent.flawed))),
+        champion=(before, after),
+        carries=carries_without(state, after, {*descent.flawed, *descent.suspect}),
         unasked=unasked,
     )
 
@@ -168,8 +173,8 @@ def _record(run: Amendment, found: Recall, why: str) -> None:
     import pyarrow as pa
 
     artifact = run.store.put_table(pa.table({"id": found.ids}))
-    if run.state.current and run.state.current.number in found.descent.flawed:
-        run.end(run.state.current, f"recalled: {why}")
+    if _ends(run.state, found) is not None:
+        run.end(run.state.generations[-1], f"recalled: {why}")
     run.record(
         "recalled",
         why=why,
@@ -179,13 +184,25 @@ def _record(run: Amendment, found: Recall, why: str) -> None:
         suspect=found.suspect,
         samples=artifact,
         champion=found.champion[1],
+        carry=dict(found.carries.artifacts),
     )
+
+
+def _ends(state: RunState, found: Recall) -> int | None:
+    """The generation under way, if it cannot go on.
+
+    The flaw reached it, at least through what its parts saw or began with; or it is no longer the champion's.
+    """
+    under_way = state.current
+    if under_way is None or found.is_empty:
+        return None
+    reached = {*found.descent.flawed, *found.descent.suspect}
+    goes_on = under_way.number not in reached and under_way.parent == found.champion[1]
+    return None if goes_on else under_way.number
 
 
 def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: bool) -> dict[str, Any]:
     before, after = found.champion
-    restored = {} if after is None else state.generations[after].carry
-    under_way = state.current.number if state.current else None
     reached = found.descent
     return {
         "run": str(directory),
@@ -201,13 +218,9 @@ def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: 
             "batches": [_batch(state, turn, len(ids)) for turn, ids in sorted(reached.samples.items())],
         },
         "corpora": [_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()],
-        "carries": [
-            {"component": name, "before": state.carry.get(name), "after": restored.get(name)}
-            for name in sorted({*state.carry, *restored})
-            if not found.is_empty and state.carry.get(name) != restored.get(name)
-        ],
+        "carries": [] if found.is_empty else list(_put_back(state.carries, found.carries)),
         "unasked": found.unasked,
-        "ends": under_way if under_way in reached.flawed else None,
+        "ends": _ends(state, found),
         "forks": forks_of(directory, state, reached.flawed),
     }
 
@@ -217,6 +230,15 @@ def _reached(
 ) -> Iterable[dict[str, Any]]:
     for n in numbers:
         yield {"generation": n, "status": str(state.generations[n].status), "by": edges[n]}
+
+
+def _put_back(before: Carries, after: Carries) -> Iterable[dict[str, Any]]:
+    """The components whose carry changes, and which generation left the one that is put back."""
+    old, new = before.artifacts, after.artifacts
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            entry = {"component": name, "before": old.get(name), "after": new.get(name)}
+            yield entry | {"left_by": after.left_by.get(name)}
 
 
 def _batch(state: RunState, turn: int, rows: int) -> dict[str, Any]:

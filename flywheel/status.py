@@ -9,7 +9,7 @@ from typing import Any
 from flywheel.errors import DamagedError, RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.ledger import Event
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 
@@ -175,14 +175,14 @@ def lineage(directory: Path, state: RunState) -> list[dict[str, Any]]:
             "suspect": g.suspect,
             "weights": bare(g.weights),
             "pruned": g.weights in state.pruned,
-            "edges": list(_edges(g, sources_of(store, g), makers)),
+            "edges": list(_edges(g, drawn_of(store, g), makers)),
         }
         for g in state.generations
     ]
 
 
 def _edges(
-    generation: Generation, sources: Sequence[Sequence[str | None]], makers: Mapping[str | None, Generation]
+    generation: Generation, drawn: Sequence[str], makers: Mapping[str | None, Generation]
 ) -> Iterator[dict[str, Any]]:
     if generation.making:
         start = generation.making["inputs"].get(f"starts.{generation.init}")
@@ -191,7 +191,7 @@ def _edges(
     if generation.fact("curate", "corpus"):
         counts = generation.fact("curate", "by_origin")
         yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
-    for samples, _ in sources:
+    for samples in drawn:
         if maker := makers.get(samples):
             yield {"type": "produced_by", "generation": maker.parent, "batch_of": maker.number}
     if "grade" in generation.stages:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flywheel.descent import descend, makers_of_carries, settings_from, turns_by_batch
+from flywheel.descent import descend, seen_by, settings_from, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.lineage import ids
 from flywheel.lineage.ledger import no_garbage_collection
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
@@ -104,18 +104,18 @@ def _recalled(directory: Path, state: RunState, name: str) -> bool:
 
 def ancestors(store: Store, state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
     """The generations whose weights these ones learned from, newest first, themselves included."""
-    turns, carries = turns_by_batch(state), makers_of_carries(state)
+    turns = turns_by_batch(state)
     wanted = set(starts)
     for generation in reversed(state.generations):
         if generation.number not in wanted:
             continue
-        edges = list(edges_of(store, generation, state, turns, carries))
+        edges = list(edges_of(store, generation, state, turns))
         wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
         yield _entry(generation) | {"edges": edges}
 
 
 def edges_of(
-    store: Store, generation: Generation, state: RunState, turns: dict[str, int], carries: dict[str, int]
+    store: Store, generation: Generation, state: RunState, turns: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """A generation's typed edges to what it was made from (law 4)."""
     making = generation.making
@@ -128,16 +128,19 @@ def edges_of(
     corpus = generation.fact("curate", "corpus")
     if corpus:
         yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}
-    for batch, _ in sources_of(store, generation):
-        turn = turns[str(batch)]
+    for batch in drawn_of(store, generation):
+        turn = turns[batch]
         maker = state.generations[turn].parent if "generate" in state.generations[turn].stages else None
-        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(str(batch))}
+        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(batch)}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
-    for number in settings_from(state, generation, carries):
+    for number in settings_from(state, generation):
         yield {"type": "settings_from", "generation": number}
     if "gate" in generation.stages:
         yield {"type": "opponent", "generation": generation.parent}
+    seen = seen_by(store, generation)
+    if seen:
+        yield {"type": "saw", "batches_of": [turns[batch] for batch in seen]}
 
 
 def _entry(generation: Generation) -> dict[str, Any]:
@@ -161,6 +164,8 @@ def _descendants(
         found = descend(store, state, samples=named)
     else:
         found = descend(store, state, generations=starts)
+        for number in starts:  # its batch is what it was made from: its parent made it
+            found.samples.pop(number, None)
     return {
         "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
         "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],

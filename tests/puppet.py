@@ -39,7 +39,8 @@ class Puppets:
 
     carry_kept = "always"
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, curator: Any = None, **config: Any) -> None:
+        self._curator = curator or self
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
         ours |= {"retention": None, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
@@ -60,7 +61,7 @@ class Puppets:
 
     def build(self, section: str, settings: Any) -> Any:
         assert section == "curator"
-        return self
+        return self._curator
 
     def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
         rng, rows = key.numpy(), len(samples)
@@ -95,7 +96,8 @@ def train(ctx: Context, *, init: str, **_: Any) -> Made:
 
 
 def evaluate(ctx: Context, **_: Any) -> Made:
-    return Made({"outcomes": pa.table({"of": [ctx.generation]})}, {"metrics": {}})
+    alone = pa.array([None], pa.string())
+    return Made({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, {"metrics": {}})
 
 
 def sealed(ctx: Context, **_: Any) -> Made:

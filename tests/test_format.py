@@ -114,7 +114,7 @@ def test_a_corpus_leads_back_to_its_samples_and_their_makers(
 ) -> None:
     made = stage(events, "curate", 1)
     sources = json.loads(artifact(finished_run, made["outputs"]["sources"]).read_text())
-    batches = [pq.read_table(artifact(finished_run, samples)).to_pylist() for samples, _ in sources]
+    batches = [pq.read_table(artifact(finished_run, samples)).to_pylist() for samples, _, _ in sources]
     rows = [row for batch in batches for row in batch]
     by_id = {row["id"]: row for row in rows}
     corpus = pq.read_table(artifact(finished_run, made["outputs"]["corpus"])).to_pylist()
@@ -125,6 +125,8 @@ def test_a_corpus_leads_back_to_its_samples_and_their_makers(
     texts = [f"{row['count']}{SEPARATOR}{row['id']}".encode() for row in corpus]
     digest = hashlib.sha256(b"".join(b"%d:%s" % (len(text), text) for text in texts))
     assert digest.hexdigest() == made["facts"]["corpus"]
+    drawn = [{row["id"] for row in batch} & {row["id"] for row in corpus} for batch in batches]
+    assert [rows for *_, rows in sources] == [len(ids) for ids in drawn]
 
 
 def test_the_weights_are_read(finished_run: Path, events: list[dict[str, Any]]) -> None:

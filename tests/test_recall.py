@@ -177,7 +177,7 @@ def test_if_no_generation_is_clean_the_next_is_a_genesis_on_the_remaining_sample
     condition = "origin = 'human' and prompt in ('h0', 'h1', 'h2')"
     report = recall(run, where=condition, why="mislabelled", strict=True, yes=True)
     assert report["champion"]["after"] is None
-    assert read_state(run).carry == {}
+    assert read_state(run).carries.artifacts == {}
     play(run, 2)
     oracle = Oracle(run)
     genesis = oracle.state.generations[3]
@@ -225,7 +225,7 @@ def test_the_carry_is_what_the_restored_champion_left(run: Path) -> None:
     report = recall(run, generation=promoted[-1], why="flawed", yes=True)
     after = read_state(run)
     assert after.champion.number == report["champion"]["after"] == promoted[-2]
-    assert after.carry == state.generations[promoted[-2]].carry != state.carry
+    assert after.carries == state.generations[promoted[-2]].carry_after != state.carries
 
 
 def test_strict_recalls_what_is_only_suspect(run: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_rollback_sets_the_champion_back_without_blame(run: Path) -> None:
     assert report["champion"] == {"before": promoted[-1], "after": promoted[-2]}
     after = read_state(run)
     assert after.champion.number == promoted[-2]
-    assert after.carry == after.champion.carry
+    assert after.carries == after.champion.carry_after
     assert not any(g.recalled or g.suspect for g in after.generations)
     assert status(run)["state"] == "stopped"
     play(run, 7)

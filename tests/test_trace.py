@@ -92,7 +92,7 @@ def long_state(turns: int) -> RunState:
         name = f"{n:064x}.parquet"
         rows = {"human": 10} if n == 0 else {"made": 10}
         g.stages[batch] = {"outputs": {"samples": name}, "facts": rows}
-        sources = [[f"{0:064x}.parquet", None], *([[name, None]] if n else [])]
+        sources = [[f"{0:064x}.parquet", None, 10], *([[name, None, 1]] if n else [])]
         facts = {"corpus": "c", "by_origin": {"human": 10}}
         g.stages["curate"] = {"outputs": {"corpus": "c", "sources": json.dumps(sources)}, "facts": facts}
         made = {"init": "parent" if n else "fresh", "settings": {}}

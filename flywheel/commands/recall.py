@@ -77,7 +77,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"  corpus       of generation {c['generation']}: {c['recalled']} of its {c['of']} rows"
         for c in report["corpora"]
     ]
-    told += [f"  carry        of the {c['component']}, as the champion left it" for c in report["carries"]]
+    told += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
     if report["ends"] is not None:
         told.append(f"  ends         generation {report['ends']}, which was under way")
     told += [
@@ -89,6 +89,12 @@ def lines(report: dict[str, Any]) -> list[str]:
     if not report["done"]:
         return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
     return [*told, "Nothing was deleted. The same command as before goes on from the champion."]
+
+
+def _left(carry: dict[str, Any]) -> str:
+    if carry["left_by"] is None:
+        return "given up: every one was left by what the flaw reached"
+    return f"as generation {carry['left_by']} left it"
 
 
 def _number(report: dict[str, Any], when: str) -> str:

@@ -109,4 +109,6 @@ def _edge(edge: dict[str, Any]) -> str:
         return f"produced_by    {maker}, in turn {edge['batch_of']}; samples {edge['samples'][:12]}"
     if edge["type"] == "graded_by":
         return f"graded_by      {edge['grader']}"
+    if edge["type"] == "saw":
+        return f"saw            batches of turns {', '.join(map(str, edge['batches_of']))}"
     return f"{edge['type']:<14} generation {edge['generation']}"

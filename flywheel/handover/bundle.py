@@ -22,7 +22,7 @@ from flywheel.handover import manifest
 from flywheel.handover.card import model_card
 from flywheel.lineage import files
 from flywheel.lineage.ledger import Event, canonical
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
 from flywheel.questions.show import shown
@@ -111,7 +111,7 @@ def ancestry(record: Record, generation: Generation) -> list[Generation]:
             found.add(number)
             parent = known[number].parent
             waiting += [] if parent is None else [parent]
-            waiting += (turns[str(samples)] for samples, _ in sources_of(record.store, known[number]))
+            waiting += (turns[samples] for samples in drawn_of(record.store, known[number]))
     return [known[number] for number in sorted(found)]
 
 

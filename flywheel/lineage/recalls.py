@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flywheel.lineage.carries import carries_without
+
 if TYPE_CHECKING:
     from flywheel.lineage.state import RunState
 
@@ -22,14 +24,16 @@ def _why_not_recall(state: RunState, event: Mapping[str, Any], recalled: set[int
         return "recalled and suspect generations are different ones that there are"
     if event.get("champion") != champion_without(state, recalled):
         return "the champion goes back to its newest ancestor that is not recalled and has its weights"
+    if event.get("carry") != carries_without(state, event["champion"], recalled | suspect).artifacts:
+        return "the carries go back to the newest ones that nothing recalled or suspect left"
     return None
 
 
 def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
     number = event.get("champion")
-    under_way = state.current
-    if under_way and (under_way.number in recalled or under_way.parent != number):
-        return "a generation under way that is recalled, or not the new champion's, is ended first"
+    under_way, flagged = state.current, recalled.union(event.get("suspect", ()))
+    if under_way and (under_way.number in flagged or under_way.parent != number):
+        return "a generation under way that is flagged, or not the new champion's, is ended first"
     if number is None:
         return None if event["event"] == "recalled" else "a rollback names a champion"
     if number not in range(len(state.generations)):

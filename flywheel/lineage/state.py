@@ -15,6 +15,7 @@ from typing import Any
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
 from flywheel.lineage import recalls
+from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.ledger import Event, StageLine
 from flywheel.lineage.stages import Stages
 
@@ -62,11 +63,12 @@ class Generation:
     recalled: bool = False
     """It is flawed or learned from what is: never champion (again). A flag beside the verdict."""
     suspect: bool = False
-    """What is recalled graded it, chose its settings or was its opponent, but it learned from none of it."""
-    carry_before: dict[str, str] = field(default_factory=dict)
-    """The run's carries as it found them."""
-    carry: dict[str, str] = field(default_factory=dict)
-    """The run's carries as it left them; empty until it has ended."""
+    """What is recalled graded it, chose its settings, was its opponent or was seen by its curator, but it
+    learned from none of it."""
+    carry_before: Carries = Carries()
+    """Those in force when it began."""
+    carry_after: Carries = Carries()
+    """Those in force when it had ended; none until then."""
 
     def output(self, stage: str, name: str) -> str | None:
         """Name of an artifact that a stage made, or None if the stage is not done."""
@@ -120,9 +122,8 @@ class RunState:
     generations: list[Generation] = field(default_factory=list)
     champion: Generation | None = None
     first_champion: Generation | None = None
-    carry: dict[str, str] = field(default_factory=dict)
-    """Artifact of each component's carry, as the last finished generation left it, or as the champion did
-    to which a recall or rollback went back."""
+    carries: Carries = Carries()
+    """Those in force: as the last finished generation left them, or as a recall or rollback put them back."""
     recalled: str | None = None
     """Artifact with the ids of all samples recalled so far; None: none were."""
     sealed: dict[int, Event] = field(default_factory=dict)
@@ -178,7 +179,7 @@ class RunState:
         elif kind == "generation_started":
             suspect = self.champion is not None and self.champion.suspect  # whoever learns from it is, too
             begun = Generation(event["generation"], event["parent"], suspect=suspect)
-            begun.carry_before = dict(self.carry)
+            begun.carry_before = self.carries
             self.generations.append(begun)
         elif kind == "stage" and event["stage"] == "sealed":
             self.sealed[event["generation"]] = event
@@ -191,6 +192,7 @@ class RunState:
             self._recall(event)
         elif kind == "rolled_back":
             self._go_back_to(event["champion"])
+            self.carries = self.generations[event["champion"]].carry_after
         elif kind == "pruned":
             self.pruned.update(dict.fromkeys(event["objects"], event))
         if kind == "generation_ended" or kind in ENDINGS:
@@ -275,13 +277,13 @@ class RunState:
         for number in event["suspect"]:
             self.generations[number].suspect = not self.generations[number].recalled
         self.recalled = event["samples"]
+        self.carries = carries_without(self, event["champion"])
         self._go_back_to(event["champion"])
 
     def _go_back_to(self, number: int | None) -> None:
         before, self.champion = self.champion, None if number is None else self.generations[number]
         if self.champion is not before:
             self.fruitless = []
-        self.carry = dict(self.champion.carry) if self.champion else {}
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
@@ -313,8 +315,8 @@ class RunState:
             self.first_champion = self.first_champion or generation
         elif not generation.is_genesis:
             self.fruitless.append(generation.number)
-        self.carry.update(event.get("carry", {}))
-        generation.carry = dict(self.carry)
+        self.carries = self.carries.updated(event.get("carry", {}), generation.number)
+        generation.carry_after = self.carries
 
     @property
     def current(self) -> Generation | None:

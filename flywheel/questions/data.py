@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
 from flywheel.status import bare
@@ -29,7 +29,7 @@ def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
     corpus = corpus_of(record, generation)
     if corpus is None:
         return []
-    batches = [record.table(str(samples)) for samples, _ in sources_of(record.store, generation)]
+    batches = [record.table(samples) for samples in drawn_of(record.store, generation)]
     known = [batch.select(["id", *_FROM]) for batch in batches if batch is not None]
     if not known:
         return []

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from flywheel.compose import ABSENT, differences
 from flywheel.descent import turns_by_batch
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import corpus_of
 from flywheel.questions.record import Record
@@ -92,7 +92,7 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[s
 
 def _batches(record: Record, generation: Generation) -> dict[str | None, int]:
     turns = turns_by_batch(record.state)
-    return {bare(samples): turns[str(samples)] for samples, _ in sources_of(record.store, generation)}
+    return {bare(samples): turns[samples] for samples in drawn_of(record.store, generation)}
 
 
 def _batch(turns: Mapping[str | None, int], name: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.descent import makers_of_carries, settings_from, turns_by_batch
+from flywheel.descent import seen_by, settings_from, turns_by_batch
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
 from flywheel.samples import samples_of
@@ -137,14 +137,14 @@ def _led(schema: pa.Schema, texts: dict[str, str]) -> pa.Schema:
 
 def edges(record: Record) -> pa.Table:
     """Typed edges from what was made to what it was made from."""
-    found, carries = [EDGES.empty_table()], makers_of_carries(record.state)
+    found = [EDGES.empty_table()]
     for g in record.state.generations:
-        found.append(pa.Table.from_pylist(list(_small_edges(record, g, carries)), EDGES))
+        found.append(pa.Table.from_pylist(list(_small_edges(record, g)), EDGES))
         found += _sample_edges(record, g)
     return pa.concat_tables(found)
 
 
-def _small_edges(record: Record, g: Generation, carries: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
     def edge(kind: str, child: tuple[str, Any], parent: tuple[str, Any]) -> dict[str, Any]:
         names = {"child_kind": child[0], "child": child[1], "parent_kind": parent[0], "parent": parent[1]}
         return {"type": kind, "generation": g.number, **names}
@@ -153,8 +153,10 @@ def _small_edges(record: Record, g: Generation, carries: dict[str, int]) -> Iter
     start = g.making["inputs"].get(f"starts.{g.init}") if g.making else None
     if start:
         yield edge("init", ("weights", g.weights), ("weights", start))
-    for chose in settings_from(record.state, g, carries):
+    for chose in settings_from(record.state, g):
         yield edge("settings_from", number, ("generation", str(chose)))
+    for batch in seen_by(record.store, g):
+        yield edge("saw", number, ("samples", batch))
     scores = g.output("grade", "scores")
     if scores:
         yield edge("graded_by", ("scores", scores), ("grader", g.fact("grade", "grader")))

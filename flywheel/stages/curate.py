@@ -18,8 +18,9 @@ from flywheel.tables import DECISIONS, as_table, require_same_rows, table_digest
 def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
-    ``sources`` run from the human samples over earlier generations' to the newest. Those that the corpus
-    drew from are the output ``sources``: an artifact, since they may grow with the number of generations.
+    ``sources`` run from the human samples over earlier generations' to the newest. Those of which something
+    was kept are the output ``sources``, with the number of rows drawn: see ``lineage.sources``. It is an
+    artifact, since they may grow with the number of generations.
     The samples whose ids are in the artifact ``recalled`` are not shown to the curator.
     """
     curator = ctx.components.build("curator", ctx.settings)
@@ -36,7 +37,6 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
     corpus = kept.filter(pc.greater(kept["count"], 0)).select(["id", "weight", "count"])
     if len(corpus) == 0:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
-    used = [source for source in sources if _contributes(ctx.store, source, kept["id"])]
     facts = {
         "corpus": table_digest(corpus),
         "rows": len(corpus),
@@ -44,7 +44,7 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
         "by_reason": _counts(decisions["reason"]),
     }
     made = carried(curator, carry)
-    outputs = {"decisions": decisions, "corpus": corpus, "sources": [list(source) for source in used]}
+    outputs = {"decisions": decisions, "corpus": corpus, "sources": _used(ctx.store, sources, kept)}
     return Made({**outputs, **made.outputs}, {**facts, **made.facts})
 
 
@@ -63,8 +63,15 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     return decisions
 
 
-def _contributes(store: Store, source: Source, ids: pa.ChunkedArray) -> bool:
-    return bool(pc.any(_is_among(store.table(str(source[0]))["id"], ids)).as_py())
+def _used(store: Store, sources: Sequence[Source], kept: pa.Table) -> list[list[str | int | None]]:
+    """The sources of which something was kept, each with how many different rows of it were drawn."""
+    counts = [_kept_and_drawn(store.table(str(source[0]))["id"], kept) for source in sources]
+    return [[*source, drawn] for source, (any_kept, drawn) in zip(sources, counts, strict=True) if any_kept]
+
+
+def _kept_and_drawn(ids: pa.ChunkedArray, kept: pa.Table) -> tuple[bool, int]:
+    here = kept["count"].filter(_is_among(kept["id"], ids))
+    return len(here) > 0, int(pc.sum(pc.greater(here, 0)).as_py() or 0)
 
 
 def _is_among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flywheel.context import Context, Made
 from flywheel.corpus import read_corpus
 from flywheel.fit import fit
+from flywheel.lineage.sources import read_sources
 from flywheel.models import load_weights, take_weights
 
 
@@ -17,7 +18,7 @@ def train(
     init: str,
 ) -> Made:
     """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh)."""
-    rows = read_corpus(ctx.store, corpus, ctx.store.json(sources))
+    rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
     facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
     facts |= {"best": done.best} if done.best else {}

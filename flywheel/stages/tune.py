@@ -8,6 +8,7 @@ from flywheel.context import Context, Made, carried
 from flywheel.corpus import read_corpus
 from flywheel.errors import StageFailed
 from flywheel.fit import fit
+from flywheel.lineage.sources import read_sources
 from flywheel.lineage.state import Generation
 from flywheel.records import Role, Settings
 from flywheel.score import score_mean
@@ -34,7 +35,7 @@ def tune(
     def attempt(settings: Settings, fidelity: float) -> float:
         settings = ctx.components.tuned(settings)
         key = ctx.key("attempt")  # the same for all, so that they differ by their settings only
-        rows = read_corpus(ctx.store, corpus, ctx.store.json(sources))
+        rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
         model = fit(ctx, settings, key, rows, starts[init], fidelity=fidelity).model
         rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
         score = score_mean(ctx, model, rival, Role.DEV, key)

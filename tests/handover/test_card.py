@@ -6,7 +6,9 @@ import pytest
 
 import flywheel
 from flywheel.handover.bundle import bundle
+from flywheel.lineage.carries import carries_without
 from flywheel.lineage.ledger import Ledger
+from flywheel.lineage.state import RunState
 
 
 def body(folder: Path) -> str:
@@ -45,6 +47,7 @@ def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
 def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
     ledger = Ledger(run_copy)
     recall = {"by": "reason = 'x'", "strict": False, "champion": 0, "samples": "0" * 64 + ".parquet"}
+    recall["carry"] = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
     ledger.append("recalled", **recall, why="the <b>grader</b>\nwas wrong", generations=[1], suspect=[2])
     ledger.close()
     recalled, suspect, clean = (body(bundle(run_copy, n, tmp_path / str(n))) for n in (1, 2, 0))

@@ -232,14 +232,14 @@ def test_the_carry_is_the_newest_that_was_kept(verdicts: list[Status]) -> None:
         expected["gate"] = f"gate{number}"
         if number % 2:
             expected["tuner"] = f"tuner{number}"
-    assert RunState.replay(script(verdicts)).carry == expected
+    assert RunState.replay(script(verdicts)).carries.artifacts == expected
 
 
 def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> None:
     first = ended(0, "promoted", {"tuner": "a", "gate": "b"})
     events = [started(0), *evidence(0), first, started(1, 0)]
     state = RunState.replay(chained(*events, ended(1, "rejected", {"gate": "c"})))
-    assert state.carry == {"tuner": "a", "gate": "c"}
+    assert state.carries.artifacts == {"tuner": "a", "gate": "c"}
 
 
 @pytest.mark.parametrize(("event", "name"), ENDINGS.items())

@@ -8,7 +8,9 @@ import pytest
 import flywheel
 from flywheel.errors import RunError
 from flywheel.keys import Key
+from flywheel.lineage.carries import carries_without
 from flywheel.lineage.ledger import Ledger
+from flywheel.lineage.state import RunState
 from flywheel.questions.record import Record
 from flywheel.questions.show import show, uncommitted
 from flywheel.samples import samples
@@ -68,7 +70,10 @@ def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
     before = show(run_copy, 1)
     ledger = Ledger(run_copy)
     recall = {"why": "a wrong grader", "by": "generation 1", "strict": False, "champion": 0}
-    ledger.append("recalled", **recall, generations=[1], suspect=[2], samples="0" * 64 + ".parquet")
+    carry = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
+    ledger.append(
+        "recalled", **recall, generations=[1], suspect=[2], samples="0" * 64 + ".parquet", carry=carry
+    )
     ledger.close()
     flags = [set(show(run_copy, number)["flags"]) - {"champion"} for number in (0, 1, 2)]
     assert flags == [set(), {"recalled"}, {"suspect"}]
