@@ -68,6 +68,11 @@ def check_types(section: str, target: type, arguments: Mapping[str, Any]) -> Non
         if get_origin(kind) is Literal and value not in get_args(kind):
             choices = ", ".join(map(repr, get_args(kind)))
             raise ConfigError(f"{section}.{field.name} must be one of {choices}; it is {value!r}.")
+        if kind in (str, str | None) and not isinstance(value, (str, type(None))):
+            raise ConfigError(
+                f"{section}.{field.name} must be a text; {value!r} was read as a {type(value).__name__}. "
+                f"Quote it; in a shell: \"{section}.{field.name}='...'\"."
+            )
         if _is_known(kind):
             known[field.name] = kind
     checked = make_dataclass("Checked", list(known.items()), kw_only=True)

@@ -142,8 +142,8 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
 
     distributed.start()
     check_recipe_name(overrides, config_dir)
-    with hydra_session(config_dir) as hydra, explained(hydra, overrides):
-        jobs = quoted(overrides)
+    with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir):
+        jobs = quoted(overrides, sweep=True)
         batches = hydra.multirun("config", _job(config_dir), jobs, with_log_configuration=False)
     return ExitCode.worst(job.return_value for batch in batches for job in batch)
 

@@ -6,6 +6,7 @@ package that an installed distribution names under the entry point ``flywheel.re
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import difflib
 import importlib.util
@@ -60,15 +61,34 @@ def recipes(config_dir: str | None = None) -> list[RecipeInfo]:
     found: dict[str, RecipeInfo] = {}
     for source, folder in config_dirs(config_dir):
         for path in sorted((folder / "recipe").glob("*.yaml")):
-            comments = [s[1:].strip() for s in path.read_text().splitlines() if s.startswith("# ")]
+            comments = [s[1:].strip() for s in _text(path).splitlines() if s.startswith("# ")]
             summary = next((s for s in comments if not s.startswith("@")), "")
             found.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
     return [found[name] for name in sorted(found)]
 
 
+def _text(path: Path) -> str:
+    """A YAML file to look through; what cannot be read in it is told when it is composed."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def encoding_faults(config_dir: str | None) -> list[str]:
+    """A sentence on each YAML file on the search path that is not UTF-8, or begins with a byte order mark."""
+    faults = []
+    for path in (p for _, folder in config_dirs(config_dir) for p in sorted(folder.rglob("*.yaml"))):
+        data = path.read_bytes()
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            faults.append(f"{path} must be UTF-8; byte {error.start} is {data[error.start]:#x}.")
+        if data.startswith(codecs.BOM_UTF8):
+            faults.append(f"{path} begins with a byte order mark; save it as UTF-8 without one.")
+    return faults
+
+
 def known_targets(config_dir: str | None = None) -> set[str]:
     """Every ``_target_`` that the YAML files on the search path name."""
-    texts = (p.read_text() for _, folder in config_dirs(config_dir) for p in folder.rglob("*.yaml"))
+    texts = (_text(p) for _, folder in config_dirs(config_dir) for p in folder.rglob("*.yaml"))
     return {target for text in texts for target in re.findall(r"_target_:\s*['\"]?([\w.]+)", text)}
 
 
@@ -85,9 +105,27 @@ def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
     return [f"{key}={hydra_value(value)}" for key, value in flatten(config)]
 
 
-def quoted(overrides: Sequence[str]) -> list[str]:
-    """The overrides, ``retention=promoted,last=3`` as one text: its comma is no sweep of Hydra's."""
-    return [re.sub(r"^(retention)=([a-z][\w=, ]*[,=][\w=, ]*)$", r"\1='\2'", text) for text in overrides]
+def quoted(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
+    """The overrides, with the values of keys that are text as they were given.
+
+    Hydra would read ``name=1.10`` as the number 1.1, the comma of ``retention=promoted,last=3`` as a sweep,
+    and nothing of ``base=runs/epoch=3.ckpt``. In a ``sweep``, commas part the values of other keys.
+    """
+    return [_quoted(text, sweep) for text in overrides]
+
+
+def _quoted(override: str, sweep: bool) -> str:
+    from flywheel.schema import TEXT_KEYS
+
+    key, _, value = override.partition("=")
+    if key.lstrip("+") not in TEXT_KEYS or not value or _GRAMMAR.match(value):
+        return override
+    parts = value.split(",") if sweep and key != "retention" else [value]
+    return f"{key}={','.join(part if _GRAMMAR.match(part) else hydra_value(part) for part in parts)}"
+
+
+_GRAMMAR = re.compile(r"null$|['\"$]|\w+\(")
+"""Values that are left to Hydra: none, quoted ones, interpolations, and functions such as ``choice(a,b)``."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -174,7 +212,7 @@ def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -
     from hydra.types import RunMode
 
     check_recipe_name(overrides, config_dir)
-    with explained(hydra, overrides):
+    with explained(hydra, overrides, config_dir):
         config = hydra.compose_config(
             config_name="config",
             overrides=quoted(overrides),
@@ -218,19 +256,33 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
 
 
 @contextlib.contextmanager
-def explained(hydra: Any, overrides: Sequence[str]) -> Iterator[None]:
+def explained(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise in the block into ConfigError: rule, value, remedy."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, hydra, overrides) from error
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        faults = encoding_faults(config_dir)  # such a file is often what is behind it
+        if isinstance(error, UnicodeDecodeError) and faults:
+            raise ConfigError("\n".join(faults)) from error
+        known = _explained(error, hydra, overrides)
+        raise ConfigError("\n".join([str(known), *faults])) from error
 
 
 def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> ConfigError:
+    from hydra.errors import OverrideParseException
+
     cause = error.__cause__ or error
+    if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        reason = str(error).splitlines()[0]
+        return ConfigError(
+            f"{error.override!r} cannot be read: {reason}. If {value!r} is a text, quote it; in a shell: "
+            f'"{name}={hydra_value(value)}".'
+        )
     if str(error).startswith("Could not override"):
         key = re.search(r"full_key: (\S+)", str(cause)) or re.search(r"override '([^']+)'", str(error))
         assert key is not None

@@ -164,3 +164,5 @@ def check(key: str, value: object, holds: bool, rule: str) -> None:
 
 
 OPERATIONAL = frozenset(f.name for f in fields(Config) if f.metadata.get("operational"))
+TEXT_KEYS = frozenset(f.name for f in fields(Config) if str(f.type).startswith("str")) - {"recipe", "debug"}
+"""Keys whose values are texts, whatever they look like; those two name files of the configuration."""

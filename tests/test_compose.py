@@ -19,6 +19,7 @@ from flywheel.compose import (
     known_targets,
     leaf_text,
     overrides_of,
+    quoted,
     recipes,
 )
 from flywheel.errors import ConfigError
@@ -301,3 +302,73 @@ def test_configurations_differ_exactly_if_their_json_does(old: Any, new: Any) ->
 def test_differences_name_dotted_keys_and_what_is_absent() -> None:
     old, new = {"a": {"b": 1, "c": 2}, "d": 1, "a.b": 5}, {"a": {"b": 1.0, "c": 2}, "d": {"e": None}}
     assert differences(old, new) == {'"a.b"': [5, ABSENT], "a.b": [1, 1.0], "d": [1, {"e": None}]}
+
+
+WORDS = ["2024_01_01", "1.1", "1.10", "12e45678", "0x10", "true", "007", "inf", "nan", "None_", "1_000"]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_name_is_the_text_that_was_given(name: str) -> None:
+    for given_ in (f"name={name}", f"name='{name}'"):
+        assert moons(given_).name == name
+
+
+PATHS = ["epoch=3-step=10", "a (1) #2", "a,b c d", "it's[x]{y}", "~x:y", "a\\b", "1.10", 'p"x"', "päth"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_is_the_text_that_was_given(name: str, tmp_path: Path) -> None:
+    base = tmp_path / f"{name}.ckpt"
+    base.touch()
+    config = moons(f"runs_dir={tmp_path}/{name}", f"base={base}", "genesis=load")
+    assert (config.runs_dir, config.base) == (f"{tmp_path}/{name}", str(base))
+
+
+def test_what_hydra_means_by_a_text_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "there")
+    assert moons("name=null").name is None
+    assert moons("runs_dir=${oc.env:MINE}/runs").runs_dir == "there/runs"
+    assert quoted(["name=1.10,1.20", "retention=promoted,last=3", "seed=1,2"], sweep=True) == [
+        "name='1.10','1.20'",
+        "retention='promoted,last=3'",
+        "seed=1,2",
+    ]
+    assert quoted(["name=choice(a,b)"], sweep=True) == ["name=choice(a,b)"]
+
+
+def test_other_texts_that_cannot_be_read_are_told_how_to_be_quoted() -> None:
+    told = refusal("recipe=moons", "+task.path=epoch=3.ckpt")
+    assert "\"+task.path='epoch=3.ckpt'\"" in told
+    assert moons("+task.path='epoch=3.ckpt'").task.path == "epoch=3.ckpt"
+
+
+def odd_recipe(folder: Path, name: str, data: bytes) -> str:
+    (folder / "recipe").mkdir(exist_ok=True)
+    (folder / "recipe" / f"{name}.yaml").write_bytes(data)
+    return str(folder)
+
+
+LATIN = "# @package _global_\n# Prüfung\nseed: 1\n".encode("latin-1")
+
+
+def test_a_file_that_is_not_utf8_is_named_where_it_is_used_and_only_there(tmp_path: Path) -> None:
+    good = b"# @package _global_\n# Good\ndefaults:\n  - mnist\n  - _self_\n"
+    folder = odd_recipe(tmp_path, "latin", LATIN)
+    odd_recipe(tmp_path, "good", good)
+    assert {"latin", "good"} <= {info.name for info in recipes(folder)}
+    assert compose(["recipe=good"], folder).seed == 0
+    with pytest.raises(ConfigError, match=r"latin\.yaml must be UTF-8; byte 24 is 0xfc"):
+        compose(["recipe=latin"], folder)
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "marked", b"\xef\xbb\xbf# @package _global_\n# Marked\nseed: 1\n")
+    assert next(info.summary for info in recipes(folder) if info.name == "marked") == "Marked"
+    with pytest.raises(ConfigError, match=r"marked\.yaml begins with a byte order mark"):
+        compose(["recipe=marked"], folder)
+
+
+def test_yaml_that_cannot_be_parsed_is_told_with_its_place(tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "broken", b"# @package _global_\nseed: [1\n")
+    with pytest.raises(ConfigError, match=r"(?s)broken\.yaml.*line 3"):
+        compose(["recipe=broken"], folder)
