@@ -18,6 +18,9 @@ from flywheel.records import Json, Role, Suite
 if TYPE_CHECKING:
     import lightning
 
+_ROUNDING = 1e-6
+"""What a mean of 32-bit floats may be above 1, or below 0."""
+
 
 def score_items(
     ctx: Context, model: lightning.LightningModule, rival: object, suite: Suite, key: Key
@@ -51,8 +54,9 @@ def score_chunk(
         scores = np.asarray(task.evaluate(model, rival, items, key), float)
     if scores.shape != (len(items),):
         raise ValueError(f"evaluate() must score every item: {len(items)} items, shape {scores.shape}")
-    if not ((scores >= 0) & (scores <= 1)).all():
+    if not ((scores >= -_ROUNDING) & (scores <= 1 + _ROUNDING)).all():
         raise ValueError(f"scores must lie in [0, 1]; they span {scores.min()} to {scores.max()}")
+    scores = scores.clip(0, 1)
     return pa.table({"item": items["item"], "cluster": items["cluster"], "score": pa.array(scores)})
 
 

@@ -193,6 +193,8 @@ def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = Fal
         raise DataError(f"{what} must have a column {unique!r}; they have {table.column_names}.")
     if len(table) == 0 and not may_be_empty:
         raise DataError(f"{what} must have at least one row; they have none.")
+    if table[unique].null_count:
+        raise DataError(f"{what} must have a {unique!r} each; {table[unique].null_count} of them are null.")
     if pc.count_distinct(table[unique]).as_py() != len(table):
         raise DataError(f"{what} must have unique values of {unique!r}; some occur twice.")
     return require_finite(table, what)

@@ -263,3 +263,8 @@ def test_a_chunk_that_made_no_rows_can_be_joined_to_the_others() -> None:
 
 def test_a_digest_of_no_rows_exists() -> None:
     assert len(digest([])) == 64
+
+
+def test_a_null_among_unique_values_is_called_one() -> None:
+    with pytest.raises(DataError, match=r"Prompts must have a 'prompt' each; 1 of them are null"):
+        require(pa.table({"prompt": ["a", None, "b"]}), "Prompts", unique="prompt")

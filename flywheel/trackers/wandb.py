@@ -1,4 +1,4 @@
-"""Weights & Biases: one W&B run a flywheel run, one step a generation. A mirror of the ledger."""
+"""Weights & Biases: one W&B run a flywheel run, one row a generation. A mirror of the ledger."""
 
 from __future__ import annotations
 
@@ -62,15 +62,18 @@ class Wandb(NoTracker):
             group=created["recipe"],
             config=created["config"],
             resume="allow",
+            reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
         )
         self._run.define_metric("generation")
         self._run.define_metric("*", step_metric="generation")
+        seen = self._run.summary.get("generation", -1) if self._run.resumed else -1
         for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
-            if generation is not state.current:
+            if generation is not state.current and generation.number > seen:
                 self._log(generation.number, state)
 
     def _log(self, number: int, state: RunState) -> None:
-        self._run.log(_generation_values(number, state), step=number)
+        # W&B drops rows behind its own step, so rows are told apart by `generation`.
+        self._run.log(_generation_values(number, state))
 
 
 def _generation_values(number: int, state: RunState) -> dict[str, Any]:

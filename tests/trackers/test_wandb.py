@@ -73,3 +73,30 @@ def test_each_generation_is_a_step_with_metrics_and_verdict(run):
 def test_the_run_lies_beside_the_ledger_and_is_finished(run):
     assert any(record.HasField("exit") for record in records(run))
     assert run.status()["state"] == "finished"
+
+
+def test_a_run_that_the_user_has_open_is_the_users(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    mine = wandb.init(project="mine", dir=str(tmp_path / "mine"))
+    try:
+        for k in range(5):  # W&B's own step is now ahead of any generation
+            wandb.log({"mine": k})
+        config = {"recipe": "moons", "generations": 1, "log": "quiet", "tracker": "wandb"}
+        beside = flywheel.run({**config, "runs_dir": str(tmp_path / "runs")}, config_dir=CONFIG_DIR)
+        assert wandb.run is mine
+        wandb.log({"mine": 5})
+    finally:
+        mine.finish()
+    keys = [keys_of(record) for record in records(beside) if record.HasField("history")]
+    assert ["gate/accuracy" in row for row in keys] == [True, True]
+    (path,) = tmp_path.glob("mine/wandb/offline-run-*/*.wandb")
+    own = [keys_of(record) for record in parse(path.read_bytes()) if record.HasField("history")]
+    assert ["mine" in row for row in own] == [True] * 6
+    assert not any("generation" in row for row in own)
+
+
+def keys_of(record):
+    return [item.key or item.nested_key[0] for item in record.history.item]
