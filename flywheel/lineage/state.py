@@ -333,12 +333,16 @@ class RunState:
         """
         if self.champion is None:
             return None
-        counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
-        if sum(self.ended_turns[status] for status in counted) >= generations:
+        if self.counted_turns(on_failure) >= generations:
             return "generations"
         if patience is not None and self.turns_without_promotion >= patience:
             return "patience"
         return None
+
+    def counted_turns(self, on_failure: str) -> int:
+        """Turns that have ended and count against ``generations``."""
+        counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
+        return sum(self.ended_turns[status] for status in counted)
 
     @property
     def turns_without_promotion(self) -> int:

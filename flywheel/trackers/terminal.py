@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,28 @@ def terminal(config: DictConfig) -> Tracker:
         return NoTracker()
     console = plain_console()
     live = choice is Log.live or (choice is Log.auto and console.is_terminal)
-    return LiveView(console, config.generations) if live else PlainLines(config.generations)
+    turns = Turns(config.generations, config.on_failure.value)
+    return LiveView(console, turns) if live else PlainLines(turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How many turns a run is to have; those that failed or were recalled may have to be made up for."""
+
+    total: int
+    on_failure: str = "stop"
+
+    def left(self, state: RunState) -> int:
+        """Turns that are still to end."""
+        return max(0, self.total - state.counted_turns(self.on_failure))
+
+    def text(self, generation: Generation, state: RunState) -> str:
+        """``generation 5, turn 3 of 3`` of a generation that has begun; a genesis is no turn."""
+        if generation.is_genesis:
+            return f"generation {generation.number}"
+        ended = generation.status is not Status.UNFINISHED
+        turn = state.counted_turns(self.on_failure) + (0 if ended else 1)
+        return f"generation {generation.number}, turn {turn} of {max(turn, self.total)}"
 
 
 class JsonLines(NoTracker):
@@ -59,8 +81,8 @@ class JsonLines(NoTracker):
 class PlainLines(NoTracker):
     """A line for each thing that happened, for logs and pipes."""
 
-    def __init__(self, generations: int) -> None:
-        self._generations = generations
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._told = time.monotonic()
         self._state = RunState()
 
@@ -91,8 +113,7 @@ class PlainLines(NoTracker):
         if kind == "session_started" and state.created:
             return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
         if kind == "generation_started":
-            last = last_of(state, self._generations)
-            return f"generation {event['generation']} of {last}{parent_text(event['parent'])}"
+            return f"{self._turns.text(state.generations[-1], state)}{parent_text(event['parent'])}"
         if kind == "stage":
             return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
         if kind == "generation_ended":
@@ -103,8 +124,8 @@ class PlainLines(NoTracker):
 class LiveView(NoTracker):
     """One view that is redrawn: run, stages, champion and candidate, last verdict, cost."""
 
-    def __init__(self, console: Console, generations: int) -> None:
-        self._console, self._generations = console, generations
+    def __init__(self, console: Console, turns: Turns) -> None:
+        self._console, self._turns = console, turns
         self._state = RunState()
         self._progress: Progress | None = None
         self._stage_began = self._began = time.monotonic()
@@ -148,13 +169,11 @@ class LiveView(NoTracker):
             parts.append(
                 Text(f"last verdict  generation {last.number} {last.status}: {printable(last.reason)}", "dim")
             )
-        number = state.generations[-1].number if state.generations else 0
-        title = f"{created.get('recipe', '')}/{created.get('name', 'starting')}"
+        heading = Text(f"{created.get('recipe', '')}/{created.get('name', 'starting')}", "bold")
+        if state.generations:
+            heading.append(f"  {self._turns.text(state.generations[-1], state)}", "not bold")
         left = self._time_left()
         cost = f"{state.seconds:.0f} s of stages, {left}Ctrl-C stops at the next step"
-        heading = Text(title, "bold").append(
-            f"  generation {number} of {last_of(state, self._generations)}", "not bold"
-        )
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
     def _stages(self, generation: Generation) -> Text:
@@ -191,8 +210,8 @@ class LiveView(NoTracker):
 
     def _time_left(self) -> str:
         ended = [g for g in self._state.generations if g.status is not Status.UNFINISHED]
-        remaining = last_of(self._state, self._generations) + 1 - len(ended)
-        if len(ended) < 2 or remaining <= 0:
+        remaining = self._turns.left(self._state)
+        if len(ended) < 2 or remaining == 0:
             return ""
         turns = [g.seconds for g in ended if not g.is_genesis] or [ended[0].seconds]
         current = self._state.current
@@ -204,11 +223,6 @@ def _resumption(state: RunState) -> str:
     if not state.generations:
         return "new run"
     return f"going on {'at' if state.current else 'after'} generation {state.generations[-1].number}"
-
-
-def last_of(state: RunState, generations: int) -> int:
-    """The number of the last generation, if all to come are counted: one is made up for that was recalled."""
-    return generations + sum(g.recalled for g in state.generations)
 
 
 def parent_text(parent: int | None) -> str:

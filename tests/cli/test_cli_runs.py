@@ -38,7 +38,7 @@ def test_finished(cli, folder):
     done = cli(*SHORT, "log=plain")
     assert done.code == ExitCode.FINISHED == 0
     assert done.err == ""
-    for words in ("probe/run: new run", "generation 0 of 1: genesis", "20 steps", "promoted: decided on 80"):
+    for words in ("probe/run: new run", "generation 0: genesis", "20 steps", "promoted: decided on 80"):
         assert words in done.out
     assert f"champion  generation 1, {RUN}/objects/" in done.out
     assert events(folder / RUN)[-1]["hash"] in done.out

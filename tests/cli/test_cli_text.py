@@ -13,7 +13,7 @@ from flywheel.cli import main
 from flywheel.records import Suite
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
-from flywheel.trackers.terminal import LiveView, ending_text
+from flywheel.trackers.terminal import LiveView, Turns, ending_text
 
 ODD = ["[INST] add [/INST]", "x[i] = [red] y", "[/]", ":smile: [link=x]", "math[/easy]", "\x1b[2Jgone"]
 
@@ -75,7 +75,7 @@ def test_live_and_plain_views_show_text_as_it_is(
     from flywheel.trackers.terminal import PlainLines
 
     text, directory = odd_run
-    for view in (PlainLines(2), LiveView(plain_console(), 2)):
+    for view in (PlainLines(Turns(2)), LiveView(plain_console(), Turns(2))):
         state = RunState()
         for event in read(flywheel.open_run(directory).path):
             state.apply(event)

@@ -47,7 +47,7 @@ def test_two_ranks_make_the_same_samples_as_one(folder):
     session = next(e for e in events(run) if e["event"] == "session_started")
     assert session["world_size"] == 2
     assert kinds(run)[-1] == "run_finished"
-    assert out.count("generation 1 of 1") == 1, "one rank speaks"
+    assert out.count("generation 1, turn 1 of 1") == 1, "one rank speaks"
     assert flywheel.open_run(run).verify().first_bad is None
     # one process may go on with what two began
     more = flywheel.run([*alone, "generations=2", f"runs_dir={many / 'runs'}"], config_dir=PROBE[1])

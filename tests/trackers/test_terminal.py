@@ -6,7 +6,7 @@ from rich.console import Console
 
 from flywheel.lineage.state import RunState
 from flywheel.records import Progress
-from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, generations_table, stage_text
+from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
 from flywheel.trackers.tree import lineage_tree
 
 INTERVAL = {"value": 0.968, "low": 0.953, "high": 0.978}
@@ -57,17 +57,17 @@ def follow(tracker, events):
 
 
 def test_plain_lines_tell_stages_verdicts_and_the_traceback(capsys):
-    follow(PlainLines(3), run_events())
+    follow(PlainLines(Turns(3)), run_events())
     text = capsys.readouterr().out
     assert "digits/seed0: new run" in text
-    assert "generation 1 of 3: the champion is generation 0" in text
+    assert "generation 1, turn 1 of 3: the champion is generation 0" in text
     assert "gate accuracy 96.8% [95.3, 97.8]" in text
     assert "Traceback: user.py, line 3" in text
     assert "failed: train: boom. The champion stays." in text
 
 
 def test_plain_lines_of_a_resumed_run_say_where_it_goes_on(capsys):
-    tracker, state = PlainLines(3), RunState()
+    tracker, state = PlainLines(Turns(3)), RunState()
     for event in run_events():
         state.apply(event)
     tracker.event({"event": "session_started"}, state)
@@ -81,7 +81,7 @@ def test_json_lines_are_the_events(capsys):
 
 
 def test_the_live_view_shows_stage_progress_champion_and_what_failed(console):
-    view = LiveView(console, 3)
+    view = LiveView(console, Turns(3))
     state = RunState()
     for event in run_events()[:8]:
         state.apply(event)
@@ -142,3 +142,12 @@ def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
     console.print(lineage_tree("runs/x", entries))
     lines = console.file.getvalue().splitlines()
     assert lines[1].index("generation 0") < lines[2].index("generation 1")
+
+
+@pytest.mark.parametrize(("on_failure", "text"), [("stop", "turn 1 of 3"), ("go_on", "turn 2 of 3")])
+def test_turns_are_counted_as_the_loop_counts_them(on_failure, text):
+    state = follow(
+        JsonLines(), [*run_events(), {"event": "generation_started", "generation": 2, "parent": 0}]
+    )
+    assert Turns(3, on_failure).text(state.generations[2], state) == f"generation 2, {text}"
+    assert Turns(3, on_failure).text(state.generations[0], state) == "generation 0"
