@@ -164,7 +164,7 @@ class _Walk:
 
     def _corpus(self, generation: Generation) -> Level:
         corpus = generation.output("curate", "corpus")
-        if corpus is None:
+        if corpus is None or not (self.found.samples or self._suspect_batches):
             return Level.CLEAN
         turns = [self._turns[batch] for batch in drawn_of(self._store, generation)]
         touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]

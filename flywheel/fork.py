@@ -11,15 +11,19 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flywheel.components import identity_part
 from flywheel.compose import compose, differences, flatten, hydra_value
-from flywheel.errors import ConfigError, RunError
+from flywheel.errors import ConfigError, IdentityError, RunError
+from flywheel.forks import origins_of, recalled_in_origins
 from flywheel.lineage.ledger import read_head
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.status import read_state
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FIXED = ("recipe", "base", "genesis", "debug")
 """Keys that a fork decides itself: it has another run's recipe and takes its weights as they are."""
@@ -70,16 +74,57 @@ def command_of(directory: Path, config_dir: str | None = None) -> str:
 
 def begin(directory: Path, number: int, target: Path) -> dict[str, Any]:
     """Bring the weights, and the ids of what is recalled, into the new run's store; what to record of it."""
+    import pyarrow as pa
+
     state, old, new = read_state(directory), Store(directory), Store(target)
     generation = _forkable(directory, state, number)
-    created = state.created or {}
+    recalled = _recalled(directory, state)
     return {
-        "run": f"{created['recipe']}/{created['name']}",
+        "run": _name(state),
         "generation": number,
         "head": read_head(directory),
         "weights": new.put(old.get(str(generation.weights)), ".safetensors"),
-        "recalled": new.put(old.get(state.recalled), ".parquet") if state.recalled else None,
+        "recalled": new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
     }
+
+
+def refuse_another(directory: Path, number: int, target: Path) -> None:
+    """Raise IdentityError unless the fork is new or there, begun when as much was recalled as now."""
+    if not (target / "ledger.jsonl").is_file():
+        return
+    created, state = read_state(target).created, read_state(directory)
+    if created is None:
+        return
+    origin, ours = created.get("forked_from") or {}, f"{_name(state)}@{number}"
+    theirs = f"a fork of {origin['run']}@{origin['generation']}" if origin else "a run that is no fork"
+    remedy = "Give another name= to begin a new one."
+    if theirs != f"a fork of {ours}":
+        raise IdentityError(
+            f"A fork goes on in the run that was begun with it; {target} is {theirs}, not of {ours}. {remedy}"
+        )
+    recalled = origin["recalled"]
+    known = set(Store(target).table(recalled)["id"].to_pylist()) if recalled else set()
+    now = set(_recalled(directory, state).to_pylist())
+    if known != now:
+        raise IdentityError(
+            f"A fork begins with what is recalled in the run that it comes from: {len(known)} samples when "
+            f"{target} was begun, {len(now)} in {directory} now. It may have learned from them. {remedy}"
+        )
+
+
+def _recalled(directory: Path, state: RunState) -> pa.Array:
+    """Ids of the samples that are recalled in a run, and in the runs beside it that it was forked from."""
+    import pyarrow as pa
+
+    found = [(directory, state), *origins_of(directory, state)]
+    columns = [Store(run).table(there.recalled)["id"] for run, there in found if there.recalled]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    return pa.concat_arrays([pa.array([], pa.string()), *chunks]).unique()
+
+
+def _name(state: RunState) -> str:
+    created = state.created or {}
+    return f"{created['recipe']}/{created['name']}"
 
 
 def _word(path: Path) -> str:
@@ -101,6 +146,12 @@ def _forkable(directory: Path, state: RunState, number: int) -> Generation:
         raise RunError(
             f"A fork starts from what is not recalled; generation {number} of {directory} is. Its champion "
             f"is generation {state.champion.number if state.champion else 'none'}."
+        )
+    origin = recalled_in_origins(directory, state).get(number)
+    if origin is not None:
+        raise RunError(
+            f"A fork starts from what is not recalled; generation {number} of {directory} learned from what "
+            f"{origin} has recalled since. Recall it here, too, or fork a generation before that."
         )
     return generation
 

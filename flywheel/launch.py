@@ -68,7 +68,7 @@ def fork(
 ) -> Launched:
     """Start, or go on with, a new run from a generation of the run in ``directory``; see ``api.Run.fork``."""
     from flywheel import distributed
-    from flywheel.fork import begin, overrides_of_fork, with_weights
+    from flywheel.fork import begin, overrides_of_fork, refuse_another, with_weights
 
     if distributed.world_size() > 1:
         raise RunError("A fork is begun by one process; torchrun goes on with it by the command it prints.")
@@ -81,6 +81,7 @@ def fork(
     quieten_lightning()
     check_module(Components(config))
     target = directory_of(config)
+    refuse_another(directory, generation, target)
     forked_from = begin(directory, generation, target)
     config = compose(
         [*with_weights(words, target, forked_from["weights"]), f"name={target.name}"], config_dir

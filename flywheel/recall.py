@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.descent import Descent, descend
 from flywheel.errors import ConfigError, RunError
+from flywheel.forks import Beside, forks_of
 from flywheel.lineage.amend import Amendment, amend
 from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.ids import batch_of
@@ -20,7 +21,7 @@ from flywheel.lineage.recalls import champion_without
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples_where
-from flywheel.status import forks_of, read_state
+from flywheel.status import read_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +45,8 @@ class Recall:
     """Those in force afterwards."""
     unasked: list[int]
     """Turns whose batch was pruned, where the condition needs what is gone."""
+    beside: Beside
+    """The runs beside this one that descend from the flaw."""
 
     @property
     def is_empty(self) -> bool:
@@ -125,6 +128,7 @@ def _find(
         descent = descend(store, state, samples=chosen, strict=strict)
     before = state.champion.number if state.champion else None
     after = champion_without(state, set(descent.flawed))
+    beside = forks_of(directory, state, descent)  # before what is recalled already is taken out
     ids = _all_recalled(store, state, descent)
     return Recall(
         by=str(where) if generation is None else f"generation {generation}",
@@ -136,6 +140,7 @@ def _find(
         champion=(before, after),
         carries=carries_without(state, after, {*descent.flawed, *descent.suspect}),
         unasked=unasked,
+        beside=beside,
     )
 
 
@@ -221,7 +226,8 @@ def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: 
         "carries": [] if found.is_empty else list(_put_back(state.carries, found.carries)),
         "unasked": found.unasked,
         "ends": _ends(state, found),
-        "forks": forks_of(directory, state, reached.flawed),
+        "forks": found.beside.forks,
+        "unread": found.beside.unread,
     }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import DamagedError, RunError, near_misses
+from flywheel.errors import RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.sources import drawn_of
@@ -35,37 +35,6 @@ def all_runs(runs_dir: str) -> list[Path]:
         (path.parent for path in Path(runs_dir).glob("*/*/ledger.jsonl")),
         key=lambda path: (path / "ledger.jsonl").stat().st_mtime,
     )
-
-
-def forks_of(directory: Path, state: RunState, numbers: Collection[int]) -> list[dict[str, Any]]:
-    """The runs beside this one that started from one of these generations, and the forks of those.
-
-    All that such a run made descends from the weights it started from.
-    """
-    directory = directory.resolve()
-    found: list[dict[str, Any]] = []
-    starts = {str(state.generations[n].weights): {"of": str(directory), "generation": n} for n in numbers}
-    beside = [(_created(path), path) for path in all_runs(str(directory.parent.parent))]
-    for created, path in sorted(beside, key=lambda run: float(run[0].get("time", 0))):
-        forked = created.get("forked_from")
-        origin = starts.get(str(forked.get("weights"))) if isinstance(forked, dict) else None
-        if origin and path.resolve() != directory:
-            found.append({"run": str(path), **origin})
-            try:
-                own = read_state(path).generations
-            except (DamagedError, OSError):  # that run's own matter, and no reason not to recall this one
-                continue
-            starts = {str(g.weights): {"of": str(path), "generation": g.number} for g in own} | starts
-    return found
-
-
-def _created(directory: Path) -> Event:
-    """The first event of a run; empty if it has none that can be read."""
-    try:
-        with open(directory / "ledger.jsonl", "rb") as file:
-            return ledger.parse(file.readline(ledger.MAX_LINE_BYTES + 1), ledger.GENESIS_HASH, 0)
-    except (ValueError, OSError):
-        return {}
 
 
 def read_state(directory: Path) -> RunState:

@@ -12,13 +12,14 @@ from typing import Any
 
 from flywheel.descent import descend, seen_by, settings_from, turns_by_batch
 from flywheel.errors import RunError
+from flywheel.forks import forks_of
 from flywheel.lineage import ids
 from flywheel.lineage.ledger import no_garbage_collection
 from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
-from flywheel.status import bare, forked_from, forks_of, read_state
+from flywheel.status import bare, forked_from, read_state
 
 _LISTED = 5
 
@@ -164,13 +165,16 @@ def _descendants(
         found = descend(store, state, samples=named)
     else:
         found = descend(store, state, generations=starts)
+    beside = forks_of(directory, state, found)
+    if not sample:
         for number in starts:  # its batch is what it was made from: its parent made it
             found.samples.pop(number, None)
     return {
         "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
         "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],
         "samples": [{"turn": turn, "rows": len(rows)} for turn, rows in found.samples.items()],
-        "forks": forks_of(directory, state, found.flawed),
+        "forks": beside.forks,
+        "unread": beside.unread,
     }
 
 

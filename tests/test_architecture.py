@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environment", "checkpoints"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
-    ("samples", "items", "fingerprint"),
+    ("samples", "items", "fingerprint", "forks"),
     ("recall", "trace"),
     ("questions",),
     ("handover",),

@@ -8,18 +8,24 @@ from pathlib import Path
 import pytest
 
 import flywheel
+from flywheel import forks
 from flywheel.commands.recall import lines
 from flywheel.components import identity_part
 from flywheel.compose import compose
-from flywheel.errors import ConfigError, RunError
+from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.fork import _recorded_overrides, command_of
+from flywheel.forks import recalled_in_origins
 from flywheel.lineage.ledger import canonical
+from flywheel.lineage.store import Store
+from flywheel.status import read_state
 from flywheel.testing import CONFIG_DIR
 
 
 @pytest.fixture
-def old(run_copy: Path) -> flywheel.Run:
-    return flywheel.open_run(run_copy, CONFIG_DIR)
+def old(finished_run: Path, tmp_path: Path) -> flywheel.Run:
+    """A finished run of two turns, alone among its runs."""
+    copy = shutil.copytree(finished_run, tmp_path / "beside" / "moons" / "old")
+    return flywheel.open_run(copy, CONFIG_DIR)
 
 
 def overrides(tmp_path: Path) -> list[str]:
@@ -77,21 +83,113 @@ def test_what_is_recalled_stays_recalled_in_a_fork(old: flywheel.Run, tmp_path: 
     assert inputs["recalled"] == fork.status()["forked_from"]["recalled"] is not None
 
 
+def beside(old: flywheel.Run, **more: object) -> list[str]:
+    """Overrides of a fork that lies beside its source."""
+    own = {"runs_dir": old.path.parent.parent, "generations": 1, "threads": 1, "log": "quiet", **more}
+    return [f"{key}={value}" for key, value in own.items()]
+
+
 def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: flywheel.Run) -> None:
-    beside = [f"runs_dir={old.path.parent.parent}", "generations=0", "threads=1", "log=quiet"]
-    fork = old.fork(2, [*beside, "name=fork"])
-    nested = fork.fork(0, [*beside, "name=nested"])
-    old.fork(0, [*beside, "name=clean"])
-    named = [
-        {"run": str(fork.path), "of": str(old.path), "generation": 2},
-        {"run": str(nested.path), "of": str(old.path), "generation": 2},  # the same weights
-    ]
+    fork = old.fork(2, beside(old, generations=0, name="fork"))
+    nested = fork.fork(0, beside(old, generations=0, name="nested"))
+    old.fork(0, beside(old, generations=0, name="clean"))
+    origin = {"of": str(old.path), "generation": 2, "by": "init", "generations": [0]}
+    named = [{"run": str(run.path)} | origin for run in (fork, nested)]  # the same weights
     assert old.trace(generation=1)["down"]["forks"] == named
     report = old.recall(generation=1, why="flawed")
-    assert report["forks"] == named
+    assert (report["forks"], report["unread"]) == (named, [])
     assert f"fork         {fork.path} descends from generation 2" in "\n".join(lines(report))
     (nested.path / "ledger.jsonl").write_bytes(b"damaged\n")  # a neighbour's matter
-    assert old.recall(generation=1, why="flawed")["forks"] == named[:1]
+    report = old.recall(generation=1, why="flawed")
+    assert (report["forks"], report["unread"][0]["run"]) == (named[:1], str(nested.path))
+    assert f"not asked    {nested.path}, which cannot be read" in "\n".join(lines(report))
+
+
+def test_a_run_that_drew_flawed_samples_is_named_though_it_started_from_none(
+    old: flywheel.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twins make the same samples; a fork makes others, and is not even asked."""
+    asked: list[str] = []
+    real = forks._asked
+    monkeypatch.setattr(forks, "_asked", lambda run, flaw: asked.append(run.path.name) or real(run, flaw))
+    twin = flywheel.run(["recipe=moons", *beside(old, name="twin")], config_dir=CONFIG_DIR)
+    old.fork(0, beside(old, name="clean", generations=0))
+    drawn = [row for row in old.generation(1).corpus().to_pylist() if row["origin"] == "generated"]
+    report = old.recall(where=f"id = '{drawn[0]['id']}'", why="wrong")
+    entry = {"of": str(old.path), "generation": None, "by": "trained_on", "generations": [1]}
+    assert report["forks"] == [{"run": str(twin.path)} | entry]
+    assert f"{twin.path} learned from flawed samples, generations 1: recall" in "\n".join(lines(report))
+    assert set(asked) == {"twin"}
+
+
+def test_what_reaches_the_genesis_reaches_every_run_on_those_samples(old: flywheel.Run) -> None:
+    fork = old.fork(0, beside(old, name="fork"))
+    (name,) = [row["id"] for row in old.samples(0).to_pylist() if row["prompt"] == "human-1"]
+    found = old.trace(sample=name)["down"]["forks"]
+    assert [(entry["run"], entry["generations"]) for entry in found] == [(str(fork.path), [0, 1])]
+
+
+def test_forking_again_after_a_recall_does_not_go_on_with_the_old_fork(old: flywheel.Run) -> None:
+    (made,) = old.samples(1).slice(0, 1).to_pylist()
+    fork = old.fork(0, beside(old, name="fork"))
+    again = old.fork(0, beside(old, name="fork", generations=2))
+    assert (again.path, len(again.generations())) == (fork.path, 3)
+    old.recall(where=f"id = '{made['id']}'", why="wrong", yes=True)
+    before = (fork.path / "ledger.jsonl").read_bytes()
+    with pytest.raises(IdentityError, match=r"0 samples when .*fork was begun, \d+ in .* now.*another name="):
+        old.fork(0, beside(old, name="fork", generations=3))
+    assert (fork.path / "ledger.jsonl").read_bytes() == before
+    new = old.fork(0, beside(old, name="new"))
+    assert new.status()["forked_from"]["recalled"] is not None
+
+
+def test_another_run_of_that_name_is_not_taken_for_the_fork(old: flywheel.Run) -> None:
+    old.fork(0, beside(old, name="taken", generations=0))
+    with pytest.raises(IdentityError, match=r"made with other|is a fork of"):
+        old.fork(1, beside(old, name="taken", generations=0))
+
+
+def test_forks_of_forks_are_found_whatever_the_clocks_said(
+    old: flywheel.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr("flywheel.lineage.ledger.time.time", lambda: float(next(clock)))
+    first = old.fork(1, beside(old, name="z-first"))
+    second = first.fork(1, beside(old, name="m-second"))
+    third = second.fork(1, beside(old, name="a-third", generations=0))
+    named = old.recall(generation=1, why="flawed")["forks"]
+    assert [(fork["run"], fork["of"], fork["generation"]) for fork in named] == [
+        (str(third.path), str(second.path), 1),
+        (str(second.path), str(first.path), 1),
+        (str(first.path), str(old.path), 1),
+    ]
+
+
+def test_a_run_that_was_given_flawed_weights_as_its_base_is_found(old: flywheel.Run) -> None:
+    given = ["recipe=moons", f"base={old.generation(1).file}", *beside(old, name="given", generations=0)]
+    ways = [[f"genesis={way}", f"name={way}"] for way in ("load", "train")]
+    based = [flywheel.run([*given, *way], config_dir=CONFIG_DIR) for way in ways]
+    named = old.recall(generation=1, why="flawed")["forks"]
+    assert [(fork["run"], fork["generations"]) for fork in named] == [(str(run.path), [0]) for run in based]
+
+
+def test_a_fork_of_a_fork_learns_nothing_that_the_first_run_has_recalled_since(old: flywheel.Run) -> None:
+    """The fork in between cannot know; forking can, as long as its source is there."""
+    fork = old.fork(0, beside(old, name="fork"))
+    assert not [*recalled_in_origins(fork.path, read_state(fork.path))]
+    old.recall(where="prompt = 'human-1'", why="wrong", yes=True)
+    reached = recalled_in_origins(fork.path, read_state(fork.path))
+    assert reached == {0: str(old.path), 1: str(old.path)}
+    with pytest.raises(RunError, match=r"generation 1 of .* learned from what .* has recalled since"):
+        fork.fork(1, beside(old, name="nested"))
+
+
+def test_a_fork_of_a_fork_inherits_what_the_first_run_has_recalled_since(old: flywheel.Run) -> None:
+    fork = old.fork(0, beside(old, name="fork"))
+    old.recall(generation=2, why="wrong", yes=True)
+    nested = fork.fork(0, beside(old, name="nested", generations=0))
+    inherited = Store(nested.path).table(nested.status()["forked_from"]["recalled"])["id"].to_pylist()
+    assert set(inherited) == set(old.samples(2)["id"].to_pylist())
 
 
 def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tmp_path: Path) -> None:

@@ -89,3 +89,12 @@ def by_text(by: list[str]) -> str:
     """How a flaw reached a generation."""
     edges = ", ".join(edge for edge in by if edge != "named")
     return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
+
+
+def fork_text(fork: Mapping[str, Any]) -> str:
+    """How a run beside this one descends from a flaw, and what to do about it."""
+    if fork["by"] == "init":
+        origin = f"generation {fork['generation']} of {fork['of']}"
+        return f"{fork['run']} descends from {origin}: start it anew from a clean one"
+    numbers = ", ".join(map(str, fork["generations"]))
+    return f"{fork['run']} learned from flawed samples, generations {numbers}: recall them there, too"

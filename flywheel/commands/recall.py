@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
-from flywheel.commands._rendering import by_text
+from flywheel.commands._rendering import by_text, fork_text
 from flywheel.console import printable
 from flywheel.errors import ExitCode
 
@@ -80,11 +80,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     told += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
     if report["ends"] is not None:
         told.append(f"  ends         generation {report['ends']}, which was under way")
-    told += [
-        f"  fork         {f['run']} descends from generation {f['generation']} of {f['of']}: start it anew "
-        "from a clean one"
-        for f in report["forks"]
-    ]
+    told += [f"  fork         {fork_text(fork)}" for fork in report["forks"]]
+    told += [f"  not asked    {run['run']}, which cannot be read: {run['why']}" for run in report["unread"]]
     told += unasked
     if not report["done"]:
         return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]

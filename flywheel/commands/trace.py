@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flywheel.commands import add_json, add_run, directory_of, print_json
-from flywheel.commands._rendering import by_text, cell_text
+from flywheel.commands._rendering import by_text, cell_text, fork_text
 from flywheel.console import printable
 from flywheel.errors import ExitCode
 
@@ -73,14 +73,17 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _down(down: dict[str, Any]) -> Iterator[str]:
-    yield "came of it" if any(down.values()) else "nothing came of it"
+    came = any(down[kind] for kind in ("generations", "suspect", "samples", "forks"))
+    yield "came of it" if came else "nothing came of it"
     for kind, word in (("generations", "generation"), ("suspect", "suspect   ")):
         for entry in down[kind]:
             yield f"  {word} {entry['generation']} {_verdict(entry)}, {by_text(entry['by'])}"
     for batch in down["samples"]:
         yield f"  {batch['rows']} sample{'s' * (batch['rows'] != 1)} of turn {batch['turn']}"
     for fork in down["forks"]:
-        yield f"  fork {fork['run']}, from generation {fork['generation']} of {fork['of']}"
+        yield f"  fork {fork_text(fork)}"
+    for run in down["unread"]:
+        yield f"  not asked: {run['run']}, which cannot be read: {run['why']}"
 
 
 def _value(name: str, value: object) -> str:
