@@ -13,17 +13,34 @@ from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 
+_LISTED = 5
 
-def find_run(run: str, runs_dir: str = "runs") -> Path:
-    """The directory of a run: a path, RECIPE/NAME, NAME, or a recipe's newest run. Raises RunError."""
+
+def find_run(run: str, runs_dir: str = "runs", *, changes: bool = False) -> Path:
+    """The directory of a run: a path, RECIPE/NAME, NAME, or a recipe's newest run.
+
+    Raises RunError if there is none; and where something ``changes``, if there are several.
+    """
+    fitting = find_runs(run, runs_dir)
+    if changes and len(fitting) > 1:
+        raise RunError(
+            f"What is changed is named by one run's name; {run!r} is that of {len(fitting)}: "
+            f"{', '.join(map(str, fitting[: -_LISTED - 1 : -1]))}{' ...' if len(fitting) > _LISTED else ''}. "
+            "Give RECIPE/NAME, or the directory."
+        )
+    return fitting[-1]
+
+
+def find_runs(run: str, runs_dir: str) -> list[Path]:
+    """The directories of all runs that a name fits, the one written last at the end. Raises RunError."""
     for path in (Path(run), Path(runs_dir) / run):
         if (path / "ledger.jsonl").is_file():
-            return path
+            return [path]
     known = {str(path.relative_to(runs_dir)): path for path in all_runs(runs_dir)}
     fitting = [path for name, path in known.items() if run in name.split("/")]
     if fitting:
-        return fitting[-1]
-    newest = list(known)[:-6:-1]
+        return fitting
+    newest = list(known)[: -_LISTED - 1 : -1]
     more = f" and {len(known) - len(newest)} older ones" if len(known) > len(newest) else ""
     listed = (", ".join(newest) or "none") + more
     raise RunError(f"There is no run {run!r}.{near_misses(run, known)} Under {runs_dir}: {listed}.")

@@ -10,7 +10,7 @@ import pytest
 import flywheel
 from flywheel.errors import DamagedError, RunError
 from flywheel.lineage import lock
-from flywheel.status import all_runs, bare, find_run, lineage, read_state, status, where
+from flywheel.status import all_runs, bare, find_run, find_runs, lineage, read_state, status, where
 from flywheel.testing import CONFIG_DIR
 
 
@@ -38,6 +38,16 @@ def test_a_run_is_found_by_path_by_recipe_and_name_by_name_and_by_recipe(runs: P
     assert find_run("b", str(runs)) == b
     assert find_run("moons", str(runs)) == b
     assert find_run("a", str(runs)) == a
+    assert find_run("moons/a", str(runs), changes=True) == a
+
+
+@pytest.mark.parametrize("name", ["a", "moons"])
+def test_what_is_changed_is_not_chosen_among_several(runs: Path, name: str) -> None:
+    fitting = find_runs(name, str(runs))
+    assert len(fitting) == 2
+    with pytest.raises(RunError, match=r"is that of 2: .*, .*Give RECIPE/NAME") as refused:
+        find_run(name, str(runs), changes=True)
+    assert all(str(path) in str(refused.value) for path in fitting)
 
 
 def test_runs_are_listed_from_old_to_new(runs: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,24 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", "-cd", help="a folder with recipes of your own")
 
 
-def directory_of(options: argparse.Namespace) -> Path:
-    """The run that RUN names. Raises RunError if there is none."""
+def run_named(name: str, runs_dir: str, *, changes: bool = False) -> Path:
+    """The run of a name; of several the newest, and says so, unless it ``changes``: then raises RunError."""
+    from flywheel.status import find_run, find_runs
+
+    found = find_run(name, runs_dir, changes=changes)
+    several = 0 if changes else len(find_runs(name, runs_dir))
+    if several > 1:
+        print(f"{name!r} is the name of {several} runs; this is about the newest, {found}.", file=sys.stderr)
+    return found
+
+
+def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:
+    """The run that RUN names, by default the newest. Raises RunError if there is none; see ``run_named``."""
     from flywheel.errors import RunError
-    from flywheel.status import all_runs, find_run
+    from flywheel.status import all_runs
 
     if options.run is not None:
-        return find_run(options.run, options.runs_dir)
+        return run_named(options.run, options.runs_dir, changes=changes)
     runs = all_runs(options.runs_dir)
     if not runs:
         raise RunError(f"There is no run under {options.runs_dir}: name one, or start one with recipe=NAME.")
@@ -68,12 +80,11 @@ def directory_of(options: argparse.Namespace) -> Path:
 def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
     """The run and the generation that ``N`` or ``RUN@N`` names; N alone is of RUN. Raises RunError."""
     from flywheel.errors import RunError
-    from flywheel.status import find_run
 
     run, _, number = word.rpartition("@")
     if not number.isdigit():
         raise RunError(f"A generation is named N or RUN@N; {word!r} is not.")
-    return (find_run(run, options.runs_dir) if run else directory_of(options)), int(number)
+    return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from flywheel.commands import add_config_dir, add_json, add_runs_dir, print_json
+from flywheel.commands import add_config_dir, add_json, add_runs_dir, print_json, run_named
 from flywheel.errors import ConfigError
 
 
@@ -26,12 +26,11 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.api import open_run
     from flywheel.compose import hydra_value
     from flywheel.fork import command_of
-    from flywheel.status import find_run
 
     at = re.fullmatch(r"(.+)@(\d+)", options.at)
     if at is None:
         raise ConfigError(f"What to fork is given as RUN@GEN, e.g. RECIPE/NAME@2; it is {options.at!r}.")
-    directory = find_run(at[1], options.runs_dir)
+    directory = run_named(at[1], options.runs_dir, changes=True)
     where = [f"runs_dir={hydra_value(options.runs_dir)}"]
     quiet = ["log=quiet"] if options.json else []
     run = open_run(directory, options.config_dir).fork(int(at[2]), [*where, *quiet, *options.overrides])

@@ -25,7 +25,7 @@ def main(options: argparse.Namespace) -> int:
     """
     from flywheel.lineage.retention import prune
 
-    directory = directory_of(options)
+    directory = directory_of(options, changes=options.yes)
     found = prune(directory, options.keep, yes=options.yes)
     if options.json:
         print_json({"run": str(directory), **found.json()})

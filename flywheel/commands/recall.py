@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.recall import recall
 
     report = recall(
-        directory_of(options),
+        directory_of(options, changes=True),
         why=options.why,
         generation=options.generation,
         where=options.where,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flywheel.commands import add_json, add_runs_dir, print_json
+from flywheel.commands import add_json, add_runs_dir, directory_of, print_json
 from flywheel.errors import ExitCode
 
 
@@ -23,9 +23,8 @@ def main(options: argparse.Namespace) -> int:
     The next run of the same command goes on from it.
     """
     from flywheel.recall import rollback
-    from flywheel.status import find_run
 
-    report = rollback(find_run(options.run, options.runs_dir), options.generation, options.why)
+    report = rollback(directory_of(options, changes=True), options.generation, options.why)
     if options.json:
         print_json(report)
     else:

@@ -19,7 +19,7 @@ def main(options: argparse.Namespace) -> int:
     from flywheel import control
     from flywheel.lineage import lock
 
-    directory = directory_of(options)
+    directory = directory_of(options, changes=True)
     work = lock.work_under_way(directory)
     if work is not lock.Work.RUN:
         other = f": it is being {work.passive}" if work else ""

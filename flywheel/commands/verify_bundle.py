@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flywheel.commands import add_json, print_json
+from flywheel.commands import add_json, print_json, run_named
 from flywheel.errors import ExitCode
 
 _SIGNED = {
@@ -28,9 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Check a bundle's files and signature; name every file that is tampered with, missing or added."""
     from flywheel.handover.verification import verify_bundle
-    from flywheel.status import find_run
 
-    run = find_run(options.run, options.runs_dir) if options.run else None
+    run = run_named(options.run, options.runs_dir) if options.run else None
     found = verify_bundle(options.bundle, options.key, run)
     if options.json:
         print_json(found.json())

@@ -71,7 +71,7 @@ def _content(record: Record, generation: Generation) -> dict[str, bytes]:
     report = shown(record, generation)
     ancestors = ancestry(record, generation)
     about = {
-        "run": record.directory.resolve().name,
+        "run": record.name,
         "recipe": report["recipe"],
         "generation": generation.number,
         "weights": bare(generation.weights),

@@ -19,7 +19,7 @@ def model_card(record: Record, report: Report, ancestors: Sequence[Generation]) 
     parts = [
         _header(report),
         f"# {_name(report)}",
-        "\n".join(_summary(report)),
+        "\n".join(_summary(record.name, report)),
         "## Evaluation\n\n" + _evaluation(report),
         "## Data\n\n" + _data(report),
         "## How it was made\n\n" + "\n".join(_making(report)),
@@ -59,7 +59,7 @@ def _header(report: Report) -> str:
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---"
 
 
-def _summary(report: Report) -> Iterator[str]:
+def _summary(name: str, report: Report) -> Iterator[str]:
     for flag, text in (
         ("recalled", "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*."),
         (
@@ -71,7 +71,7 @@ def _summary(report: Report) -> Iterator[str]:
             yield f"{text}\n"
     yield (
         f"A `{report['model'].get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
-        f"the run `{report['run'].rpartition('/')[2]}` of the recipe `{report['recipe']}`. "
+        f"the run `{name}` of the recipe `{report['recipe']}`. "
         f"Verdict: {report['status']}, {report['reason']}."
     )
 
@@ -143,7 +143,14 @@ def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) ->
     """Every recall of the run, and whether it touches this generation or those it came from."""
     numbers = {generation.number for generation in ancestors}
     told = [event for event in record.events if event["event"] == "recalled"]
-    if not told:
+    origin = (record.state.created or {}).get("forked_from") or {}
+    if origin.get("recalled"):
+        samples = len(record.store.table(origin["recalled"]))
+        yield (
+            f"- Inherited from {_plain(str(origin['run']))}, of which generation {origin['generation']} was "
+            f"forked: {samples} samples that were recalled there before. No corpus of this run has any."
+        )
+    elif not told:
         yield f"None at ledger head `{record.head}`."
     for event in told:
         touched = sorted(numbers & {*event["generations"], *event.get("suspect", [])})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RunError
+from flywheel.forks import recalled_in_origins
 from flywheel.handover import manifest
 from flywheel.lineage import ledger
+from flywheel.lineage.state import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class BundleCheck:
 def verify_bundle(folder: Path, key: Path | None = None, run: Path | None = None) -> BundleCheck:
     """Check every file against the manifest, the signature if a key is given, the lineage if a run is.
 
+    That the generation is recalled or suspect is a problem, too, whether its own lineage says so or the run.
+
     ``run``: the directory of the run that the bundle says it is from. Raises RunError if ``folder`` is no
     bundle at all, ConfigError for a bad key, MissingExtra where a key needs a library.
     """
@@ -64,6 +68,8 @@ def verify_bundle(folder: Path, key: Path | None = None, run: Path | None = None
         found += manifest.problems(folder, listed)
         if not found:
             found += _inconsistent(folder, listed)
+        if not found and run is None:
+            found += _flagged(_excerpt(folder), listed["generation"], "its own lineage says that")
     signature, bad = _signature(folder, key)
     named = {name for name, _ in found}
     found += [(name, text) for name, text in bad if name not in named]
@@ -121,8 +127,9 @@ def _excerpt(folder: Path) -> list[ledger.Event]:
 
 
 def _not_of(run: Path, folder: Path, listed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What of a bundle a run's ledger does not have; the run may have gone on since."""
-    known = {event["hash"] for event in ledger.read(run)}
+    """What of a bundle a run's ledger does not have, and what that has said of the generation since."""
+    events = ledger.read(run)
+    known = {event["hash"] for event in events}
     if listed["head"] not in known:
         yield manifest.NAME, f"its head is no line of the ledger of {run}"
         return
@@ -132,3 +139,25 @@ def _not_of(run: Path, folder: Path, listed: Mapping[str, Any]) -> Iterator[tupl
         return  # named already
     if strange:
         yield manifest.LINEAGE, f"its line of event {strange[0]} is not in the ledger of {run}"
+    number = listed["generation"]
+    yield from _flagged(events, number, f"the ledger of {run} says that")
+    origin = recalled_in_origins(run, RunState.replay(events)).get(number)
+    if origin is not None:
+        yield manifest.WEIGHTS, f"generation {number} learned from what {origin} has recalled since the fork"
+
+
+def _flagged(events: Iterable[ledger.Event], number: int, who: str) -> Iterator[tuple[str, str]]:
+    """Whether lines flag a generation, of which they have the ancestors: by what the loop itself goes by."""
+    recalled, suspect, why = set[int](), set[int](), "its champion was"
+    for event in events:
+        if event["event"] == "generation_started" and event.get("parent") in suspect:
+            suspect.add(event["generation"])
+        elif event["event"] == "recalled":
+            flagged = {*event.get("generations", ()), *event.get("suspect", ())}
+            recalled.update(event.get("generations", ()))
+            suspect = (suspect | flagged) - recalled
+            why = str(event.get("why")) if number in flagged else why
+    if number in recalled:
+        yield manifest.WEIGHTS, f"{who} generation {number} is recalled: {why}"
+    elif number in suspect:
+        yield manifest.WEIGHTS, f"{who} generation {number} is suspect: {why}"

@@ -32,6 +32,11 @@ class Record:
         events = ledger.read(directory)
         return cls(directory, events, RunState.replay(events), Store(directory))
 
+    @property
+    def name(self) -> str:
+        """The run's name, as it was given: the folder may be called otherwise, or moved."""
+        return str((self.state.created or {})["name"])
+
     def generation(self, number: int) -> Generation:
         """A generation. Raises RunError if there is none of this number."""
         known = self.state.generations

@@ -11,15 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from puppet import on_strings, play
 
 import flywheel
 from flywheel.errors import RunError
 from flywheel.handover import manifest
 from flywheel.handover.bundle import bundle
-from flywheel.handover.verification import verify_bundle
-from flywheel.lineage import files
+from flywheel.handover.verification import BundleCheck, _flagged, verify_bundle
+from flywheel.lineage import files, ledger
 from flywheel.lineage.ledger import Ledger
 from flywheel.questions.record import Record
+from flywheel.recall import recall
+from flywheel.status import read_state
+from flywheel.testing import CONFIG_DIR
+
+from loop_runs import quick_folder  # isort: skip
 
 NAMES = ("README.md", "config.json", "lineage.jsonl", "model.safetensors", "outcomes.parquet")
 
@@ -206,3 +212,71 @@ def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(RunError, match=r"manifest\.json"):
             verify_bundle(folder)
+
+
+def test_a_generation_that_the_run_has_recalled_since_is_named(run_copy: Path, tmp_path: Path) -> None:
+    before = [bundle(run_copy, number, tmp_path / f"before-{number}") for number in (0, 1, 2)]
+    recall(run_copy, generation=1, why="the grader was wrong", yes=True)
+    assert [problem_texts(verify_bundle(folder)) for folder in before] == [[], [], []]
+    since = [problem_texts(verify_bundle(folder, run=run_copy)) for folder in before]
+    said = f"model.safetensors: the ledger of {run_copy} says that generation"
+    assert since == [[], *([f"{said} {number} is recalled: the grader was wrong"] for number in (1, 2))]
+
+
+def test_a_generation_whose_own_lineage_has_the_recall_is_named_without_the_run(
+    run_copy: Path, tmp_path: Path
+) -> None:
+    recall(run_copy, generation=1, why="the grader was wrong", yes=True)
+    after = [verify_bundle(bundle(run_copy, number, tmp_path / str(number))) for number in (0, 1, 2)]
+    said = "model.safetensors: its own lineage says that generation"
+    assert [problem_texts(check) for check in after] == [
+        [],
+        *([f"{said} {number} is recalled: the grader was wrong"] for number in (1, 2)),
+    ]
+
+
+def test_a_suspect_generation_is_named_as_such_and_so_is_whoever_began_on_it() -> None:
+    """Flags are replayed from the lines: a generation that begins on a suspect champion is suspect."""
+    with on_strings(), quick_folder() as folder:
+        play(folder / "run", 6, seed=1)
+        run = folder / "run"
+        number = next(n for n in range(7) if recall(run, generation=n, why="flawed")["suspect"])
+        recall(run, generation=number, why="flawed", yes=True)
+        play(run, 9, seed=1)
+        state, events = read_state(run), ledger.read(run)
+        flagged = {g.number for g in state.generations if g.recalled or g.suspect}
+        said = {g.number: [*_flagged(events, g.number, "it says that")] for g in state.generations}
+        assert {number for number, texts in said.items() if texts} == flagged
+        for generation in state.generations:
+            word = "suspect" if generation.suspect else "recalled"
+            assert all(f"is {word}:" in text for _, text in said[generation.number])
+
+
+def test_a_forks_generation_that_learned_from_what_its_source_recalled_since_is_named(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "runs" / "moons" / "old")
+    old = flywheel.open_run(copy, CONFIG_DIR)
+    where = [f"runs_dir={tmp_path / 'runs'}", "generations=0", "threads=1", "log=quiet", "name=fork"]
+    fork = old.fork(1, where)
+    folder = fork.bundle(0, tmp_path / "bundle")
+    assert not verify_bundle(folder, run=fork.path).problems
+    old.recall(generation=1, why="flawed", yes=True)
+    (text,) = problem_texts(verify_bundle(folder, run=fork.path))
+    assert text.endswith(f"generation 0 learned from what {old.path} has recalled since the fork")
+
+
+def problem_texts(check: BundleCheck) -> list[str]:
+    return [": ".join(problem) for problem in check.problems]
+
+
+def test_the_runs_name_is_the_ledgers_however_the_folder_is_given(
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [bundle(run_copy, 0, tmp_path / "whole")]
+    moved = run_copy.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    folders.append(bundle(Path("."), 0, tmp_path / "here"))
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert first == second
+    assert json.loads(first["manifest.json"])["run"] == read_state(moved).created["name"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from flywheel.handover.bundle import bundle
 from flywheel.lineage.carries import carries_without
 from flywheel.lineage.ledger import Ledger
 from flywheel.lineage.state import RunState
+from flywheel.testing import CONFIG_DIR
 
 
 def body(folder: Path) -> str:
@@ -56,3 +58,16 @@ def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
     assert "\n- recalled\n" in recalled.split("---")[1]
     assert "**Suspect.**" in suspect
     assert "It touches nothing that this generation came from." in clean
+
+
+def test_a_fork_says_what_it_inherited(finished_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "runs" / "moons" / "old")
+    old = flywheel.open_run(copy, CONFIG_DIR)
+    made = len(old.samples(2))
+    old.recall(generation=2, why="flawed", yes=True)
+    where = [f"runs_dir={tmp_path / 'runs'}", "generations=0", "threads=1", "log=quiet", "name=fork"]
+    fork = old.fork(0, where)
+    text = body(fork.bundle(0, tmp_path / "bundle"))
+    inherited = text.partition("## Known recalls")[2].partition("##")[0]
+    assert f"of which generation 0 was forked: {made} samples that were recalled there" in inherited
+    assert "None at ledger head" not in inherited
