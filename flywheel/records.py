@@ -86,6 +86,24 @@ class Suite:
 
 
 @dataclass(frozen=True, slots=True)
+class Exhaustible:
+    """Problems of which there are so few that seed samples, items and prompts must have them in common.
+
+    They are named by a column's values, e.g. ``Exhaustible("length", (1,), "there are only 100 sums of one
+    digit")``. Their overlap is allowed, counted, and said in every report.
+    """
+
+    column: str
+    values: tuple[str | int, ...]
+    reason: str
+    """Why they must recur: the end of a sentence, for people."""
+
+    def json(self) -> dict[str, Json]:
+        """The record as JSON."""
+        return {"column": self.column, "values": list(self.values), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """An estimate with its two-sided 95% confidence interval."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flywheel.records import Carry, Reach, Role, Suite
+from flywheel.errors import DataError
+from flywheel.records import Carry, Exhaustible, Reach, Role, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _BUCKET = 8  # digits: problems up to the same multiple of it are worked on side by side
 _SIDE_BY_SIDE = 256  # problems: more of them fit no cache
+_REDRAWS = 100
 
 
 @dataclass(kw_only=True)
@@ -57,7 +59,14 @@ class Settings:
 
 @dataclass(kw_only=True)
 class Addition:
-    """Sums of 1 to ``seed_digits`` digits with their answers, and longer ones without."""
+    """Sums of 1 to ``seed_digits`` digits with their answers, and longer ones without.
+
+    No seed sample is an item of a suite, nor that item with its operands swapped, which one of the members
+    reads as the same; and no item of the gate is a sealed one. Sums of one digit are too few for that.
+    """
+
+    identity_columns = ("prompt",)
+    exhaustible = (Exhaustible("length", (1,), "there are only 100 sums of one digit"),)
 
     seed_value: int = 0
     seed_digits: int = 8
@@ -90,24 +99,26 @@ class Addition:
             raise ValueError(f"seed_digits must be from 1 to longest; it is {self.seed_digits}.")
 
     def seed(self) -> pa.Table:
-        """Problems with their true answers, each once."""
+        """Problems with their true answers, each once, without those of the suites."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         from .sums import number_text
 
         lengths = range(1, self.seed_digits + 1)
         drawn = [_problems(n, self.seed_problems, self.mix, self._rng("seed", n)) for n in lengths]
         problems = pa.concat_tables(_distinct(table) for table in drawn)
+        problems = problems.filter(pc.invert(_clashes(problems, _unordered_of(self.suites()))))
         return problems.append_column("answer", number_text(_read(problems).answers()))
 
     def suites(self) -> list[Suite]:
         """The mix for the gate; each kind by itself sealed, all but the uniform at every other length."""
-        gate = Suite("gate", Role.GATE, self._items("gate", self.gate_items, self.mix), "exact")
         ladder = Reach("digits95", "length", 0.95)
         kinds = [kind for kind, share in self.mix.items() if share]
         items = [self._items(k, self.sealed_items, {k: 1.0}, 1 if k == "uniform" else 2) for k in kinds]
         sealed = [Suite(k, Role.SEALED, i, "exact", reach=ladder) for k, i in zip(kinds, items, strict=True)]
-        return [gate, *sealed]
+        gate = self._items("gate", self.gate_items, self.mix)
+        return [Suite("gate", Role.GATE, self._apart(gate, _unordered_of(sealed)), "exact"), *sealed]
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """Problems of the lengths just above the curriculum's frontier."""
@@ -158,13 +169,36 @@ class Addition:
         return majority.astype(float)
 
     def _items(self, kind: str, count: int, mix: Mapping[str, float], step: int = 1) -> pa.Table:
-        """Problems of each length, or of each so many, up to the longest, with names to tell them by."""
+        """Problems as ``_drawn``, with names to tell them by."""
         import pyarrow as pa
 
         lengths = range(step, self.longest + 1, step)
-        tables = [_problems(length, count, mix, self._rng(kind, length)) for length in lengths]
         names = [f"{kind}-{length}-{i}" for length in lengths for i in range(count)]
-        return pa.concat_tables(tables).add_column(0, "item", pa.array(names))
+        return self._drawn(kind, count, mix, step).add_column(0, "item", pa.array(names))
+
+    def _drawn(self, purpose: str, count: int, mix: Mapping[str, float], step: int = 1) -> pa.Table:
+        """``count`` problems of every ``step``-th length, up to the longest."""
+        import pyarrow as pa
+
+        lengths = range(step, self.longest + 1, step)
+        return pa.concat_tables(_problems(n, count, mix, self._rng(purpose, n)) for n in lengths)
+
+    def _apart(self, gate: pa.Table, sealed: pa.Array) -> pa.Table:
+        """The gate's items, those drawn anew that are sealed ones too. Raises DataError if none are left."""
+        import pyarrow.compute as pc
+
+        for attempt in range(_REDRAWS):
+            clashes = _clashes(gate, sealed)
+            if not pc.any(clashes).as_py():
+                return gate
+            others = self._drawn(f"gate {attempt}", self.gate_items, self.mix)
+            prompts = pc.if_else(clashes, others["prompt"], gate["prompt"])
+            gate = gate.set_column(gate.column_names.index("prompt"), "prompt", prompts)
+        digits = gate.filter(clashes)["length"][0].as_py()
+        raise DataError(
+            f"The gate must have sums that are not sealed; none of {digits} digits are left for it. "
+            f"Give a smaller task.sealed_items than {self.sealed_items}."
+        )
 
     def _rng(self, purpose: str, length: int) -> np.random.Generator:
         from flywheel.keys import Key
@@ -185,6 +219,32 @@ def _distinct(problems: pa.Table) -> pa.Table:
     """Each problem once, in the order of first appearance."""
     first = np.unique(problems["prompt"].to_numpy(), return_index=True)[1]
     return problems.take(np.sort(first))
+
+
+def _unordered(problems: pa.Table) -> pa.ChunkedArray:
+    """The problems as text with the operands in one order: ``12+7`` and ``7+12`` are both ``12+7``."""
+    import pyarrow.compute as pc
+
+    operands = pc.split_pattern(problems["prompt"], "+")
+    a, b = (pc.list_element(operands, index) for index in (0, 1))
+    texts = [pc.binary_join_element_wise(*pair, "+") for pair in ((a, b), (b, a))]
+    return pc.if_else(pc.less(a, b), *texts)
+
+
+def _unordered_of(suites: Sequence[Suite]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.concat_arrays([_unordered(suite.items).combine_chunks() for suite in suites])
+
+
+def _clashes(problems: pa.Table, taken: pa.Array) -> pa.ChunkedArray:
+    """Which problems are taken, or are with their operands swapped; not asked where too few exist."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    few = pa.array(Addition.exhaustible[0].values, pa.int16())
+    many = pc.invert(pc.is_in(problems["length"], value_set=few))
+    return pc.and_(many, pc.is_in(_unordered(problems), value_set=taken))
 
 
 def _alike(sums: Sums) -> Iterator[tuple[np.ndarray, int]]:

@@ -191,6 +191,31 @@ def test_the_task_keeps_suites_apart_from_what_it_teaches(task):
     assert max(data.suites["uniform"].items["length"].to_pylist()) == 6
 
 
+def as_pairs(table):
+    """Problems of 2 digits or more, whichever operand comes first."""
+    rows = table.filter(np.greater(table["length"].to_numpy(), 1))
+    return {tuple(sorted(text.split("+"))) for text in rows["prompt"].to_pylist()}
+
+
+@pytest.mark.parametrize("seed_value", [0, 1])
+def test_nothing_is_taught_that_is_asked_and_nothing_sealed_is_in_the_gate(seed_value):
+    task = Addition(seed_value=seed_value)
+    suites = {suite.name: suite.items for suite in task.suites()}
+    sealed = set().union(*(as_pairs(suites[kind]) for kind in sums.KINDS))
+    assert not as_pairs(task.seed()) & (sealed | as_pairs(suites["gate"]))
+    assert not as_pairs(suites["gate"]) & sealed
+    assert [len(items) for items in suites.values()] == [512, 8192, 4096, 4096]
+    counts = np.bincount(task.seed()["length"].to_numpy())
+    assert counts[1] == 100
+    assert counts[2:].min() > 1500
+
+
+def test_a_gate_that_has_no_problem_of_its_own_is_refused():
+    task = Addition(seed_digits=2, longest=2, gate_items=50, sealed_items=20_000, mix={"uniform": 1.0})
+    with pytest.raises(DataError, match=r"none of 2 digits are left.*smaller task.sealed_items"):
+        task.suites()
+
+
 def test_prompts_follow_the_frontier(task):
     first = task.prompts(1, {}, Key.root(0))
     later = task.prompts(5, {"curator": {"frontier": 9}}, Key.root(0))
