@@ -23,6 +23,7 @@ from flywheel.lineage.sources import sources_of
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import Verification, verify
+from flywheel.remembered import remembered
 from flywheel.status import metrics, read_state, status
 
 if TYPE_CHECKING:
@@ -104,18 +105,20 @@ class GenerationView:
 
         return read_items(path, self._suite_columns())
 
-    def evaluate(self, items: pa.Table) -> pa.Table:
+    def evaluate(self, items: Any) -> pa.Table:
         """Columns ``item``, ``cluster`` and ``score`` of this generation on items of your own.
 
-        ``items`` has a unique column ``item`` and what the recipe's suites have. Nothing is recorded.
+        ``items``: a list of dicts, a DataFrame, an Arrow table, or a mapping of columns, with what the
+        recipe's suites have; rows are numbered if they have no unique ``item``. Nothing is recorded.
         Raises DataError if the recipe cannot evaluate them, RunError as ``load`` does.
         """
         import pyarrow as pa
 
+        from flywheel.items import as_items
         from flywheel.score import score_chunk, with_clusters
 
         model, components = self.load(), self._components("task")
-        items, size = with_clusters(items), components.resolved["chunk_size"]
+        items, size = with_clusters(as_items(items, self._suite_columns())), components.resolved["chunk_size"]
         key = self.state.key(self.number, "items")
         chunks = range(-(-len(items) // size))
         try:
@@ -297,11 +300,12 @@ class Run:
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
     """An existing run, for reading. Raises RunError if there is none at ``path``.
 
+    ``config_dir``: the folder of its recipe; default: the one with which you started it on this machine.
     ``trusted``: class paths that ``load`` may build besides those that recipes on the search path name.
     """
     if not (Path(path) / "ledger.jsonl").is_file():
         raise RunError(f"A run directory has a ledger.jsonl; {path} has none.")
-    return Run(Path(path), config_dir, frozenset(trusted))
+    return Run(Path(path), config_dir or remembered(Path(path)), frozenset(trusted))
 
 
 def run(

@@ -212,6 +212,7 @@ def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -
     from hydra.types import RunMode
 
     check_recipe_name(overrides, config_dir)
+    check_overlay(overrides, config_dir)
     with explained(hydra, overrides, config_dir):
         config = hydra.compose_config(
             config_name="config",
@@ -253,6 +254,28 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
                 f"There is no recipe {name!r}.{near_misses(name, names)} "
                 f"Known: {', '.join(names)}. A recipe of your own needs --config-dir."
             )
+
+
+def check_overlay(overrides: Sequence[str], config_dir: str | None) -> None:
+    """Raise ConfigError for ``debug=tiny`` of a recipe that has no overlay to make it so."""
+    given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
+    debug, recipe = given.get("debug", "none"), given.get("recipe", "")
+    path, folders = (
+        Path("overlay", debug, f"{recipe}.yaml"),
+        [folder for _, folder in config_dirs(config_dir)],
+    )
+    if debug in _WITHOUT_OVERLAY or not any(
+        (folder / "debug" / f"{debug}.yaml").is_file() for folder in folders
+    ):
+        return
+    if not any((folder / path).is_file() for folder in folders):
+        raise ConfigError(
+            f"debug={debug} needs an overlay of the recipe that makes it small, and {recipe} has no {path}. "
+            "Write one beside the recipe's folder, or give debug=fast_dev_run, which works for every recipe."
+        )
+
+
+_WITHOUT_OVERLAY = ("none", "fast_dev_run")
 
 
 @contextlib.contextmanager

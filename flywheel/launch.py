@@ -23,6 +23,7 @@ from flywheel.compose import add_working_directory, compose, known_targets, over
 from flywheel.errors import ExitCode, RunError, UnwritableError, told_whole
 from flywheel.lineage import lock
 from flywheel.lineage.state import RunState, RunStateName
+from flywheel.remembered import remember
 from flywheel.schema import Genesis
 from flywheel.status import read_state
 
@@ -118,6 +119,8 @@ def launch(
         check_module(components)
     audience = Audience([] if distributed.rank() else _trackers(config, components))
     with open_journal(directory, components, data, audience, forked_from) as journal:
+        if distributed.rank() == 0:
+            remember(directory, config_dir)
         code = run_loop(journal)
     return Launched(directory, config_dir, trusted, code)
 
@@ -128,8 +131,8 @@ def refuse_unknown(path: Path, nodes: object, config_dir: str | None, trusted: f
     if unknown:
         raise RunError(
             f"Only classes that a recipe on the search path names are built; {path} names "
-            f"{', '.join(sorted(unknown))}. Open it with open_run(path, config_dir=...) of its recipe, "
-            "or with trusted={...} if you know the class."
+            f"{', '.join(sorted(unknown))}. Name the folder of its recipe: --config-dir DIR, in Python "
+            "open_run(path, config_dir=DIR), or, for a class that you know, open_run(path, trusted={...})."
         )
 
 

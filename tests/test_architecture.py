@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environment", "checkpoints"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
-    ("samples", "items", "fingerprint", "forks"),
+    ("samples", "items", "remembered", "fingerprint", "forks"),
     ("recall", "trace"),
     ("questions",),
     ("handover",),

@@ -104,7 +104,10 @@ def test_other_data_are_refused(run: flywheel.Run, monkeypatch: pytest.MonkeyPat
         run.reproduce(1)
 
 
-def test_a_class_that_no_recipe_names_is_not_built(run: flywheel.Run) -> None:
+def test_a_class_that_no_recipe_names_is_not_built(
+    run: flywheel.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # whoever opens it did not start it
     with pytest.raises(RunError, match="Only classes that a recipe on the search path names are built"):
         flywheel.open_run(run.path).reproduce(1)
 

@@ -32,7 +32,8 @@ def test_new_and_the_commands_it_prints(tmp_path: Path, python_env: dict[str, st
 def test_what_is_written(tmp_path: Path) -> None:
     folder = write("beans", str(tmp_path))
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-    assert files == {"__init__.py", "task.py", "model.py", "test_beans.py", "conf/recipe/beans.yaml"}
+    yaml = {"conf/recipe/beans.yaml", "conf/overlay/tiny/beans.yaml"}
+    assert files == {"__init__.py", "task.py", "model.py", "test_beans.py", *yaml}
     text = "".join((folder / name).read_text() for name in files)
     assert "flywheel.testing.moons" not in text
     assert "_target_: beans.task.Task" in text

@@ -220,6 +220,15 @@ def glance(directory: Path) -> list[Event | StageLine]:
     return _undamaged(directory, glance_at).events
 
 
+def first_event(directory: Path) -> Event:
+    """The event that created a run; empty if it has none that can be read."""
+    try:
+        with open(directory / "ledger.jsonl", "rb") as file:
+            return parse(file.readline(MAX_LINE_BYTES + 1), GENESIS_HASH, 0)
+    except (ValueError, OSError):
+        return {}
+
+
 def _undamaged(directory: Path, parser: Parser) -> Scan:
     found, reason = inspect(directory, parser)
     if reason:

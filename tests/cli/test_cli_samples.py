@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
-from harness import MOONS_CONF
+from harness import MOONS_CONF, environment
 from pyarrow import parquet
 
 import flywheel
@@ -94,9 +96,19 @@ def test_items_that_cannot_be_used_are_refused_with_what_suites_have(cli, finish
 
 
 def test_evaluate_builds_only_classes_that_known_recipes_name(cli, finished, folder):
-    done = cli("evaluate", "run", "--items", str(written(folder, "jsonl")))
+    strangers = {"XDG_STATE_HOME": str(folder / "nobody")}
+    done = cli("evaluate", "run", "--items", str(written(folder, "jsonl")), env=strangers)
     assert done.code == 2
     assert "Only classes that a recipe on the search path names are built" in done.err
+
+
+def test_whoever_started_the_run_need_not_name_its_folder_again(cli, finished, folder):
+    items = str(written(folder, "jsonl"))
+    assert cli("evaluate", "run", "--items", items).code == 0
+    assert cli("reproduce", "run", "0").code == 0
+    code = "import flywheel, sys; flywheel.open_run(sys.argv[1]).champion().load()"
+    done = subprocess.run([sys.executable, "-c", code, finished], env=environment(), check=False)
+    assert done.returncode == 0
 
 
 def test_where_none_is_such_that_is_said(cli, finished):

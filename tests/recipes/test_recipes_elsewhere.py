@@ -72,11 +72,18 @@ def test_config_dir_with_a_module_in_the_working_directory(own_folder, zygote):
     assert {"name": "crescents", "summary": "My own", "source": "--config-dir"} in json.loads(listed.out)
 
 
-def test_debug_overlays_are_optional_for_a_recipe(own_folder, zygote):
-    words = ["--config-dir", "mine", "recipe=crescents", "debug=tiny", "--cfg", "job"]
-    done = zygote.run(words, own_folder)
-    assert done.code == 0, done.err
-    assert "debug: tiny" in done.out
+def test_a_recipe_without_an_overlay_is_not_silently_left_as_large_as_it_is(own_folder, zygote):
+    words = ["--config-dir", "mine", "recipe=crescents", "--cfg", "job"]
+    done = zygote.run([*words, "debug=tiny"], own_folder)
+    assert done.code == 2
+    assert "crescents has no overlay/tiny/crescents.yaml" in done.err
+    assert "debug=fast_dev_run, which works for every recipe" in done.err
+    assert zygote.run([*words, "debug=fast_dev_run"], own_folder).code == 0
+    overlay = own_folder / "mine" / "overlay" / "tiny" / "crescents.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("# @package _global_\nsettings:\n  steps: 2\n")
+    done = zygote.run([*words, "debug=tiny"], own_folder)
+    assert "steps: 2" in done.out, done.err
 
 
 def test_without_its_folder_it_is_unknown(own_folder, zygote):
