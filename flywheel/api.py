@@ -192,9 +192,9 @@ class Run:
 
     def samples(self, generation: int | None = None) -> pa.Table:
         """What a generation made (default: the newest): provenance, payload, scores, decisions."""
-        from flywheel.samples import samples
+        from flywheel.samples import read_samples
 
-        return samples(self.path, read_state(self.path), generation)
+        return read_samples(self.path, generation)
 
     def show(self, generation: int) -> dict[str, Any]:
         """All that made a generation: what ``python -m flywheel show RUN GEN --json`` prints."""
@@ -204,11 +204,9 @@ class Run:
 
     def diff(self, a: int, b: int, other: Run | None = None) -> dict[str, Any]:
         """How generation ``b`` (of another run, if given) differs from ``a``: what ``diff --json`` prints."""
-        from flywheel.questions.difference import difference
-        from flywheel.questions.record import Record
+        from flywheel.questions.difference import diff
 
-        record = Record.read(self.path)
-        return difference(record, a, Record.read(other.path) if other else record, b)
+        return diff(self.path, a, other.path if other else self.path, b)
 
     def query(self, sql: str) -> pa.Table:
         """One SQL SELECT over generations, events, samples, decisions, outcomes and edges.

@@ -17,6 +17,7 @@ from flywheel.descent import Descent, descend, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.lineage import ledger
 from flywheel.lineage.ids import batch_of
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.status import all_runs, read_state
@@ -52,7 +53,7 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
     while waiting := [run for run in beside if run.touches(flaw) and asked.get(run.path) != flaw.size]:
         for run in waiting:
             try:
-                entry = _asked(run, flaw)
+                entry = _asked(run.path, run.starts, flaw)
             except _UNREADABLE as error:
                 beside.remove(run)
                 unread.append(_unread(run.path, error))
@@ -77,6 +78,7 @@ def origins_of(directory: Path, state: RunState) -> Iterator[tuple[Path, RunStat
         state = origin[1]
 
 
+@reread_when_pruned
 def recalled_in_origins(directory: Path, state: RunState) -> dict[int, str]:
     """Generations of a fork that learned from what the runs it came from have recalled -> which of them.
 
@@ -119,20 +121,21 @@ def _origin(path: Path, forked_from: Mapping[str, Any]) -> tuple[Path, RunState]
         return None
 
 
-def _asked(run: _Run, flaw: _Flaw) -> dict[str, Any] | None:
+@reread_when_pruned
+def _asked(path: Path, starts: frozenset[str], flaw: _Flaw) -> dict[str, Any] | None:
     """How a run descends from the flaw, which from then on has what is flawed there; None: it does not."""
-    state, store = read_state(run.path), Store(run.path)
+    state, store = read_state(path), Store(path)
     samples = dict(flaw.samples_in(state, store))
-    started = sorted(run.starts & flaw.weights.keys())
+    started = sorted(starts & flaw.weights.keys())
     if not (started or samples):
         return None
     descent = descend(store, state, samples=samples, weights=flaw.weights)
     if not (started or descent.flawed):
         return None
     of, number = flaw.weights[started[0]] if started else (flaw.of_samples(samples, state), None)
-    flaw.add(str(run.path), state, descent)
+    flaw.add(str(path), state, descent)
     by = "init" if started else "trained_on"
-    return {"run": str(run.path), "of": of, "generation": number, "by": by, "generations": [*descent.flawed]}
+    return {"run": str(path), "of": of, "generation": number, "by": by, "generations": [*descent.flawed]}
 
 
 @dataclass(frozen=True, slots=True)

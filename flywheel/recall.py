@@ -18,6 +18,7 @@ from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.ids import batch_of
 from flywheel.lineage.lock import Work
 from flywheel.lineage.recalls import champion_without
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.samples import samples_where
@@ -25,6 +26,10 @@ from flywheel.status import read_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_Named = tuple[int | None, str | None, bool]
+"""A flaw: generation, condition on samples, strict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,20 @@ def recall(
         raise ConfigError("A recall says why, for whoever reads the ledger; the reason is empty.")
     flaw = (generation, where, strict)
     if not yes:
-        state, store = read_state(directory), Store(directory)
-        found = _find(directory, state, store, *flaw)
-        return _report(directory, state, found, why, done=False)
+        return _dry_run(directory, flaw, why)
     with amend(directory, Work.RECALL) as run:
         found = _find(directory, run.state, run.store, *flaw)
         report = _report(directory, run.state, found, why, done=not found.is_empty)
         if not found.is_empty:
             _record(run, found, why)
     return report
+
+
+@reread_when_pruned
+def _dry_run(directory: Path, flaw: _Named, why: str) -> dict[str, Any]:
+    state = read_state(directory)
+    found = _find(directory, state, Store(directory), *flaw)
+    return _report(directory, state, found, why, done=False)
 
 
 def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from flywheel.corpus import beside, read
 from flywheel.descent import turns_by_batch
 from flywheel.errors import ConfigError, MissingExtra, RunError
 from flywheel.lineage.ids import batch_of
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
+from flywheel.status import read_state
 
 
 def samples(directory: Path, state: RunState, generation: int | None = None) -> pa.Table:
@@ -21,6 +23,12 @@ def samples(directory: Path, state: RunState, generation: int | None = None) -> 
     Generation 0 has the human samples. Raises RunError if the generation made none.
     """
     return samples_of(Store(directory), state, _generation(directory, state, generation))
+
+
+@reread_when_pruned
+def read_samples(directory: Path, generation: int | None = None) -> pa.Table:
+    """``samples`` of a run as it is now."""
+    return samples(directory, read_state(directory), generation)
 
 
 def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Table:

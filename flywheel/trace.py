@@ -15,6 +15,7 @@ from flywheel.errors import RunError
 from flywheel.forks import forks_of
 from flywheel.lineage import ids
 from flywheel.lineage.ledger import no_garbage_collection
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
@@ -24,6 +25,7 @@ from flywheel.status import bare, forked_from, read_state
 _LISTED = 5
 
 
+@reread_when_pruned
 @no_garbage_collection()
 def trace(
     directory: Path,

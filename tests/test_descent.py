@@ -41,7 +41,7 @@ def puppets() -> Iterator[pytest.MonkeyPatch]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
-        yield folder / "run"
+        yield folder / "puppet" / "run"
 
 
 def leveled(rows: pa.Table, level: int) -> pa.Table:

@@ -111,7 +111,7 @@ def test_a_run_that_drew_flawed_samples_is_named_though_it_started_from_none(
     """Twins make the same samples; a fork makes others, and is not even asked."""
     asked: list[str] = []
     real = forks._asked
-    monkeypatch.setattr(forks, "_asked", lambda run, flaw: asked.append(run.path.name) or real(run, flaw))
+    monkeypatch.setattr(forks, "_asked", lambda *words: asked.append(words[0].name) or real(*words))
     twin = flywheel.run(["recipe=moons", *beside(old, name="twin")], config_dir=CONFIG_DIR)
     old.fork(0, beside(old, name="clean", generations=0))
     drawn = [row for row in old.generation(1).corpus().to_pylist() if row["origin"] == "generated"]

@@ -25,7 +25,7 @@ from flywheel.trace import ancestors, trace
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with on_strings():
-        folder = tmp_path_factory.mktemp("puppets") / "run"
+        folder = tmp_path_factory.mktemp("puppets") / "puppet" / "run"
         play(folder, 5, seed=1)
         yield folder
 

@@ -24,12 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """How generation B differs from A: settings, config, data, code, and the items that flipped."""
-    from flywheel.questions.difference import difference
-    from flywheel.questions.record import Record
+    from flywheel.questions.difference import diff
 
     (run_a, a), (run_b, b) = record_of(options.a, options), record_of(options.b, options)
-    record = Record.read(run_a)
-    report = difference(record, a, record if run_a == run_b else Record.read(run_b), b)
+    report = diff(run_a, a, run_b, b)
     if options.json:
         print_json(report)
         return ExitCode.FINISHED

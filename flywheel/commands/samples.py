@@ -36,11 +36,9 @@ def main(options: argparse.Namespace) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from flywheel.samples import samples
-    from flywheel.status import read_state
+    from flywheel.samples import read_samples
 
-    directory = directory_of(options)
-    rows = samples(directory, read_state(directory), options.generation)
+    rows = read_samples(directory_of(options), options.generation)
     if (options.kept or options.dropped) and "keep" in rows.column_names:
         rows = rows.filter(pc.equal(rows["keep"], options.kept))
     total, limit = len(rows), options.limit or (len(rows) if options.json else _SHOWN)

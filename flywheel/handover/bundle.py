@@ -22,6 +22,7 @@ from flywheel.handover import manifest
 from flywheel.handover.card import model_card
 from flywheel.lineage import files
 from flywheel.lineage.ledger import Event, canonical
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
@@ -30,6 +31,7 @@ from flywheel.questions.views import outcomes_of
 from flywheel.status import bare
 
 
+@reread_when_pruned
 def bundle(directory: Path, number: int, out: Path) -> Path:
     """Write a generation's bundle to ``out``, which must not exist: all of it or nothing.
 

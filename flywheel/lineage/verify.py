@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import DamagedError
+from flywheel.errors import DamagedError, PrunedError
 from flywheel.lineage import ledger
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store, is_artifact
@@ -92,7 +92,10 @@ def _objects(directory: Path, events: list[ledger.Event], pruned: Collection[str
                     pruned = RunState.replay(ledger.read(directory)).pruned
                 if name in pruned:
                     continue
-            bad = _damage(store, name)
+            try:
+                bad = _damage(store, name)
+            except PrunedError:  # between that look and this one
+                continue
             yield bad and f"{_where(name)} (named by ledger line {seq + 1}): {bad}"
     for name in sorted(_present(directory / "objects")):
         if name not in seen:

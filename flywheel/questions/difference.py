@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from flywheel.compose import ABSENT, differences
 from flywheel.descent import turns_by_batch
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.sources import drawn_of
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import corpus_of
@@ -20,6 +22,13 @@ from flywheel.questions.views import outcomes_of
 from flywheel.status import bare
 
 _ENVIRONMENT = ("command", "world_size", "threads", "machine", "python", "versions")
+
+
+@reread_when_pruned
+def diff(run_a: Path, a: int, run_b: Path, b: int) -> dict[str, Any]:
+    """``difference`` of two runs, or of one, as they are now."""
+    record = Record.read(run_a)
+    return difference(record, a, record if run_a == run_b else Record.read(run_b), b)
 
 
 def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, Any]:

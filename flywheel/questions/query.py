@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import MissingExtra, RunError
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.questions.record import Record
 from flywheel.questions.views import VIEWS
 
@@ -27,6 +28,7 @@ _LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
+@reread_when_pruned
 def query(directory: Path, sql: str) -> pa.Table:
     """The answer to one SELECT over the run's views.
 

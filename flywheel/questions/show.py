@@ -7,6 +7,7 @@ from typing import Any
 
 from flywheel.lineage.ids import batch_of
 from flywheel.lineage.ledger import Event
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import by_origin
 from flywheel.questions.record import Record
@@ -15,6 +16,7 @@ from flywheel.status import bare, cost, forked_from, metrics
 _SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
 
 
+@reread_when_pruned
 def show(directory: Path, number: int) -> dict[str, Any]:
     """All that made a generation. Raises RunError if there is none of this number."""
     record = Record.read(directory)
