@@ -58,19 +58,21 @@ def descend(
     state: RunState,
     *,
     generations: Collection[int] = (),
+    batches: bool = True,
     samples: Mapping[int, pa.ChunkedArray] | None = None,
     weights: Iterable[str] = (),
     strict: bool = False,
 ) -> Descent:
-    """What descends from generations (their batches and weights), samples (ids by turn) and weights.
+    """What descends from generations (their weights and batches), samples (ids by turn) and weights.
 
+    ``batches``: whether the batches of these generations are flawed, too; their parents made them.
     ``weights`` are artifacts that are flawed whoever made them: another run, say. ``strict``: soft edges
     count as hard ones.
     """
     walk = _Walk(store, state, strict, weights)
     walk.found.samples.update(samples or {})
     for generation in state.generations:
-        walk.visit(generation, named=generation.number in generations)
+        walk.visit(generation, named=generation.number in generations, with_batch=batches)
     return walk.found
 
 
@@ -110,9 +112,9 @@ class _Walk:
         self._suspect_batches: set[int] = set()
         self.found = Descent()
 
-    def visit(self, generation: Generation, *, named: bool) -> None:
+    def visit(self, generation: Generation, *, named: bool, with_batch: bool) -> None:
         """Find out how the flaw reached a generation. Those before it are known."""
-        self._visit_batch(generation, named=named)
+        self._visit_batch(generation, named=named and with_batch)
         edges = {edge: level for edge, level in self._edges(generation) if level}
         level = max(edges.values(), default=Level.CLEAN)
         if named or level is Level.FLAWED or (level and self._strict):

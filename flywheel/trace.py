@@ -107,25 +107,40 @@ def _recalled(directory: Path, state: RunState, name: str) -> bool:
 
 def ancestors(store: Store, state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
     """The generations whose weights these ones learned from, newest first, themselves included."""
-    turns = turns_by_batch(state)
+    turns, first_with = turns_by_batch(state), _first_with(state)
     wanted = set(starts)
     for generation in reversed(state.generations):
         if generation.number not in wanted:
             continue
-        edges = list(edges_of(store, generation, state, turns))
+        edges = list(_edges_of(store, generation, state, turns, first_with))
         wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
         yield _entry(generation) | {"edges": edges}
 
 
-def edges_of(
-    store: Store, generation: Generation, state: RunState, turns: dict[str, int]
+def _first_with(state: RunState) -> dict[str | None, int]:
+    """Weights -> the first generation that has them."""
+    first: dict[str | None, int] = {}
+    for generation in state.generations:
+        weights = generation.output("train", "weights") or generation.output("adopt", "weights")
+        if weights is not None:
+            first.setdefault(weights, generation.number)
+    return first
+
+
+def _edges_of(
+    store: Store,
+    generation: Generation,
+    state: RunState,
+    turns: dict[str, int],
+    first_with: dict[str | None, int],
 ) -> Iterator[dict[str, Any]]:
     """A generation's typed edges to what it was made from (law 4)."""
     making = generation.making
     if making:
-        parent = generation.parent if generation.init == "parent" else None
-        weights = bare(making["inputs"].get(f"starts.{generation.init}"))
-        edge = {"type": "init", "init": generation.init, "generation": parent, "weights": weights}
+        start = making["inputs"].get(f"starts.{generation.init}")
+        whose = generation.parent if generation.init == "parent" else first_with.get(start)
+        whose = whose if whose is not None and whose < generation.number else None
+        edge = {"type": "init", "init": generation.init, "generation": whose, "weights": bare(start)}
         origin = forked_from(state) if generation.init == "base" else None
         yield edge | ({"forked_from": origin} if origin else {})
     corpus = generation.fact("curate", "corpus")
@@ -166,11 +181,8 @@ def _descendants(
         named = {sample[0]: pa.chunked_array([[sample[1]]])}
         found = descend(store, state, samples=named)
     else:
-        found = descend(store, state, generations=starts)
+        found = descend(store, state, generations=starts, batches=False)
     beside = forks_of(directory, state, found)
-    if not sample:
-        for number in starts:  # its batch is what it was made from: its parent made it
-            found.samples.pop(number, None)
     return {
         "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
         "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],

@@ -41,7 +41,11 @@ def puppets() -> Iterator[pytest.MonkeyPatch]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
+<<<<<<< Updated upstream
         yield folder / "puppet" / "run"
+=======
+        yield folder / "puppets" / "run"
+>>>>>>> Stashed changes
 
 
 def leveled(rows: pa.Table, level: int) -> pa.Table:
@@ -155,10 +159,26 @@ def test_a_rejected_generation_made_nothing_of_what_its_parent_made(run: Path, s
     assert rejected or seed
     for generation in rejected:
         down = trace(run, generation=generation.number, up=False)["down"]
-        assert generation.number not in [batch["turn"] for batch in down["samples"]]
-        drew = [g.number for g in state.generations if batch_of(generation) in drawn_of(store, g)]
-        learned = [g["generation"] for g in down["generations"] if "trained_on" in g["by"]]
-        assert set(drew) <= set(learned)
+        assert [(g["generation"], g["by"]) for g in down["generations"]] == [(generation.number, ["named"])]
+        assert down["samples"] == down["forks"] == []
+        touched = recall(run, generation=generation.number, why="its batch is bad, too")
+        drew = {g.number for g in state.generations if batch_of(generation) in drawn_of(store, g)}
+        assert drew <= {g["generation"] for g in touched["generations"]}
+
+
+def test_up_names_who_has_the_weights_started_from(run: Path, puppets: pytest.MonkeyPatch) -> None:
+    with puppets.context() as patch:
+        patch.setattr("flywheel.stages.seed.read_base", lambda path: pa.table({"weights of": [0]}))
+        play(run, 8, base="the weights of generation 0")
+    starts = set()
+    for generation in read_state(run).generations[1:]:
+        entries = trace(run, generation=generation.number, down=False)["up"]
+        (edge,) = [edge for edge in entries[0]["edges"] if edge["type"] == "init"]
+        whose = {"parent": generation.parent, "base": 0, "fresh": None}[generation.init]
+        assert edge["generation"] == whose
+        assert whose is None or whose in [entry["generation"] for entry in entries]
+        starts.add(generation.init)
+    assert starts == {"parent", "base", "fresh"}
 
 
 def test_up_lists_makers_of_what_was_drawn_only(run: Path) -> None:
