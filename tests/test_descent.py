@@ -41,11 +41,7 @@ def puppets() -> Iterator[pytest.MonkeyPatch]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
-<<<<<<< Updated upstream
         yield folder / "puppet" / "run"
-=======
-        yield folder / "puppets" / "run"
->>>>>>> Stashed changes
 
 
 def leveled(rows: pa.Table, level: int) -> pa.Table:

@@ -35,11 +35,7 @@ def puppets() -> Iterator[None]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
-<<<<<<< Updated upstream
         yield folder / "puppet" / "run"
-=======
-        yield folder / "puppets" / "run"
->>>>>>> Stashed changes
 
 
 class Oracle:
@@ -114,11 +110,7 @@ def flawed(step: Any, turns: int) -> dict[str, Any]:
 @given(seed=st.integers(0, 10**6), steps=st.lists(STEP, min_size=1, max_size=4))
 def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any]) -> None:
     with quick_folder() as folder:
-<<<<<<< Updated upstream
         run, generations = folder / "puppet" / "run", 0
-=======
-        run, generations = folder / "puppets" / "run", 0
->>>>>>> Stashed changes
         for more, stages, flaw, strict, cut_short in steps:
             generations += more
             play(run, generations, seed=seed, stages=stages if cut_short else None)
@@ -346,19 +338,11 @@ def test_a_run_that_is_being_written_is_not_recalled(run: Path) -> None:
 def test_patience_starts_anew_from_the_restored_champion() -> None:
     state = RunState()
     with quick_folder() as folder:
-<<<<<<< Updated upstream
         play(folder / "puppet" / "run", 8, patience=2, seed=1)
         state = read_state(folder / "puppet" / "run")
         assert state.turns_without_promotion == 2
         recall(folder / "puppet" / "run", generation=state.generations[-1].number, why="flawed", yes=True)
         assert read_state(folder / "puppet" / "run").turns_without_promotion == 1
-=======
-        play(folder / "puppets" / "run", 8, patience=2, seed=1)
-        state = read_state(folder / "puppets" / "run")
-        assert state.turns_without_promotion == 2
-        recall(folder / "puppets" / "run", generation=state.generations[-1].number, why="flawed", yes=True)
-        assert read_state(folder / "puppets" / "run").turns_without_promotion == 1
->>>>>>> Stashed changes
 
 
 def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:

@@ -25,11 +25,7 @@ from flywheel.trace import ancestors, trace
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with on_strings():
-<<<<<<< Updated upstream
         folder = tmp_path_factory.mktemp("puppets") / "puppet" / "run"
-=======
-        folder = tmp_path_factory.mktemp("runs") / "puppets" / "run"
->>>>>>> Stashed changes
         play(folder, 5, seed=1)
         yield folder
 
