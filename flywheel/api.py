@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from omegaconf import DictConfig
 
-    from flywheel.lineage.retention import Pruning
+    from flywheel.lineage.pruning import Pruning
     from flywheel.reproduce import Reproduction
 
 
@@ -239,7 +239,7 @@ class Run:
 
         Raises ConfigError for a policy that is none, LockedError while the run is being written.
         """
-        from flywheel.lineage.retention import prune
+        from flywheel.lineage.pruning import prune
 
         return prune(self.path, keep, yes=yes)
 

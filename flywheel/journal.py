@@ -17,8 +17,9 @@ from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
-from flywheel.lineage import ids, retention
+from flywheel.lineage import ids, pruning, tombstones
 from flywheel.lineage.ledger import Event, Ledger
+from flywheel.lineage.retention import Retention
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store, is_artifact
 from flywheel.policy import Policy
@@ -58,6 +59,7 @@ class Journal:
     store: Store
     ledger: Ledger | None
     """None on ranks other than 0."""
+    _retention: Retention | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -101,13 +103,20 @@ class Journal:
 
     def retain(self) -> None:
         """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
-        text = self.config["retention"]
-        policy = Policy.parse(text) if text else None
-        drops = retention.plan(self.store, self.state, policy) if policy else []
-        if drops:
-            self._record(lambda: ("pruned", retention.tombstones(self.store, self.state, drops, str(policy))))
-        if drops and self.ledger:
-            retention.delete(self.store, (drop.name for drop in drops))
+        content = distributed.from_rank_0(self._bury) if self.config["retention"] else None
+        if content:
+            self.record("pruned", **content)
+        if content and self.ledger:
+            pruning.delete(self.store, content["objects"])
+
+    def _bury(self) -> dict[str, Any] | None:
+        policy = Policy.parse(self.config["retention"])
+        self._retention = self._retention or Retention(self.store, self.state, policy)
+        drops = self._retention.drops()
+        if not drops:
+            return None
+        buried = tombstones.bury(self.store, self.state, drops, str(policy), keep=True)
+        return buried.content() if buried.drops else None
 
     def do(
         self,

@@ -166,14 +166,12 @@ def base_of(run: Journal) -> dict[str, str]:
 def sources_before(run: Journal, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
-    The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none
-    that was pruned, as one may be that only a champion before this one had no use for.
+    The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none that
+    is recalled. None of them was pruned: see ``lineage.retention``.
     """
     human = [human_of(run).output("seed", "samples"), None]
-    made = run.state.generations
-    turns = [g for g in made[parent.number + 1 : -1] if g.parent == parent.number and not g.recalled]
-    rejected = [g for g in turns if g.status is Status.REJECTED]
+    rejected = (run.state.generations[number] for number in parent.rejected)
     batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in rejected]
-    gone = {g.output("generate", "samples") for g in made if g.recalled} | run.state.pruned.keys()
     earlier = [*sources_of(run.store, parent), *batches]
-    return [human, *(source for source in earlier if source != human and source[0] not in gone)]
+    recalled = run.state.recalled_batches
+    return [human, *(source for source in earlier if source != human and source[0] not in recalled)]

@@ -22,7 +22,7 @@ from flywheel.data import Data
 from flywheel.environment import compute
 from flywheel.errors import IdentityError, UnwritableError
 from flywheel.journal import Journal
-from flywheel.lineage import files, lock, retention
+from flywheel.lineage import files, lock, pruning
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
@@ -119,7 +119,7 @@ def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
 def _make_room(journal: Journal) -> None:
     """End a pruning that a crash cut off, and apply a retention policy that is new or was not reached."""
     if journal.ledger:
-        retention.delete(journal.store, journal.state.pruned)
+        pruning.delete(journal.store, journal.state.pruned)
     if journal.state.current is None:
         journal.retain()
 

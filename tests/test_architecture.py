@@ -182,7 +182,7 @@ def test_help_and_recipes_import_nothing_heavy(
     assert loaded_by(arguments, python_env, tmp_path) == ["0"]
 
 
-@pytest.mark.parametrize("command", ["status", "lineage", "verify", "du"])
+@pytest.mark.parametrize("command", ["status", "lineage", "verify"])
 def test_looking_at_a_run_imports_nothing_heavy(
     command: str, python_env: dict[str, str], tmp_path: Path, finished_run: Path
 ) -> None:

@@ -15,7 +15,7 @@ from puppet import on_strings, play
 from flywheel.commands.recall import lines
 from flywheel.errors import ConfigError, LockedError, RunError
 from flywheel.lineage import ledger, lock
-from flywheel.lineage.retention import prune
+from flywheel.lineage.pruning import prune
 from flywheel.lineage.state import RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.lineage.verify import verify

@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
 
     The ledger gets a tombstone for each, so that verify, trace and recall go on working.
     """
-    from flywheel.lineage.retention import prune
+    from flywheel.lineage.pruning import prune
 
     directory = directory_of(options, changes=options.yes)
     found = prune(directory, options.keep, yes=options.yes)
@@ -35,12 +35,15 @@ def main(options: argparse.Namespace) -> int:
         room[drop.generation, drop.kind] += found.bytes[drop.name]
     for (generation, kind), size in room.items():
         print(f"generation {generation:<5} {kind:<10}{size_text(size):>10}")
+    if found.slim_bytes:
+        tables = f"{len(found.slim_bytes)} slim tables in their place"
+        print(f"{tables:<27}{'-' + size_text(sum(found.slim_bytes.values())):>10}")
     if found.orphans:
         left = f"{len(found.orphans)} files that no event names"
         print(f"{left:<27}{size_text(sum(found.orphans.values())):>10}")
-    total = size_text(sum(found.bytes.values()) + sum(found.orphans.values()))
-    verb = "dropped" if found.done else "would drop"
-    print(f"{directory}: {verb} {count} objects, {total}, keeping {found.policy}")
+    total = size_text(found.freed + sum(found.orphans.values()))
+    verbs = ("dropped", "freed") if found.done else ("would drop", "free")
+    print(f"{directory}: {verbs[0]} {count} objects and {verbs[1]} {total}, keeping {found.policy}")
     if not found.done and (count or found.orphans):
         print("Nothing was changed; --yes does it.")
     return ExitCode.FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,15 @@ class TableWriter:
             if self._waiting:
                 self._flush()
             self._writer.close()
+
+
+def encode(table: pa.Table) -> bytes:
+    """A table's file, as it is stored."""
+    file = io.BytesIO()
+    writer = TableWriter(file)
+    writer.write(table)
+    writer.close()
+    return file.getvalue()
 
 
 def limit_bytes() -> int:

@@ -1,16 +1,18 @@
-"""Keeping disks small: what a policy drops, its tombstones in the ledger, and the deletion that follows.
+"""Keeping disks small: what a policy lets go.
 
 A generation that is kept stays whole: what its stages made, and what its weights were trained and
 evaluated from, so that it can be reproduced. Kept are the first champion and the one in force, a generation
 under way and its parent, and those that the policy names. Of the others go
 
     weights      the file
-    samples      the payload; a slim table stays with what recall and trace go by: SLIM
+    samples      the payload; a slim table stays with what recall and trace go by: ``tombstones.SLIM``
     scores       all
     decisions    those on earlier batches; the slim table has those on its own
 
-unless somebody else needs them: a kept generation, or the next corpus. Human samples, suites, the base
-weights, corpora, outcomes and carries always stay.
+unless somebody else needs them: a kept generation, or a champion that a recall or rollback may go back to.
+What such a champion may draw on stays as long as its weights do: the batches of its corpus, and those of its
+turns that were rejected. So later turns are the same with and without a policy. Human samples, suites, the
+base weights, corpora, outcomes and carries always stay, and so does what stands in for something that went.
 
 The ``pruned`` event comes first, with the size of each object that goes; then the files are deleted. What a
 crash between the two leaves behind is deleted when the run is opened or pruned the next time.
@@ -18,27 +20,19 @@ crash between the two leaves behind is deleted when the run is opened or pruned 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from flywheel.errors import ConfigError, DamagedError
-from flywheel.lineage import ledger, lock
-from flywheel.lineage.objects import orphans
-from flywheel.lineage.sources import sources_of
+from flywheel.lineage.sources import Source, sources_of
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.policy import Policy
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _BATCH = (("generate", "samples"), ("grade", "scores"))
 DROPPED = (("train", "weights"), ("adopt", "weights"), *_BATCH, ("curate", "decisions"))
 """(stage, output) that may go."""
-SLIM = ("id", "origin", "source", "generation", "group")
-"""Columns that stay of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,151 +45,146 @@ class Drop:
     generation: int
 
 
-def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
-    """What the policy drops now: a function of what is recorded alone."""
-    kept = _kept(state, policy)
-    gone = {*_needed(store, state, kept), *state.pruned}
-    drops = []
-    for generation in state.generations:
-        for stage, output in DROPPED if generation.number not in kept else ():
-            name = generation.output(stage, output)
-            slim_is_all = generation.is_genesis and output == "decisions"
-            if name is not None and name not in gone and not slim_is_all:
-                gone.add(name)
-                drops.append(Drop(name, output, generation.number))
-    return drops
+class _Holder(NamedTuple):
+    """Whoever needs artifacts: a generation for what it is now."""
+
+    generation: int
+    role: str
+    """kept: as a whole; champion: for what its turns may draw on; seed: for what people gave."""
 
 
-def _kept(state: RunState, policy: Policy) -> set[int]:
-    """Numbers of the generations that stay whole."""
-    always = (state.champion, state.first_champion, state.current)
-    kept = {generation.number for generation in always if generation}
-    if state.current and state.current.parent is not None:
-        kept.add(state.current.parent)
-    ended = [g for g in state.generations if g is not state.current]
-    kept |= {g.number for g in ended[-policy.last :] if policy.last}
-    return kept | {g.number for g in ended if policy.promoted and g.status is Status.PROMOTED}
+class Retention:
+    """Which artifacts a policy lets go, kept up to date while generations end.
 
-
-def _needed(store: Store, state: RunState, kept: set[int]) -> Iterator[str]:
-    """Artifacts that kept generations, or the next corpus, are made from."""
-    since = state.champion.number if state.champion else -1
-    for generation in state.generations:
-        if generation.number in kept or "seed" in generation.stages:
-            yield from (name for source in sources_of(store, generation) for name in source if name)
-            for stage, event in generation.stages.items():
-                yield from event["outputs"].values()
-                if stage in ("train", "adopt", "evaluate"):
-                    yield from event["inputs"].values()
-        if generation.number > since and generation.status is Status.REJECTED:  # see loop.sources_before
-            yield from filter(None, (generation.output(stage, name) for stage, name in _BATCH))
-
-
-def tombstones(store: Store, state: RunState, drops: Iterable[Drop], policy: str) -> dict[str, Any]:
-    """Content of the ``pruned`` event. Stores the slim tables that it names. Raises DamagedError."""
-    objects, slim = dict[str, int](), dict[str, str]()
-    going = {drop.name for drop in drops}
-    for drop in drops:
-        try:
-            objects[drop.name] = store.path(drop.name).stat().st_size
-        except FileNotFoundError:
-            raise DamagedError(
-                f"Only what is there is pruned; {store.path(drop.name)} is missing. Run verify on the run."
-            ) from None
-        if drop.kind in ("samples", "decisions"):
-            table = _slim(store, state.generations[drop.generation], going)
-            slim[drop.name] = store.put_table(table)
-    return {"policy": policy, "objects": objects, "slim": slim}
-
-
-def _slim(store: Store, generation: Generation, going: set[str]) -> pa.Table:
-    """What stays of a generation's batch, of the decisions on it, or of both in one table."""
-    import pyarrow.compute as pc
-
-    samples = str(generation.output("generate", "samples"))
-    decided = generation.output("curate", "decisions")
-    batch = store.table(samples)
-    rows = batch.select(SLIM if samples in going else ["id"])
-    if decided in going:
-        decisions = store.table(decided)
-        where = pc.index_in(batch["id"], value_set=decisions["id"])
-        for name in decisions.column_names[1:]:
-            rows = rows.append_column(name, decisions[name].take(where))
-    return rows
-
-
-def delete(store: Store, names: Iterable[str]) -> None:
-    """Delete the files of objects that the ledger says are pruned, unless that was done."""
-    for name in names:
-        store.path(name).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Pruning:
-    """What a prune did, or would do."""
-
-    policy: str
-    done: bool
-    drops: list[Drop]
-    bytes: dict[str, int]
-    """Size of each object that goes."""
-    orphans: dict[str, int]
-    """Files that no event names, left by a crash, and their sizes: they go too."""
-
-    def json(self) -> dict[str, Any]:
-        """The pruning as JSON."""
-        return {
-            "policy": self.policy,
-            "done": self.done,
-            "bytes": sum(self.bytes.values()),
-            "objects": [{**asdict(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
-            "orphans": {"files": len(self.orphans), "bytes": sum(self.orphans.values())},
-        }
-
-
-def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
-    """Drop what the policy ``keep`` does not name; only say what would go, unless ``yes``.
-
-    Raises ConfigError for a policy that is none, LockedError if the run is being written.
+    Each artifact is counted by who needs it. When a generation ends, only those are looked at that it made
+    and that somebody needs no longer, so that a turn costs the same however many came before. Made for one
+    session: while it lasts no generation is recalled, and none becomes champion again.
     """
-    try:
-        policy = Policy.parse(keep)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if not yes:
-        state = RunState.replay(ledger.read(directory))
-        store = Store(directory)
-        drops = plan(store, state, policy)
-        return Pruning(str(policy), False, drops, _sizes(store, drops), orphans(directory))
-    lock.acquire(directory, lock.Work.PRUNE)
-    try:
-        return _prune(directory, policy)
-    finally:
-        lock.release(directory)
+
+    def __init__(self, store: Store, state: RunState, policy: Policy) -> None:
+        self._store, self._state, self._policy = store, state, policy
+        self._known = 0
+        self._kept_for_now: set[int] = set()
+        self._needs: dict[_Holder, set[str]] = {}
+        self._needed: Counter[str] = Counter()
+        self._made_by: dict[str, list[int]] = {}
+        self._champions_with: dict[str, list[int]] = {}
+        self._to_look_at: set[int] = set()
+
+    def drops(self) -> list[Drop]:
+        """What may go that was not named before, by generation: a function of what is recorded alone."""
+        generations, under_way = self._state.generations, self._state.current
+        while self._known < len(generations) and generations[self._known] is not under_way:
+            self._take_in(generations[self._known])
+            self._known += 1
+        for number in [number for number in self._kept_for_now if not self._is_kept(generations[number])]:
+            self._kept_for_now.discard(number)
+            self._let_go(_Holder(number, "kept"))
+        if under_way is None:
+            return list(self._free())
+        whole = _Holder(under_way.number, "kept")
+        self._need(whole, self._whole(under_way))
+        free = list(self._free())
+        self._let_go(whole)  # it will have more
+        return free
+
+    def _take_in(self, generation: Generation) -> None:
+        """Count what a generation that has ended needs, and who needs what it made."""
+        number, weights = generation.number, generation.weights
+        for name in _droppable(generation).values():
+            self._made_by.setdefault(name, []).append(number)
+        self._to_look_at.add(number)
+        if generation.status is Status.PROMOTED and weights is not None:
+            self._champions_with.setdefault(weights, []).append(number)
+            if weights in self._needed:  # of another generation, of equal content
+                self._see_champion(number)
+        parent = _Holder(-1 if generation.parent is None else generation.parent, "champion")
+        if generation.status is Status.REJECTED and parent in self._needs:
+            self._need(parent, _batch(generation))
+        if "seed" in generation.stages:
+            self._need(_Holder(number, "seed"), generation.stages["seed"]["outputs"].values())
+        if self._is_kept(generation):
+            self._need(_Holder(number, "kept"), self._whole(generation))
+            if not self._is_kept_for_good(generation):
+                self._kept_for_now.add(number)
+
+    def _is_kept_for_good(self, generation: Generation) -> bool:
+        return self._policy.promoted and generation.status is Status.PROMOTED
+
+    def _is_kept(self, generation: Generation) -> bool:
+        state, under_way = self._state, self._state.current
+        if generation is state.champion or generation is state.first_champion:
+            return True
+        if self._is_kept_for_good(generation):
+            return True
+        if under_way is not None and under_way.parent == generation.number:
+            return True
+        ended = len(state.generations) - (under_way is not None)
+        return generation.number >= ended - self._policy.last
+
+    def _whole(self, generation: Generation) -> Iterator[str]:
+        """What a generation made, and what it needs to be made again."""
+        yield from _named(sources_of(self._store, generation))
+        for stage, event in generation.stages.items():
+            yield from event["outputs"].values()
+            if stage in ("train", "adopt", "evaluate"):
+                yield from event["inputs"].values()
+
+    def _see_champion(self, number: int) -> None:
+        """While a champion's weights stay, so does what its turns may draw on: see loop.sources_before."""
+        champion = self._state.generations[number]
+        if self._state.can_be_champion(champion):
+            holder = _Holder(number, "champion")
+            self._need(holder, _named(sources_of(self._store, champion)))
+            for turn in (self._state.generations[n] for n in champion.rejected):
+                self._need(holder, () if turn.recalled else _batch(turn))
+
+    def _need(self, holder: _Holder, names: Iterable[str]) -> None:
+        needs = self._needs.setdefault(holder, set())
+        for name in names:
+            if name not in needs:
+                needs.add(name)
+                self._needed[name] += 1
+                for number in self._champions_with.get(name, ()) if self._needed[name] == 1 else ():
+                    self._see_champion(number)
+
+    def _let_go(self, holder: _Holder) -> None:
+        for name in self._needs.pop(holder, ()):
+            self._needed[name] -= 1
+            if not self._needed[name]:
+                del self._needed[name]
+                self._to_look_at.update(self._made_by.get(name, ()))
+                for number in self._champions_with.get(name, ()):
+                    self._let_go(_Holder(number, "champion"))
+
+    def _free(self) -> Iterator[Drop]:
+        """What nobody needs of what the generations to look at made."""
+        stay = (self._needed, self._state.pruned, self._state.stand_ins)
+        seen: set[str] = set()
+        for number in sorted(self._to_look_at):
+            for kind, name in _droppable(self._state.generations[number]).items():
+                if name not in seen and not any(name in names for names in stay):
+                    seen.add(name)
+                    yield Drop(name, kind, number)
+        self._to_look_at.clear()
 
 
-def _prune(directory: Path, policy: Policy) -> Pruning:
-    pen, store = ledger.Ledger(directory), Store(directory)
-    try:
-        state = RunState.replay(pen)
-        drops, lost = plan(store, state, policy), orphans(directory)
-        delete(store, state.pruned)
-        for path in lost:
-            (directory / path).unlink(missing_ok=True)
-        weights = [drop for drop in drops if drop.kind == "weights"]
-        objects: dict[str, int] = {}
-        for part in (weights, [drop for drop in drops if drop.kind != "weights"]):
-            if part:  # weights first: the disk may be full, and the others need room for their slim tables
-                content = tombstones(store, state, part, str(policy))
-                state.check({"event": "pruned", **content})
-                state.apply(pen.append("pruned", **content))
-                delete(store, content["objects"])
-                objects |= content["objects"]
-    finally:
-        pen.close()
-    return Pruning(str(policy), True, drops, objects, lost)
+def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
+    """What the policy lets go now of all that is recorded."""
+    return Retention(store, state, policy).drops()
 
 
-def _sizes(store: Store, drops: list[Drop]) -> dict[str, int]:
-    paths = {drop.name: store.path(drop.name) for drop in drops}
-    return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+def _droppable(generation: Generation) -> dict[str, str]:
+    """Kind -> artifact of what may go of a generation. A genesis decided on nothing but its own batch."""
+    found = {kind: name for stage, kind in DROPPED if (name := generation.output(stage, kind)) is not None}
+    if generation.is_genesis:
+        found.pop("decisions", None)
+    return found
+
+
+def _batch(turn: Generation) -> Iterator[str]:
+    return _named([[turn.output(stage, output) for stage, output in _BATCH]])
+
+
+def _named(sources: Iterable[Source]) -> Iterator[str]:
+    return (name for source in sources for name in source if name is not None)

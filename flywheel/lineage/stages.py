@@ -31,10 +31,7 @@ class Stages(MutableMapping[str, Event]):
     def cost(self, stage: str) -> dict[str, float]:
         """``seconds`` and ``cpu_seconds`` of a stage; a line is not parsed for them."""
         known = self._known[stage]
-        if isinstance(known, StageLine) and (found := _COST.match(known.line)):
-            return {"cpu_seconds": float(found[1]), "seconds": float(found[2])}
-        cost: dict[str, float] = self[stage]["cost"]
-        return cost
+        return cost_of(known if isinstance(known, StageLine) else self[stage])
 
     def __getitem__(self, stage: str) -> Event:
         known = self._known[stage]
@@ -59,3 +56,13 @@ class Stages(MutableMapping[str, Event]):
 
     def __repr__(self) -> str:
         return f"Stages({', '.join(self)})"
+
+
+def cost_of(stage: Event | StageLine) -> dict[str, float]:
+    """``seconds`` and ``cpu_seconds`` of a stage; a line is not parsed for them."""
+    if isinstance(stage, StageLine):
+        if found := _COST.match(stage.line):
+            return {"cpu_seconds": float(found[1]), "seconds": float(found[2])}
+        stage = stage.event()
+    cost: dict[str, float] = stage["cost"]
+    return cost

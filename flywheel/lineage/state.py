@@ -17,7 +17,7 @@ from flywheel.keys import Key
 from flywheel.lineage import recalls
 from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.ledger import Event, StageLine
-from flywheel.lineage.stages import Stages
+from flywheel.lineage.stages import Stages, cost_of
 
 
 class Status(StrEnum):
@@ -65,6 +65,8 @@ class Generation:
     suspect: bool = False
     """What is recalled graded it, chose its settings, was its opponent or was seen by its curator, but it
     learned from none of it."""
+    rejected: list[int] = field(default_factory=list)
+    """Its turns that were rejected: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
     """Those in force when it began."""
     carry_after: Carries = Carries()
@@ -107,11 +109,7 @@ class Generation:
     @property
     def seconds(self) -> float:
         """Wall time of its stages, those that failed or were cut off too, in seconds."""
-        return self.lost_seconds + _stage_seconds(self)
-
-
-def _stage_seconds(generation: Generation) -> float:
-    return sum(generation.stages.cost(stage)["seconds"] for stage in generation.stages)
+        return self.lost_seconds + sum(self.stages.cost(stage)["seconds"] for stage in self.stages)
 
 
 @dataclass(slots=True)
@@ -136,11 +134,13 @@ class RunState:
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
     """Turns that ended without promotion since the champion came into force and are not recalled."""
-    _other_seconds: float = 0.0
-    """Wall time of looks at sealed suites and of stages that failed or were cut off."""
-    _summed: int = field(default=0, compare=False)
-    """So many generations, from the first on, are in the next sum: they have ended, and change no more."""
-    _summed_seconds: float = field(default=0.0, compare=False)
+    stand_ins: set[str] = field(default_factory=set)
+    """What stands in for something that was pruned: never pruned itself."""
+    recalled_batches: set[str] = field(default_factory=set)
+    """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
+    _seconds: float = field(default=0.0, compare=False)
+    """Wall time in all events that have a cost; that in the lines below is added when it is asked for."""
+    _lines: list[StageLine] = field(default_factory=list, compare=False)
 
     @classmethod
     def replay(cls, events: Iterable[Event | StageLine]) -> RunState:
@@ -151,6 +151,7 @@ class RunState:
                 state.apply(event)
             elif not state.pruned and state._awaits(event):
                 state.generations[-1].stages.add_line(event)
+                state._lines.append(event)
             else:
                 state.apply(event.event())
         return state
@@ -183,7 +184,6 @@ class RunState:
             self.generations.append(begun)
         elif kind == "stage" and event["stage"] == "sealed":
             self.sealed[event["generation"]] = event
-            self._other_seconds += event["cost"]["seconds"]
         elif kind == "stage":
             self.generations[-1].stages[event["stage"]] = event
         elif kind == "generation_ended":
@@ -194,11 +194,12 @@ class RunState:
             self._go_back_to(event["champion"])
             self.carries = self.generations[event["champion"]].carry_after
         elif kind == "pruned":
-            self.pruned.update(dict.fromkeys(event["objects"], event))
-        if kind == "generation_ended" or kind in ENDINGS:
+            self._prune(event)
+        if kind == "stage":
+            self._seconds += event["cost"]["seconds"]
+            self._are_there(event["outputs"].values())
+        elif kind == "generation_ended" or kind in ENDINGS:
             self._lose(event)
-        for name in event["outputs"].values() if kind == "stage" else ():
-            self.pruned.pop(name, None)  # the same content was made again
         if kind in ("session_started", "generation_started", *ENDINGS, *PAUSES):
             self.last = event
 
@@ -217,7 +218,7 @@ class RunState:
         elif kind in ENDINGS and event.get("cost") and not self._has(number):
             rule = "a stage that was cut off is a generation's"
         elif kind == "pruned":
-            rule = self._why_not_prune(event.get("objects", {}))
+            rule = self._why_not_prune(event.get("objects", {}), event.get("slim", {}))
         if kind == "stage" and not rule and self.current and event.get("stage") in self.current.stages:
             rule = "a stage is done once"
         if kind == "stage" and self.pruned and not rule:
@@ -264,7 +265,7 @@ class RunState:
         """Count the stage that failed or was cut off, if this event says that one was."""
         seconds = float((event.get("cost") or {}).get("seconds", 0.0))
         if seconds:
-            self._other_seconds += seconds
+            self._seconds += seconds
             self.generations[event["generation"]].lost_seconds += seconds
 
     def _recall(self, event: Event) -> None:
@@ -273,6 +274,7 @@ class RunState:
             if not (generation.recalled or generation.is_genesis):
                 self.ended_turns[generation.status] -= 1
             generation.recalled, generation.suspect = True, False
+            self.recalled_batches |= {generation.output("generate", "samples") or ""} - {""}
         self.fruitless = [number for number in self.fruitless if not self.generations[number].recalled]
         for number in event["suspect"]:
             self.generations[number].suspect = not self.generations[number].recalled
@@ -287,9 +289,21 @@ class RunState:
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
-    def _why_not_prune(self, names: Mapping[str, int]) -> str | None:
+    def _prune(self, event: Event) -> None:
+        self.pruned.update(dict.fromkeys(event["objects"], event))
+        self.stand_ins.update(event["slim"].values())
+        self._are_there(event["slim"].values())
+
+    def _are_there(self, names: Iterable[str]) -> None:
+        """These were made: what was pruned of them, as the same content, is there again."""
+        for name in names if self.pruned else ():
+            self.pruned.pop(name, None)
+
+    def _why_not_prune(self, names: Mapping[str, int], slim: Mapping[str, str]) -> str | None:
         if not names or self.pruned.keys() & names.keys():
             return "what is pruned is there"
+        if not names.keys().isdisjoint(slim.values()) or not self.stand_ins.isdisjoint(names):
+            return "what stands in for something stays"
         stay = {g.weights for g in (self.champion, self.first_champion, self.current) if g}
         return "champions' weights stay" if stay & names.keys() else None
 
@@ -315,6 +329,8 @@ class RunState:
             self.first_champion = self.first_champion or generation
         elif not generation.is_genesis:
             self.fruitless.append(generation.number)
+        if generation.status is Status.REJECTED and generation.parent is not None:
+            self.generations[generation.parent].rejected.append(generation.number)
         self.carries = self.carries.updated(event.get("carry", {}), generation.number)
         generation.carry_after = self.carries
 
@@ -352,11 +368,7 @@ class RunState:
     @property
     def seconds(self) -> float:
         """What the budget counts: wall time of all stages, those that failed or were cut off too."""
-        while self._summed < len(self.generations) and self.generations[self._summed] is not self.current:
-            self._summed_seconds += _stage_seconds(self.generations[self._summed])
-            self._summed += 1
-        under_way = sum(map(_stage_seconds, self.generations[self._summed :]))
-        return self._other_seconds + self._summed_seconds + under_way
+        return self._seconds + sum(cost_of(line)["seconds"] for line in self._lines)
 
     def name(self, *, is_running: bool) -> RunStateName:
         """The run's state; ``is_running`` says whether a living process holds its lock to run it."""

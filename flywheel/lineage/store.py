@@ -43,6 +43,11 @@ def is_artifact(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{64}\.[a-z]+", text) is not None
 
 
+def artifact_of(data: bytes, suffix: str) -> str:
+    """The name that these bytes have as an artifact."""
+    return hashlib.sha256(data).hexdigest() + suffix
+
+
 class Store:
     """Content-addressed files under ``objects/``. Values read are cached, so treat them as constant."""
 
@@ -59,7 +64,7 @@ class Store:
 
     def put(self, data: bytes, suffix: str) -> str:
         """Store bytes and return the artifact's name. Storing the same bytes twice is free."""
-        name = hashlib.sha256(data).hexdigest() + suffix
+        name = artifact_of(data, suffix)
         path = self.path(name)
         if path.exists():
             files.sync_directory(path.parent)  # whoever wrote it may have died before that

@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage import ledger, objects, retention
+from flywheel.lineage import ledger, objects
 from flywheel.lineage.ledger import Event
+from flywheel.lineage.pruning import would_prune
 from flywheel.lineage.state import RunState
-from flywheel.lineage.store import Store
+from flywheel.lineage.tombstones import Measured
 from flywheel.policy import Policy
 
 _POLICIES = ("promoted,last=3", "promoted", "champion")
@@ -36,8 +37,7 @@ def usage(directory: Path) -> dict[str, Any]:
     for file in directory.iterdir():
         if file.is_file():
             by_kind[_KINDS.get(file.name, "other")] += file.stat().st_size
-    store = Store(directory)
-    by_name = {objects.artifact(path): size for path, size in on_disk.items()}
+    measured: Measured = {}
     freed = (event["objects"] for event in events if event["event"] == "pruned")
     return {
         "run": str(directory),
@@ -45,10 +45,9 @@ def usage(directory: Path) -> dict[str, Any]:
         "by_kind": dict(by_kind.most_common()),
         "by_generation": {number: by_generation[number] for number in sorted(by_generation)},
         "prunable": {
-            keep: sum(by_name.get(drop.name, 0) for drop in retention.plan(store, state, Policy.parse(keep)))
-            for keep in _POLICIES
+            keep: would_prune(directory, state, Policy.parse(keep), measured).freed for keep in _POLICIES
         },
-        "pruned": sum(size for objects_gone in freed for size in objects_gone.values()),
+        "pruned": sum(size for gone in freed for size in gone.values()) - by_kind["slim"],
         "orphans": {"files": len(lost), "bytes": sum(lost.values())},
     }
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import DamagedError
-from flywheel.lineage.retention import plan
+from flywheel.lineage.retention import Retention, plan
 from flywheel.lineage.state import RunState, Status
 from flywheel.policy import Policy
 
@@ -110,6 +110,33 @@ def test_a_run_goes_on_whatever_was_pruned_on_the_way(turns: list[tuple[str, Pol
     assert not {name for name in state.pruned if name.startswith(("corpus", "outcomes"))}
 
 
+@given(st.lists(verdicts, max_size=12), policies)
+def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], policy: Policy) -> None:
+    writer = run_of()
+    session = Retention(writer, writer.state, policy)
+    for status in turns:
+        writer.turn(Status(status))
+        anew = plan(writer, writer.state, policy)
+        assert session.drops() == anew
+        if anew:
+            writer.prune(policy)
+        assert session.drops() == []
+
+
+@given(st.lists(st.tuples(verdicts, st.none() | policies), max_size=12))
+def test_all_that_a_possible_champion_may_draw_on_is_there(turns: list[tuple[str, Policy | None]]) -> None:
+    writer = run_of()
+    state = writer.state
+    for status, policy in turns:
+        writer.turn(Status(status))
+        if policy:
+            writer.prune(policy)
+        for champion in filter(state.can_be_champion, state.generations):
+            batches = [[f"samples{n}", f"scores{n}"] for n in champion.rejected]
+            for source in (*writer.json(f"sources{champion.number}"), *batches):
+                assert not state.pruned.keys() & set(source)
+
+
 @given(st.lists(verdicts, max_size=9), policies)
 def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
     run = run_of(*turns)
@@ -122,8 +149,12 @@ def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -
 def test_a_rejected_generation_goes_once_nothing_draws_on_its_batch() -> None:
     waiting = run_of("rejected", "rejected")
     assert waiting.prune(Policy()) == ["weights1", "decisions1", "weights2", "decisions2"]
-    later = run_of("rejected", "promoted", "promoted", "promoted", "promoted")
-    assert "samples1" in later.prune(Policy())
+    later = run_of("promoted", "rejected", *["promoted"] * 5)
+    assert "samples2" in later.prune(Policy())
+
+
+def test_what_was_rejected_on_the_first_champion_stays_as_long_as_one_may_go_back_to_it() -> None:
+    assert "samples1" not in run_of("rejected", *["promoted"] * 5).prune(Policy())
 
 
 def test_what_a_kept_generation_was_made_from_stays() -> None:
@@ -158,6 +189,22 @@ def test_a_stage_cannot_have_read_what_was_pruned() -> None:
     writer.add("generation_started", generation=2, parent=0)
     with pytest.raises(DamagedError, match="what was pruned cannot be used, as weights1 was"):
         writer.stage(2, "generate", {"parent": "weights1"})
+
+
+@pytest.mark.parametrize("objects", [{"weights1": 1, "slim2": 1}, {"weights1": 1, "decisions1": 1}])
+def test_what_stands_in_for_something_is_never_pruned(objects: dict[str, int]) -> None:
+    writer = run_of("rejected", "rejected")
+    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "slim2"})
+    with pytest.raises(DamagedError, match="what stands in for something stays"):
+        writer.add("pruned", policy="champion", objects=objects, slim={"samples1": "decisions1"})
+
+
+def test_what_comes_to_stand_in_for_something_is_no_longer_pruned() -> None:
+    writer = run_of("rejected", "rejected")
+    writer.add("pruned", policy="champion", objects={"decisions1": 1}, slim={})
+    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
+    assert writer.state.pruned.keys() == {"decisions2"}
+    assert writer.state.stand_in("decisions2") == writer.state.stand_in("decisions1") == "decisions1"
 
 
 def test_what_is_made_again_is_no_longer_pruned() -> None:

@@ -7,7 +7,7 @@ from harness import artifacts, champion_hash, events, kinds
 
 import flywheel
 from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
-from flywheel.lineage import ledger, lock, retention
+from flywheel.lineage import ledger, lock, pruning, tombstones
 from flywheel.lineage.store import Store
 from flywheel.testing import CONFIG_DIR
 
@@ -55,19 +55,20 @@ def test_what_was_pruned_is_answered_from_what_stays_of_it(probe, whole):
     assert run.diff(1, 3)["data"] == whole.diff(1, 3)["data"]
 
 
-@pytest.mark.parametrize("point", ["tombstones", "delete"])
+@pytest.mark.parametrize("point", ["bury", "delete"])
 def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, monkeypatch, point):
     """Before the tombstone nothing is lost; after it the files that are left are deleted."""
 
-    def killed(*_):
+    def killed(*_, **__):
         raise Interrupted("a kill")
 
-    original = getattr(retention, point)
+    module = {"bury": tombstones, "delete": pruning}[point]
+    original = getattr(module, point)
     calls = iter(range(9))
     if point == "delete":  # the first call ends what an earlier session left
-        monkeypatch.setattr(retention, point, lambda *a: original(*a) if next(calls) == 0 else killed())
+        monkeypatch.setattr(module, point, lambda *a: original(*a) if next(calls) == 0 else killed())
     else:
-        monkeypatch.setattr(retention, point, killed)
+        monkeypatch.setattr(module, point, killed)
     cut = probe(generations=3, **KEEP)
     assert cut.status()["state"] == "interrupted"
     assert bool(gone(cut) & files(cut)) == (point == "delete")
@@ -82,8 +83,8 @@ def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, mo
 def test_a_prune_that_was_cut_off_is_ended_by_the_next(after_genesis, monkeypatch):
     run = after_genesis(generations=3)
     calls = iter(range(9))
-    original = retention.delete
-    monkeypatch.setattr(retention, "delete", lambda *a: original(*a) if next(calls) == 0 else 1 / 0)
+    original = pruning.delete
+    monkeypatch.setattr(pruning, "delete", lambda *a: original(*a) if next(calls) == 0 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.prune("champion", yes=True)
     assert gone(run) <= files(run)
@@ -125,7 +126,7 @@ def test_a_dry_run_changes_nothing(after_genesis):
     assert dry.json()["bytes"] == run.du()["prunable"]["champion"] > 0
     done = run.prune("champion", yes=True)
     assert done.json() == {**dry.json(), "done": True}
-    assert run.du()["pruned"] == sum(done.bytes.values())
+    assert run.du()["pruned"] == done.freed == sum(done.bytes.values()) - sum(done.slim_bytes.values())
     assert run.prune("champion", yes=True).drops == []
     assert kinds(run.path)[-1] == "pruned"
 
@@ -139,7 +140,7 @@ def test_what_was_dropped_says_so(after_genesis):
         with pytest.raises(PrunedError, match="was dropped by the policy 'champion' on 2"):
             ask()
     after = run.samples(1)
-    assert after.column_names == [*retention.SLIM, "keep", "reason", "weight", "count"]
+    assert after.column_names == [*tombstones.SLIM, "keep", "reason", "weight", "count"]
     assert after.equals(before.select(after.column_names))
 
 
