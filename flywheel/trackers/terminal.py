@@ -278,7 +278,7 @@ def verdict_text(event: Event) -> Text:
 def ending_text(event: Event, state: RunState) -> str:
     """One line on how a session ended."""
     again = "The same command goes on with it."
-    kind, reason = event["event"], printable(event.get("reason", ""))
+    kind, reason = event["event"], printable(event.get("reason", "")).rstrip(".")
     if reason.endswith("is spent"):
         return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
     return {
@@ -319,9 +319,10 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
             f"{g.seconds:.0f}",
         )
     names = printable(", ".join(dict.fromkeys(metric for _, metric in suites)))
-    table.caption, table.caption_justify = f"* champion; {names} with 95% interval", "left"
-    if hidden:
-        table.caption += f"; the last {_SHOWN} of {len(state.generations)} generations, --json has all"
+    notes = ["* champion"] if state.champion else []
+    notes += [f"{names} with 95% interval"] if names else []
+    notes += [f"the last {_SHOWN} of {len(state.generations)} generations, --json has all"] if hidden else []
+    table.caption, table.caption_justify = "; ".join(notes), "left"
     return table
 
 
