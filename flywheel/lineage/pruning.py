@@ -9,6 +9,7 @@ from typing import Any
 
 from flywheel.errors import ConfigError
 from flywheel.lineage import ledger, lock, objects
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.retention import Drop, plan
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
@@ -63,12 +64,17 @@ def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if not yes:
-        return would_prune(directory, RunState.replay(ledger.read(directory)), policy)
+        return _dry(directory, policy)
     lock.acquire(directory, lock.Work.PRUNE)
     try:
         return _prune(directory, policy)
     finally:
         lock.release(directory)
+
+
+@reread_when_pruned
+def _dry(directory: Path, policy: Policy) -> Pruning:
+    return would_prune(directory, RunState.replay(ledger.read(directory)), policy)
 
 
 def would_prune(

@@ -77,7 +77,7 @@ class Store:
         """Where the artifact lies. Raises PrunedError or DamagedError if it is not there."""
         path = self.path(name)
         if not path.exists():
-            raise self._absent(name)
+            raise self.absent(name)
         return path
 
     def get(self, name: str) -> bytes:
@@ -91,7 +91,7 @@ class Store:
             raise DamagedError(f"Artifact {self.path(name)} does not match its hash.")
         return data
 
-    def _absent(self, name: str) -> RunError:
+    def absent(self, name: str) -> RunError:
         """Why an object is not there: it was pruned, or somebody took it."""
         path = self._objects.parent / "ledger.jsonl"
         for event in ledger.scan(path).events[::-1] if path.exists() else ():
@@ -109,7 +109,7 @@ class Store:
         try:
             descriptor = files.open_inside(self._objects.parent, "objects", path.parent.name, path.name)
         except FileNotFoundError:
-            raise self._absent(name) from None
+            raise self.absent(name) from None
         except OSError as error:
             raise DamagedError(f"Artifact {path} cannot be read: {why(error)}.") from error
         return os.fdopen(descriptor, "rb", buffering=0)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flywheel.errors import DamagedError
 from flywheel.lineage import parquet
 from flywheel.lineage.retention import Drop
 from flywheel.lineage.state import Generation, RunState
@@ -57,7 +56,7 @@ def bury(
 
     ``keep``: store the slim tables; else only say what would be. ``absent``: files that are there and will
     not be. ``measured``: what was found out of the same run and state before. Raises DamagedError if an
-    object is missing.
+    object is missing, PrunedError if it was pruned since the state was read.
     """
     graves = _Graves(store, state, drops, {} if measured is None else measured)
     gone = [drop for drop in graves.drops if drop.name in graves.going[drop.generation].values()]
@@ -160,6 +159,4 @@ def _size(store: Store, name: str) -> int:
     try:
         return store.path(name).stat().st_size
     except FileNotFoundError:
-        raise DamagedError(
-            f"Only what is there is pruned; {store.path(name)} is missing. Run verify on the run."
-        ) from None
+        raise store.absent(name) from None

@@ -9,6 +9,7 @@ from typing import Any
 from flywheel.lineage import ledger, objects
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.pruning import would_prune
+from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import RunState
 from flywheel.lineage.tombstones import Measured
 from flywheel.policy import Policy
@@ -23,6 +24,7 @@ _KINDS = {
 }
 
 
+@reread_when_pruned
 def usage(directory: Path) -> dict[str, Any]:
     """Bytes by kind and by generation, what ``prune`` could free and has freed, and orphans."""
     events = ledger.read(directory)

@@ -11,10 +11,11 @@ import pytest
 from puppet import on_strings, play
 
 from flywheel.errors import PrunedError
+from flywheel.lineage.pruning import prune
 from flywheel.lineage.rereading import reread_when_pruned
-from flywheel.lineage.retention import prune
 from flywheel.lineage.state import Status
 from flywheel.lineage.store import Store
+from flywheel.lineage.usage import usage
 from flywheel.lineage.verify import verify
 from flywheel.questions.query import query
 from flywheel.recall import recall
@@ -57,6 +58,8 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
     "query samples": lambda run, name: query(run, "SELECT id, keep FROM samples ORDER BY id").to_pylist(),
     "query edges": lambda run, name: query(run, "SELECT count(*) FROM edges").to_pylist(),
     "query decisions": lambda run, name: query(run, "SELECT count(*) FROM decisions").to_pylist(),
+    "prune": lambda run, name: prune(run, "champion").json(),
+    "du": lambda run, name: {key: usage(run)[key] for key in ("by_generation", "prunable", "pruned")},
     "verify": lambda run, name: verify(run).json()["ok"],
 }
 
