@@ -22,9 +22,9 @@ def run(tmp_path_factory):
         yield flywheel.run({**config, "runs_dir": str(folder)}, config_dir=CONFIG_DIR)
 
 
-def records(run, seconds=60):
+def records(folder, seconds=60):
     """The records of an offline run's file, once W&B's own process has written the last one."""
-    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     end = time.monotonic() + seconds
     while True:
         found = list(parse(path.read_bytes()))
@@ -60,7 +60,7 @@ def parse(data):
 def test_each_generation_is_a_step_with_metrics_and_verdict(run):
     history = [
         {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-        for record in records(run)
+        for record in records(run.path)
         if record.HasField("history")
     ]
     assert [step["generation"] for step in history] == ["0", "1"]
@@ -71,7 +71,7 @@ def test_each_generation_is_a_step_with_metrics_and_verdict(run):
 
 
 def test_the_run_lies_beside_the_ledger_and_is_finished(run):
-    assert any(record.HasField("exit") for record in records(run))
+    assert any(record.HasField("exit") for record in records(run.path))
     assert run.status()["state"] == "finished"
 
 
@@ -90,10 +90,9 @@ def test_a_run_that_the_user_has_open_is_the_users(tmp_path, monkeypatch):
         wandb.log({"mine": 5})
     finally:
         mine.finish()
-    keys = [keys_of(record) for record in records(beside) if record.HasField("history")]
+    keys = [keys_of(record) for record in records(beside.path) if record.HasField("history")]
     assert ["gate/accuracy" in row for row in keys] == [True, True]
-    (path,) = tmp_path.glob("mine/wandb/offline-run-*/*.wandb")
-    own = [keys_of(record) for record in parse(path.read_bytes()) if record.HasField("history")]
+    own = [keys_of(record) for record in records(tmp_path / "mine") if record.HasField("history")]
     assert ["mine" in row for row in own] == [True] * 6
     assert not any("generation" in row for row in own)
 
