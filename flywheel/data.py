@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import DataError
+from flywheel.held_out import Problems, Shared
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
-from flywheel.records import Role, Suite
+from flywheel.records import Json, Role, Suite
 from flywheel.tables import as_table, digest, require, row_texts, with_provenance
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class Data:
 
     human: pa.Table
     suites: Mapping[str, Suite]
+    problems: Problems = field(default_factory=Problems)
+    shared: tuple[Shared, ...] = ()
+    """What suites have in common with other rows, and may."""
 
     def as_recorded(self, state: RunState, store: Store) -> Data:
         """The same, with the tables that the run recorded: those it goes on with, to the bit."""
@@ -30,7 +34,20 @@ class Data:
             return self
         items = {name: store.table(seed[f"suite_{name}"]) for name in self.suites}
         suites = {name: replace(suite, items=items[name]) for name, suite in self.suites.items()}
-        return Data(store.table(seed["samples"]), suites)
+        return replace(self, human=store.table(seed["samples"]), suites=suites)
+
+    @property
+    def held_out(self) -> dict[str, Json]:
+        """By which columns suites are held out, and what was exempt; see docs/format.md."""
+        return {
+            "columns": list(self.problems.columns),
+            "exhaustible": [rule.json() for rule in self.problems.exhaustible],
+            "shared": [shared.json() for shared in self.shared],
+        }
+
+    def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
+        """The prompts that no suite asks, and how many were left out; None if they cannot be compared."""
+        return self.problems.without_items(prompts, list(self.suites.values()))
 
     @property
     def identity(self) -> dict[str, str]:
@@ -41,6 +58,8 @@ class Data:
 
 def read_data(task: Any, *, needs_seed: bool) -> Data:
     """The task's seed samples and suites. Raises DataError if they cannot be trained or evaluated on.
+
+    Or if a suite asks what was taught, or what another suite decides by: see ``flywheel.held_out``.
 
     ``needs_seed``: genesis is trained on the seed samples, so there must be some.
     """
@@ -57,7 +76,8 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
         require(suite.items, f"Suite {suite.name}", unique="item")
         if suite.reach and suite.reach.level not in suite.items.column_names:
             raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
-    return Data(human, suites)
+    problems = Problems.of(task)
+    return Data(human, suites, problems, problems.check(human, named))
 
 
 def _suite_identity(suite: Suite) -> str:

@@ -27,7 +27,19 @@ Columns = Any
 
 
 class Task(Protocol):
-    """What is being improved: where data comes from, and how a model is used and scored."""
+    """What is being improved: where data comes from, and how a model is used and scored.
+
+    Two attributes, both optional, keep what suites ask apart from what is taught:
+
+    ``identity_columns``, e.g. ``("prompt",)``: columns that the seed samples and the items of every suite
+    have, and by which two rows are the same problem. Before anything is trained, a suite is refused if it
+    has a problem of the seed samples, or one of a suite with another role (a gate and a guard may share
+    theirs: both judge what is finished). If prompts have the columns, too, those that a suite asks are left
+    out. Without this attribute nothing is compared, and every report says so.
+
+    ``exhaustible``, a sequence of ``flywheel.records.Exhaustible``: problems that are exempt, as there are
+    too few of them. They are counted in every report.
+    """
 
     def seed(self) -> Columns:
         """Human samples: a unique string column ``prompt``, optionally ``source``, and the payload.

@@ -82,6 +82,33 @@ def forked_from(state: RunState) -> str | None:
     return f"{origin['run']}@{origin['generation']}" if origin else None
 
 
+def held_out(state: RunState) -> dict[str, Any] | None:
+    """What is held out from what, as recorded with the seed samples; None before."""
+    seeded = [g for g in state.generations if "seed" in g.stages]
+    recorded: dict[str, Any] | None = seeded[0].fact("seed", "held_out") if seeded else None
+    return recorded
+
+
+def held_out_text(recorded: Mapping[str, Any]) -> str:
+    """``held_out`` as a line for people."""
+    if not recorded["columns"]:
+        return "not checked whether suites ask what was taught: the task names no identity_columns"
+    text = f"held out by {', '.join(recorded['columns'])}"
+    if not recorded["shared"]:
+        return f"{text}: no item is a seed sample, or in a suite of another role"
+    by_other: dict[str, list[str]] = {}
+    for entry in recorded["shared"]:
+        by_other.setdefault(entry["with"], []).append(
+            f"{entry['items']} of {entry['of']} items of {entry['suite']}"
+        )
+    shared = "; ".join(f"{', '.join(items)} in {other}" for other, items in by_other.items())
+    few = "; ".join(
+        f"{rule['column']} {', '.join(map(str, rule['values']))}: {rule['reason']}"
+        for rule in recorded["exhaustible"]
+    )
+    return f"{text}, except {shared}" + (f" ({few})" if few else "")
+
+
 def describe(directory: Path, state: RunState, work: lock.Work | None) -> dict[str, Any]:
     """``status`` of a state already read; ``work``: what the run's writer does."""
     with ledger.no_garbage_collection():
@@ -97,6 +124,7 @@ def describe(directory: Path, state: RunState, work: lock.Work | None) -> dict[s
         "head": ledger.read_head(directory),
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
         "forked_from": created.get("forked_from"),
+        "held_out": held_out(state),
         "generations": generations,
     }
 

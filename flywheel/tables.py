@@ -144,7 +144,7 @@ def row_texts(table: pa.Table) -> list[str]:
 
 def _row_texts(table: pa.Table) -> pa.ChunkedArray:
     names = [name for name in sorted(table.column_names) if not _has_floats(table.schema.field(name).type)]
-    texts = [_as_text(table[name]) for name in names]
+    texts = [column_text(table[name]) for name in names]
     return pc.binary_join_element_wise(*texts, "\x1f")
 
 
@@ -154,7 +154,7 @@ def _has_floats(kind: pa.DataType) -> bool:
     return any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as text in which the separator of columns does not occur; null is told from any text."""
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
         texts = [None if value is None else repr(value) for value in column.to_pylist()]

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes", "checkout", "policy", "console"),
     ("schema", "tables", "extra_state", "arguments"),
     ("lineage", "distributed", "models"),
-    ("environment", "checkpoints"),
+    ("environment", "checkpoints", "held_out"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
     ("samples", "items", "remembered", "fingerprint", "forks"),

@@ -65,7 +65,18 @@ def test_a_run_that_is_not_there_is_told_with_near_misses(runs: Path) -> None:
 def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
     report = status(finished_run)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    keys = {"run", "recipe", "state", "writer", "reason", "head", "champion", "forked_from", "generations"}
+    keys = {
+        "run",
+        "recipe",
+        "state",
+        "writer",
+        "reason",
+        "head",
+        "champion",
+        "forked_from",
+        "held_out",
+        "generations",
+    }
     assert set(report) == keys
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()

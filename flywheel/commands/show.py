@@ -57,12 +57,14 @@ def main(options: argparse.Namespace) -> int:
 
 def _sections(report: Mapping[str, Any]) -> Iterator[RenderableType]:
     from flywheel.commands._rendering import grid_of, pairs, section
+    from flywheel.status import held_out_text
 
     yield _title(report)
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
     yield section("settings", pairs(report["settings"]))
-    yield section("evaluation", grid_of(("suite", "metric", "value", "95% interval"), _numbers(report)))
+    numbers = grid_of(("suite", "metric", "value", "95% interval"), _numbers(report))
+    yield section("evaluation", numbers, held_out_text(report["held_out"]) if report["held_out"] else None)
     if report["verdict"]:
         yield section("verdict", pairs({"why": report["verdict"]["reason"], **report["verdict"]["evidence"]}))
     for session in report["sessions"]:
@@ -102,11 +104,22 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
         "parent": None if report["parent"] is None else f"generation {report['parent']}",
         "init": start,
         "weights": report["weights"],
+        "prompts": _left_out(report),
         "grader": grader,
         "corpus": report["data"]["corpus"],
         "parent of": children,
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _left_out(report: Mapping[str, Any]) -> str:
+    """How many prompts of the turn a suite asks; empty if there were none, or nothing is compared."""
+    if report["parent"] is None or report["batch"] is None or not report["held_out"]["columns"]:
+        return ""
+    left_out = report["batch"]["left_out"]
+    if left_out is None:
+        return f"without the columns {', '.join(report['held_out']['columns'])}: not compared with the suites"
+    return f"{left_out} left out that a suite asks"
 
 
 def _data(report: Mapping[str, Any]) -> RenderableType | None:

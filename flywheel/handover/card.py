@@ -10,6 +10,7 @@ from typing import Any
 
 from flywheel.lineage.state import Generation
 from flywheel.questions.record import Record
+from flywheel.status import held_out_text
 
 Report = Mapping[str, Any]
 
@@ -84,7 +85,9 @@ def _evaluation(report: Report) -> str:
     ]
     told = _table(("suite", "metric", "value", "95% interval"), rows) if rows else "It was not evaluated."
     verdict = report["verdict"]
-    return told + (f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else "")
+    told += f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else ""
+    held_out = report["held_out"] and _plain(held_out_text(report["held_out"]))
+    return told + (f"\n\nItems: {held_out}." if held_out else "")
 
 
 def _data(report: Report) -> str:

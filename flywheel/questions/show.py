@@ -11,7 +11,7 @@ from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.state import Generation
 from flywheel.questions.data import by_origin
 from flywheel.questions.record import Record
-from flywheel.status import bare, cost, forked_from, metrics
+from flywheel.status import bare, cost, forked_from, held_out, metrics
 
 _SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
 
@@ -52,6 +52,7 @@ def shown(record: Record, generation: Generation) -> dict[str, Any]:
             "by_reason": generation.fact("curate", "by_reason", {}),
         },
         "metrics": metrics(generation, state),
+        "held_out": held_out(state),
         "verdict": generation.fact("gate", "verdict"),
         "cost": cost(generation),
         "artifacts": {
@@ -99,4 +100,6 @@ def _batch(generation: Generation) -> dict[str, Any] | None:
         return None
     graded = {name: generation.fact("grade", name) for name in ("grader", "version", "lent")}
     made = generation.fact("generate", "made", generation.fact("seed", "human"))
-    return {"samples": bare(samples), "made": made, **graded, "lent": bare(graded["lent"])}
+    left_out = generation.fact("generate", "left_out")
+    batch = {"samples": bare(samples), "made": made, "left_out": left_out}
+    return {**batch, **graded, "lent": bare(graded["lent"])}

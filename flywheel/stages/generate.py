@@ -15,12 +15,17 @@ from flywheel.tables import as_table, require, require_finite, with_provenance
 
 
 def generate(ctx: Context, *, parent: Generation) -> Made:
-    """The parent's answers to this generation's prompts, as samples with provenance."""
+    """The parent's answers to this generation's prompts, as samples with provenance.
+
+    Prompts that a suite asks are left out: nobody is to learn from them.
+    """
     import torch
 
     task = ctx.components.task
     prompts = task.prompts(ctx.generation, ctx.carry, ctx.key("prompts"))
-    prompts = require(as_table(prompts), "Prompts", unique="prompt")
+    prompts, left_out = ctx.data.hold_out(require(as_table(prompts), "Prompts", unique="prompt"))
+    if len(prompts) == 0:
+        raise StageFailed("generate", f"all {left_out} prompts are items of suites: none is left to answer")
     model = ctx.load_model(str(parent.weights), parent.settings)
     size = ctx.components.resolved["chunk_size"]
     count = -(-len(prompts) // size)
@@ -42,10 +47,10 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         _check_types(rows, ctx.data.human)
         return require_finite(rows, "Samples")
 
-    return _recorded(ctx, distributed.stream_chunks(count, make, ctx.stop.check))
+    return _recorded(ctx, distributed.stream_chunks(count, make, ctx.stop.check), left_out)
 
 
-def _recorded(ctx: Context, chunks: Iterator[pa.Table]) -> Made:
+def _recorded(ctx: Context, chunks: Iterator[pa.Table], left_out: int | None) -> Made:
     """The chunks as one artifact, stored as they come: a batch need not fit into memory."""
     if distributed.rank() != 0:
         for _ in chunks:
@@ -65,7 +70,7 @@ def _recorded(ctx: Context, chunks: Iterator[pa.Table]) -> Made:
             raise failure
         if writer.rows == 0:
             raise StageFailed("generate", "the champion made no samples")
-    return Made({"samples": Stored(writer.name)}, {"made": writer.rows})
+    return Made({"samples": Stored(writer.name)}, {"made": writer.rows, "left_out": left_out})
 
 
 def _check_types(samples: pa.Table, human: pa.Table) -> None:

@@ -11,4 +11,5 @@ def seed(ctx: Context) -> Made:
     suites = {f"suite_{suite.name}": suite.items for suite in ctx.data.suites.values()}
     path = ctx.components.resolved["base"]
     base = {"base": read_base(path)} if path else {}
-    return Made({"samples": ctx.data.human, **suites, **base}, {"human": len(ctx.data.human)})
+    facts = {"human": len(ctx.data.human), "held_out": ctx.data.held_out}
+    return Made({"samples": ctx.data.human, **suites, **base}, facts)

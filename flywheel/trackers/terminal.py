@@ -21,7 +21,7 @@ from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState, Status
 from flywheel.records import Progress
 from flywheel.schema import Log
-from flywheel.status import metrics
+from flywheel.status import held_out, held_out_text, metrics
 from flywheel.trackers import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ COLOURS = {
     Status.FAILED: "red",
     Status.UNFINISHED: "cyan",
 }
+LEFT_OUT = ", {left_out} prompts that a suite asks left out"
 _PLAIN_PROGRESS_SECONDS = 10.0
 
 
@@ -239,7 +240,7 @@ def stage_text(event: Event) -> str:
         return str(facts["verdict"]["reason"])
     words = {
         "human": "{human} human samples",
-        "made": "{made} samples",
+        "made": "{made} samples" + (LEFT_OUT if facts.get("left_out") else ""),
         "rows": "{rows} rows kept, {by_origin}",
         "init": "init {init}, {steps} steps" if "steps" in facts else "init {init}",
         "consent": "consent: {consent}",
@@ -322,7 +323,10 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     notes = ["* champion"] if state.champion else []
     notes += [f"{names} with 95% interval"] if names else []
     notes += [f"the last {_SHOWN} of {len(state.generations)} generations, --json has all"] if hidden else []
-    table.caption, table.caption_justify = "; ".join(notes), "left"
+    lines = ["; ".join(notes)] if notes else []
+    if (recorded := held_out(state)) is not None:
+        lines.append(printable(held_out_text(recorded)))
+    table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
 
 

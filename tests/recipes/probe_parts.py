@@ -75,6 +75,18 @@ class Task(Moons):
         kind = fault("suites")
         return [Suite(s.name, s.role, spoilt(s.items, kind), s.metric) for s in super().suites()]
 
+    def prompts(self, generation: int, carry: Any, key: Any) -> pa.Table:
+        """With the point of the last, or of every, one taken from the gate's items."""
+        prompts, asked = super().prompts(generation, carry, key), super().suites()[1].items
+        count = {"one": 1, "all": len(asked)}.get(fault("prompts"), 0)
+        if not count:
+            return prompts
+        own = 0 if count > 1 else len(prompts) - 1
+        points = pa.concat_tables(
+            [prompts.select(["point"]).slice(0, own), asked.select(["point"]).slice(0, count)]
+        )
+        return points.append_column("prompt", prompts["prompt"].slice(0, len(points)))
+
     def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
         made = pa.table(super().generate(model, prompts, settings, key))
         return spoilt(made, fault("generate"))

@@ -37,6 +37,8 @@ class Settings:
 class Moons:
     """Labelled points for genesis, unlabelled ones for the loop, suites of all roles."""
 
+    identity_columns = ("point",)
+
     seed_value: int = 0
     labelled: int = 6
     unlabelled: int = 120
