@@ -112,11 +112,11 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, rows: list[dict[st
 
 
 def reach(view: Any) -> dict[str, int]:
-    """digits95 of a generation, by kind of problem; with 95% bootstrap limits for the uniform ones."""
+    """digits95 of a generation, by kind of problem; with their 95% intervals."""
     import pyarrow as pa
     from flywheel.recipes.addition.sums import draw as problems
 
-    from flywheel.gates.statistics import reach as highest
+    from flywheel.gates.intervals import reach as highest
 
     model, task = view.load(), view.task()
     found: dict[str, int] = {}

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import tempfile
 import time
@@ -30,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-CHANCE = 0.975
+RESOLUTION = 1 / 750  # one of the sealed items
 
 
 def main() -> None:
@@ -190,11 +189,11 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def interval(values: np.ndarray, sign: str = "") -> str:
-    from scipy.stats import t
+    from flywheel.gates.intervals import t_interval
 
-    mean, n = 100 * values.mean(), len(values)
-    half = t.ppf(CHANCE, n - 1) * 100 * values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-    return f"{mean:{sign}.2f} [{mean - half:{sign}.2f}, {mean + half:{sign}.2f}]"
+    found = t_interval(values, RESOLUTION)
+    mean, low, high = (100 * part for part in (found.value, found.low, found.high))
+    return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pyarrow as pa
 from flywheel import distributed
 from flywheel.context import Context
 from flywheel.errors import StageFailed
-from flywheel.gates.statistics import mean_interval, reach
+from flywheel.gates.intervals import mean_interval, reach
 from flywheel.keys import Key
 from flywheel.records import Json, Role, Suite
 
@@ -84,9 +84,10 @@ def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[s
         if len(own) == 0:
             continue
         scores = own["score"].to_numpy()
-        found[suite.name] = {suite.metric: mean_interval(scores, own["cluster"].to_numpy()).json()}
+        clusters = own["cluster"].to_numpy()
+        found[suite.name] = {suite.metric: mean_interval(scores, clusters).json()}
         if suite.reach:
             levels = suite.items[suite.reach.level].to_numpy()
-            far = reach(scores, levels, suite.reach.share)
+            far = reach(scores, levels, suite.reach.share, clusters)
             found[suite.name][suite.reach.metric] = {**far.json(), "unit": "level"}
     return found

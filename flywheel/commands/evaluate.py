@@ -22,7 +22,7 @@ def main(options: argparse.Namespace) -> int:
     """Score a generation on the items of a file; nothing is recorded."""
     from flywheel.api import open_run
     from flywheel.compose import add_working_directory
-    from flywheel.gates.statistics import mean_interval
+    from flywheel.gates.intervals import mean_interval
 
     add_working_directory()
     run = open_run(directory_of(options), options.config_dir)

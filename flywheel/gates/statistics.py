@@ -1,68 +1,14 @@
-"""The statistics of evaluation: intervals of a mean, and tests of paired differences."""
+"""Tests of paired differences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from flywheel.records import Interval
-
 _RESAMPLES = 10_000
-_REACH_RESAMPLES = 2_000
 _CHUNK = 500
 _TOLERANCE = 1e-9
-Z95 = 1.959963984540054
-
-
-def wilson(successes: float, n: int) -> Interval:
-    """Wilson's score interval (1927) of a proportion at 95%."""
-    p, z2 = successes / n, Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
-
-
-def mean_interval(scores: np.ndarray, clusters: Sequence[Any] | np.ndarray) -> Interval:
-    """Mean of scores in [0, 1] with a 95% interval.
-
-    Wilson's for independent 0/1 scores; otherwise a percentile bootstrap over clusters, with a fixed
-    seed so that the same outcomes always have the same interval.
-    """
-    names, where = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(names) == len(scores) and np.isin(scores, (0.0, 1.0)).all():
-        return wilson(float(scores.sum()), len(scores))
-    sums, sizes = np.bincount(where, scores), np.bincount(where)
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(0, _RESAMPLES, _CHUNK):
-        draw = rng.integers(0, len(names), (_CHUNK, len(names)))
-        means.append(sums[draw].sum(1) / sizes[draw].sum(1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    mean = float(scores.mean())
-    return Interval(mean, min(mean, float(low)), max(mean, float(high)))
-
-
-def reach(scores: np.ndarray, levels: np.ndarray, share: float) -> Interval:
-    """The highest level such that every level of the items up to it has a mean score of ``share``.
-
-    With a 95% percentile bootstrap over the items of each level, with a fixed seed; 0 if not even the
-    lowest level is mastered.
-    """
-    names, where = np.unique(levels, return_inverse=True)
-    rng = np.random.default_rng(0)
-    mastered = []
-    for level in range(len(names)):
-        own = scores[where == level]
-        draws = rng.integers(0, len(own), (_REACH_RESAMPLES, len(own)))
-        means = own[np.vstack([np.arange(len(own)), draws])].mean(1)  # the items as they are come first
-        mastered.append(means >= share - _TOLERANCE)
-    highest = np.append(0, names)[np.cumprod(mastered, axis=0).sum(0)]
-    value = int(highest[0])
-    low, high = np.quantile(highest[1:], (0.025, 0.975), method="nearest")
-    return Interval(value, min(value, int(low)), max(value, int(high)))
 
 
 def mcnemar_exact(wins: int, losses: int) -> float:

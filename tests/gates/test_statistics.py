@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from flywheel.gates.statistics import mcnemar_exact, mean_interval, reach, sign_flip, wilson
-from flywheel.records import Interval
+from flywheel.gates.statistics import mcnemar_exact, sign_flip
 
 COUNTS = st.integers(0, 300)
 SMALL = st.lists(st.integers(-20, 20).map(lambda n: n / 20), max_size=10).map(np.array)
-SCORES = st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=1, max_size=40)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -137,80 +135,3 @@ def test_sign_flip_errs_at_most_as_often_as_it_says(n: int) -> None:
 def test_the_same_differences_have_the_same_p_value() -> None:
     differences = rng(1).normal(0.1, 1, 40)
     assert sign_flip(differences, rng(2)) == sign_flip(differences, rng(2))
-
-
-@given(st.integers(1, 500), st.data())
-def test_wilson_is_scipys(n: int, data: st.DataObject) -> None:
-    successes = data.draw(st.integers(0, n))
-    expected = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    found = wilson(successes, n)
-    assert found.value == successes / n
-    assert found.low == pytest.approx(expected.low, abs=1e-12)
-    assert found.high == pytest.approx(expected.high, abs=1e-12)
-    assert 0 <= found.low <= found.value <= found.high <= 1
-
-
-def test_independent_binary_scores_have_wilsons_interval() -> None:
-    scores = np.array([1.0, 0.0, 1.0, 1.0])
-    assert mean_interval(scores, list("abcd")) == wilson(3, 4)
-
-
-@settings(max_examples=10)
-@given(SCORES, st.integers(1, 8))
-def test_an_interval_contains_the_mean(scores: list[float], clusters: int) -> None:
-    found = mean_interval(np.array(scores), [k % clusters for k in range(len(scores))])
-    assert found.value == pytest.approx(np.mean(scores))
-    assert -1e-12 <= found.low <= found.value <= found.high <= 1 + 1e-12
-
-
-def test_an_interval_is_the_same_each_time() -> None:
-    scores, clusters = rng(0).uniform(0, 1, 30), [str(k % 7) for k in range(30)]
-    assert mean_interval(scores, clusters) == mean_interval(scores, np.array(clusters))
-
-
-def test_copies_of_items_in_their_cluster_add_no_certainty() -> None:
-    scores = rng(3).integers(0, 2, 40).astype(float)
-    copied = mean_interval(np.repeat(scores, 25), np.repeat(np.arange(40), 25))
-    as_if_independent = mean_interval(np.repeat(scores, 25), np.arange(1000))
-    single = mean_interval(scores, np.arange(40))
-    assert copied.high - copied.low == pytest.approx(single.high - single.low, rel=0.1)
-    assert copied.high - copied.low > 3 * (as_if_independent.high - as_if_independent.low)
-
-
-def test_clusters_of_other_sizes_are_weighed_by_their_items() -> None:
-    scores = np.array([0.9] * 9 + [0.1])
-    found = mean_interval(scores, ["big"] * 9 + ["small"])
-    assert found.value == pytest.approx(0.82)
-    assert (found.low, found.high) == pytest.approx((0.1, 0.9))
-
-
-def test_the_bootstrap_agrees_with_the_normal_interval_of_a_large_sample() -> None:
-    scores = rng(4).uniform(0, 1, 2000)
-    half = 1.96 * scores.std() / math.sqrt(len(scores))
-    found = mean_interval(scores, np.arange(2000))
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
-
-
-def test_the_order_of_rows_does_not_change_an_interval() -> None:
-    scores, clusters = rng(5).integers(0, 5, 60) / 4, np.array([f"c{k % 11}" for k in range(60)])
-    order = rng(6).permutation(60)
-    found, shuffled = mean_interval(scores, clusters), mean_interval(scores[order], clusters[order])
-    assert (found.low, found.high) == pytest.approx((shuffled.low, shuffled.high))
-
-
-def test_reach_is_the_last_level_of_an_unbroken_climb():
-    levels = np.repeat([1, 2, 3, 4], 100)
-    scores = np.concatenate([np.ones(100), np.r_[np.ones(96), np.zeros(4)], np.zeros(100), np.ones(100)])
-    found = reach(scores, levels, 0.95)
-    assert (found.value, found.high) == (2, 2)
-    assert found.low == 1  # 96 of 100 is sometimes below 95% by chance
-
-
-def test_reach_of_nothing_is_0_and_of_everything_the_last_level():
-    levels = np.repeat([3, 5], 20)
-    assert reach(np.zeros(40), levels, 0.95) == Interval(0, 0, 0)
-    assert reach(np.ones(40), levels, 0.95) == Interval(5, 5, 5)
-
-
-def test_reach_counts_just_the_share_as_enough():
-    assert reach(np.r_[np.ones(19), 0.0], np.ones(20, int), 0.95).value == 1
