@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from typing import TYPE_CHECKING
 
 from flywheel.commands import add_json, add_run, directory_of
 from flywheel.errors import ExitCode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SHOWN = 20
 _HIDDEN = ("id", "origin", "source", "generation", "group", "key", "weight")  # shown by --json
@@ -31,21 +36,38 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Samples of a generation with scores, the rule that decided and how often each was trained on."""
-    import pyarrow as pa
+def _decided(rows: pa.Table, *, kept: bool) -> tuple[pa.Table, int]:
+    """The rows that were kept, or dropped, and how many were decided on at all.
+
+    None were in a turn that failed before it curated, or is not that far yet; and a curator is not shown
+    what was recalled.
+    """
     import pyarrow.compute as pc
+
+    if "keep" not in rows.column_names:
+        return rows.slice(0, 0), 0
+    return rows.filter(pc.equal(rows["keep"], kept)), len(rows) - rows["keep"].null_count
+
+
+def main(options: argparse.Namespace) -> int:
+    """Samples of a generation with scores, the rule that decided and how often each was drawn."""
+    import pyarrow as pa
 
     from flywheel.samples import read_samples
 
     rows = read_samples(directory_of(options), options.generation)
-    if (options.kept or options.dropped) and "keep" in rows.column_names:
-        rows = rows.filter(pc.equal(rows["keep"], options.kept))
+    undecided = ""
+    if options.kept or options.dropped:
+        made = len(rows)
+        rows, decided = _decided(rows, kept=options.kept)
+        undecided = f"{made - decided} of {made} were not decided on" if decided < made else ""
     total, limit = len(rows), options.limit or (len(rows) if options.json else _SHOWN)
     shown = rows.take(pa.array(range(0, total, max(1, -(-total // max(1, limit)))), pa.int64()))
     if options.json:
         for row in shown.to_pylist():
             print(json.dumps(row, ensure_ascii=False, default=str))
+        if undecided:
+            print(undecided, file=sys.stderr)
         return ExitCode.FINISHED
     from rich.table import Table
 
@@ -58,7 +80,9 @@ def main(options: argparse.Namespace) -> int:
         table.add_column(name, overflow="fold")
     for row in shown.select(names).to_pylist():
         table.add_row(*(cell_text(value) for value in row.values()))
-    more = f"; --limit {total} prints all, --json with provenance" if total else ""
-    table.caption, table.caption_justify = f"{len(shown)} of {total} such samples{more}", "left"
+    notes = [f"{len(shown)} of {total} such samples"]
+    notes += [f"--limit {total} prints all, --json with provenance"] if total else []
+    notes += [undecided] if undecided else []
+    table.caption, table.caption_justify = "; ".join(notes), "left"
     plain_console().print(table)
     return ExitCode.FINISHED

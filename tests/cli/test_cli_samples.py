@@ -8,7 +8,7 @@ import sys
 
 import pyarrow as pa
 import pytest
-from harness import MOONS_CONF, environment
+from harness import MOONS_CONF, PROBE, environment
 from pyarrow import parquet
 
 import flywheel
@@ -39,6 +39,19 @@ def test_samples_with_scores_and_the_rule_that_decided(cli, finished):
     assert all(row["keep"] for row in kept)
     assert not any(row["keep"] for row in dropped)
     assert len(kept) + len(dropped) == len(made)
+
+
+def test_rows_that_nobody_decided_on_are_neither_kept_nor_dropped_but_counted(cli):
+    done = cli(*PROBE, "log=quiet", "generations=1", "name=run", env={"PROBE_FAULT": "grade:raise"})
+    assert done.code == 1
+    made = len(rows(cli("samples", "run", "1", "--json")))
+    for which in ("--kept", "--dropped"):
+        done = cli("samples", "run", "1", which, "--json")
+        assert (done.code, done.out, done.err) == (0, "", f"{made} of {made} were not decided on\n")
+        table = cli("samples", "run", "1", which).out.replace("\n", " ")
+        assert "0 of 0 such samples" in table
+        assert f"{made} of {made} were not decided on" in table
+    assert "not decided on" not in cli("samples", "run", "0", "--kept").out
 
 
 def test_the_human_samples_are_those_of_generation_0(cli, finished):
