@@ -108,7 +108,7 @@ class Addition:
         lengths = range(1, self.seed_digits + 1)
         drawn = [_problems(n, self.seed_problems, self.mix, self._rng("seed", n)) for n in lengths]
         problems = pa.concat_tables(_distinct(table) for table in drawn)
-        problems = problems.filter(pc.invert(_clashes(problems, _unordered_of(self.suites()))))
+        problems = problems.filter(pc.invert(clashes(problems, _unordered_of(self.suites()))))
         return problems.append_column("answer", number_text(_read(problems).answers()))
 
     def suites(self) -> list[Suite]:
@@ -188,13 +188,13 @@ class Addition:
         import pyarrow.compute as pc
 
         for attempt in range(_REDRAWS):
-            clashes = _clashes(gate, sealed)
-            if not pc.any(clashes).as_py():
+            taken = clashes(gate, sealed)
+            if not pc.any(taken).as_py():
                 return gate
             others = self._drawn(f"gate {attempt}", self.gate_items, self.mix)
-            prompts = pc.if_else(clashes, others["prompt"], gate["prompt"])
+            prompts = pc.if_else(taken, others["prompt"], gate["prompt"])
             gate = gate.set_column(gate.column_names.index("prompt"), "prompt", prompts)
-        digits = gate.filter(clashes)["length"][0].as_py()
+        digits = gate.filter(taken)["length"][0].as_py()
         raise DataError(
             f"The gate must have sums that are not sealed; none of {digits} digits are left for it. "
             f"Give a smaller task.sealed_items than {self.sealed_items}."
@@ -221,7 +221,7 @@ def _distinct(problems: pa.Table) -> pa.Table:
     return problems.take(np.sort(first))
 
 
-def _unordered(problems: pa.Table) -> pa.ChunkedArray:
+def unordered(problems: pa.Table) -> pa.ChunkedArray:
     """The problems as text with the operands in one order: ``12+7`` and ``7+12`` are both ``12+7``."""
     import pyarrow.compute as pc
 
@@ -234,17 +234,17 @@ def _unordered(problems: pa.Table) -> pa.ChunkedArray:
 def _unordered_of(suites: Sequence[Suite]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.concat_arrays([_unordered(suite.items).combine_chunks() for suite in suites])
+    return pa.concat_arrays([unordered(suite.items).combine_chunks() for suite in suites])
 
 
-def _clashes(problems: pa.Table, taken: pa.Array) -> pa.ChunkedArray:
+def clashes(problems: pa.Table, taken: pa.Array) -> pa.ChunkedArray:
     """Which problems are taken, or are with their operands swapped; not asked where too few exist."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     few = pa.array(Addition.exhaustible[0].values, pa.int16())
     many = pc.invert(pc.is_in(problems["length"], value_set=few))
-    return pc.and_(many, pc.is_in(_unordered(problems), value_set=taken))
+    return pc.and_(many, pc.is_in(unordered(problems), value_set=taken))
 
 
 def _alike(sums: Sums) -> Iterator[tuple[np.ndarray, int]]:
