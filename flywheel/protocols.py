@@ -115,7 +115,7 @@ class Gate(Protocol):
     """Decides on promotion from paired differences; never sees a model, an item or a mean."""
 
     def decide(self, pull: Pull, suites: Sequence[str], carry: Carry, key: Key) -> tuple[Verdict, Carry]:
-        """The verdict over the gate suites, and the new carry."""
+        """The verdict over the gate suites, and the new carry; ``pull`` gives the differences."""
 
 
 class Reviewer(Protocol):

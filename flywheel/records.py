@@ -41,8 +41,19 @@ Settings = dict[str, Any]
 Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
 
-Pull = Callable[[str, "int | None"], "np.ndarray"]
-"""``pull(suite, n)``: paired differences in [-1, 1] of the suite's first n clusters (None: all)."""
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Paired differences of items, candidate - champion, and which of them are not independent."""
+
+    items: np.ndarray
+    """Float, shape (items,), in [-1, 1]. Their mean is the difference of the suites' means."""
+    clusters: np.ndarray
+    """Int, shape (items,): the cluster of each item, numbered 0, 1, ... as they first appear."""
+
+
+Pull = Callable[[str, "int | None"], Differences]
+"""``pull(suite, n)``: differences of all items in the suite's first n clusters (None: all)."""
 
 
 class Role(StrEnum):
@@ -124,7 +135,7 @@ class Verdict:
     reason: str
     """One sentence for people, e.g. ``accuracy +2.1% on gate (wins 21, losses 5, p 0.001 <= 0.05)``."""
     evidence: Mapping[str, Json] = field(default_factory=dict)
-    """Numbers that decided: n, wins, losses, effect, p_value, alpha, test."""
+    """Numbers that decided: n (items), clusters, wins, losses, effect, p_value, alpha, test."""
 
 
 @dataclass(frozen=True, slots=True)

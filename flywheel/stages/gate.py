@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.context import Context, Made, carried
-from flywheel.records import Pull, Role
+from flywheel.records import Differences, Pull, Role
 
 
 def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
@@ -26,7 +26,7 @@ def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
 def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:
     """Differences candidate - champion on the same items; of a duel, 2 x mean score - 1."""
 
-    def pull(suite: str, n: int | None) -> np.ndarray:
+    def pull(suite: str, n: int | None) -> Differences:
         theirs = candidate.filter(_is(candidate, suite))
         scores = theirs["score"].to_numpy()
         if ctx.data.suites[suite].duel:
@@ -36,7 +36,9 @@ def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:
             if ours["item"].to_pylist() != theirs["item"].to_pylist():
                 raise ValueError(f"champion and candidate were scored on different items of {suite}")
             differences = scores - ours["score"].to_numpy()
-        return _by_cluster(differences, theirs["cluster"].to_pylist())[:n]
+        clusters = _numbered(theirs["cluster"].to_pylist())
+        chosen = clusters < (len(clusters) if n is None else n)
+        return Differences(differences[chosen], clusters[chosen])
 
     return pull
 
@@ -46,8 +48,7 @@ def _is(outcomes: pa.Table, suite: str) -> np.ndarray:
     return mask
 
 
-def _by_cluster(values: np.ndarray, clusters: list[str]) -> np.ndarray:
-    """Mean of each cluster, clusters in order of first appearance."""
+def _numbered(clusters: list[str]) -> np.ndarray:
+    """The number of each item's cluster, clusters in order of first appearance."""
     order = {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
-    where = np.array([order[cluster] for cluster in clusters])
-    return np.bincount(where, values, len(order)) / np.bincount(where, minlength=len(order))
+    return np.array([order[cluster] for cluster in clusters], np.int64)

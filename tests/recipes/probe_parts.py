@@ -203,7 +203,7 @@ class Decided:
 
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> tuple[Verdict, Any]:
         fault("gate")
-        differences = np.concatenate([pull(suite, None) for suite in suites])
+        differences = np.concatenate([pull(suite, None).items for suite in suites])
         return Verdict(self.promote, f"decided on {len(differences)} items"), {}
 
 

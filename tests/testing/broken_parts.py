@@ -11,7 +11,7 @@ import torch
 from flywheel.curation.confident import Confident
 from flywheel.gates.paired import PairedGate
 from flywheel.graders.confidence import Confidence
-from flywheel.records import Role, Suite, Verdict
+from flywheel.records import Differences, Role, Suite, Verdict
 from flywheel.testing.moons.task import Moons
 from flywheel.tuners.fixed import Fixed
 
@@ -180,7 +180,28 @@ class NeverPromotes(PairedGate):
 
 class ComparesMeans(PairedGate):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return Verdict(bool(np.mean(pull(suites[0], None)) > 0), "a higher mean"), carry
+        return Verdict(bool(np.mean(pull(suites[0], None).items) > 0), "a higher mean"), carry
+
+
+class IgnoresClusters(PairedGate):
+    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
+        def items(suite: Any, n: Any) -> Differences:
+            found = pull(suite, n).items
+            return Differences(found, np.arange(len(found)))
+
+        return super().decide(items, suites, carry, key)
+
+
+class CountsClusters(PairedGate):
+    """Compares means of clusters, whatever their sizes."""
+
+    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
+        def means(suite: Any, n: Any) -> Differences:
+            found = pull(suite, n)
+            means = np.bincount(found.clusters, found.items) / np.bincount(found.clusters)
+            return Differences(means, np.arange(len(means)))
+
+        return super().decide(means, suites, carry, key)
 
 
 class NumpyEvidence(PairedGate):

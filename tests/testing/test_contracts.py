@@ -99,6 +99,12 @@ BROKEN = [
     (broken.AlwaysPromotes(), ContractBroken, "must never promote an identical candidate"),
     (broken.NeverPromotes(), ContractBroken, "must promote a clear win"),
     (broken.ComparesMeans(), ContractBroken, "no more than 0.05 of the candidates .* it promoted 0.4"),
+    (broken.IgnoresClusters(), ContractBroken, "with items in clusters; it promoted 0.[234]"),
+    (
+        broken.CountsClusters(),
+        ContractBroken,
+        "must never promote a loss of most items",
+    ),
     (broken.NumpyEvidence(), ContractBroken, r"must be JSON.*\.item\(\)"),
     (broken.Unkeyed(), ContractBroken, "gate: run again with the same inputs"),
     (broken.NoAlpha(), ContractBroken, "no `alpha`"),

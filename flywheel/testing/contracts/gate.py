@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from flywheel.data import Data
 from flywheel.keys import Key
-from flywheel.records import Role, Suite
+from flywheel.records import Differences, Role, Suite
 from flywheel.stages.gate import gate as gate_stage
 from flywheel.tables import OUTCOMES, constant
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -21,6 +21,8 @@ _SUITE = "gate"
 
 def check_gate(gate: Any, *, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
     """Check a gate: ties, a clear win and a clear loss of ``items`` items, and its errors by chance.
+
+    Also with items in clusters of very different sizes, which are won or lost as a whole.
 
     ``alpha``: the error rate that it promises; by default its attribute of that name. It is held against
     ``simulations`` candidates that are as good as their champion, and may be passed by three standard errors.
@@ -43,8 +45,11 @@ def check_gate_on(bench: Bench, alpha: float | None = None, items: int = 400, si
         "a clear win": (ones, some, True),
         "a clear loss": (some, ones, False),
     }
-    for name, (candidate, champion, expected) in cases.items():
-        promote = _promotes(bench, candidate, champion)
+    alone, one_large = np.arange(items), np.maximum(np.arange(items) - items * 9 // 10, 0)
+    most = (one_large > 0).astype(float)  # lost in one cluster of nine tenths of all items, won in all others
+    clustered = {"a loss of most items that wins most clusters": (most, 1 - most, False)}
+    for name, (candidate, champion, expected) in {**cases, **clustered}.items():
+        promote = _promotes(bench, candidate, champion, one_large if name in clustered else alone)
         wanted = "must promote" if expected else "must never promote"
         rule(promote is expected, f"A gate {wanted} {name} ({items} items); it answered {promote}.")
     check_error_rate(bench, alpha, items, simulations)
@@ -56,33 +61,45 @@ def check_error_rate(bench: Bench, alpha: float | None, items: int, simulations:
     level = alpha if alpha is not None else getattr(part, "alpha", None)
     rule(isinstance(level, float), "A gate must say its error rate; it has no `alpha`. Call with alpha=....")
     assert isinstance(level, float)
+    sizes = np.unique(np.geomspace(1, items, 20).astype(int))
+    for name, clusters in (
+        ("independent items", np.arange(items)),
+        ("items in clusters", np.repeat(np.arange(len(sizes)), sizes)),
+    ):
+        _check_errors(part, level, clusters, simulations, name)
+
+
+def _check_errors(part: Any, level: float, clusters: np.ndarray, simulations: int, name: str) -> None:
+    """Candidates whose clusters are won, lost or drawn by chance, each as a whole."""
     rng = Key.root(1)("gate contract").numpy()
     promoted = 0
     for k in range(simulations):
-        candidate, champion = (rng.random((2, items)) < 0.7).astype(float)
-        differences = candidate - champion
-        verdict, _ = part.decide(lambda suite, n, d=differences: d[:n], [_SUITE], {}, Key.root(k)("gate"))
+        candidate, champion = (rng.random((2, clusters.max() + 1)) < 0.7).astype(float)
+        differences = Differences((candidate - champion)[clusters], clusters)
+        verdict, _ = part.decide(lambda suite, n, d=differences: d, [_SUITE], {}, Key.root(k)("gate"))
         promoted += verdict.promote
     limit = level + 3 * math.sqrt(level * (1 - level) / simulations)
     rule(
         promoted <= limit * simulations,
         f"A gate must promote no more than {level:.3g} of the candidates that are no better, here at most "
-        f"{limit:.3g} of {simulations}; it promoted {promoted / simulations:.3g}. Test against chance.",
+        f"{limit:.3g} of {simulations} with {name}; it promoted {promoted / simulations:.3g}. Test against "
+        "chance, cluster by cluster.",
     )
 
 
-def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray) -> bool:
-    tables = _stored(bench, candidate), _stored(bench, champion)
+def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray, clusters: np.ndarray) -> bool:
+    tables = _stored(bench, candidate, clusters), _stored(bench, champion, clusters)
     done = bench.twice(gate_stage, candidate=tables[0], champion=tables[1])
     check_carry_kept("gate", done)
     return bool(done.fact("verdict")["promote"])
 
 
-def _stored(bench: Bench, scores: np.ndarray) -> str:
+def _stored(bench: Bench, scores: np.ndarray, clusters: np.ndarray) -> str:
     names = {"suite": _SUITE, "subject": "a test", "opponent": None}
     columns = {name: constant(value, pa.string(), len(scores)) for name, value in names.items()}
     items = _items(len(scores))["item"]
-    outcomes = pa.table({**columns, "item": items, "cluster": items, "score": scores})
+    groups = pa.array([f"cluster-{k}" for k in clusters])
+    outcomes = pa.table({**columns, "item": items, "cluster": groups, "score": scores})
     return bench.store.put_table(outcomes.select(OUTCOMES.names).cast(OUTCOMES))
 
 
