@@ -13,11 +13,12 @@ from typing import Any
 from flywheel.descent import descend, seen_by, settings_from, turns_by_batch
 from flywheel.errors import RunError
 from flywheel.forks import forks_of
+from flywheel.item_history import item_history
 from flywheel.lineage import ids
 from flywheel.lineage.ledger import no_garbage_collection
 from flywheel.lineage.rereading import reread_when_pruned
 from flywheel.lineage.sources import drawn_of
-from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.samples import samples
 from flywheel.status import bare, forked_from, read_state
@@ -39,7 +40,8 @@ def trace(
     """The ancestors (``up``) and descendants (``down``) of one of three, with typed edges.
 
     ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, traced from
-    the first champion that does worse on it than the champion before. Raises RunError if there is none.
+    the generation on the champion's line since which it is worse, else from the champion; see
+    ``item_history``. Raises RunError if there is none.
     """
     state, store = read_state(directory), Store(directory)
     found: dict[str, Any] = {"run": str(directory)}
@@ -193,28 +195,25 @@ def _descendants(
 
 
 def _item(directory: Path, state: RunState, store: Store, item: str) -> tuple[dict[str, Any], int]:
-    """An item's score in every generation, and the first champion that does worse than its parent."""
+    """An item's scores, since when the champion does worse on it, and the generation to trace."""
     suite, _, name = item.partition("/")
-    scores = {g.number: score for g in state.generations for score in _scores(state, store, g, suite, name)}
-    if not scores:
+    history = item_history(state, store, suite, name)
+    if not history.scores:
         raise RunError(f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM.")
-    promoted = [g for g in state.generations if g.status is Status.PROMOTED and g.number in scores]
-    worse = [g.number for g in promoted if g.parent in scores and scores[g.number] < scores[g.parent]]
-    lowest = min(scores, key=lambda number: (scores[number], number))
-    listed = [_entry(state.generations[number]) | {"score": score} for number, score in scores.items()]
-    told = {"suite": suite, "item": name, "worse_since": worse[0] if worse else None, "scores": listed}
-    return told, worse[0] if worse else lowest
-
-
-def _scores(state: RunState, store: Store, generation: Generation, suite: str, item: str) -> list[float]:
-    import pyarrow.compute as pc
-
-    sealed = state.sealed.get(generation.number)
-    looks = [generation.output("evaluate", "outcomes"), sealed["outputs"]["outcomes"] if sealed else None]
-    for outcomes in filter(None, looks):
-        rows = store.table(outcomes)
-        mask = pc.and_(pc.equal(rows["suite"], suite), pc.equal(rows["item"], item))
-        found: list[float] = rows.filter(mask)["score"].to_pylist()
-        if found:
-            return found[:1]
-    return []
+    listed = [
+        _entry(state.generations[s.generation]) | {"score": s.score, "opponent": bare(s.opponent)}
+        for s in history.scores
+    ]
+    report = {
+        "suite": suite,
+        "item": name,
+        "champion": history.line[-1] if history.line else None,
+        "last_scored": history.last_scored,
+        "worse_since": history.worse_since,
+        "worse_between": history.worse_between and list(history.worse_between),
+        "not_compared": history.not_compared,
+        "scores": listed,
+    }
+    if history.drop:
+        return report, history.drop[1]
+    return report, history.line[-1] if history.line else history.scores[-1].generation

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environment", "checkpoints", "held_out"),
     ("protocols",),
     ("compose", "components", "control", "data", "status", "corpus", "descent"),
-    ("samples", "items", "remembered", "fingerprint", "forks"),
+    ("samples", "items", "item_history", "remembered", "fingerprint", "forks"),
     ("recall", "trace"),
     ("questions",),
     ("handover",),

@@ -66,8 +66,6 @@ def _sections(report: Mapping[str, Any], limit: int) -> Iterator[RenderableType]
     same = [name for name, part in parts.items() if part is None]
     yield section("the same", ", ".join(same) or None)
     for suite, flips in report["outcomes"].items():
-        if not flips["items"]["shared"]:
-            continue
         rows = [(item["item"], item["a"], item["b"]) for item in flips["flipped"][:limit]]
         more = len(flips["flipped"]) - len(rows)
         caption = f"… {more} more; --limit {len(flips['flipped'])} prints all" if more else ""
@@ -139,7 +137,15 @@ def _code(code: Mapping[str, Any]) -> str | None:
 
 
 def _flip_text(flips: Mapping[str, Any]) -> str:
-    items = flips["items"]["shared"]
-    if not flips["flipped"]:
-        return f"no change on {items} items"
-    return f"{flips['gained']} gained, {flips['lost']} lost, of {items} items"
+    items, parts = flips["items"], []
+    if items["compared"]:
+        change = f"{flips['gained']} gained, {flips['lost']} lost, of" if flips["flipped"] else "no change on"
+        parts.append(f"{change} {items['compared']} items")
+    if items["other_rows"]:
+        parts.append(f"{items['other_rows']} not compared: of the same name, but other items")
+    if items["other_opponents"]:
+        parts.append(f"{items['other_opponents']} not compared: scored against other opponents")
+    for side, name in (("a", "first"), ("b", "second")):
+        alone = items[side] - items["shared"]
+        parts += [f"{alone} that only the {name} was scored on"] if alone else []
+    return "\n".join(parts)

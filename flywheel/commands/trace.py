@@ -51,11 +51,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"item {item['item']} of {item['suite']}"
         for row in item["scores"]:
             yield f"  generation {row['generation']} {_verdict(row)}: {row['score']:g}"
-        if item["worse_since"] is not None:
-            yield f"  worse since generation {item['worse_since']}"
-        else:
-            shown = f"here is generation {found['generation']}, the first with the lowest score"
-            yield f"  no champion does worse than the one before; {shown}"
+        yield from (f"  {line}" for line in _item(item))
     if "sample" in found:
         yield f"sample {found['sample']['id']}"
         yield from (
@@ -70,6 +66,26 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             yield from (f"    {_edge(edge)}" for edge in entry["edges"])
     if "down" in found:
         yield from _down(found["down"])
+
+
+def _item(item: dict[str, Any]) -> Iterator[str]:
+    """Since when the champion does worse on an item."""
+    champion, last = item["champion"], item["last_scored"]
+    if champion is None:
+        yield "there is no champion"
+        return
+    if last != champion:
+        scored = "nor was one before it" if last is None else f"the last one that was is generation {last}"
+        yield f"the champion, generation {champion}, was not scored on it; {scored}"
+    if item["worse_since"] is not None:
+        yield f"worse since generation {item['worse_since']}"
+    elif item["worse_between"]:
+        before, after = item["worse_between"]
+        yield f"worse since a generation after {before}, at the latest {after}: those between were not scored"
+    elif item["not_compared"]:
+        yield "since when it is worse cannot be said: scores against different opponents are not compared"
+    elif last is not None:
+        yield f"generation {last} does not do worse on it than those before"
 
 
 def _down(down: dict[str, Any]) -> Iterator[str]:

@@ -50,7 +50,7 @@ def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, 
         "environment": changes(_environment(sessions[0]), _environment(sessions[1])),
         "grader": _pair(*(_grader(report) for report in (old, new))),
         "metrics": {"a": old["metrics"], "b": new["metrics"]},
-        "outcomes": _flips(outcomes_of(a, [before]), outcomes_of(b, [after])),
+        "outcomes": _outcomes(a, before, b, after),
     }
 
 
@@ -141,22 +141,61 @@ def _patches(record: Record, diff: str | None) -> dict[str, str]:
     return {part.partition("\n")[0].rpartition(" b/")[2]: part for part in parts}
 
 
-def _flips(old: pa.Table, new: pa.Table) -> dict[str, Any]:
-    """By suite: items that both were scored on, and those whose score changed, most changed first."""
+def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> dict[str, Any]:
+    """By suite: on which items two generations can be compared, and those whose score changed.
+
+    An item is the same if its row in the suite that the run recorded is, floats included: names may be those
+    of other items in another run. A score in a duel says nothing without its opponent.
+    """
+    old, new = outcomes_of(a, [before]), outcomes_of(b, [after])
+    suites = pc.unique(pa.chunked_array([*old["suite"].chunks, *new["suite"].chunks])).to_pylist()
     found = {}
-    for suite in pc.unique(pa.chunked_array([*old["suite"].chunks, *new["suite"].chunks])).to_pylist():
-        left, right = (t.filter(pc.equal(t["suite"], suite)).select(["item", "score"]) for t in (old, new))
-        both = left.join(right, "item", join_type="inner", right_suffix="_b")
-        gain = pc.subtract(both["score_b"], both["score"])
-        rows = both.append_column("gain", gain).append_column("by", pc.abs(gain))
-        moved = rows.filter(pc.greater(rows["by"], 0)).sort_by([("by", "descending"), ("item", "ascending")])
-        gained = pc.sum(pc.greater(moved["gain"], 0)).as_py() or 0
-        found[suite] = {
-            "items": {"a": len(left), "b": len(right), "shared": len(both)},
-            "gained": gained,
-            "lost": len(moved) - gained,
-            "flipped": [
-                {"item": row["item"], "a": row["score"], "b": row["score_b"]} for row in moved.to_pylist()
-            ],
-        }
+    for suite in suites:
+        left, right = (t.filter(pc.equal(t["suite"], suite)) for t in (old, new))
+        same_rows = None if a is b else _same_rows(_items(a, suite), _items(b, suite))
+        found[suite] = _flips(left, right, same_rows)
     return found
+
+
+def _items(record: Record, suite: str) -> pa.Table | None:
+    """A suite as the run recorded it."""
+    seeds = (g.output("seed", f"suite_{suite}") for g in record.state.generations)
+    return record.table(next((name for name in seeds if name), None))
+
+
+def _same_rows(left: pa.Table | None, right: pa.Table | None) -> set[str]:
+    """Names of the items whose rows are equal in two tables of items."""
+    if left is None or right is None or set(left.column_names) != set(right.column_names):
+        return set()
+    names = sorted(left.column_names)
+    rows = [{row["item"]: repr(row) for row in t.select(names).to_pylist()} for t in (left, right)]
+    # repr tells floats apart to the last bit, but not one NaN from another.
+    return {item for item, row in rows[0].items() if row == rows[1].get(item)}
+
+
+def _flips(old: pa.Table, new: pa.Table, same_rows: set[str] | None) -> dict[str, Any]:
+    """Items whose score changed, most changed first, of those that can be compared.
+
+    ``same_rows``: names of the items that are the same on both sides; None: all of a name are.
+    """
+    left, right = (t.select(["item", "opponent", "score"]) for t in (old, new))
+    rows = left.join(right, "item", join_type="inner", right_suffix="_b").to_pylist()
+    same = [row for row in rows if same_rows is None or row["item"] in same_rows]
+    compared = [row for row in same if row["opponent"] == row["opponent_b"]]
+    gains = {row["item"]: round(row["score_b"] - row["score"], 9) for row in compared}
+    moved = [row for row in compared if gains[row["item"]]]
+    moved.sort(key=lambda row: (-abs(gains[row["item"]]), row["item"]))
+    gained = sum(gains[row["item"]] > 0 for row in moved)
+    return {
+        "items": {
+            "a": len(left),
+            "b": len(right),
+            "shared": len(rows),
+            "other_rows": len(rows) - len(same),
+            "other_opponents": len(same) - len(compared),
+            "compared": len(compared),
+        },
+        "gained": gained,
+        "lost": len(moved) - gained,
+        "flipped": [{"item": row["item"], "a": row["score"], "b": row["score_b"]} for row in moved],
+    }

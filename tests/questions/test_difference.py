@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pytest
 import rich.console
 
 import flywheel
 from flywheel.commands import diff as commands_diff
-from flywheel.questions.difference import changes
+from flywheel.questions.difference import _flips, _same_rows, changes
+from flywheel.testing import CONFIG_DIR
 
 
 def test_two_generations_of_a_run(finished_run: Path) -> None:
@@ -76,3 +80,65 @@ def test_the_command_shows_how_values_of_other_types_differ(capsys: Any) -> None
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert rows[:2] == [["batches", "1", "1.0"], ["size", '"1"', "1"]]
     assert rows[2:] == [["name", "x", "y"], ["more", "absent", "null"]]
+
+
+def test_items_of_another_seed_are_other_items_though_their_names_are_the_same(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {
+        "recipe": "moons",
+        "seed": 1,
+        "log": "quiet",
+        "generations": 0,
+        "threads": 1,
+        "settings.steps": 2,
+    }
+    other = flywheel.run({**config, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
+    found = flywheel.open_run(finished_run).diff(0, 0, other=other)
+    for suite in ("dev", "gate", "sealed"):
+        flips = found["outcomes"][suite]
+        items = flips["items"]
+        assert items["shared"] == items["a"] == items["b"] == items["other_rows"] > 0
+        assert (items["compared"], flips["flipped"], flips["gained"], flips["lost"]) == (0, [], 0, 0)
+    for section in commands_diff._sections(found, 10):
+        rich.console.Console(width=100).print(section)
+    assert f"{items['a']} not compared: of the same name, but other items" in capsys.readouterr().out
+
+
+def test_equal_items_of_two_runs_are_compared(finished_run: Path, run_copy: Path) -> None:
+    run = flywheel.open_run(finished_run)
+    across = run.diff(0, 2, other=flywheel.open_run(run_copy))["outcomes"]
+    assert across == run.diff(0, 2)["outcomes"]
+    assert across["dev"]["items"]["compared"] == across["dev"]["items"]["shared"] > 0
+
+
+def test_an_item_is_the_same_if_its_row_is_floats_included() -> None:
+    rows = {"item": list("abcd"), "point": [[0.1, 0.2], [0.3, np.nan], [0.5, 0.6], [0.7, 0.8]]}
+    moved = {
+        "item": list("dcba"),
+        "point": [[0.7, 0.8], [0.5, np.nextafter(0.6, 1)], [0.3, np.nan], [0.1, 9.0]],
+    }
+    assert _same_rows(pa.table(rows), pa.table(moved)) == {"b", "d"}
+    assert _same_rows(pa.table(rows), pa.table({**rows, "label": [1] * 4})) == set()
+    assert _same_rows(pa.table(rows), None) == set()
+
+
+def test_duels_are_compared_against_the_same_opponent_only() -> None:
+    """In duels a better generation loses items against a better opponent."""
+
+    def outcomes(score: list[float], opponent: list[str | None]) -> pa.Table:
+        named = {"item": list("abc"), "opponent": pa.array(opponent, pa.string())}
+        return pa.table({**named, "score": score})
+
+    found = _flips(outcomes([1, 1, 0], ["x", "x", "x"]), outcomes([0, 0, 1], ["y", "x", "x"]), None)
+    assert (found["items"]["other_opponents"], found["items"]["compared"]) == (1, 2)
+    assert (found["gained"], found["lost"]) == (1, 1)
+    assert [entry["item"] for entry in found["flipped"]] == ["b", "c"]
+    alone = _flips(outcomes([1, 1, 0], [None] * 3), outcomes([1, 0, 1 / 3], [None] * 3), None)
+    assert (alone["items"]["compared"], alone["gained"], alone["lost"]) == (3, 1, 1)
+
+
+def test_the_last_bits_of_a_score_are_no_flip() -> None:
+    one = pa.table({"item": ["a"], "opponent": pa.array([None], pa.string()), "score": [0.3]})
+    other = one.set_column(2, "score", pa.array([0.1 + 0.2]))
+    assert _flips(one, other, None)["flipped"] == []
