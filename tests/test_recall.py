@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from puppet import on_strings, play
 
 from flywheel.commands.recall import lines
 from flywheel.errors import ConfigError, LockedError, RunError
-from flywheel.lineage import ledger, lock
+from flywheel.lineage import files, ledger, lock
 from flywheel.lineage.pruning import prune
 from flywheel.lineage.state import RunState, Status
 from flywheel.lineage.store import Store
@@ -368,3 +369,47 @@ def test_a_rollback_to_pruned_weights_is_refused_before_anything_is_ended(run: P
         rollback(run, gone, "no")
     assert f" {gone}," not in str(refused.value).partition("Those that fit:")[2]
     assert (run / "ledger.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["recall", "rollback"])
+def test_a_line_that_is_written_has_happened_though_head_could_not_be_moved(
+    run: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A full disk may have room for the line, in the ledger's last block, and none for HEAD."""
+    play(run, 6)
+    before = read_state(run)
+    promoted = [g.number for g in before.generations if g.status is Status.PROMOTED]
+    real = files.write_atomic
+
+    def full(path: Path, *content: Any) -> None:
+        if path.name == "HEAD":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *content)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    if change == "recall":
+        assert recall(run, generation=promoted[-1], why="flawed", yes=True)["done"]
+    else:
+        assert rollback(run, promoted[-2], "slow")["champion"]["after"] == promoted[-2]
+    monkeypatch.undo()
+    assert read_state(run).champion.number == promoted[-2]
+    assert play(run, 7) == 0
+    assert verify(run).first_bad is None
+    said = [event["event"] for event in ledger.read(run)]
+    assert said.count("recalled") + said.count("rolled_back") == 1
+
+
+def test_a_recall_that_finds_no_room_for_its_line_uses_the_reserve(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(run, 3)
+    real = files.append
+
+    def full(descriptor: int, line: bytes) -> None:
+        if (run / ".reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor, line)
+
+    monkeypatch.setattr(files, "append", full)
+    assert recall(run, generation=1, why="flawed", yes=True)["done"]
+    assert read_state(run).generations[1].recalled

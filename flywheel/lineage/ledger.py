@@ -43,7 +43,15 @@ GENESIS_HASH = "0" * 64
 _RESERVE_BYTES = 64 * 1024
 _READ_ATTEMPTS = 100
 _CHAIN = {"seq", "prev", "time", "hash"}
-_MAY_USE_RESERVE = {"pruned", "generation_ended", "run_failed", "run_stopped", "run_interrupted"}
+_MAY_USE_RESERVE = {
+    "recalled",
+    "rolled_back",
+    "pruned",
+    "generation_ended",
+    "run_failed",
+    "run_stopped",
+    "run_interrupted",
+}
 MAX_LINE_BYTES = 16 << 20
 _HASH = b'"hash":"'
 _STAGE_END = re.compile(rb'([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
