@@ -246,7 +246,7 @@ def flops(run: Any, view: Any) -> float:
 
 
 def batches(view: Any) -> int:
-    """Groups of rows that a generation was trained on."""
+    """Groups of rows that were drawn for a generation's corpus."""
     return int(view.record.settings["batches"])
 
 

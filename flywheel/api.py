@@ -84,12 +84,12 @@ class GenerationView:
         return model.eval()
 
     def corpus(self) -> pa.Table:
-        """Rows that it was trained on, with ``weight`` and ``count``. Raises RunError if there are none."""
+        """Rows of its corpus, with ``weight`` and how often drawn (``count``). Raises RunError without."""
         from flywheel.corpus import read_corpus
 
         corpus, store = self.record.output("curate", "corpus"), Store(self.run.path)
         if corpus is None:
-            raise RunError(f"Generation {self.number} of {self.run.path} was trained on no corpus.")
+            raise RunError(f"Generation {self.number} of {self.run.path} has no corpus.")
         return read_corpus(store, corpus, sources_of(store, self.record))
 
     def task(self) -> Any:

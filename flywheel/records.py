@@ -16,7 +16,7 @@ Decisions   id            string
             keep          bool     may be trained on, now or in a later generation
             reason        string   the rule that decided
             weight        float64  > 0 where kept; what a recipe's datamodule may weigh rows by
-            count         int32    multiplicity in the corpus; 0: kept for later, not drawn this time
+            count         int32    how often it is drawn for the corpus; 0: kept for later, not this time
 Outcomes    suite, item, cluster, subject, opponent   string (opponent null for a solo suite)
             score         float64  in [0, 1]
 """

@@ -105,7 +105,14 @@ def _data(report: Report) -> str:
     corpus = (
         f"\n\nThe corpus is identified by `{report['data']['corpus']}`, a hash of its sample ids in order."
     )
-    return _table(("origin", "in turn", "samples", "times trained on"), rows) + corpus
+    return _table(("origin", "in turn", "samples", "drawn"), rows) + _DRAWN + corpus
+
+
+_DRAWN = (
+    "\n\n*Drawn* counts each sample as often as the corpus has it, which is what the fit was given. A fit of "
+    "several epochs saw it more often; one of fewer steps than the corpus has batches may have seen it less "
+    "often or never."
+)
 
 
 def _by_human(entry: Report) -> str:
@@ -168,8 +175,8 @@ def _limits(report: Report) -> Iterator[str]:
     machine = sum(count for count, origin in drawn if origin == "generated")
     if machine:
         yield (
-            f"- {machine / total:.0%} of what it was trained on was made by earlier generations of itself: "
-            "their mistakes may have been learned, and are not visible in the loss."
+            f"- {machine / total:.0%} of what was drawn for its corpus was made by earlier generations of "
+            "itself: their mistakes may have been learned, and are not visible in the loss."
         )
     yield "- The numbers hold for the recipe's own suites. Nothing else was measured."
     if report["verdict"] and report["status"] == "promoted":

@@ -1,4 +1,4 @@
-"""What a generation was trained on, counted by origin."""
+"""The corpus that a generation was given to train on, counted by origin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
 
     ``source`` is where human rows come from, and the producer's weights of generated ones, whose number is
     ``producer``; ``generation`` is the turn that made them, ``drawn`` counts a row as often as it was
-    trained on.
+    drawn for the corpus; a fit of more or fewer steps than the corpus has batches saw it more or less often.
     """
     corpus = corpus_of(record, generation)
     if corpus is None:

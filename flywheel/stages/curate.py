@@ -1,4 +1,4 @@
-"""Curate: decide which samples the candidate trains on, how often and with what weight."""
+"""Curate: decide which samples are drawn for the candidate's corpus, how often and with what weight."""
 
 from __future__ import annotations
 

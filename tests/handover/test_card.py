@@ -40,6 +40,9 @@ def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
     low, high = (report["metrics"]["gate"]["accuracy"][key] for key in ("low", "high"))
     assert f"[{low:.1%}, {high:.1%}]" in text
     assert "| human: recipe | 0 | 10 | 10 |" in text
+    assert "| samples | drawn |" in text
+    assert "times trained on" not in text
+    assert "may have seen it less often or never" in text
     assert "| made by generation 0 | 1 |" in text
     assert report["weights"] in text
     assert run.status()["head"] in text
