@@ -1,0 +1,84 @@
+"""What a turn's bookkeeping costs, early in a run and late: ledger, store, curate, state and retention.
+
+python benchmarks/bookkeeping.py [--generations 2000] [--retention promoted,last=3]
+
+The loop, journal, ledger, store and curate stage are real; the stages that need a model are fakes of a few
+rows (``tests/puppet.py``), the curator keeps people's rows and the newest, and one turn in ten is promoted.
+The run lies in memory, nothing is synced, and the time is that of the CPU, so that neither the disk nor
+other processes are in it. Each figure is the fastest of up to twenty rounds of ten turns that end at that
+generation, as others on the machine only ever add; the ratio is to the first of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel import loop
+from flywheel.context import Made
+
+ROUND, ROUNDS = 10, 20
+MARKS = (100, 500, 1000, 2000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--generations", type=int, default=max(MARKS))
+    parser.add_argument("--retention", default="promoted,last=3", help="a policy; empty: none")
+    options = parser.parse_args()
+    began = turn_times(options.generations, options.retention or None)
+    rounds = [
+        1000 * (began[k] - began[k - ROUND]) / ROUND for k in range(ROUND, options.generations + 1, ROUND)
+    ]
+    print("| generation | CPU ms a turn | ratio |\n| --- | --- | --- |")
+    first = 0.0
+    for mark in (mark for mark in MARKS if mark <= options.generations):
+        last = mark // ROUND
+        milliseconds = min(rounds[max(0, last - ROUNDS) : last])
+        first = first or milliseconds
+        print(f"| {mark:,} | {milliseconds:.2f} | {milliseconds / first:.2f} |", flush=True)
+
+
+def turn_times(generations: int, retention: str | None) -> list[float]:
+    """When each turn began, and when the last one had ended."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    puppet = importlib.import_module("puppet")
+    memory, began = "/dev/shm" if os.path.isdir("/dev/shm") else None, list[float]()
+    turn = loop.turn
+
+    def timed(*args: Any) -> None:
+        began.append(time.process_time())
+        turn(*args)
+
+    with tempfile.TemporaryDirectory(dir=memory) as folder, puppet.on_strings() as patch:
+        patch.setattr(loop, "turn", timed)
+        patch.setattr(loop, "gate", gate)
+        patch.setattr(puppet.Puppets, "curate", newest)
+        puppet.play(Path(folder, "puppet", "run"), generations, retention=retention)
+        began.append(time.process_time())
+    return began
+
+
+def gate(ctx: Any, **_: Any) -> Any:
+    return Made({}, {"verdict": {"promote": ctx.generation % ROUND == 0, "reason": "one in ten"}})
+
+
+def newest(self: object, samples: pa.Table, carry: Any, key: Any) -> Any:
+    generation = samples["generation"].to_numpy()
+    keep = np.equal(samples["origin"].to_numpy(), "human") | (generation == generation.max())
+    ones = np.ones(len(keep))
+    columns = {"id": samples["id"], "keep": keep, "reason": ["newest"] * len(keep), "weight": ones}
+    return columns | {"count": keep.astype(int)}, {}
+
+
+if __name__ == "__main__":
+    main()
