@@ -295,6 +295,7 @@ class Ledger:
         if found.bad_line:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
+        self._is_torn = False
         self._head_is_behind = read_head(directory) != self.head
         if self._head_is_behind:
             self._move_head()
@@ -350,20 +351,23 @@ class Ledger:
         if self._head_is_behind:
             self._move_head()
         if len(self.events) == seq:
-            self._cut()
+            if self._is_torn:
+                self._cut()
+            self._is_torn = True
             try:
                 files.append(self._descriptor, line)
             except BaseException:
                 self._cut()
                 raise
+            self._is_torn = False
             self.events.append(json.loads(line))
             self._size += len(line)
             self._move_head()
 
     def _cut(self) -> None:
         """Take away what an append that failed has left, so that no line is put after half of one."""
-        if os.fstat(self._descriptor).st_size != self._size:
-            os.ftruncate(self._descriptor, self._size)
+        os.ftruncate(self._descriptor, self._size)
+        self._is_torn = False
 
     def _move_head(self) -> None:
         self._head_is_behind = True

@@ -16,9 +16,9 @@ class Stages(MutableMapping[str, Event]):
     def __init__(self) -> None:
         self._known: dict[str, Event | StageLine] = {}
 
-    def add_line(self, line: StageLine) -> None:
-        """Add a line that is not to be parsed yet."""
-        self._known[line.stage] = line
+    def add_line(self, line: StageLine) -> bool:
+        """Add a line that is not to be parsed yet; False: there is one of that stage already."""
+        return self._known.setdefault(line.stage, line) is line
 
     def output(self, stage: str, name: str) -> str | None:
         """An output of a stage, None if it or the stage is not there; a line is not parsed for it."""

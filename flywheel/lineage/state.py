@@ -149,8 +149,7 @@ class RunState:
         for event in events:
             if not isinstance(event, StageLine):
                 state.apply(event)
-            elif not state.pruned and state._awaits(event):
-                state.generations[-1].stages.add_line(event)
+            elif not state.pruned and state._add_line(event):
                 state._lines.append(event)
             else:
                 state.apply(event.event())
@@ -163,12 +162,12 @@ class RunState:
         root = Key.root(created.get("config", {}).get("seed", 0))
         return root("fork", created["forked_from"]["head"]) if created.get("forked_from") else root
 
-    def _awaits(self, line: StageLine) -> bool:
-        """Whether a stage of the generation under way that is not done yet; a sealed look is none."""
+    def _add_line(self, line: StageLine) -> bool:
+        """Add a stage's line, not to be parsed yet, if it is one of the generation under way and not done."""
         last = self.generations[-1] if self.generations else None
         if last is None or last.status is not Status.UNFINISHED or last.number != line.generation:
             return False
-        return line.stage != "sealed" and line.stage not in last.stages
+        return line.stage != "sealed" and last.stages.add_line(line)
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""

@@ -210,7 +210,8 @@ class LiveView(NoTracker):
         return table
 
     def _time_left(self) -> str:
-        ended = [g for g in self._state.generations if g.status is not Status.UNFINISHED]
+        latest = self._state.generations[-_LATEST:]  # drawn four times a second: not over all of a long run
+        ended = [g for g in latest if g.status is not Status.UNFINISHED]
         remaining = self._turns.left(self._state)
         if len(ended) < 2 or remaining == 0:
             return ""
@@ -292,6 +293,8 @@ def ending_text(event: Event, state: RunState) -> str:
 
 
 _SHOWN = 60
+_LATEST = 20
+"""So many generations tell how long one takes."""
 _FIXED_WIDTH, _SUITE_WIDTH = 46, 14
 
 
