@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flywheel import __version__, commands
-from flywheel.errors import ExitCode, FlywheelError, near_misses
+from flywheel.errors import ExitCode, FlywheelError, RankDied, near_misses
 
 HELP = """\
 usage: python -m flywheel recipe=NAME [key=value ...]      run a recipe, or resume it
@@ -56,7 +56,7 @@ RUN is a directory, RECIPE/NAME or NAME under runs_dir, or a recipe: its newest 
 
 exit codes
   0 finished    1 failed    2 refused: configuration, data or run directory cannot be used
-  3 stopped     4 awaiting review     130 interrupted
+  3 stopped     4 awaiting review     5 rank died (another one, of torchrun)     130 interrupted
 """
 
 
@@ -78,6 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 
         if distributed.rank() == 0:
             print(f"{error}", file=sys.stderr)
+        return error.exit_code
+    except RankDied as error:
+        print(f"{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:  # before the loop began; it handles its own
         exec("")  # CPython dies of SIGINT at its end if one went through its latest exec of a string
@@ -115,9 +118,12 @@ def _run(words: list[str]) -> int:
 
         print(OmegaConf.to_yaml(compose(options.overrides, options.config_dir)), end="")
         return ExitCode.FINISHED
+    from flywheel import distributed
     from flywheel.launch import composed
 
-    return _launch(composed(options.overrides, options.config_dir), options.config_dir)
+    code = _launch(composed(options.overrides, options.config_dir), options.config_dir)
+    distributed.end(code)
+    return code
 
 
 def _launch(config: Any, config_dir: str | None) -> int:
@@ -145,7 +151,9 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
     with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir):
         jobs = quoted(overrides, sweep=True)
         batches = hydra.multirun("config", _job(config_dir), jobs, with_log_configuration=False)
-    return ExitCode.worst(job.return_value for batch in batches for job in batch)
+    code = ExitCode.worst(job.return_value for batch in batches for job in batch)
+    distributed.end(code)
+    return code
 
 
 def _job(config_dir: str | None) -> Callable[[Any], int]:

@@ -91,8 +91,9 @@ def settings_from(state: RunState, generation: Generation) -> list[int]:
 
     A genesis has settings of its own, which end with it.
     """
-    parent, (artifacts, left_by) = generation.parent, generation.carry_before
-    chosen = {left_by[name] for name in _CHOOSERS if artifacts.get(name, EMPTY_CARRY) != EMPTY_CARRY}
+    parent, before = generation.parent, generation.carry_before
+    carries = {name: before.artifacts.get(name, EMPTY_CARRY) for name in _CHOOSERS}
+    chosen = {before.left_by[name] for name, carry in carries.items() if carry != EMPTY_CARRY}
     if parent is not None and not state.generations[parent].is_genesis:
         chosen.add(parent)
     return sorted(chosen) if generation.stages else []

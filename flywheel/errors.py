@@ -9,10 +9,12 @@
     │   ├── LockedError      another process is writing it
     │   ├── UnwritableError  the disk refuses
     │   ├── PrunedError      an object that is needed was dropped by a retention policy
-    │   └── DamagedError     ledger, HEAD or an object is not what was written
+    │   ├── DamagedError     ledger, HEAD or an object is not what was written
+    │   └── EndedEarlier     an earlier attempt of torchrun stopped, failed or awaits review
     └── StageFailed          a stage raised or made nothing usable: the generation fails
 
-``Control`` and its kinds are no errors: they carry a stop, an interrupt or a pending review to the loop.
+``Control`` and its kinds are no errors: they carry a stop, an interrupt or a pending review to the loop,
+and the death of another rank to the process's end.
 
 Messages say the rule, the value and the remedy, in that order.
 """
@@ -36,6 +38,7 @@ class ExitCode(IntEnum):
     REFUSED = 2
     STOPPED = 3
     AWAITING_REVIEW = 4
+    RANK_DIED = 5
     INTERRUPTED = 130
 
     @classmethod
@@ -43,6 +46,7 @@ class ExitCode(IntEnum):
         """The one code that speaks for several runs (a multirun): the most serious of them."""
         order = [
             cls.INTERRUPTED,
+            cls.RANK_DIED,
             cls.FAILED,
             cls.REFUSED,
             cls.STOPPED,
@@ -111,6 +115,20 @@ class DamagedError(RunError):
     """A line or object differs from what was recorded."""
 
 
+class EndedEarlier(RunError):
+    """An earlier attempt of the same torchrun ended the run by a decision, which a restart does not undo."""
+
+    @classmethod
+    def of(cls, code: ExitCode) -> EndedEarlier:
+        """The error for the exit code with which the attempt ended; this process ends with it, too."""
+        error = cls(
+            f"A restart by torchrun is for ranks that died; an earlier attempt ended with exit code "
+            f"{code.value} ({code.name.lower().replace('_', ' ')}). To go on, start torchrun again."
+        )
+        error.exit_code = code
+        return error
+
+
 class StageFailed(FlywheelError):
     """A stage could not do its work; the generation fails with ``reason``."""
 
@@ -144,6 +162,24 @@ class Interrupted(Control):
 
 class AwaitingReview(Control):
     """A person was asked for consent and has not answered yet."""
+
+
+class RankDied(Control):
+    """Another rank of torchrun is gone.
+
+    Nothing is recorded, as the recipe is not at fault, and this process ends, as no collective can
+    succeed any more. The next attempt replays and goes on.
+    """
+
+    exit_code = ExitCode.RANK_DIED
+
+    @classmethod
+    def of(cls, rank: int, cause: str) -> RankDied:
+        """The error of this rank, and how a collective told that another is gone."""
+        return cls(
+            f"rank {rank}: another rank died ({cause}); nothing of the stage under way is recorded. "
+            "torchrun restarts or ends the run; the same command goes on with it."
+        )
 
 
 def near_misses(word: str, words: Iterable[str]) -> str:

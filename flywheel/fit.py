@@ -49,12 +49,7 @@ def fit(
 
     ``fidelity`` is the share of the configured steps or epochs to do.
     """
-    key.seed_globals()
-    model = ctx.components.model(settings)
-    if init is not None:
-        load_weights(model, ctx.store.weights(init))
-    data = ctx.components.task.data(rows, settings)
-    trainer = _trainer(ctx, settings, fidelity)
+    model, data, trainer = distributed.together(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
     watch = _Watch(ctx, model)
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
@@ -70,6 +65,17 @@ def fit(
     if bad:
         raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
     return Fit(model, trainer.global_step, watch.loss, best)
+
+
+def _prepare(
+    ctx: Context, settings: Settings, key: Key, rows: pa.Table, init: str | None, fidelity: float
+) -> tuple[lightning.LightningModule, Any, lightning.Trainer]:
+    """The user's module with the weights to start from, its data, and the trainer."""
+    key.seed_globals()
+    model = ctx.components.model(settings)
+    if init is not None:
+        load_weights(model, ctx.store.weights(init))
+    return model, ctx.components.task.data(rows, settings), _trainer(ctx, settings, fidelity)
 
 
 def _run(trainer: lightning.Trainer, model: lightning.LightningModule, data: Any) -> None:

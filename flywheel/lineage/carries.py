@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flywheel.lineage.state import RunState
 
 
-class Carries(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Carries:
     """The carries in force at a time, by component. Never changed, so that they can be shared."""
 
-    artifacts: Mapping[str, str] = MappingProxyType({})
+    artifacts: Mapping[str, str] = field(default_factory=dict)
     """What each component goes on from."""
-    left_by: Mapping[str, int] = MappingProxyType({})
+    left_by: Mapping[str, int] = field(default_factory=dict)
     """The generation that left it."""
 
     def updated(self, artifacts: Mapping[str, str], generation: int) -> Carries:

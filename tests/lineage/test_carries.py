@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 from flywheel.descent import EMPTY_CARRY, settings_from
 from flywheel.lineage.carries import Carries, carries_without
 from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.status import read_state
 
 
 def line(*left: dict[str, str]) -> RunState:
@@ -58,3 +61,10 @@ def test_an_empty_carry_chose_nothing() -> None:
     state = line({"curator": EMPTY_CARRY, "tuner": EMPTY_CARRY}, {}, {})
     assert settings_from(state, state.generations[1]) == []
     assert EMPTY_CARRY == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
+
+
+def test_they_travel_to_another_rank_with_the_state(finished_run) -> None:
+    state = read_state(finished_run)
+    sent = pickle.loads(pickle.dumps(state))
+    assert sent.generations == state.generations
+    assert sent.carries == state.carries

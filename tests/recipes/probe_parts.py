@@ -1,6 +1,7 @@
 """Parts of the recipe ``probe``: moons, with faults that a test switches on by ``PROBE_FAULT``.
 
-``PROBE_FAULT`` is ``STAGE:KIND``, e.g. ``train:nan``. It is no part of a run's identity, so the same command
+``PROBE_FAULT`` is ``STAGE:KIND``, e.g. ``train:nan``; the kind ``kill1`` is a SIGKILL of rank 1 in torchrun's
+first attempt, ``only1`` an exception on rank 1 alone. It is no part of a run's identity, so the same command
 can be run again without it.
 """
 
@@ -35,6 +36,11 @@ def fault(stage: str) -> str:
     where, _, kind = os.environ.get("PROBE_FAULT", "").partition(":")
     if where == stage and kind == "raise":
         raise RuntimeError(f"the {stage} stage broke on purpose")
+    rank = os.environ.get("RANK")
+    if where == stage and kind == f"kill{rank}" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if where == stage and kind == f"only{rank}":
+        raise RuntimeError(f"the {stage} stage broke on rank {rank} on purpose")
     return kind if where == stage else ""
 
 
