@@ -52,13 +52,13 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
     beside, asked = list(_others(directory, unread)), dict[Path, int]()
     while waiting := [run for run in beside if run.touches(flaw) and asked.get(run.path) != flaw.size]:
         for run in waiting:
+            asked[run.path] = flaw.size  # as it was: what is flawed in a run may be what it began from
             try:
                 entry = _asked(run.path, run.starts, flaw)
             except _UNREADABLE as error:
                 beside.remove(run)
                 unread.append(_unread(run.path, error))
                 continue
-            asked[run.path] = flaw.size
             if entry:
                 found[str(run.path)] = entry
     return Beside([found[path] for path in sorted(found)], unread)

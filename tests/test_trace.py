@@ -51,6 +51,19 @@ def test_a_human_sample_has_no_ancestors(run: Path) -> None:
     assert "down" not in found
 
 
+@pytest.mark.parametrize("length", [8, 32])
+def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_path: Path, length: int) -> None:
+    run = tmp_path / "runs" / "puppets" / "run"
+    with on_strings():
+        play(run, 1, stages=1)  # before the ids of its seed were noted
+        play(run, 1, leaves={(0, "train"): RuntimeError("so it shall be")})
+        play(run, 1)
+        name = an_id(run, 0)
+        found = trace(run, sample=name[:length])
+    assert found["sample"]["turn"] == 0
+    assert found["down"]["samples"][0]["turn"] == 0
+
+
 @pytest.mark.parametrize(("prefix", "rule"), [("", "is of "), ("xyz", "has no sample")])
 def test_what_names_no_one_sample_is_refused(run: Path, prefix: str, rule: str) -> None:
     with pytest.raises(RunError, match=rule):

@@ -44,13 +44,22 @@ def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tu
     if len(prefix) == _WIDTH:  # there is one at most: no need to know whether the file has all batches
         noted = _matches(_file(directory), prefix)[:1]
         if noted and noted[0][0] < len(state.generations) and _is_there(store, state, *noted[0]):
-            return noted
+            return [(_first_with_batch(state, noted[0][0]), prefix)]
     for trusted in (True, False):
         records = _read(directory, state, store, trusted=trusted)
         found = _matches(records, prefix)
         if found and all(_is_there(store, state, turn, name) for turn, name in found):
             return found
     return []
+
+
+def _first_with_batch(state: RunState, turn: int) -> int:
+    """The first turn with the batch of one: geneses share the human one, of which a note may be missing."""
+    generation = state.generations[turn]
+    if not generation.is_genesis:
+        return turn
+    batch = batch_of(generation)
+    return next(other.number for other in state.generations if batch_of(other) == batch)
 
 
 def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:

@@ -99,7 +99,8 @@ class Retention:
             if weights in self._needed:  # of another generation, of equal content
                 self._see_champion(number)
         parent = _Holder(-1 if generation.parent is None else generation.parent, "champion")
-        if generation.status is Status.REJECTED and parent in self._needs:
+        draws = generation.status is Status.REJECTED and not generation.recalled
+        if draws and parent in self._needs:
             self._need(parent, _batch(generation))
         if "seed" in generation.stages:
             self._need(_Holder(number, "seed"), generation.stages["seed"]["outputs"].values())

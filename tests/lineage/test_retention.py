@@ -153,6 +153,13 @@ def test_a_rejected_generation_goes_once_nothing_draws_on_its_batch() -> None:
     assert "samples2" in later.prune(Policy())
 
 
+def test_no_turn_draws_on_the_batch_of_one_that_is_recalled() -> None:
+    run = run_of("rejected", "failed")
+    assert not {"samples1", "scores1"} & {drop.name for drop in plan(run, run.state, Policy())}
+    run.add("recalled", generations=[1], suspect=[], samples="recalled", champion=0, carry={})
+    assert {"samples1", "scores1"} <= {drop.name for drop in plan(run, run.state, Policy())}
+
+
 def test_what_was_rejected_on_the_first_champion_stays_as_long_as_one_may_go_back_to_it() -> None:
     assert "samples1" not in run_of("rejected", *["promoted"] * 5).prune(Policy())
 
