@@ -126,7 +126,9 @@ def recording() -> list[tuple[Any, str]]:
     places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (journal.Journal, "retain")]
     places += [(Store, name) for name in ("put", "put_weights", "put_json")]
     places += [(NamedTableWriter, name) for name in ("write", "close")]
-    return [*places, (generate, "with_provenance"), (data, "with_provenance"), (curate, "table_digest")]
+    places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch")]
+    places += [(data, name) for name in ("stored", "with_provenance", "table_digest")]
+    return [*places, (curate, "table_digest")]
 
 
 class Bare:

@@ -40,11 +40,12 @@ def measure(rows: int) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
+    from flywheel.column_types import matched, stored
     from flywheel.lineage.store import Store
     from flywheel.tables import require_finite, with_provenance
 
     letters = np.frombuffer(np.random.default_rng(0).bytes(200 * CHUNK), np.uint8) % 64 + 48
-    weights = "0" * 64 + ".safetensors"
+    weights, wanted = "0" * 64 + ".safetensors", {"answer": pa.string()}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         wall, cpu = time.perf_counter(), time.process_time()
@@ -58,6 +59,7 @@ def measure(rows: int) -> dict[str, float]:
                 made = pa.table({"prompt": prompts, "answer": answers})
                 own = ("prompt", "group")
                 from_here = {"origin": "generated", "source": weights, "generation": 1, "key": first}
+                made = matched(stored(made, "Samples"), wanted, "chunk")
                 writer.write(require_finite(with_provenance(made, own=own, **from_here), "Samples"))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         size = store.path(writer.name).stat().st_size

@@ -149,7 +149,7 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, list[Any]
     sides = [{} if side is ABSENT else side for side in (old, new)]
     if all(isinstance(side, Mapping) for side in sides) and any(sides):
         for key in sorted({*sides[0], *sides[1]}):
-            name = key if re.fullmatch(r"[^.\s\"]+", key) else json.dumps(key, ensure_ascii=False)
+            name = key if re.fullmatch(r'[^."]+', key) else json.dumps(key, ensure_ascii=False)
             inner = [side.get(key, ABSENT) for side in sides]
             yield from _differences(inner[0], inner[1], f"{path}.{name}" if path else name)
     elif old is ABSENT or new is ABSENT or canonical(old) != canonical(new):

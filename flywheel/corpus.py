@@ -7,13 +7,37 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.errors import DataError
 from flywheel.lineage.sources import Source
 from flywheel.lineage.store import Store
 
 
 def read(store: Store, sources: Sequence[Source]) -> pa.Table:
-    """All rows of the sources, samples beside their scores; columns that a batch lacks are null."""
-    return pa.concat_tables([_read_one(store, source) for source in sources], promote_options="permissive")
+    """All rows of the sources, samples beside their scores; columns that a batch lacks are null.
+
+    Raises DataError if a sample occurs twice, or batches have columns of one name and types that do not meet.
+    """
+    batches = [_read_one(store, source) for source in sources]
+    try:
+        rows = pa.concat_tables(batches, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"A column must have types that go together in all batches: {_types_that_differ(batches)}."
+        ) from error
+    twice = len(rows) - pc.count_distinct(rows["id"]).as_py()
+    if twice:
+        raise DataError(
+            f"A corpus has each sample once; {twice} ids occur again among its {len(sources)} batches."
+        )
+    return rows
+
+
+def _types_that_differ(batches: Sequence[pa.Table]) -> str:
+    found: dict[str, dict[str, None]] = {}
+    for batch in batches:
+        for field in batch.schema:
+            found.setdefault(field.name, {})[str(field.type)] = None
+    return "; ".join(f"{name!r} is {' and '.join(kinds)}" for name, kinds in found.items() if len(kinds) > 1)
 
 
 def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Table:

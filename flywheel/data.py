@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flywheel.column_types import stored
+from flywheel.digests import columns_of, table_digest
 from flywheel.errors import DataError
 from flywheel.held_out import Problems, Shared
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
 from flywheel.records import Json, Role, Suite
-from flywheel.tables import as_table, digest, require, row_texts, with_provenance
+from flywheel.tables import as_table, require, with_provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SEED = "seed samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +30,23 @@ class Data:
     problems: Problems = field(default_factory=Problems)
     shared: tuple[Shared, ...] = ()
     """What suites have in common with other rows, and may."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """Those of ``tables`` that the run has recorded, as artifacts."""
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The human samples and each suite's items, by the names that ``identity`` and messages have."""
+        items = {f"suite {name}": suite.items for name, suite in self.suites.items()}
+        return {SEED: self.human, **items}
 
     def as_recorded(self, state: RunState, store: Store) -> Data:
         """The same, with the tables that the run recorded: those it goes on with, to the bit."""
-        seed = next((g.stages["seed"]["outputs"] for g in state.generations if "seed" in g.stages), None)
-        if seed is None:
-            return self
-        items = {name: store.table(seed[f"suite_{name}"]) for name in self.suites}
-        suites = {name: replace(suite, items=items[name]) for name, suite in self.suites.items()}
-        return replace(self, human=store.table(seed["samples"]), suites=suites)
+        seeds = [g.stages["seed"]["outputs"] for g in state.generations if "seed" in g.stages]
+        outputs = seeds[0] if seeds else {}
+        found = {name: outputs[output_of(name)] for name in self.tables if output_of(name) in outputs}
+        tables = self.tables | {name: store.table(artifact) for name, artifact in found.items()}
+        suites = {name: replace(suite, items=tables[f"suite {name}"]) for name, suite in self.suites.items()}
+        return replace(self, human=tables[SEED], suites=suites, recorded=found)
 
     @property
     def held_out(self) -> dict[str, Json]:
@@ -50,10 +62,20 @@ class Data:
         return self.problems.without_items(prompts, list(self.suites.values()))
 
     @property
-    def identity(self) -> dict[str, str]:
-        """Digests of the human samples and of each suite: role, kind, and items in order."""
-        suites = {f"suite {name}": _suite_identity(suite) for name, suite in self.suites.items()}
-        return {"seed samples": digest(self.human["id"].to_pylist()), **suites}
+    def identity(self) -> dict[str, Any]:
+        """What each table is: the digest of its rows, floats included; of a suite also its metric etc."""
+        about = {f"suite {s.name}": asdict(replace(s, items=None)) for s in self.suites.values()}
+        for of_suite in about.values():
+            del of_suite["items"]
+        return {
+            name: {"table": table_digest(table), "columns": columns_of(table), **about.get(name, {})}
+            for name, table in self.tables.items()
+        }
+
+
+def output_of(table: str) -> str:
+    """The output of the stage ``seed`` that has one of ``Data.tables``."""
+    return "samples" if table == SEED else table.replace("suite ", "suite_", 1)
 
 
 def read_data(task: Any, *, needs_seed: bool) -> Data:
@@ -63,10 +85,11 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
 
     ``needs_seed``: genesis is trained on the seed samples, so there must be some.
     """
-    seed = require(as_table(task.seed()), "Seed samples", unique="prompt", may_be_empty=not needs_seed)
+    seed = stored(as_table(task.seed()), "Seed samples")
+    require(seed, "Seed samples", unique="prompt", may_be_empty=not needs_seed)
     own = ("prompt", "group", "source")
     human = with_provenance(seed, own=own, origin="human", source="recipe", generation=0, key=0)
-    named = list(task.suites())
+    named = [replace(s, items=stored(as_table(s.items), f"Suite {s.name}")) for s in task.suites()]
     suites = {suite.name: suite for suite in named}
     if len(suites) < len(named):
         raise DataError(f"Suites must have names of their own; they are {[suite.name for suite in named]}.")
@@ -78,7 +101,3 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
             raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
     problems = Problems.of(task)
     return Data(human, suites, problems, problems.check(human, named))
-
-
-def _suite_identity(suite: Suite) -> str:
-    return digest([str(suite.role), suite.metric, str(suite.duel), *row_texts(suite.items)])

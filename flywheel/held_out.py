@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.digests import column_texts
 from flywheel.errors import DataError
 from flywheel.records import Exhaustible, Json, Role, Suite
-from flywheel.tables import column_text
 
 SEED = "the seed samples"
 _JUDGES = {Role.GATE, Role.GUARD}  # both judge a candidate that is finished: one tells the other nothing
@@ -104,7 +104,7 @@ class Problems:
         empty = [name for name in self.columns if table[name].null_count]
         if empty:
             raise DataError(f"{what} must have a value in identity_columns each; some of {empty} are null.")
-        return pc.binary_join_element_wise(*(column_text(table[name]) for name in self.columns), "\x1f")
+        return pc.binary_join_element_wise(*(column_texts(table[name]) for name in self.columns), "\x1f")
 
     def _few(self, table: pa.Table) -> pa.ChunkedArray:
         """Which rows are problems that must recur."""

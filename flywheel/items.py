@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flywheel.column_types import stored
 from flywheel.errors import DataError
 from flywheel.tables import as_table, require
 
@@ -29,7 +30,7 @@ def as_items(items: Any, like: pa.Schema, what: str = "The items") -> pa.Table:
     """
     known = {field.name: field.type for field in like}
     try:
-        table = _table(items, known)
+        table = stored(_table(items, known), what)
         for position, name in enumerate(table.column_names):
             if name in known:
                 table = table.set_column(position, name, table[name].cast(known[name]))

@@ -159,6 +159,8 @@ class Journal:
             left = StopRequested(self.stop.by) if stopped else _failed(name, error)
             left.cut_off = self._cut_off(generation, name, clock)
             raise left from error
+        if name == "seed":
+            self.data = self.data.as_recorded(self.state, self.store)
         if self.ledger is not None and recorded.get("samples"):
             ids.note(self.directory, generation.number, name, self.store.table(recorded["samples"], ["id"]))
         return recorded

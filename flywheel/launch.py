@@ -149,7 +149,7 @@ def directory_of(config: DictConfig) -> Path:
 
 def _recorded(directory: Path, config: DictConfig) -> RunState | None:
     """The state of the run so far, None if it is new. Raises RunError if we cannot go on with it."""
-    from flywheel.session import check_same
+    from flywheel.identity import check_same
 
     try:
         if not (directory / "ledger.jsonl").exists():

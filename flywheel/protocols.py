@@ -61,7 +61,9 @@ class Task(Protocol):
     ) -> Columns:
         """Samples for a chunk of prompts: ``prompt``, the payload, optionally ``group`` (default: prompt).
 
-        The payload's columns must have the types that the seed samples have. Several rows may answer a
+        The payload's columns take the types that the seed samples have, or else the first chunk, where
+        nothing is lost by it; no column may be called ``keep``, ``reason``, ``weight`` or ``count``, or as
+        provenance is. All types are those that Parquet gives back. Several rows may answer a
         prompt. torch's and NumPy's global generators are seeded from ``key``.
         """
 

@@ -24,12 +24,13 @@ from flywheel.data import Data, read_data
 from flywheel.environment import compute
 from flywheel.errors import PrunedError, RunError
 from flywheel.extra_state import unpack
+from flywheel.identity import check_data
 from flywheel.lineage import ledger
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
 from flywheel.records import Weights
-from flywheel.session import check_same, versions
+from flywheel.session import versions
 from flywheel.stages.evaluate import evaluate
 from flywheel.stages.train import adopt, train
 
@@ -157,8 +158,7 @@ _REMEDY = "A generation is trained again with the recipe that made it: `show` na
 def _data(directory: Path, state: RunState, components: Components) -> Data:
     """The tables that the run recorded. Raises IdentityError if the recipe's are others by now."""
     data = read_data(components.task, needs_seed=False)
-    check_same("data", directory, (state.created or {})["data"], data.identity, _REMEDY)
-    return data.as_recorded(state, Store(directory))
+    return check_data(directory, state, Store(directory), data, _REMEDY)
 
 
 def _compare_weights(store: Store, state: RunState, recorded: str, made: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typing import Any
 from flywheel import distributed
 from flywheel.checkout import checkout
 from flywheel.components import Components, identity_part
-from flywheel.compose import differences, leaf_text
 from flywheel.control import Stop
 from flywheel.data import Data
 from flywheel.environment import compute
-from flywheel.errors import IdentityError, UnwritableError
+from flywheel.errors import UnwritableError, told_whole
+from flywheel.identity import check_data, check_prompts
 from flywheel.journal import Journal
 from flywheel.lineage import files, lock, pruning
 from flywheel.lineage.ledger import Event, Ledger
@@ -66,7 +66,6 @@ def open_journal(
         with _disk(directory):
             _begin(journal, forked_from)
             _make_room(journal)
-        journal.data = data.as_recorded(state, store)
         yield journal
     finally:
         audience.close()
@@ -101,7 +100,10 @@ def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
             **({"forked_from": dict(forked_from)} if forked_from else {}),
         )
     else:
-        check_same("data", journal.directory, journal.state.created["data"], journal.data.identity)
+        where, data = (journal.directory, journal.state, journal.store), journal.data
+        journal.data = distributed.together(lambda: check_data(*where, data))
+        with told_whole("The recipe's task must be able to draw its prompts again:"):
+            check_prompts(*where, journal.components)
     journal.record(
         "session_started",
         world_size=distributed.world_size(),
@@ -131,22 +133,6 @@ def threads(config: Mapping[str, Any], state: RunState | None) -> int:
     if state and state.created:
         return int(state.created["threads"])
     return max(1, distributed.cores() // distributed.local_world_size())
-
-
-_GO_ON = "Give another name= (or none) to start a new run, or undo the change to go on with this one."
-
-
-def check_same(
-    what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
-) -> None:
-    """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
-    found = differences(recorded, ours)
-    if found:
-        lines = [f"    {k}: {leaf_text(old)} there, {leaf_text(new)} now" for k, (old, new) in found.items()]
-        raise IdentityError(
-            f"A run keeps its identity: {directory} was made with other {what}.\n"
-            + "\n".join([*lines[:12], remedy])
-        )
 
 
 def versions() -> dict[str, str | None]:

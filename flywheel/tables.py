@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.digests import bytes_and_offsets, joined_texts
 from flywheel.errors import DataError
 
 PROVENANCE = pa.schema(
@@ -45,8 +45,8 @@ OUTCOMES = pa.schema(
     ]
 )
 
-_SLICE = 1 << 16
-"""Rows worked on at a time where all of them would take too much memory."""
+RESERVED = frozenset(PROVENANCE.names) | frozenset(DECISIONS.names)
+"""Column names that say what the loop and the curator say of a sample: no payload's or grader's to have."""
 
 
 def as_table(batch: pa.Table | pa.RecordBatch | Mapping[str, Any]) -> pa.Table:
@@ -71,15 +71,16 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
     """
     if "prompt" not in payload.column_names:
         raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
-    claimed = [name for name in payload.column_names if name in PROVENANCE.names and name not in own]
+    claimed = [name for name in payload.column_names if name in RESERVED and name not in own]
     if claimed:
         raise DataError(
-            f"Where a sample comes from is recorded by the loop; its payload must not have {claimed}."
+            "Where a sample comes from and what is decided on it is recorded by the loop; its payload must "
+            f"not have {claimed}. Give these columns other names."
         )
     columns: dict[str, Any] = {}
     for spec in PROVENANCE:
         if spec.name in payload.column_names:
-            columns[spec.name] = payload[spec.name].cast(spec.type)
+            columns[spec.name] = _as_text(payload[spec.name], spec.name)
         elif spec.name == "group":
             columns["group"] = columns["prompt"]
         elif spec.name != "id":
@@ -90,17 +91,29 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
     return table.add_column(0, "id", sample_ids(table))
 
 
+def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"Samples must have text in column {name!r}; it is {column.type}: {error}."
+        ) from error
+    if name == "prompt" and text.null_count:
+        raise DataError(f"Samples must have a prompt each; {text.null_count} of them are null.")
+    return text
+
+
 def sample_ids(table: pa.Table) -> pa.Array:
     """Content hash of each row, 128 bits in hex; equal rows of a batch are told apart by their order.
 
     The origin is part of the content, so that a human row and an equal generated one stay apart. Texts
     are made column by column; only the hash is taken row by row, on slices of Arrow's own buffer.
     """
-    texts = _row_texts(table)
+    texts = joined_texts(table)
     marked = pc.binary_join_element_wise(texts, _occurrence(texts), "\x1e")
     digests = bytearray()
     for chunk in marked.chunks:
-        data, ends = _bytes_and_offsets(chunk)
+        data, ends = bytes_and_offsets(chunk)
         first = ends[0]
         for last in ends[1:]:
             digests += blake2b(data[first:last], digest_size=16).digest()
@@ -124,69 +137,6 @@ def _occurrence(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(counts, pa.string())])
 
 
-def _bytes_and_offsets(texts: pa.Array) -> tuple[memoryview, list[int]]:
-    """The bytes of an array of strings, and where in them each string ends, from the first one's start."""
-    _, offsets, data = texts.buffers()
-    if not len(texts):
-        return memoryview(b""), [0]
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(data or b""), ends.tolist()
-
-
-def row_texts(table: pa.Table) -> list[str]:
-    """Each row as one text, over its columns in name order, whatever the chunking.
-
-    Floats are left out: they differ between CPU types.
-    """
-    texts: list[str] = _row_texts(table).to_pylist()
-    return texts
-
-
-def _row_texts(table: pa.Table) -> pa.ChunkedArray:
-    names = [name for name in sorted(table.column_names) if not _has_floats(table.schema.field(name).type)]
-    texts = [column_text(table[name]) for name in names]
-    return pc.binary_join_element_wise(*texts, "\x1f")
-
-
-def _has_floats(kind: pa.DataType) -> bool:
-    if pa.types.is_floating(kind):
-        return True
-    return any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
-
-
-def column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as text in which the separator of columns does not occur; null is told from any text."""
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        texts = [None if value is None else repr(value) for value in column.to_pylist()]
-        column = pa.chunked_array([pa.array(texts, pa.string())])
-    text = column.cast(pa.string())
-    if not pa.types.is_integer(column.type):
-        text = pc.replace_substring(pc.replace_substring(text, "\\", "\\\\"), "\x1f", "\\u")
-    return pc.fill_null(text, "\\0")
-
-
-def digest(rows: Iterable[str]) -> str:
-    """SHA-256 over texts in order, lengths included: the identity of a corpus or suite."""
-    total = hashlib.sha256()
-    _update(total, pa.chunked_array([list(rows)], pa.string()))
-    return total.hexdigest()
-
-
-def table_digest(table: pa.Table) -> str:
-    """``digest`` of the texts of a table's rows; memory does not grow with their number."""
-    total = hashlib.sha256()
-    for start in range(0, len(table), _SLICE):
-        _update(total, _row_texts(table.slice(start, _SLICE)))
-    return total.hexdigest()
-
-
-def _update(total: Any, texts: pa.ChunkedArray) -> None:
-    lengths = pc.binary_length(texts).cast(pa.string())
-    for chunk in pc.binary_join_element_wise(lengths, texts, ":").chunks:
-        data, ends = _bytes_and_offsets(chunk)
-        total.update(data[ends[0] : ends[-1]])
-
-
 def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
     """The table, if it has rows, a unique key column, and only finite numbers; DataError if not."""
     if unique not in table.column_names:
@@ -195,6 +145,8 @@ def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = Fal
         raise DataError(f"{what} must have at least one row; they have none.")
     if table[unique].null_count:
         raise DataError(f"{what} must have a {unique!r} each; {table[unique].null_count} of them are null.")
+    if pa.types.is_nested(table[unique].type):
+        raise DataError(f"{what} must have text in column {unique!r}; it is {table[unique].type}.")
     if pc.count_distinct(table[unique]).as_py() != len(table):
         raise DataError(f"{what} must have unique values of {unique!r}; some occur twice.")
     return require_finite(table, what)

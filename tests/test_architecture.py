@@ -15,6 +15,7 @@ PACKAGE = ROOT / "flywheel"
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes", "checkout", "policy", "console"),
+    ("column_types", "digests"),
     ("schema", "tables", "extra_state", "arguments"),
     ("lineage", "distributed", "models"),
     ("environment", "checkpoints", "held_out"),
@@ -27,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graders", "curation", "gates", "guards", "tuners", "trackers", "executors", "reviewers", "context"),
     ("fit", "score"),
     ("stages",),
-    ("journal",),
+    ("journal", "identity"),
     ("session",),
     ("loop", "report", "reproduce"),
     ("fork",),

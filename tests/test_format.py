@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def test_a_corpus_leads_back_to_its_samples_and_their_makers(
     assert {origin: origins.count(origin) for origin in set(origins)} == made["facts"]["by_origin"]
     makers = {by_id[row["id"]]["source"] for row in corpus if by_id[row["id"]]["origin"] == "generated"}
     assert makers == {stage(events, "train", 0)["outputs"]["weights"]}
-    texts = [f"{row['count']}{SEPARATOR}{row['id']}".encode() for row in corpus]
+    weights = [struct.unpack("<q", struct.pack("<d", row["weight"]))[0] for row in corpus]
+    columns = [(str(row["count"]), row["id"], str(w)) for row, w in zip(corpus, weights, strict=True)]
+    texts = [SEPARATOR.join(values).encode() for values in columns]
     digest = hashlib.sha256(b"".join(b"%d:%s" % (len(text), text) for text in texts))
     assert digest.hexdigest() == made["facts"]["corpus"]
     drawn = [{row["id"] for row in batch} & {row["id"] for row in corpus} for batch in batches]

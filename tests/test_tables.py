@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flywheel.digests import digest, row_texts
 from flywheel.errors import DataError
 from flywheel.tables import (
     PROVENANCE,
     as_table,
     constant,
-    digest,
     require,
     require_finite,
     require_same_rows,
-    row_texts,
     sample_ids,
     with_provenance,
 )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_GROUP_ROWS, _GROUP_BYTES = 1 << 16, 32 << 20
+GROUP_ROWS, GROUP_BYTES = 1 << 16, 32 << 20
+"""When a row group is full: one of the two is reached."""
 _BYTES_OF = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
 _PLAIN = {"PLAIN", "RLE", "BIT_PACKED"}
 """Encodings in which a text takes as many bytes as it has."""
@@ -39,7 +40,7 @@ class TableWriter:
         self._waiting.append(table)
         self.rows += len(table)
         self._size = (self._size[0] + len(table), self._size[1] + table.nbytes)
-        if self._size[0] >= _GROUP_ROWS or self._size[1] >= _GROUP_BYTES:
+        if self._size[0] >= GROUP_ROWS or self._size[1] >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -97,7 +98,7 @@ def read(data: bytes, name: str) -> pa.Table:
         _refuse(name, fixed, limit)
         if fixed + widest * file.metadata.num_rows <= limit:
             return file.read()
-        step = max(1, min(_GROUP_ROWS, limit // max(1, widest)))
+        step = max(1, min(GROUP_ROWS, limit // max(1, widest)))
         return _counted(name, file, step, limit)
 
 

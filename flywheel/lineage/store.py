@@ -125,10 +125,10 @@ class Store:
         return self.put_json(value)
 
     def put_table(self, table: pa.Table) -> str:
-        """Store an Arrow table as Parquet."""
+        """Store an Arrow table as Parquet. What is read back may be of other types: see ``column_types``."""
         with self.table_writer() as writer:
             writer.write(table)
-        return self._remember(writer.name, table)
+        return writer.name
 
     @contextlib.contextmanager
     def table_writer(self) -> Iterator[NamedTableWriter]:

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from flywheel.context import Context, Made, carried
 from flywheel.corpus import read
+from flywheel.digests import table_digest
 from flywheel.errors import DataError, StageFailed
 from flywheel.lineage.sources import Source
 from flywheel.lineage.store import Store
-from flywheel.tables import DECISIONS, as_table, require_same_rows, table_digest
+from flywheel.tables import DECISIONS, as_table, require_same_rows
 
 
 def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
@@ -52,7 +53,11 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     missing = [name for name in DECISIONS.names if name not in decisions.column_names]
     if missing:
         raise DataError(f"Decisions must have columns {DECISIONS.names}; {missing} are missing.")
-    decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
+    try:
+        decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
+    except pa.ArrowException as error:
+        kinds = ", ".join(f"{field.name}: {field.type}" for field in DECISIONS)
+        raise DataError(f"Decisions must have columns {kinds}: {error}.") from error
     counts = pc.if_else(decisions["keep"], decisions["count"], pa.scalar(0, pa.int32()))
     decisions = decisions.set_column(decisions.column_names.index("count"), DECISIONS.field("count"), counts)
     require_same_rows(decisions["id"], samples["id"], "curate()")

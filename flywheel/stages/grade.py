@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from flywheel.column_types import stored
 from flywheel.context import Context, Made
 from flywheel.errors import DataError
 from flywheel.fingerprint import fingerprint
 from flywheel.lineage.state import Generation
-from flywheel.tables import as_table, require_finite, require_same_rows
+from flywheel.tables import RESERVED, as_table, require_finite, require_same_rows
 
 
 def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
@@ -23,15 +24,17 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
         lent = parent.weights
         return ctx.load_model(str(parent.weights), parent.settings)
 
-    scores = as_table(grader.grade(table, lend, ctx.key("grader")))
+    scores = stored(as_table(grader.grade(table, lend, ctx.key("grader"))), "Scores")
     if len(scores) != len(table):
         raise ValueError(f"a grader must score every sample: {len(table)} samples, {len(scores)} scores")
     if "id" in scores.column_names:
         require_same_rows(scores["id"], table["id"], "grade()")
         scores = scores.drop_columns("id")
-    taken = [name for name in scores.column_names if name in table.column_names]
+    taken = [name for name in scores.column_names if name in table.column_names or name in RESERVED]
     if taken:
-        raise DataError(f"A grader's columns must have names of their own; samples have {taken} already.")
+        raise DataError(
+            f"A grader's columns must have names of their own; samples or decisions have {taken} already."
+        )
     scores = require_finite(scores.add_column(0, "id", table["id"]), "Scores")
     version = fingerprint(ctx.components, "grader", ctx.settings)
     return Made({"scores": scores}, {"grader": type(grader).__name__, "version": version, "lent": lent})

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from flywheel.context import Context, Made
+from flywheel.data import output_of
+from flywheel.lineage.store import Stored
 from flywheel.models import read_base
 
 
 def seed(ctx: Context) -> Made:
-    """Samples that people made, items to evaluate on, and weights to start from."""
-    suites = {f"suite_{suite.name}": suite.items for suite in ctx.data.suites.values()}
+    """Samples that people made, items to evaluate on, and weights to start from.
+
+    A genesis that is tried again has those that the run has recorded.
+    """
+    recorded = {name: Stored(artifact) for name, artifact in ctx.data.recorded.items()}
+    tables = {output_of(name): recorded.get(name, table) for name, table in ctx.data.tables.items()}
     path = ctx.components.resolved["base"]
     base = {"base": read_base(path)} if path else {}
     facts = {"human": len(ctx.data.human), "held_out": ctx.data.held_out}
-    return Made({"samples": ctx.data.human, **suites, **base}, facts)
+    return Made({**tables, **base}, facts)

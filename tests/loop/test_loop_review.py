@@ -124,7 +124,7 @@ def scores_of(run: Any, number: int) -> list[float]:
 def test_a_resumed_run_is_scored_on_the_suites_it_recorded(probe, monkeypatch):
     overrides = {"task___target_": ours("DriftingTask")}
     recorded = scores_of(probe(**overrides, generations=0), 0)
-    monkeypatch.setenv("DRIFT", "0.5")
+    monkeypatch.setenv("DRIFT", "1e-6")
     run = probe(**overrides, generations=1)
     assert run.exit_code is ExitCode.FINISHED
     assert scores_of(run, 1) == recorded
@@ -134,7 +134,7 @@ def test_another_run_is_scored_on_what_its_task_gives(probe, monkeypatch):
     """The test above would notice: the drift does change scores."""
     overrides = {"task___target_": ours("DriftingTask"), "generations": 0}
     recorded = scores_of(probe(**overrides), 0)
-    monkeypatch.setenv("DRIFT", "0.5")
+    monkeypatch.setenv("DRIFT", "1e-6")
     assert scores_of(probe(**overrides, name="other"), 0) != recorded
 
 

@@ -76,7 +76,7 @@ BROKEN = [
     (broken.UnseededLabels(), ContractBroken, "generate: run again with the same inputs"),
     (broken.CountsCalls(), ContractBroken, r"evaluate.*(run again|must not depend)"),
     (broken.OtherPrompts(), ContractBroken, "answer the prompts of its chunk.*answer unlabelled-0"),
-    (broken.OtherTypes(), DataError, "label is string, not int64"),
+    (broken.OtherTypes(), DataError, "'label' is int64, and in chunk 0 string"),
     (broken.Squeezes(), ValueError, r"1 items, shape \(\)"),
     (broken.ScoresInPercent(), ValueError, r"scores must lie in \[0, 1\]"),
     (broken.TrainsWhileScoring(), ContractBroken, r"evaluate\(\) must leave the model .*head.bias"),
@@ -129,7 +129,7 @@ def test_a_grader_may_borrow_the_model() -> None:
     class Asks(Confidence):
         def grade(self, samples: Any, lend: Any, key: Any) -> Any:
             weight = lend().head.weight.sum().item()
-            return {"weight": np.full(len(samples), weight)}
+            return {"sum": np.full(len(samples), weight)}
 
     check_grader(Asks(), SAMPLES, model=Classifier())
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from flywheel.column_types import stored
 from flywheel.components import Components
 from flywheel.compose import compose
 from flywheel.context import Context, Made
@@ -122,7 +123,8 @@ class Bench:
         """Payload rows as samples: those of generation 0 are human."""
         origin = "generated" if generation else "human"
         where = {"origin": origin, "source": "a test", "generation": generation, "key": 0}
-        return self.store.put_table(with_provenance(as_table(rows), own=("prompt", "group"), **where))
+        payload = stored(as_table(rows), "Samples")
+        return self.store.put_table(with_provenance(payload, own=("prompt", "group"), **where))
 
     def corpus(self, sources: Sequence[Source]) -> dict[str, Any]:
         """A corpus of all rows once, as ``train`` and ``tune`` take it."""
