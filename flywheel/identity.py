@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from flywheel.compose import differences, leaf_text
 from flywheel.data import Data
 from flywheel.digests import difference, sketch, sketch_difference
 from flywheel.errors import IdentityError
-from flywheel.lineage.state import RunState
+from flywheel.lineage import lock
+from flywheel.lineage.state import RunState, Status
 from flywheel.lineage.store import Store
 from flywheel.stages.generate import draw_prompts
 
@@ -29,11 +31,12 @@ def check_same(
     _refuse(what, directory, lines, remedy)
 
 
-def check_data(directory: Path, state: RunState, store: Store, data: Data, remedy: str = _GO_ON) -> Data:
+def check_data(directory: Path, state: RunState, store: Store, data: Data, remedy: str | None = None) -> Data:
     """The tables that the run has recorded, if those of the task are the same; else raise IdentityError.
 
     Floats may differ in the last bits, as they do between CPU types: then the recorded ones are gone on with.
     """
+    remedy = remedy or _another_name(directory)
     recorded = data.as_recorded(state, store)
     old, new = (state.created or {})["data"], data.identity
     lines: list[str] = []
@@ -69,7 +72,45 @@ def check_prompts(directory: Path, state: RunState, store: Store, components: Co
         return sketch_difference(newest.fact("generate", "prompts"), sketch(prompts))
 
     told = distributed.from_rank_0(changed)
-    _refuse("data", directory, [f"prompts of generation {newest.number}: {told}"] if told else [], _GO_ON)
+    lines = [f"prompts of generation {newest.number}: {told}"] if told else []
+    _refuse("data", directory, lines, _another_name(directory))
+
+
+def set_aside(directory: Path, state: RunState, data: Data) -> bool:
+    """Move a run away that has other data and no generation that ended well: it begins anew, nothing is lost.
+
+    That is how a run is left whose data were mended after its genesis failed. A fork stays: its weights are
+    in its own store. Called on rank 0. Raises LockedError if the run is being written.
+    """
+    if (state.created or {}).get("forked_from") or any(
+        g.status is Status.PROMOTED for g in state.generations
+    ):
+        return False
+    try:
+        check_data(directory, state, Store(directory), data)
+    except IdentityError:
+        aside = _free(directory, f"{directory.name}-other-data")
+        lock.acquire(directory)
+        try:
+            directory.rename(aside)
+        finally:
+            lock.release(directory)
+        print(
+            f"The data changed before a generation ended well: the run begins anew; {aside} has the old one."
+        )
+        return True
+    return False
+
+
+def _another_name(directory: Path) -> str:
+    name = _free(directory, directory.name).name
+    return f"Give name={name} to start a new run, or undo the change to go on with this one."
+
+
+def _free(directory: Path, stem: str) -> Path:
+    """The first of STEM-2, STEM-3, ... that is not there yet, beside a directory."""
+    tries = (directory.with_name(f"{stem}-{number}") for number in itertools.count(2))
+    return next(path for path in tries if not path.exists())
 
 
 def _refuse(what: str, directory: Path, lines: Iterable[str], remedy: str) -> None:

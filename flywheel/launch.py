@@ -106,6 +106,7 @@ def launch(
     import torch
 
     from flywheel.data import read_data
+    from flywheel.identity import set_aside
     from flywheel.loop import run_loop
     from flywheel.session import open_journal, threads
     from flywheel.trackers import Audience
@@ -117,6 +118,9 @@ def launch(
         data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
     with told_whole(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
+    if state is not None:
+        recorded = state
+        distributed.from_rank_0(lambda: set_aside(directory, recorded, data))
     audience = Audience([] if distributed.rank() else _trackers(config, components))
     with open_journal(directory, components, data, audience, forked_from) as journal:
         if distributed.rank() == 0:
