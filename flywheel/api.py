@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.components import Components
 from flywheel.compose import overrides_of
 from flywheel.errors import DataError, ExitCode, RunError, told_whole
+from flywheel.exclusive import only_run, refuse_beside_a_run
 from flywheel.launch import composed, fork, launch, quieten_lightning, refuse_unknown
 from flywheel.lineage import ledger
 from flywheel.lineage.sources import sources_of
@@ -75,10 +76,12 @@ class GenerationView:
         """The trained module, in evaluation mode, on the CPU.
 
         Raises RunError if the run's model is of a class that no known recipe names: a config read
-        from disk must not choose what is imported.
+        from disk must not choose what is imported; and while another thread runs a run, from whose
+        generators the new module would draw.
         """
         from flywheel.models import load_weights
 
+        refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be loaded")
         model = self._components("model").model(self.record.settings)
         load_weights(model, Store(self.run.path).weights(self.weights))
         return model.eval()
@@ -117,15 +120,19 @@ class GenerationView:
         from flywheel.items import as_items
         from flywheel.score import score_chunk, with_clusters
 
+        refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be evaluated")
         model, components = self.load(), self._components("task")
+        trainer = components.resolved["trainer"]
         items, size = with_clusters(as_items(items, self._suite_columns())), components.resolved["chunk_size"]
         key = self.state.key(self.number, "items")
         chunks = range(-(-len(items) // size))
+
+        def score(k: int) -> pa.Table:
+            part = items.slice(k * size, size)
+            return score_chunk(components.task, model, None, part, key("chunk", k), trainer)
+
         try:
-            return pa.concat_tables(
-                score_chunk(components.task, model, None, items.slice(k * size, size), key("chunk", k))
-                for k in chunks
-            )
+            return pa.concat_tables(score(k) for k in chunks)
         except Exception as error:
             missing = [name for name in self._suite_columns().names if name not in items.column_names]
             lack = f" Its suites have columns that these lack: {', '.join(missing)}." if missing else ""
@@ -142,7 +149,7 @@ class GenerationView:
         quieten_lightning()
         trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
         components = self._components("task", "model", "trainer", trainer=trainer)
-        with told_whole("What is reproduced must train and evaluate as it did:"):
+        with only_run(self.run.path), told_whole("What is reproduced must train and evaluate as it did:"):
             return reproduce(self.run.path, self.number, components, into)
 
     def _suite_columns(self) -> pa.Schema:
@@ -315,6 +322,7 @@ def run(
 
     ``config``: ``{"recipe": "mnist", "settings.lr": 0.01}``, or overrides as on the command line, or a
     configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
-    trained; how the run itself ended is in ``exit_code`` and ``status()["state"]``.
+    trained, RunError also while another run is on in this process (see ``flywheel.exclusive``); how the
+    run itself ended is in ``exit_code`` and ``status()["state"]``.
     """
     return Run(*launch(composed(config, config_dir), config_dir))

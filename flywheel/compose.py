@@ -177,7 +177,10 @@ def hydra_value(value: Any) -> str:
 
 
 class hydra_session:  # noqa: N801 - a context manager, used like a function
-    """A Hydra instance with our search path, for the length of a ``with`` block."""
+    """A Hydra instance with our search path, for the length of a ``with`` block.
+
+    An application of Hydra's own that calls us finds its instance in force again.
+    """
 
     def __init__(self, config_dir: str | None) -> None:
         self._dirs = [folder for _, folder in config_dirs(config_dir)]
@@ -192,19 +195,26 @@ class hydra_session:  # noqa: N801 - a context manager, used like a function
         from flywheel.schema import Config
 
         Plugins.instance()  # registers what reads file:// and pkg://
-        ConfigStore.instance().store(name="schema", node=Config)
+        ConfigStore.instance().store(name="flywheel_schema", node=Config)  # beside those of an application
         path = ConfigSearchPathImpl()
         path.append("hydra", "pkg://hydra.conf")
         for folder in self._dirs:
             path.append("flywheel", f"file://{folder}")
         path.append("schema", "structured://")
+        self._outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
-        return Hydra.create_main_hydra2(task_name="flywheel", config_search_path=path)
+        try:
+            return Hydra.create_main_hydra2(task_name="flywheel", config_search_path=path)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
         from hydra.core.global_hydra import GlobalHydra
 
         GlobalHydra.instance().clear()
+        if self._outer is not None:
+            GlobalHydra.instance().initialize(self._outer)
 
 
 def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Any:

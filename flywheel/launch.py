@@ -21,6 +21,7 @@ from flywheel.components import (
 )
 from flywheel.compose import add_working_directory, compose, known_targets, overrides_of
 from flywheel.errors import ExitCode, RunError, UnwritableError, told_whole
+from flywheel.exclusive import only_run
 from flywheel.lineage import lock
 from flywheel.lineage.state import RunState, RunStateName
 from flywheel.remembered import remember
@@ -78,12 +79,13 @@ def fork(
     config = compose(with_weights(words, directory, generation), config_dir)
     own = {text.partition("=")[2] for text in overrides if text.partition("=")[0].endswith("_target_")}
     refuse_unknown(directory, plain(config), config_dir, trusted | own)
-    check_components(config)
-    quieten_lightning()
-    check_module(Components(config))
     target = directory_of(config)
-    refuse_another(directory, generation, target)
-    forked_from = begin(directory, generation, target)
+    with only_run(target):
+        check_components(config)
+        quieten_lightning()
+        check_module(Components(config))
+        refuse_another(directory, generation, target)
+        forked_from = begin(directory, generation, target)
     config = compose(
         [*with_weights(words, target, forked_from["weights"]), f"name={target.name}"], config_dir
     )
@@ -94,9 +96,16 @@ def launch(
     config: DictConfig, config_dir: str | None = None, forked_from: Mapping[str, Any] | None = None
 ) -> Launched:
     """Run a composed configuration; see ``api.run``. ``forked_from``: what ``fork.begin`` returned."""
+    directory = directory_of(config)
+    with only_run(directory):
+        return _launch(directory, config, config_dir, forked_from)
+
+
+def _launch(
+    directory: Path, config: DictConfig, config_dir: str | None, forked_from: Mapping[str, Any] | None
+) -> Launched:
     from flywheel import distributed
 
-    directory = directory_of(config)
     trusted = frozenset(targets_in(plain(config)["model"]))
     state = distributed.from_rank_0(lambda: _recorded(directory, config))
     if state is not None and _is_finished(state, config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,19 @@ _LIGHTNING_KEYS = {
     *("datamodule_hparams_name", "datamodule_hparams_type", "datamodule_hyper_parameters"),
 }
 """Keys of a Lightning checkpoint that are Lightning's own."""
+
+
+@contextlib.contextmanager
+def without_gradients(trainer: Mapping[str, Any]) -> Iterator[None]:
+    """How models are used outside of a fit, by the trainer's ``inference_mode``, as Lightning has it.
+
+    True (the default): ``torch.inference_mode``. False: ``torch.no_grad``, so that a part may take gradients
+    within ``torch.enable_grad()`` and train on what it has kept.
+    """
+    import torch
+
+    with torch.inference_mode() if trainer.get("inference_mode", True) else torch.no_grad():
+        yield
 
 
 def take_weights(model: nn.Module) -> Weights:

@@ -3,6 +3,10 @@
 A recipe writes a ``Task``; the others have implementations under ``flywheel/`` and may be its own too.
 Tables are Arrow; their columns are described in ``flywheel.records``. ``settings`` is a plain dict.
 
+``generate``, ``evaluate`` and ``grade`` are called without gradients: under ``torch.inference_mode``, or,
+with ``trainer.inference_mode=false``, under ``torch.no_grad``. Choose the latter to take a gradient in one
+of them (within ``torch.enable_grad()``) or to train on a tensor that one of them has kept.
+
 A component with a carry says when the carry is kept by an attribute ``carry_kept``: "always", or
 "promotion" (the default) to forget what happened in a generation that was rejected. What a failed
 generation carried is never kept.

@@ -13,6 +13,7 @@ from flywheel.context import Context
 from flywheel.errors import StageFailed
 from flywheel.gates.intervals import mean_interval, reach
 from flywheel.keys import Key
+from flywheel.models import without_gradients
 from flywheel.records import Json, Role, Suite
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def score_items(
 
     def score(chunk: int) -> pa.Table:
         part = items.slice(chunk * size, size)
-        scored = score_chunk(ctx.components.task, model, rival, part, key("chunk", chunk))
+        trainer = ctx.components.resolved["trainer"]
+        scored = score_chunk(ctx.components.task, model, rival, part, key("chunk", chunk), trainer)
         ctx.tell(min((chunk + 1) * size, len(items)), len(items), suite.name)
         return scored
 
@@ -44,13 +46,19 @@ def with_clusters(items: pa.Table) -> pa.Table:
 
 
 def score_chunk(
-    task: Any, model: lightning.LightningModule, rival: object, items: pa.Table, key: Key
+    task: Any,
+    model: lightning.LightningModule,
+    rival: object,
+    items: pa.Table,
+    key: Key,
+    trainer: Mapping[str, Any],
 ) -> pa.Table:
-    """Columns ``item``, ``cluster``, ``score`` of a chunk of items. Raises ValueError for bad scores."""
-    import torch
+    """Columns ``item``, ``cluster``, ``score`` of a chunk of items. Raises ValueError for bad scores.
 
+    ``trainer``: the configured section; see ``without_gradients``.
+    """
     key.seed_globals()
-    with torch.inference_mode():
+    with without_gradients(trainer):
         scores = np.asarray(task.evaluate(model, rival, items, key), float)
     if scores.shape != (len(items),):
         raise ValueError(f"evaluate() must score every item: {len(items)} items, shape {scores.shape}")

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "flywheel"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "keys", "recipes", "checkout", "policy", "console"),
     ("column_types", "digests"),
-    ("schema", "tables", "extra_state", "arguments"),
+    ("schema", "tables", "extra_state", "arguments", "exclusive"),
     ("lineage", "distributed", "models"),
     ("environment", "checkpoints", "held_out"),
     ("protocols",),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +374,46 @@ def test_yaml_that_cannot_be_parsed_is_told_with_its_place(tmp_path: Path) -> No
     folder = odd_recipe(tmp_path, "broken", b"# @package _global_\nseed: [1\n")
     with pytest.raises(ConfigError, match=r"(?s)broken\.yaml.*line 3"):
         compose(["recipe=broken"], folder)
+
+
+@pytest.fixture
+def application() -> Iterator[None]:
+    """An application of Hydra's own that calls us, with a schema of its own."""
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node={"theirs": 1})
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        yield
+
+
+@pytest.mark.parametrize("words", [["recipe=moons"], ["recipe=nothing"], ["recipe=moons", "seed=x"]])
+def test_an_application_of_hydras_own_goes_on_as_it_was(application: None, words: list[str]) -> None:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    with contextlib.suppress(ConfigError):
+        compose(words, CONFIG_DIR)
+    assert GlobalHydra.instance().hydra is before
+    assert hydra.compose("schema") == {"theirs": 1}
+
+
+def test_without_an_application_nothing_stays_behind() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    moons()
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_an_application_gets_its_hydra_back_where_ours_cannot_begin(
+    application: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    monkeypatch.setattr(Hydra, "create_main_hydra2", classmethod(lambda *_, **__: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        moons()
+    assert GlobalHydra.instance().hydra is before

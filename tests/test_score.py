@@ -20,7 +20,7 @@ class Says:
 
 def scored(*scores: float) -> list[float]:
     items = pa.table({"item": ["a", "b"], "cluster": ["a", "b"]})
-    found: list[float] = score_chunk(Says(*scores), None, None, items, Key.root(0))["score"].to_pylist()
+    found: list[float] = score_chunk(Says(*scores), None, None, items, Key.root(0), {})["score"].to_pylist()
     return found
 
 

@@ -16,6 +16,7 @@ from flywheel.keys import Key
 from flywheel.lineage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.lineage.state import Generation
 from flywheel.lineage.store import Stored
+from flywheel.models import without_gradients
 from flywheel.records import Carry
 from flywheel.tables import PROVENANCE, as_table, require, require_finite, with_provenance
 
@@ -25,8 +26,6 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
 
     Prompts that a suite asks are left out: nobody is to learn from them.
     """
-    import torch
-
     task = ctx.components.task
     drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key)
     prompts, left_out = ctx.data.hold_out(drawn)
@@ -39,7 +38,7 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
     def make(chunk: int) -> pa.Table:
         key = ctx.key("chunk", chunk)
         key.seed_globals()
-        with torch.inference_mode():
+        with without_gradients(ctx.components.resolved["trainer"]):
             made = task.generate(model, prompts.slice(chunk * size, size), ctx.settings, key)
         ctx.tell(min((chunk + 1) * size, len(prompts)), len(prompts), "")
         return stored(as_table(made), f"Samples of chunk {chunk}")

@@ -7,6 +7,7 @@ from flywheel.context import Context, Made
 from flywheel.errors import DataError
 from flywheel.fingerprint import fingerprint
 from flywheel.lineage.state import Generation
+from flywheel.models import without_gradients
 from flywheel.tables import RESERVED, as_table, require_finite, require_same_rows
 
 
@@ -15,6 +16,8 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
 
     Facts: the grader's name and version, and the weights that it borrowed, if it did.
     """
+    import torch
+
     grader = ctx.components.build("grader", ctx.settings)
     table = ctx.store.table(samples)
     lent: str | None = None
@@ -22,9 +25,11 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:
     def lend() -> object:
         nonlocal lent
         lent = parent.weights
-        return ctx.load_model(str(parent.weights), parent.settings)
+        with torch.inference_mode(False):  # its parameters are no tensors of inference mode
+            return ctx.load_model(str(parent.weights), parent.settings)
 
-    scores = stored(as_table(grader.grade(table, lend, ctx.key("grader"))), "Scores")
+    with without_gradients(ctx.components.resolved["trainer"]):
+        scores = stored(as_table(grader.grade(table, lend, ctx.key("grader"))), "Scores")
     if len(scores) != len(table):
         raise ValueError(f"a grader must score every sample: {len(table)} samples, {len(scores)} scores")
     if "id" in scores.column_names:

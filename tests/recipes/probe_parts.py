@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -111,6 +112,96 @@ class Task(Moons):
         return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
             fault("evaluate"), scores
         )
+
+
+modes: set[tuple[str, bool, bool]] = set()
+"""(stage, whether in inference mode, whether gradients are on) of the calls of the two parts below."""
+
+
+def note_mode(stage: str) -> None:
+    modes.add((stage, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+
+def gradient(model: Any) -> torch.Tensor:
+    """Of the outputs' sum, for the first parameter."""
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(model(torch.ones(1, 2)).sum(), [next(model.parameters())])
+    return found
+
+
+class TakesGradients(Moons):
+    """A task that looks at gradients where it is asked for answers and scores."""
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+        note_mode("generate")
+        assert gradient(model).isfinite().all()
+        return super().generate(model, prompts, settings, key)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+        note_mode("evaluate")
+        assert gradient(model).isfinite().all()
+        return super().evaluate(model, opponent, items, key)
+
+
+class TrainsInGrade(Confidence):
+    """Fits a copy of the parent before it scores, as a reward model may be."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        note_mode("grade")
+        model = lend()
+        with torch.enable_grad():
+            model(torch.ones(1, 2)).sum().backward()
+        return super().grade(samples, lend, key)
+
+
+class NotesModes(Moons):
+    """A task that only notes how it is called."""
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+        note_mode("generate")
+        return super().generate(model, prompts, settings, key)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+        note_mode("evaluate")
+        return super().evaluate(model, opponent, items, key)
+
+
+class NotesModeInGrade(Confidence):
+    """A grader that only notes how it is called, and that the model it is lent is an ordinary one."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        note_mode("grade")
+        assert not any(parameter.is_inference() for parameter in lend().parameters())
+        return super().grade(samples, lend, key)
+
+
+@dataclass
+class Meanwhile(NoTracker):
+    """Calls something in another thread, or in this one, once a stage is recorded."""
+
+    stage: str = "tune"
+    own_thread: bool = False
+
+    def event(self, event: Any, state: Any) -> None:
+        if event.get("stage") == self.stage and meanwhile and not self.own_thread:
+            thread = threading.Thread(target=self._call)
+            thread.start()
+            thread.join()
+        elif event.get("stage") == self.stage and meanwhile:
+            self._call()
+
+    def _call(self) -> None:
+        action = meanwhile.pop()
+        try:
+            happened.append(action())
+        except Exception as error:
+            happened.append(error)
+
+
+meanwhile: list[Callable[[], Any]] = []
+"""What ``Meanwhile`` calls."""
+happened: list[Any] = []
+"""What came of it: a result or an exception."""
 
 
 class NoGate(Moons):

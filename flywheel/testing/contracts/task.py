@@ -14,7 +14,7 @@ from flywheel.context import Context, Made
 from flywheel.data import read_data
 from flywheel.keys import Key
 from flywheel.lineage.state import Generation
-from flywheel.models import take_weights
+from flywheel.models import take_weights, without_gradients
 from flywheel.records import Suite
 from flywheel.stages.evaluate import outcomes_on
 from flywheel.stages.generate import generate
@@ -36,7 +36,7 @@ def check_task_on(bench: Bench) -> list[str]:
     """Check the task of a bench; return the samples of two generations."""
     check_reading(bench)
     champion, task, size = bench.champion(), bench.components.task, bench.components.resolved["chunk_size"]
-    bench.components.task = watched = Watched(task)
+    bench.components.task = watched = Watched(task, bench.components.resolved["trainer"])
     samples = [check_samples(bench, watched, champion, generation) for generation in (1, 2)]
     for suite in bench.data.suites.values():
         check_scores(bench, watched, champion, suite)
@@ -101,8 +101,8 @@ class Call:
 class Watched:
     """A task that hands every call on, and watches those that are lent a model."""
 
-    def __init__(self, task: Any) -> None:
-        self._task = task
+    def __init__(self, task: Any, trainer: Mapping[str, Any]) -> None:
+        self._task, self._trainer = task, trainer
         self.calls: list[Call] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class Watched:
         """Chunks go to whatever rank, so none may depend on those before; forget the calls."""
         for call in reversed(self.calls):
             call.key.seed_globals()
-            with torch.inference_mode():
+            with without_gradients(self._trainer):
                 again = getattr(self._task, call.name)(*call.arguments)
             rule(
                 _same(again, call.answer),
