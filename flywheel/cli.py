@@ -143,11 +143,12 @@ def _launch(config: Any, config_dir: str | None) -> int:
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:
     """Sweep in one process after the other's end (Hydra's launcher decides); the worst exit code speaks."""
-    from flywheel import distributed
+    from flywheel import credentials, distributed
     from flywheel.compose import check_recipe_name, explained, hydra_session, quoted
 
     distributed.start()
     check_recipe_name(overrides, config_dir)
+    credentials.check_words(overrides)
     with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir):
         jobs = quoted(overrides, sweep=True)
         batches = hydra.multirun("config", _job(config_dir), jobs, with_log_configuration=False)

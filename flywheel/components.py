@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import is_dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flywheel import credentials
 from flywheel.arguments import (
     KeyOrders,
     check_signature,
@@ -29,6 +31,7 @@ from flywheel.arguments import (
 )
 from flywheel.errors import ConfigError, near_misses
 from flywheel.lineage.ledger import canonical
+from flywheel.modules import Code, defined_in, note_imports
 from flywheel.records import Settings
 from flywheel.schema import OPERATIONAL
 
@@ -50,10 +53,11 @@ _TRAINER_OPERATIONAL = frozenset(
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data, interpolations resolved, enums by name."""
+    """The configuration as plain data, interpolations resolved, enums by name; credentials by name, too."""
     from omegaconf import OmegaConf
 
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    with credentials.by_name():
+        container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -193,11 +197,23 @@ def locate(key: str, path: str) -> Any:
     return found
 
 
+def modules_of(paths: Iterable[str]) -> set[str]:
+    """Modules in which the classes of these paths, and their bases, are defined; and those of the paths."""
+    found = set()
+    for path in paths:
+        target = locate("_target_", path)
+        named = _import("_target_", path, path.split("."))
+        found |= {named.__name__, *defined_in(target)}
+    return found
+
+
 def _import(key: str, path: str, parts: list[str]) -> ModuleType:
     """The module of a path to a class, or to something inside a class."""
     module, inside = ".".join(parts[:-1]), parts[-2]
     try:
-        return import_module(module)
+        imported = import_module(module)
+        note_imports()
+        return imported
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module and len(parts) > 2:
             around = _import(key, path, parts[:-1])
@@ -241,6 +257,11 @@ class Components:
         except Exception as error:
             raise explain("task", error) from error
 
+    @cached_property
+    def code(self) -> Code:
+        """The source of every class that is named, as it was imported: to be read when a session starts."""
+        return Code.of(modules_of(targets_in(self.resolved)))
+
     def settings(self, *, genesis: bool = False) -> Settings:
         """The configured settings, before any tuning."""
         chosen = dict(self.resolved["settings"])
@@ -259,8 +280,8 @@ class Components:
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
 
-    def section(self, section: str, settings: Settings) -> dict[str, Any]:
-        """A section as plain data, its references to settings filled in.
+    def section(self, section: str, settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
+        """A section as plain data, its references to settings filled in; credentials ``by_name``, or not.
 
         Keys are as they were written, also where the configuration was read back from a ledger, in which
         they are texts in order: what is built from either is the same.
@@ -271,7 +292,8 @@ class Components:
         OmegaConf.set_readonly(config, False)
         with open_dict(config):
             config.settings = settings
-        node = OmegaConf.to_container(config[section], resolve=True)
+        with credentials.by_name() if by_name else nullcontext():
+            node = OmegaConf.to_container(config[section], resolve=True)
         assert isinstance(node, dict)
         ordered: dict[str, Any] = in_order(node, self._orders, (section,))
         return ordered

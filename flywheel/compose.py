@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from flywheel import credentials
 from flywheel.errors import ConfigError, near_misses
 from flywheel.lineage.ledger import canonical
 
@@ -246,6 +247,7 @@ def checked(config: Any, choices: Any) -> Any:
     try:
         OmegaConf.to_object(config)
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        credentials.check(config)
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(_one_paragraph(error)) from error
     OmegaConf.set_readonly(config, True)

@@ -15,6 +15,7 @@ from flywheel import distributed
 from flywheel.components import Components
 from flywheel.context import Context, Made
 from flywheel.control import Stop
+from flywheel.credentials import without_secrets
 from flywheel.data import Data
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.lineage import ids, pruning, tombstones
@@ -25,6 +26,9 @@ from flywheel.lineage.store import Store, is_artifact
 from flywheel.policy import Policy
 from flywheel.records import Progress, Settings
 from flywheel.trackers import Tracker
+
+_TEXTS = ("reason", "traceback")
+"""Keys of events that may repeat what a service answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Journal:
         def append() -> Event:
             assert self.ledger is not None
             event, content = make()
+            content |= {key: without_secrets(content[key]) for key in _TEXTS if key in content}
             self.state.check({"event": event, **content})  # what is illegal must not be written
             return self.ledger.append(event, **content)
 

@@ -51,7 +51,8 @@ def run_loop(run: Journal) -> ExitCode:
                         raise  # without a genesis there is nothing to go on from
             return finish(run, over)
     except StageFailed as failure:
-        run.record("run_failed", reason=str(failure), traceback=trace_of(failure), **failure.cut_off)
+        told = {"traceback": trace_of(failure)} if failure.cut_off else {}  # a generation's line has it else
+        run.record("run_failed", reason=str(failure), **told, **failure.cut_off)
         return ExitCode.FAILED
     except StopRequested as stop:
         run.stop.consume()

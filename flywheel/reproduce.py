@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import distributed
+from flywheel.code_changes import differing, hashes
 from flywheel.components import Components
 from flywheel.compose import differences
 from flywheel.context import Context, Made
 from flywheel.control import Stop
 from flywheel.data import Data, read_data
-from flywheel.environment import compute
+from flywheel.environment import compute, distributions
 from flywheel.errors import PrunedError, RunError
 from flywheel.extra_state import unpack
 from flywheel.identity import check_data
@@ -29,6 +30,7 @@ from flywheel.lineage import ledger
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState
 from flywheel.lineage.store import Store
+from flywheel.modules import Code, is_there
 from flywheel.records import Weights
 from flywheel.session import versions
 from flywheel.stages.evaluate import evaluate
@@ -55,7 +57,7 @@ class Reproduction:
     by_suite: dict[str, int]
     """Those of each suite."""
     differences: dict[str, list[Any]]
-    """What is not as it was: name -> [then, now]. Empty: the same CPU type, build, versions and threads."""
+    """What is not as it was: name -> [then, now]. Empty: the same CPU type, build, code and threads."""
     into: str | None
 
     @property
@@ -73,7 +75,7 @@ class Reproduction:
         lines += [f"  {name}: {then} then, {now} now" for name, (then, now) in self.differences.items()]
         if not self.equal and not self.differences:
             lines.append(
-                "  CPU type, build, versions and threads are as they were: the recipe is not repeatable"
+                "  CPU type, build, code, versions and threads are as they were: the recipe is not repeatable"
             )
         return "\n".join(lines)
 
@@ -116,7 +118,8 @@ def reproduce(
         return Reproduction(
             **_compare_weights(again.store, state, str(generation.weights), name),
             **_compare_outcomes(again.store.table(recorded), outcomes),
-            differences=_differences(session, conditions(components)),
+            differences=_differences(session, conditions(components))
+            | _code_differences(again.store, session),
             into=str(folder) if into else None,
         )
 
@@ -143,6 +146,18 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, l
         elif differences(then.get(name), value):
             found[name] = [then.get(name), value]
     return found
+
+
+def _code_differences(store: Store, session: Event) -> dict[str, list[Any]]:
+    """Modules and distributions that are not what they were in a session, or are not known.
+
+    What the run names is read, and not imported: nobody here may vouch for it.
+    """
+    then, installed = (store.json(session["outputs"][name]) for name in ("code", "distributions"))
+    now = Code.of(name for name, module in then.items() if "text" in module and is_there(name)).json()
+    modules = differing(hashes(then), hashes(now))
+    found = {f"module {name}": pair for name, pair in modules.items()}
+    return found | {f"installed {name}": x for name, x in differing(installed, distributions()).items()}
 
 
 def _making(generation: Generation) -> tuple[Event, str]:

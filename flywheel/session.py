@@ -13,12 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from flywheel import distributed
+from flywheel import credentials, distributed
 from flywheel.checkout import checkout
+from flywheel.code_changes import differing, hashes
 from flywheel.components import Components, identity_part
 from flywheel.control import Stop
 from flywheel.data import Data
-from flywheel.environment import compute
+from flywheel.environment import compute, distributions
 from flywheel.errors import UnwritableError, told_whole
 from flywheel.identity import check_data, check_prompts
 from flywheel.journal import Journal
@@ -26,6 +27,7 @@ from flywheel.lineage import files, lock, pruning
 from flywheel.lineage.ledger import Event, Ledger
 from flywheel.lineage.state import RunState
 from flywheel.lineage.store import Store
+from flywheel.modules import Code
 from flywheel.trackers import Tracker
 
 FORMAT = 1
@@ -104,17 +106,20 @@ def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
         journal.data = distributed.together(lambda: check_data(*where, data))
         with told_whole("The recipe's task must be able to draw its prompts again:"):
             check_prompts(*where, journal.components)
+    code, changes = distributed.from_rank_0(lambda: _code(journal))
+    if changes:  # first, so that a crash between the two does not lose it
+        journal.record("code_changed", **changes)
     journal.record(
         "session_started",
         world_size=distributed.world_size(),
         threads=threads(config, journal.state),
-        **distributed.from_rank_0(lambda: _code(journal)),
+        **code,
         machine=platform.machine(),
         compute=compute(config["trainer"]),
         trainer=journal.components.template("trainer"),
         python=platform.python_version(),
         versions=versions(),
-        command=sys.argv[1:],
+        command=credentials.without_values(sys.argv[1:]),
     )
 
 
@@ -147,15 +152,51 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _code(journal: Journal) -> dict[str, Any]:
-    """The checkouts that this code and the recipe's run from, their uncommitted changes as artifacts."""
+def _code(journal: Journal) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The code that is run: checkouts, and as artifacts their changes, sources and distributions.
+
+    Second, the content of ``code_changed``: how it differs from the session before; empty if it does not.
+    """
     task = sys.modules.get(type(journal.components.task).__module__)
     ours, theirs = (checkout(Path(str(file)).parent) for file in (__file__, getattr(task, "__file__", "")))
     found = {"flywheel": ours, "recipe": theirs if not ours or (theirs and theirs.top != ours.top) else None}
     trees = {name: tree for name, tree in found.items() if tree}
-    diffs = {f"diff.{name}": tree.kept_diff for name, tree in trees.items()}
-    return {
-        "commit": ours.commit if ours else None,
-        "checkouts": {name: tree.json() for name, tree in trees.items()},
-        "outputs": {name: journal.store.put(diff, ".diff") for name, diff in diffs.items() if diff},
+    diffs = {f"diff.{name}": _without_secrets(tree.kept_diff) for name, tree in trees.items()}
+    sources, installed = _sources(journal.components.code), distributions()
+    outputs = {name: journal.store.put(diff, ".diff") for name, diff in diffs.items() if diff}
+    outputs |= {"code": journal.store.put_json(sources), "distributions": journal.store.put_json(installed)}
+    trees_json = {name: tree.json() for name, tree in trees.items()}
+    code = {"commit": ours.commit if ours else None, "checkouts": trees_json, "outputs": outputs}
+    return code, _changes(journal, sources, installed)
+
+
+def _sources(code: Code) -> dict[str, dict[str, str | None]]:
+    """The modules, without credentials that somebody wrote into them; the hash is that of the file."""
+    sources = code.json()
+    for module in sources.values():
+        text = module.get("text")
+        if text is not None:
+            module["text"] = credentials.without_secrets(text)
+    return sources
+
+
+def _without_secrets(diff: bytes | None) -> bytes | None:
+    """A diff without credentials that somebody wrote into the code."""
+    if diff is None:
+        return None
+    text = diff.decode(errors="surrogateescape")
+    return credentials.without_secrets(text).encode(errors="surrogateescape")
+
+
+def _changes(journal: Journal, sources: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, Any]:
+    before = journal.state.session or {}
+    then = before.get("outputs", {})
+    if "code" not in then:
+        return {}
+    read = journal.store.json
+    changes = {
+        "modules": differing(hashes(read(then["code"])), hashes(sources)),
+        "distributions": differing(read(then["distributions"]), installed),
     }
+    number = len(journal.state.generations) - (journal.state.current is not None)
+    return {"generation": number, "since": before["seq"], **changes} if any(changes.values()) else {}

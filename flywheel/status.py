@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flywheel.code_changes import code_change
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage import ledger, lock
 from flywheel.lineage.ledger import Event
@@ -125,6 +126,7 @@ def describe(directory: Path, state: RunState, work: lock.Work | None) -> dict[s
         "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
         "forked_from": created.get("forked_from"),
         "held_out": held_out(state),
+        "code_changes": [code_change(event) for event in state.code_changes],
         "generations": generations,
     }
 

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "flywheel"
 
 # Imports go left only, that is: up in this table. What stands on one line does not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "keys", "recipes", "checkout", "policy", "console"),
+    ("errors", "records", "keys", "recipes", "checkout", "modules", "code_changes", "policy", "console"),
     ("column_types", "digests"),
-    ("schema", "tables", "extra_state", "arguments", "exclusive"),
+    ("schema", "tables", "extra_state", "arguments", "exclusive", "credentials"),
     ("lineage", "distributed", "models"),
     ("environment", "checkpoints", "held_out"),
     ("protocols",),

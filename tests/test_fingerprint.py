@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 
 from flywheel.components import Components
@@ -45,6 +48,49 @@ def test_it_follows_the_source_of_bases_and_of_what_is_inside(module_dir: Path) 
         for name in ("graders_a", "graders_b")
     ]
     assert nested[0] != nested[1]
+
+
+def test_it_is_that_of_what_was_imported_not_of_what_is_on_the_disk(module_dir: Path) -> None:
+    path = module_dir / "graders_c.py"
+    path.write_text(CODE.format(limit=1))
+    graded = components("graders_c.Grader")
+    before = fingerprint(graded, "grader", {})
+    path.write_text(CODE.format(limit=22))
+    assert fingerprint(graded, "grader", {}) == before
+    assert fingerprint(components("graders_c.Grader"), "grader", {}) == before, (
+        "a session in the same process"
+    )
+    del sys.modules["graders_c"]
+    importlib.invalidate_caches()
+    assert fingerprint(components("graders_c.Grader"), "grader", {}) != before
+
+
+def test_it_is_none_where_nobody_knows_what_was_imported(module_dir: Path) -> None:
+    path = module_dir / "graders_d.py"
+    path.write_text("class Grader:\n    def grade(self):\n        return 1\n")
+    importlib.import_module("graders_d")
+    path.write_text(path.read_text().replace("1", "2"))
+    assert fingerprint(components("graders_d.Grader"), "grader", {}) is None
+
+
+def test_it_follows_what_the_module_imports(module_dir: Path) -> None:
+    (module_dir / "graders_e.py").write_text("from helper_e import LIMIT\n" + CODE.format(limit="LIMIT"))
+    found = []
+    for limit in (1, 22):
+        (module_dir / "helper_e.py").write_text(f"LIMIT = {limit}\n")
+        importlib.invalidate_caches()
+        found.append(fingerprint(components("graders_e.Grader"), "grader", {}))
+        del sys.modules["graders_e"], sys.modules["helper_e"]
+    assert found[0] != found[1]
+
+
+def test_the_value_of_a_credential_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graded = components("flywheel.graders.confidence.Confidence", inner={"token": "${oc.env:MY_TOKEN}"})
+    found = set()
+    for value in ("one", "two"):
+        monkeypatch.setenv("MY_TOKEN", value)
+        found.add(fingerprint(graded, "grader", {}))
+    assert len(found) == 1
 
 
 def test_a_class_without_source_has_one_too() -> None:

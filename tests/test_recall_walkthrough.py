@@ -104,6 +104,21 @@ def test_the_confusion_is_gone_after_going_on(walked: tuple[Path, dict[str, Ende
     assert [g.record.recalled for g in run.generations()] == [False, False, True, True, False, False]
 
 
+def test_the_ledger_tells_that_the_code_changed(walked: tuple[Path, dict[str, Ended]]) -> None:
+    """The page lies in no checkout of its own once it is copied."""
+    first = answer(walked[1], "--config-dir conf recipe=handwriting name=flawed")
+    assert ["code changed" in out for out in first] == [False, True]
+    assert "code changed before generation 4: handwriting" in first[1]
+    run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
+    versions = [g.record.fact("grade", "version") for g in run.generations()[1:]]
+    assert len(set(versions[:3])) == len(set(versions[3:])) == 1
+    assert versions[0] != versions[3]
+    (difference,) = answer(walked[1], "diff flawed 1 4")
+    assert difference.splitlines()[:2] == ["--- a/handwriting", "+++ b/handwriting"]
+    assert "+        if samples" in difference
+    assert PAGE.split("--code\n")[1].split("    @@ ")[1].split("\n")[0] in difference
+
+
 def test_a_fork_with_the_grader_mended_is_free_of_it_too(walked: tuple[Path, dict[str, Ended]]) -> None:
     old = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
     run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "mended")

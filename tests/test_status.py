@@ -75,6 +75,7 @@ def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
         "champion",
         "forked_from",
         "held_out",
+        "code_changes",
         "generations",
     }
     assert set(report) == keys

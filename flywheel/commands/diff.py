@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flywheel.commands import add_json, add_run, print_json, record_of
+from flywheel.commands import add_run, print_json, record_of
 from flywheel.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,20 +19,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="a generation: N, or RUN@N of another run")
     parser.add_argument("b", metavar="B", help="another: N, or RUN@N of another run")
     parser.add_argument("--limit", type=int, default=10, help="changed items to print of each suite (10)")
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--code", action="store_true", help="print how the source of the modules differs")
+    form.add_argument("--json", action="store_true", help="print JSON")
 
 
 def main(options: argparse.Namespace) -> int:
     """How generation B differs from A: settings, config, data, code, and the items that flipped."""
-    from flywheel.questions.difference import diff
+    from flywheel.console import plain_console, printable
+    from flywheel.questions.difference import code_diff, diff
 
     (run_a, a), (run_b, b) = record_of(options.a, options), record_of(options.b, options)
+    if options.code:
+        print(printable(code_diff(run_a, a, run_b, b)), end="")
+        return ExitCode.FINISHED
     report = diff(run_a, a, run_b, b)
     if options.json:
         print_json(report)
         return ExitCode.FINISHED
-    from flywheel.console import plain_console
-
     console = plain_console()
     for part in _sections(report, options.limit):
         if part:
@@ -99,7 +103,11 @@ def _init_text(init: Mapping[str, Any] | None) -> str:
 
 
 def _grader_text(grader: Mapping[str, Any]) -> str:
-    return f"{grader['grader']} {(grader['version'] or '')[:12]}" if grader["grader"] else "none"
+    return (
+        f"{grader['grader']} {(grader['version'] or 'of unknown source')[:17]}"
+        if grader["grader"]
+        else "none"
+    )
 
 
 def _data(data: Mapping[str, Any]) -> str | None:
@@ -123,6 +131,12 @@ def _batch(turn: int | None) -> str:
 
 def _code(code: Mapping[str, Any]) -> str | None:
     lines = []
+    for name, sides in code["modules"].items():
+        hashes = (", ".join(text[:12] for text in sides[side].split(", ")) for side in "ab")
+        lines.append(f"module {name}: {' -> '.join(hashes)}")
+    lines += [
+        f"installed {name}: {sides['a']} -> {sides['b']}" for name, sides in code["distributions"].items()
+    ]
     for name, tree in code["checkouts"].items():
         a, b = (tree["commit"][side] for side in "ab")
         lines += [f"{name}: commits differ, see `git diff {(a or 'none')[:12]} {(b or 'none')[:12]}`"] * (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flywheel.code_changes import code_change_text
 from flywheel.commands import add_run, directory_of, print_json
 from flywheel.errors import ExitCode
 
@@ -23,13 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the champion")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--code", action="store_true", help="print the uncommitted changes, for `git apply`")
+    form.add_argument("--source", metavar="MODULE", help="print the source of a module as it was run")
     form.add_argument("--json", action="store_true", help="print JSON")
 
 
 def main(options: argparse.Namespace) -> int:
     """All that made a generation: data by origin, settings, code, seeds, outcomes, verdict and cost."""
     from flywheel.errors import RunError
-    from flywheel.questions.show import show, uncommitted
+    from flywheel.questions.show import show, source, uncommitted
     from flywheel.status import read_state
 
     directory = directory_of(options)
@@ -41,6 +43,9 @@ def main(options: argparse.Namespace) -> int:
         number = champion.number
     if options.code:
         sys.stdout.buffer.write(uncommitted(directory, number))
+        return ExitCode.FINISHED
+    if options.source:
+        sys.stdout.buffer.write(source(directory, number, options.source).encode())
         return ExitCode.FINISHED
     report = show(directory, number)
     if options.json:
@@ -97,7 +102,8 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
         start = f"{start}, generation {init['generation']}"
     elif init.get("forked_from"):
         start = f"{start}, {init['forked_from']}"
-    grader = f"{batch['grader']}, version {batch['version'][:12]}" if batch.get("grader") else ""
+    version = (batch.get("version") or "unknown")[:12]
+    grader = f"{batch['grader']}, version {version}" if batch.get("grader") else ""
     if batch.get("lent"):
         grader += f", with the weights {batch['lent'][:12]}"
     told = {
@@ -157,9 +163,18 @@ def _session(session: Mapping[str, Any]) -> dict[str, Any]:
         "began": began,
         "command": " ".join(session["command"]),
         **{f"code {name}": _tree(tree) for name, tree in session["checkouts"].items()},
+        "modules": _modules(session),
+        **({"changed": code_change_text(session["code_changed"])} if session["code_changed"] else {}),
         "machine": f"{session['machine']}, Python {session['python']}, {places}",
-        "versions": versions,
+        "versions": f"{versions}; --json has all {len(session['distributions'])}",
     }
+
+
+def _modules(session: Mapping[str, Any]) -> str:
+    """Modules whose source is kept, and of which it is not known; flywheel's others are many."""
+    hashes = {name: sha256 for name, sha256 in session["modules"].items() if name in session["sources"]}
+    hashes |= {name: "unknown" for name, sha256 in session["modules"].items() if sha256 is None}
+    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in hashes.items())
 
 
 def _tree(tree: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Where a run stands: its state, champion and generations."""
+    from flywheel.code_changes import code_change_text
     from flywheel.status import read_state, status, where
 
     directory = directory_of(options)
@@ -26,7 +27,8 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.trackers.terminal import generations_table
 
     state = read_state(directory)
-    print(printable(where(directory, state)))
+    for line in (where(directory, state), *map(code_change_text, state.code_changes)):
+        print(printable(line))
     console = wide_console()
     console.print(generations_table(state, console.width))
     return ExitCode.FINISHED

@@ -126,7 +126,7 @@ def _making(report: Report) -> Iterator[str]:
     yield f"- init: {start}; {cost['steps']} steps, {cost['seconds']:.0f} s"
     yield "- settings: " + ", ".join(f"`{key}={value}`" for key, value in report["settings"].items())
     if batch.get("grader"):
-        yield f"- grader: {batch['grader']}, version `{batch['version']}`"
+        yield f"- grader: {batch['grader']}, version `{batch['version'] or 'unknown'}`"
     yield f"- seed: {report['seeds']['run']}"
     for session in report["sessions"]:
         for name, tree in session["checkouts"].items():

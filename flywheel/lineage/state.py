@@ -128,6 +128,10 @@ class RunState:
     """The look at the sealed suites of each generation that was looked at."""
     pruned: dict[str, Event] = field(default_factory=dict)
     """The ``pruned`` event of each artifact that was dropped and not made again since."""
+    session: Event | None = None
+    """The ``session_started`` of the session under way, or the last one."""
+    code_changes: list[Event] = field(default_factory=list)
+    """The ``code_changed`` event of each session whose code was not that of the one before."""
     last: Event | None = None
     """The last event that says how a session went on or ended."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
@@ -192,6 +196,10 @@ class RunState:
         elif kind == "rolled_back":
             self._go_back_to(event["champion"])
             self.carries = self.generations[event["champion"]].carry_after
+        elif kind == "session_started":
+            self.session = event
+        elif kind == "code_changed":
+            self.code_changes.append(event)
         elif kind == "pruned":
             self._prune(event)
         if kind == "stage":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.code_changes import differing
 from flywheel.compose import ABSENT, differences
 from flywheel.descent import turns_by_batch
 from flywheel.lineage.rereading import reread_when_pruned
@@ -46,7 +48,7 @@ def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, 
         "config": changes(old["config"], new["config"]) | changes(old["model"], new["model"], "model."),
         "init": _pair(old["init"], new["init"]),
         "data": _data(a, before, b, after),
-        "code": _code(a, b, *sessions),
+        "code": _code(a, b, old, new),
         "environment": changes(_environment(sessions[0]), _environment(sessions[1])),
         "grader": _pair(*(_grader(report) for report in (old, new))),
         "metrics": {"a": old["metrics"], "b": new["metrics"]},
@@ -109,8 +111,9 @@ def _batch(turns: Mapping[str | None, int], name: str | None) -> dict[str, Any]:
 
 
 def _code(a: Record, b: Record, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Of each checkout: the commits, and which files had uncommitted changes that are not the same."""
-    trees = [session.get("checkouts", {}) for session in (old, new)]
+    """Modules and distributions that differ; of each checkout the commits, and which changed files differ."""
+    last = [(report["sessions"] or [{}])[-1] for report in (old, new)]
+    trees = [session.get("checkouts", {}) for session in last]
     nothing: dict[str, Any] = {"commit": None, "diff": None, "untracked": []}
     found: dict[str, Any] = {}
     for name in {**trees[0], **trees[1]}:
@@ -125,11 +128,55 @@ def _code(a: Record, b: Record, old: Mapping[str, Any], new: Mapping[str, Any]) 
             "uncommitted": sorted(changed),
             "untracked": sorted(set(left["untracked"]) ^ set(right["untracked"])),
         }
-    same = all(
-        tree["commit"]["a"] == tree["commit"]["b"] and not tree["uncommitted"] and not tree["untracked"]
-        for tree in found.values()
+    is_one = a.directory == b.directory and _seqs(old) == _seqs(new)  # also where nobody knows which code
+    modules, installed = (
+        {} if is_one else _code_pairs(key, old, new) for key in ("modules", "distributions")
     )
-    return {"same": same, "checkouts": found}
+    same = not modules and not installed and not any(map(_differs, found.values()))
+    return {"same": same, "modules": modules, "distributions": installed, "checkouts": found}
+
+
+def _differs(tree: Mapping[str, Any]) -> bool:
+    return bool(tree["commit"]["a"] != tree["commit"]["b"] or tree["uncommitted"] or tree["untracked"])
+
+
+def _seqs(report: Mapping[str, Any]) -> list[int]:
+    return [session["seq"] for session in report["sessions"]]
+
+
+def _code_pairs(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Modules, or distributions, that differ between two generations: {name: hash or version in each}."""
+    pairs = differing(_over_sessions(old, key), _over_sessions(new, key))
+    return {name: {"a": then, "b": now} for name, (then, now) in pairs.items()}
+
+
+def _over_sessions(report: Mapping[str, Any], key: str) -> dict[str, str | None]:
+    """What a generation's sessions ran, by name; of several things, all in order, e.g. ``HASH, HASH``."""
+    found: dict[str, list[str | None]] = {}
+    for session in report["sessions"]:
+        for name, value in session[key].items():
+            found.setdefault(name, []).append(value)
+    return {
+        name: None if None in values else ", ".join(dict.fromkeys(map(str, values)))
+        for name, values in found.items()
+    }
+
+
+def code_diff(run_a: Path, a: int, run_b: Path, b: int) -> str:
+    """How the source of B's modules differs from that of A's, as a unified diff, where its text is kept."""
+    old, new = _last_code(Record.read(run_a), a), _last_code(Record.read(run_b), b)
+    lines = (line for module in sorted({*old, *new}) for line in _module_diff(module, old, new))
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _last_code(record: Record, number: int) -> Mapping[str, Mapping[str, str | None]]:
+    record.generation(number)
+    return record.code(record.sessions(number)[-1])
+
+
+def _module_diff(module: str, *codes: Mapping[str, Mapping[str, str | None]]) -> Iterator[str]:
+    old, new = ((code.get(module, {}).get("text") or "").splitlines(keepends=True) for code in codes)
+    return difflib.unified_diff(old, new, f"a/{module}", f"b/{module}")
 
 
 def _patches(record: Record, diff: str | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import RunError
 from flywheel.lineage import ledger
@@ -69,6 +69,23 @@ class Record:
         """An artifact's table, or what stays of it if it was pruned; None if nothing does."""
         place = self.state.stand_in(name) if name else ""
         return None if not place or self.is_gone(place) else self.store.table(place)
+
+    def code(self, session: Event) -> dict[str, dict[str, str | None]]:
+        """{module: its ``sha256`` and perhaps ``text``} that a session ran; None: not known."""
+        return self._json(session, "code")
+
+    def distributions(self, session: Event) -> dict[str, str]:
+        """{name: version} of what was installed in a session."""
+        return self._json(session, "distributions")
+
+    def _json(self, session: Event, output: str) -> dict[str, Any]:
+        name = session.get("outputs", {}).get(output)
+        return dict(self.store.json(name)) if name else {}
+
+    def code_change(self, session: Event) -> Event | None:
+        """The event that says how a session's code differs from that of the session before."""
+        before = self.events[session["seq"] - 1] if session["seq"] else {}
+        return before if before.get("event") == "code_changed" else None
 
     def sessions(self, number: int) -> list[Event]:
         """The sessions in which a generation was made: the one that began it, and those that resumed it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flywheel.code_changes import code_change, hashes
+from flywheel.errors import RunError, near_misses
 from flywheel.lineage.ids import batch_of
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.rereading import reread_when_pruned
@@ -42,7 +44,7 @@ def shown(record: Record, generation: Generation) -> dict[str, Any]:
         "attempts": generation.fact("tune", "attempts", []),
         "config": created.get("config", {}),
         "model": created.get("model", {}),
-        "sessions": [_session(event) for event in record.sessions(number)],
+        "sessions": [_session(record, event) for event in record.sessions(number)],
         "seeds": _seeds(record, generation),
         "batch": _batch(generation),
         "data": {
@@ -67,8 +69,29 @@ def uncommitted(directory: Path, number: int) -> bytes:
     record = Record.read(directory)
     record.generation(number)
     sessions = record.sessions(number)
-    diffs = dict.fromkeys(name for event in sessions for name in event.get("outputs", {}).values())
+    diffs = dict.fromkeys(name for event in sessions for name in _diffs(event).values())
     return b"".join(record.store.get(name) for name in diffs if not record.is_gone(name))
+
+
+def source(directory: Path, number: int, module: str) -> str:
+    """The source of a module as the last session in which a generation was made ran it. Raises RunError."""
+    record = Record.read(directory)
+    record.generation(number)
+    code = record.code(record.sessions(number)[-1])
+    text = code.get(module, {}).get("text")
+    if text is None:
+        known = [name for name, entry in code.items() if entry.get("text") is not None]
+        raise RunError(
+            f"Source is kept of the modules that the named classes come from; of {module!r} there is none."
+            f"{near_misses(module, known)} There is of {', '.join(sorted(known)) or 'no module'}."
+        )
+    return text
+
+
+def _diffs(session: Event) -> dict[str, str]:
+    """{checkout: artifact of its uncommitted changes} of a session."""
+    outputs: dict[str, str] = session.get("outputs", {})
+    return {name[5:]: diff for name, diff in outputs.items() if name.startswith("diff.")}
 
 
 def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
@@ -80,10 +103,19 @@ def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
     return {"from": generation.init, "weights": bare(start), "generation": number, "forked_from": origin}
 
 
-def _session(event: Event) -> dict[str, Any]:
-    diffs = {name.removeprefix("diff."): diff for name, diff in event.get("outputs", {}).items()}
+def _session(record: Record, event: Event) -> dict[str, Any]:
+    diffs, change = _diffs(event), record.code_change(event)
     trees = {name: {**tree, "diff": diffs.get(name)} for name, tree in event.get("checkouts", {}).items()}
-    return {"seq": event["seq"], **{key: event.get(key) for key in _SESSION}, "checkouts": trees}
+    code = record.code(event)
+    return {
+        "seq": event["seq"],
+        **{key: event.get(key) for key in _SESSION},
+        "checkouts": trees,
+        "modules": hashes(code),
+        "sources": [name for name, module in code.items() if module.get("text") is not None],
+        "distributions": record.distributions(event),
+        "code_changed": change and code_change(change),
+    }
 
 
 def _seeds(record: Record, generation: Generation) -> dict[str, Any]:

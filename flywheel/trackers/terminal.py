@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flywheel.code_changes import code_change_text
 from flywheel.console import FILE_WIDTH, plain_console, printable, wide_console
 from flywheel.lineage.ledger import Event
 from flywheel.lineage.state import Generation, RunState, Status
@@ -113,6 +114,8 @@ class PlainLines(NoTracker):
         kind = event["event"]
         if kind == "session_started" and state.created:
             return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
+        if kind == "code_changed":
+            return code_change_text(event)
         if kind == "generation_started":
             return f"{self._turns.text(state.generations[-1], state)}{parent_text(event['parent'])}"
         if kind == "stage":
@@ -143,6 +146,8 @@ class LiveView(NoTracker):
             if "traceback" in event:
                 self._live.console.print(printable(event["traceback"]))
             self._live.console.print(verdict_text(event))
+        if event["event"] == "code_changed":
+            self._live.console.print(printable(code_change_text(event)))
         if event["event"] == "stage":
             self._progress = None
 

@@ -16,7 +16,8 @@ from flywheel.trackers import NoTracker
 class Wandb(NoTracker):
     """Log each generation's metrics with intervals, verdict, corpus and cost.
 
-    Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
+    No source leaves the run by it: neither code nor uncommitted changes. The login is W&B's own, as in
+    ``WANDB_API_KEY``. Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
     """
 
     project: str = "flywheel"
@@ -63,6 +64,7 @@ class Wandb(NoTracker):
             config=created["config"],
             resume="allow",
             reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
+            settings=wandb.Settings(disable_code=True, disable_git=True, disable_job_creation=True),
         )
         self._run.define_metric("generation")
         self._run.define_metric("*", step_metric="generation")

@@ -1,6 +1,8 @@
+import subprocess
 import time
 
 import pytest
+import wandb
 
 import flywheel
 from flywheel.testing import CONFIG_DIR
@@ -99,3 +101,35 @@ def test_a_run_that_the_user_has_open_is_the_users(tmp_path, monkeypatch):
 
 def keys_of(record):
     return [item.key or item.nested_key[0] for item in record.history.item]
+
+
+def test_no_source_and_no_credential_leaves_the_run(tmp_path, monkeypatch):
+    """W&B on its own would take the uncommitted changes of the checkout that the process runs in."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    key = "a-key-of-forty-characters-as-it-must-be-x"
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    part = checkout / "own_grader.py"
+    lines = ("from flywheel.graders.confidence import Confidence", "class Own(Confidence):", "    pass")
+    part.write_text("\n".join(lines))
+    subprocess.run([*git, "add", "."], check=True)
+    monkeypatch.chdir(checkout)
+    monkeypatch.syspath_prepend(str(checkout))
+    config = {"recipe": "moons", "generations": 0, "log": "quiet", "tracker": "wandb"}
+    config |= {"grader._target_": "own_grader.Own", "runs_dir": str(tmp_path / "runs")}
+    given, init = {}, wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **options: given.update(options) or init(**options))
+    run = flywheel.run(config, config_dir=CONFIG_DIR)
+    records(run.path)
+    assert (given["settings"].disable_git, given["settings"].disable_code) == (True, True)
+    files = {path: path.read_bytes() for path in run.path.glob("wandb/**/*") if path.is_file()}
+    assert files
+    for content in (b"class Own", key.encode()):
+        assert [path for path, data in files.items() if content in data] == []
+    assert b"class Own" in b"".join(path.read_bytes() for path in run.path.glob("objects/*/*"))
+    assert [p for p in run.path.rglob("*") if p.is_file() and key.encode() in p.read_bytes()] == []
