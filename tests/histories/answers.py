@@ -1,0 +1,149 @@
+"""The same questions put to the real code and to the reference, answered in the same form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import reference
+
+from flywheel import loop
+from flywheel.errors import FlywheelError
+from flywheel.lineage.state import RunState
+from flywheel.lineage.store import Store
+from flywheel.recall import recall
+from flywheel.status import read_state, status
+from flywheel.trace import trace
+
+Answer = dict[str, Any]
+Question = tuple[int, int | None, str, float | None]
+"""generations, patience, on_failure, budget.seconds"""
+REFUSED = {"refused": True}
+
+
+def state_by_code(directory: Path, questions: list[Question]) -> Answer:
+    state, said = read_state(directory), status(directory)
+    return {
+        "state": said["state"],
+        "champion": said["champion"] and said["champion"]["generation"],
+        "first champion": state.first_champion and state.first_champion.number,
+        "generations": [
+            (g["generation"], g["parent"], g["status"], g["recalled"], g["suspect"], g["weights"])
+            for g in said["generations"]
+        ],
+        "under way": state.current and state.current.number,
+        "carries": state.carries.artifacts,
+        "recalled samples": sorted(Store(directory).table(state.recalled)["id"].to_pylist())
+        if state.recalled
+        else [],
+        "over": [why_over(state, *question) for question in questions],
+        "turns without promotion": state.turns_without_promotion,
+        "seconds": round(state.seconds, 6),
+        "pruned": {
+            name: None if state.stand_in(name) == name else state.stand_in(name) for name in state.pruned
+        },
+        "can be champion": [g.number for g in state.generations if state.can_be_champion(g)],
+    }
+
+
+def why_over(
+    state: RunState, generations: int, patience: int | None, on_failure: str, budget: float | None
+) -> str | None:
+    limits = {"generations": generations, "patience": patience, "on_failure": on_failure}
+    run: Any = SimpleNamespace(state=state, config=limits | {"budget": {"seconds": budget}})
+    return loop.why_over(run)
+
+
+def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
+    run = reference.Run(directory)
+    return {
+        "state": run.state(),
+        "champion": run.champion,
+        "first champion": run.first_champion,
+        "generations": [
+            (g.number, g.parent, g.status, g.recalled, g.suspect, g.weights and g.weights.partition(".")[0])
+            for g in run.generations
+        ],
+        "under way": run.under_way.number if run.under_way else None,
+        "carries": reference.names(run.carries),
+        "recalled samples": sorted(run.ids(run.recalled_samples)),
+        "over": [run.is_over(*question) for question in questions],
+        "turns without promotion": run.turns_without_promotion(),
+        "seconds": round(run.seconds(), 6),
+        "pruned": {name: run.gone[name] for name in run.gone},
+        "can be champion": [g.number for g in run.generations if run.can_be_champion(g)],
+    }
+
+
+def recall_by_code(directory: Path, yes: bool = False, **flaw: Any) -> Answer:
+    """``flaw``: ``generation``, or ``ids``; ``strict``."""
+    ids = flaw.pop("ids", None)
+    where = None if ids is None else "id IN ({})".format(", ".join(f"'{name}'" for name in ids))
+    before = read_state(directory)
+    try:
+        report = recall(directory, why="so it was drawn", where=where, yes=yes, **flaw)
+    except FlywheelError as error:
+        return REFUSED | {"why": str(error)}
+    carries = dict(before.carries.artifacts) | {c["component"]: c["after"] for c in report["carries"]}
+    return {
+        "generations": {g["generation"]: by(g["by"]) for g in report["generations"]},
+        "suspect": {g["generation"]: by(g["by"]) for g in report["suspect"]},
+        "samples": {b["turn"]: (b["recalled"], b["of"]) for b in report["samples"]["batches"]},
+        "corpora": {c["generation"]: (c["recalled"], c["of"]) for c in report["corpora"]},
+        "champion": report["champion"]["after"],
+        "carries": {component: carry for component, carry in carries.items() if carry},
+        "ends": report["ends"],
+        "forks": by_run(report["forks"]),
+    }
+
+
+def recall_by_reference(directory: Path, **flaw: Any) -> Answer:
+    run = reference.Run(directory)
+    if flaw.get("generation") is not None and run.is_from_elsewhere(run.generations[flaw["generation"]]):
+        return REFUSED
+    return run.recall(**flaw)
+
+
+def by(edges: list[str]) -> list[str]:
+    return sorted({"named": "itself"}.get(edge, edge) for edge in edges)
+
+
+def by_run(forks: list[dict[str, Any]]) -> dict[str, tuple[str, list[int]]]:
+    """Name of a run -> by which edge it descends, and which of its generations do."""
+    return {"/".join(Path(f["run"]).parts[-2:]): (f["by"], f["generations"]) for f in forks}
+
+
+def trace_by_code(directory: Path, **of: Any) -> Answer:
+    found = trace(directory, **of)
+    answer: Answer = {
+        "up": {entry["generation"]: sorted(map(edge, entry["edges"]), key=str) for entry in found["up"]},
+        "generations": {g["generation"]: by(g["by"]) for g in found["down"]["generations"]},
+        "suspect": {g["generation"]: by(g["by"]) for g in found["down"]["suspect"]},
+        "samples": {batch["turn"]: batch["rows"] for batch in found["down"]["samples"]},
+        "forks": by_run(found["down"]["forks"]),
+    }
+    answer["up"] = dict(sorted(answer["up"].items()))
+    if "sample" in found:
+        row = found["sample"]
+        maker = row["made_by"] and row["made_by"]["generation"]
+        answer["sample"] = {name: row[name] for name in ("turn", "origin", "recalled")} | {"made_by": maker}
+    return answer
+
+
+def edge(edge: dict[str, Any]) -> tuple[Any, ...]:
+    kind = edge["type"]
+    if kind == "init":
+        return kind, edge["init"], edge["weights"], edge["generation"]
+    if kind == "trained_on":
+        return kind, edge["corpus"], tuple(sorted(edge["by_origin"].items()))
+    if kind == "produced_by":
+        return kind, edge["samples"], edge["batch_of"], edge["generation"]
+    if kind == "saw":
+        return kind, tuple(sorted(edge["batches_of"]))
+    return kind, edge["grader"] if kind == "graded_by" else edge["generation"]
+
+
+def trace_by_reference(directory: Path, **of: Any) -> Answer:
+    run = reference.Run(directory)
+    return run.trace_sample(of["sample"]) if "sample" in of else run.trace_generation(of["generation"])

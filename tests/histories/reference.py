@@ -1,0 +1,705 @@
+"""The answers to questions about runs, by brute force, from what docs/format.md says and nothing else.
+
+A run directory is read with the standard library and pyarrow; nothing of ``flywheel`` is imported. Everything
+is worked out anew for each question, and a fixed point is reached by trying all over again until nothing
+changes: what is slow and plain here is the yardstick for what is quick there.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+Event = dict[str, Any]
+Carry = dict[str, tuple[str, int]]
+"""Component -> the carry in force, and the generation that left it."""
+
+CLEAN, SUSPECT, FLAWED = 0, 1, 2
+EMPTY = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
+"""The artifact of {}: nothing of what was seen is in such a carry."""
+STATES = {
+    "run_finished": "finished",
+    "run_failed": "failed",
+    "run_interrupted": "interrupted",
+    "run_awaiting_review": "awaiting_review",
+    "run_stopped": "stopped",
+    "recalled": "stopped",
+    "rolled_back": "stopped",
+    "session_started": "interrupted",
+    "generation_started": "interrupted",
+}
+
+
+@dataclass
+class Generation:
+    number: int
+    parent: int | None
+    began_with: Carry
+    stages: dict[str, Event] = field(default_factory=dict)
+    status: str = "unfinished"
+    ended_at: int | None = None
+    carry: dict[str, str] = field(default_factory=dict)
+    """What it left."""
+    carry_after: Carry = field(default_factory=dict)
+    """What was in force when it ended."""
+    recalled: bool = False
+    suspect: bool = False
+
+    def output(self, stage: str, name: str) -> str | None:
+        return self.stages[stage]["outputs"].get(name) if stage in self.stages else None
+
+    @property
+    def weights(self) -> str | None:
+        return self.output("train", "weights") or self.output("adopt", "weights")
+
+
+class Run:
+    """A run directory at one of its lines (``upto``, by default the last)."""
+
+    def __init__(self, directory: Path, upto: int | None = None, check: bool = False) -> None:
+        self.directory = directory
+        self.checks = check
+        events = read_ledger(directory)
+        self.events = events[:upto]
+        self.stands_in = {name: e["slim"].get(name) for e in events if "slim" in e for name in e["objects"]}
+        """What was pruned at any time -> what stands in for it."""
+        self.name = "/".join(directory.parts[-2:])
+        self.forked_from: dict[str, Any] | None = None
+        self.generations: list[Generation] = []
+        self.champion: int | None = None
+        self.since = -1
+        """The line by which the champion came into force."""
+        self.first_champion: int | None = None
+        self.carries: Carry = {}
+        self.recalled_samples: str | None = None
+        self.gone: dict[str, str | None] = {}
+        """What was pruned -> what stands in for it."""
+        self.stand_ins: set[str] = set()
+        self.expected: list[tuple[str, Any, Any]] = []
+        """If ``check``: what an event says, and what it should have said."""
+        self.dropping: tuple[set[str], set[str]] = (set(), set())
+        """What the policy of a ``pruned`` event must and may drop, and events after it are still to name."""
+        for event in self.events:
+            handle = getattr(self, "_" + event["event"], None)
+            if handle:
+                handle(event)
+
+    # -- events ---------------------------------------------------------------------------------------------
+
+    def _run_created(self, event: Event) -> None:
+        self.forked_from = event.get("forked_from")
+        self.recalled_samples = self.forked_from["recalled"] if self.forked_from else None
+
+    def _generation_started(self, event: Event) -> None:
+        assert event["generation"] == len(self.generations)
+        assert event["parent"] == self.champion
+        generation = Generation(event["generation"], event["parent"], dict(self.carries))
+        generation.suspect = generation.parent is not None and self.generations[generation.parent].suspect
+        self.generations.append(generation)
+
+    def _stage(self, event: Event) -> None:
+        self.generations[event["generation"]].stages[event["stage"]] = event
+        for name in event["outputs"].values():
+            self.gone.pop(name, None)  # made again
+
+    def _generation_ended(self, event: Event) -> None:
+        generation = self.generations[event["generation"]]
+        generation.status, generation.ended_at = event["status"], event["seq"]
+        generation.carry = event["carry"]
+        for component, artifact in event["carry"].items():
+            self.carries[component] = (artifact, generation.number)
+        generation.carry_after = dict(self.carries)
+        if event["status"] == "promoted":
+            self._crown(generation.number, event)
+            self.first_champion = generation.number if self.first_champion is None else self.first_champion
+
+    def _recalled(self, event: Event) -> None:
+        for number in event["generations"]:
+            self.generations[number].recalled, self.generations[number].suspect = True, False
+        for number in event["suspect"]:
+            self.generations[number].suspect = True
+        self.recalled_samples = event["samples"]
+        if self.first_champion is not None and self.generations[self.first_champion].recalled:
+            possible = [g.number for g in self.generations if self.can_be_champion(g)]
+            self.first_champion = min(possible, default=None)
+        champion = self.champion_of_line(self.champion)
+        self.expected.append((f"champion after recall {event['seq']}", event["champion"], champion))
+        self._crown(event["champion"], event)
+        self.carries = self.clean_carries(event["champion"], self.flagged())
+        self.expected.append((f"carries after recall {event['seq']}", event["carry"], names(self.carries)))
+
+    def _rolled_back(self, event: Event) -> None:
+        self._crown(event["champion"], event)
+        self.carries = dict(self.generations[event["champion"]].carry_after)
+
+    def _pruned(self, event: Event) -> None:
+        if self.checks:
+            self._check_pruned(event)
+        for name in event["objects"]:
+            self.gone[name] = event["slim"].get(name)
+        for name in event["slim"].values():
+            self.stand_ins.add(name)
+            self.gone.pop(name, None)
+
+    def _check_pruned(self, event: Event) -> None:
+        """Events in a row (weights first, then the rest) drop together what a policy does not keep."""
+        policy, before = event["policy"], self.events[event["seq"] - 1]
+        if not (before["event"] == "pruned" and before["policy"] == policy):
+            self.dropping = self.drops(policy)
+        must, may = self.dropping
+        self.dropping = must - set(event["objects"]), may - set(event["objects"])
+        expect = self.expected.append
+        expect((f"pruned at {event['seq']}, which the policy keeps", sorted(set(event["objects"]) - may), []))
+        after = self.events[event["seq"] + 1 :][:1]
+        if not (after and after[0]["event"] == "pruned" and after[0]["policy"] == policy):
+            expect((f"not pruned at {event['seq']}, which the policy drops", [], sorted(self.dropping[0])))
+        for slim in set(event["slim"].values()):
+            sizes = [event["objects"][name] for name, other in event["slim"].items() if other == slim]
+            if len(sizes) > 1:  # else scores went with it, which the line does not tell from others
+                expect(
+                    (
+                        f"a smaller table at {event['seq']}",
+                        os.path.getsize(self.path(slim)) < sum(sizes),
+                        True,
+                    )
+                )
+
+    def _crown(self, champion: int | None, event: Event) -> None:
+        if champion != self.champion:
+            self.champion, self.since = champion, event["seq"]
+
+    # -- objects --------------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> str:
+        return f"{self.directory}/objects/{name[:2]}/{name[2:]}"
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table, or of what stands in for it."""
+        path = self.path(name)
+        if not os.path.exists(path):
+            assert self.stands_in.get(name), f"{name} is missing"
+            path = self.path(self.stands_in[name])
+        return rows_of(path)
+
+    def json(self, name: str) -> Any:
+        return json_of(self.path(name))
+
+    def ids(self, name: str | None) -> list[str]:
+        return [row["id"] for row in self.table(name)] if name else []
+
+    # -- counts ---------------------------------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> Generation | None:
+        last = self.generations[-1] if self.generations else None
+        return last if last and last.status == "unfinished" else None
+
+    def counted_turns(self, on_failure: str) -> int:
+        counted = {"promoted", "rejected"} | ({"failed"} if on_failure == "go_on" else set())
+        turns = [g for g in self.generations if g.parent is not None and not g.recalled]
+        return sum(g.status in counted for g in turns)
+
+    def turns_without_promotion(self) -> int:
+        turns = [g for g in self.generations if g.parent is not None and not g.recalled]
+        return sum(g.status in ("rejected", "failed") and g.ended_at > self.since for g in turns)
+
+    def is_over(
+        self, generations: int, patience: int | None, on_failure: str, budget: float | None = None
+    ) -> str | None:
+        """Why no further turn is to be made; None: some are."""
+        if self.under_way:
+            return None
+        if self.champion is not None and self.counted_turns(on_failure) >= generations:
+            return "generations"
+        if self.champion is not None and patience is not None and self.turns_without_promotion() >= patience:
+            return "patience"
+        return "budget" if budget is not None and self.seconds() >= budget else None
+
+    def seconds(self) -> float:
+        return sum(event["cost"]["seconds"] for event in self.events if event.get("cost"))
+
+    def state(self) -> str:
+        """While nobody holds the run's lock."""
+        telling = [e["event"] for e in self.events if e["event"] in STATES]
+        return STATES[telling[-1]] if telling else "interrupted"
+
+    # -- samples and weights --------------------------------------------------------------------------------
+
+    def batch_of(self, g: Generation) -> str | None:
+        return g.output("generate", "samples") or g.output("seed", "samples")
+
+    def batch(self, g: Generation) -> list[dict[str, Any]]:
+        """The rows of its turn's batch."""
+        name = self.batch_of(g)
+        return self.table(name) if name else []
+
+    def drawn(self, g: Generation) -> list[str]:
+        """Ids of its corpus, in order."""
+        return self.ids(g.output("curate", "corpus"))
+
+    def batches(self) -> list[Generation]:
+        """The turns that brought a batch; of the human one, which geneses share, the first."""
+        first = {self.batch_of(g): g for g in reversed(self.generations) if self.batch_of(g)}
+        return sorted(first.values(), key=lambda g: g.number)
+
+    def carry_of_curator(self, g: Generation) -> str | None:
+        """Its curator's carry, if anything is in it."""
+        carry = g.output("curate", "carry")
+        return None if carry == EMPTY else carry
+
+    def seen(self, g: Generation) -> set[str]:
+        """Ids that its curator decided on: those of all its sources, without what was recalled by then."""
+        inputs = g.stages["curate"]["inputs"]
+        shown = {id for source in self.json(inputs["sources"]) for id in self.ids(source[0])}
+        shown -= set(self.ids(inputs.get("recalled")))
+        decisions = g.stages["curate"]["outputs"]["decisions"]
+        assert decisions in self.stands_in or shown == set(self.ids(decisions))
+        return shown
+
+    # -- recall ---------------------------------------------------------------------------------------------
+
+    def reach(self, flaw: Flaw, strict: bool = False) -> Reach:
+        """The level of each generation and sample, as the section *Recall* has it."""
+        found = Reach(ids=set(flaw.ids))
+        for g in self.generations:
+            parent = CLEAN if g.parent is None else found.level[g.parent]
+            if "generate" in g.stages:
+                named = FLAWED if g.number in flaw.batches else CLEAN
+                for row in self.batch(g):
+                    found.sample[row["id"]] = max(parent, named)
+                    if found.sample[row["id"]] == FLAWED:
+                        found.ids.add(row["id"])
+            edges = self.levels_of_edges(g, parent, found, flaw)
+            if g.number in flaw.generations:
+                edges["itself"] = FLAWED
+            level = max(edges.values(), default=CLEAN)
+            least = SUSPECT if strict or level == SUSPECT else FLAWED
+            found.by[g.number] = {edge for edge, of_edge in edges.items() if level and of_edge >= least}
+            found.level[g.number] = FLAWED if strict and level == SUSPECT else level
+        return found
+
+    def levels_of_edges(self, g: Generation, parent: int, found: Reach, flaw: Flaw) -> dict[str, int]:
+        def of_sample(id: str) -> int:
+            return FLAWED if id in found.ids else found.sample.get(id, CLEAN)
+
+        edges = {}
+        fit = g.stages.get("train") or g.stages.get("adopt")
+        if fit and fit["facts"]["init"] == "parent":
+            edges["init"] = parent
+        elif fit:
+            start = fit["inputs"].get("starts." + fit["facts"]["init"])
+            same = [
+                found.level[e.number] for e in self.generations[: g.number] if start and e.weights == start
+            ]
+            edges["init"] = max([*same, FLAWED if start in flaw.weights else CLEAN])
+        if "curate" in g.stages:
+            edges["trained_on"] = max(map(of_sample, self.drawn(g)))
+            if self.carry_of_curator(g):
+                edges["saw"] = min(SUSPECT, max(map(of_sample, self.seen(g))))
+        if g.status == "unfinished":
+            edges["produced_by"] = parent
+        if "grade" in g.stages:
+            edges["graded_by"] = min(SUSPECT, parent)
+        if "gate" in g.stages:
+            edges["opponent"] = min(SUSPECT, parent)
+        if g.stages:
+            levels = [found.level[other] for other in self.settings_from(g)]
+            edges["settings_from"] = min(SUSPECT, max(levels, default=CLEAN))
+        return edges
+
+    def settings_from(self, g: Generation) -> list[int]:
+        in_force = {c: carry for c, carry in g.began_with.items() if c != "gate"}
+        others = {leaver for artifact, leaver in in_force.values() if artifact != EMPTY}
+        if g.parent is not None and self.generations[g.parent].parent is not None:
+            others.add(g.parent)
+        return sorted(others)
+
+    def can_be_champion(self, g: Generation) -> bool:
+        return g.status == "promoted" and not g.recalled and g.weights not in self.gone
+
+    def is_from_elsewhere(self, g: Generation) -> bool:
+        """A genesis that adopted weights from elsewhere cannot be recalled: nothing older is left."""
+        return "adopt" in g.stages and g.stages["adopt"]["facts"]["init"] == "base"
+
+    def champion_of_line(self, number: int | None, recalled: set[int] = frozenset()) -> int | None:
+        """The first through the parents that was promoted, is not recalled and has its weights."""
+        while number is not None:
+            g = self.generations[number]
+            is_recalled = number in recalled
+            if self.can_be_champion(g) and not is_recalled:
+                break
+            number = g.parent
+        return number
+
+    def clean_carries(self, champion: int | None, flagged: set[int]) -> Carry:
+        """Of each component the first carry on the champion's line that was not left by one of those."""
+        found: Carry = {}
+        while champion is not None:
+            g = self.generations[champion]
+            for in_force in (g.carry_after, g.began_with):
+                for component, (artifact, leaver) in in_force.items():
+                    if leaver not in flagged:
+                        found.setdefault(component, (artifact, leaver))
+            champion = g.parent
+        return found
+
+    def flagged(self) -> set[int]:
+        return {g.number for g in self.generations if g.recalled or g.suspect}
+
+    def recall(
+        self, *, generation: int | None = None, ids: Iterable[str] = (), strict: bool = False
+    ) -> dict[str, Any]:
+        """What a recall would touch."""
+        flaw = Flaw(ids=set(ids))
+        if generation is not None:
+            flaw = Flaw(generations={generation}, batches={generation})
+        found = self.reach(flaw, strict)
+        recalled = {g.number for g in self.generations if g.recalled}
+        new = [n for n, level in found.level.items() if level == FLAWED and n not in recalled]
+        flagged = self.flagged()
+        suspect = [n for n, level in found.level.items() if level == SUSPECT and n not in flagged]
+        champion = self.champion_of_line(self.champion, set(new))
+        under_way = self.under_way
+        ends = under_way and (found.level[under_way.number] or under_way.parent != champion)
+        carries = self.clean_carries(champion, flagged | set(new) | set(suspect))
+        ids = found.ids - set(self.ids(self.recalled_samples))
+        samples = self.samples_by_turn(ids)
+        if not (new or suspect or samples):  # nothing is recorded
+            champion, carries, ends = self.champion, self.carries, None
+        return {
+            "generations": {n: sorted(found.by[n]) for n in new},
+            "suspect": {n: sorted(found.by[n]) for n in suspect},
+            "samples": samples,
+            "corpora": self.corpora(found.ids),
+            "champion": champion,
+            "carries": names(carries),
+            "ends": under_way.number if under_way and ends else None,
+            "forks": forks(self, found),
+        }
+
+    def samples_by_turn(self, ids: set[str]) -> dict[int, tuple[int, int]]:
+        """Turn -> how many of its samples are among these, and how many it has."""
+        counts = {g.number: [row["id"] in ids for row in self.batch(g)] for g in self.batches()}
+        return {n: (sum(among), len(among)) for n, among in counts.items() if sum(among)}
+
+    def corpora(self, ids: set[str]) -> dict[int, tuple[int, int]]:
+        """Generation -> how many rows of its corpus are among these, and how many it has."""
+        counts = {g.number: [id in ids for id in self.drawn(g)] for g in self.generations}
+        return {n: (sum(among), len(among)) for n, among in counts.items() if sum(among)}
+
+    # -- trace ----------------------------------------------------------------------------------------------
+
+    def trace_generation(self, number: int) -> dict[str, Any]:
+        """A generation's ancestors, and what came of its weights."""
+        return {"up": self.up([number])} | self.down(Flaw(generations={number}))
+
+    def trace_sample(self, id: str) -> dict[str, Any]:
+        """A sample's maker with its ancestors, and what came of the sample."""
+        turn = next(g for g in self.generations if id in [row["id"] for row in self.batch(g)])
+        origin = next(row["origin"] for row in self.batch(turn) if row["id"] == id)
+        maker = turn.parent if origin == "generated" else None
+        about = {"turn": turn.number, "origin": origin, "made_by": maker}
+        about["recalled"] = id in self.ids(self.recalled_samples)
+        up = self.up([] if maker is None else [maker])
+        return {"sample": about, "up": up} | self.down(Flaw(ids={id}))
+
+    def up(self, numbers: list[int]) -> dict[int, list[tuple[Any, ...]]]:
+        """Generations and those whose weights they learned from, each with its edges."""
+        found: dict[int, list[tuple[Any, ...]]] = {}
+        queue = list(numbers)
+        while queue:
+            number = queue.pop()
+            if number not in found:
+                found[number] = sorted(self.edges(self.generations[number]), key=str)
+                learned_from = [edge[-1] for edge in found[number] if edge[0] in ("init", "produced_by")]
+                queue += [other for other in learned_from if other is not None]
+        return dict(sorted(found.items()))
+
+    def edges(self, g: Generation) -> list[tuple[Any, ...]]:
+        """(type, ..., generation or what it leads to)"""
+        found: list[tuple[Any, ...]] = []
+        fit = g.stages.get("train") or g.stages.get("adopt")
+        if fit:
+            init = fit["facts"]["init"]
+            start = fit["inputs"].get("starts." + init)
+            same = [e.number for e in self.generations[: g.number] if start and e.weights == start]
+            of = g.parent if init == "parent" else min(same, default=None)
+            found.append(("init", init, bare(start), of))
+        if "curate" in g.stages:
+            drawn = self.drawn(g)
+            origins = Counter(origin for origin in map(self.origin, drawn))
+            corpus = g.stages["curate"]["facts"]["corpus"]
+            found.append(("trained_on", corpus, tuple(sorted(origins.items()))))
+            for turn in self.batches():
+                if any(row["id"] in drawn for row in self.batch(turn)):
+                    found.append(("produced_by", bare(self.batch_of(turn)), turn.number, turn.parent))
+        if "grade" in g.stages:
+            found.append(("graded_by", g.stages["grade"]["facts"]["grader"]))
+        if "gate" in g.stages:
+            found.append(("opponent", g.parent))
+        if self.carry_of_curator(g):
+            seen = self.seen(g)
+            shown = [turn.number for turn in self.batches() if seen & {row["id"] for row in self.batch(turn)}]
+            found.append(("saw", tuple(shown)))
+        if g.stages:
+            found += [("settings_from", other) for other in self.settings_from(g)]
+        return found
+
+    def origin(self, id: str) -> str:
+        rows = (row for g in self.generations for row in self.batch(g))
+        return next(row["origin"] for row in rows if row["id"] == id)
+
+    def down(self, flaw: Flaw) -> dict[str, Any]:
+        found = self.reach(flaw)
+
+        def at(level: int) -> dict[int, list[str]]:
+            return {n: sorted(found.by[n]) for n, of in found.level.items() if of == level}
+
+        counts = self.samples_by_turn(found.ids)
+        return {
+            "generations": at(FLAWED),
+            "suspect": at(SUSPECT),
+            "samples": {turn: count for turn, (count, _) in counts.items()},
+            "forks": forks(self, found),
+        }
+
+    # -- what a corpus may draw on --------------------------------------------------------------------------
+
+    def draws_on(self, g: Generation) -> list[str]:
+        """The batches that the curator of a turn is shown, in order.
+
+        The human one, those of the parent's corpus, those of turns on the parent that were rejected, the
+        turn's own; none of a turn that is flagged recalled.
+        """
+        human = next(e.output("seed", "samples") for e in self.generations if "seed" in e.stages)
+        if g.parent is None:
+            return [human]
+        parent = self.generations[g.parent]
+        name = parent.output("curate", "sources")
+        batches = [source[0] for source in self.json(name)] if name else []
+        rejected = [e for e in self.generations if e.parent == g.parent and e.status == "rejected"]
+        batches += [e.output("generate", "samples") for e in rejected]
+        recalled = {e.output("generate", "samples") for e in self.generations if e.recalled}
+        batches = [batch for batch in batches if batch != human and batch not in recalled]
+        return [human, *batches, g.output("generate", "samples")]
+
+    # -- pruning --------------------------------------------------------------------------------------------
+
+    def drops(self, policy: str) -> tuple[set[str], set[str]]:
+        """What a policy must and may drop, as docs/disk.md has it.
+
+        A table stays where what would stand in for it is no smaller. These tests make samples so large that
+        this is never so where they go: only of decisions it cannot be known without making that table.
+        """
+        whole = self.kept_whole(policy)
+        keep = {w for g in self.generations for w in self.always(g)}
+        keep |= {n for g in whole for n in self.wholly(g)}
+        keep |= set(self.stand_ins)
+        for g in self.generations:  # what may be champion again, if its weights are kept
+            if self.can_be_champion(g) and g.weights in keep:
+                keep |= self.drawn_on_next(g)
+        must, may = set(), set()
+        for g in self.generations:
+            names = {n for n in self.droppable(g) if n not in keep and n not in self.gone}
+            may |= names
+            must |= names if g.output("generate", "samples") in names else names & {g.weights}
+        return must, may
+
+    def kept_whole(self, policy: str) -> list[Generation]:
+        words = [word.strip() for word in policy.split(",")]
+        numbers = {self.champion, self.first_champion}
+        if self.under_way:
+            numbers |= {self.under_way.number, self.under_way.parent}
+        if "promoted" in words:
+            numbers |= {g.number for g in self.generations if g.status == "promoted"}
+        last = max([int(word.removeprefix("last=")) for word in words if word.startswith("last=")], default=0)
+        ended = sorted((g for g in self.generations if g.ended_at is not None), key=lambda g: g.ended_at)
+        numbers |= {g.number for g in ended[-last:] if last}
+        return [g for g in self.generations if g.number in numbers]
+
+    def droppable(self, g: Generation) -> list[str]:
+        outputs = [("generate", "samples"), ("grade", "scores"), ("curate", "decisions")]
+        return [n for n in (g.weights, *(g.output(*place) for place in outputs)) if n]
+
+    def always(self, g: Generation) -> list[str]:
+        """What is kept of every generation: all that is not droppable."""
+        return [
+            artifact
+            for stage, event in g.stages.items()
+            for output, artifact in event["outputs"].items()
+            if output not in ("weights", "scores", "decisions") and (stage, output) != ("generate", "samples")
+        ]
+
+    def wholly(self, g: Generation) -> set[str]:
+        """What is kept of a generation that is kept whole."""
+        found = {artifact for event in g.stages.values() for artifact in event["outputs"].values()}
+        found |= self.sources(g)
+        if g.parent is not None and "train" in g.stages:
+            found |= {self.generations[g.parent].weights}
+        return found
+
+    def sources(self, g: Generation) -> set[str]:
+        """The batches of its corpus, with their scores."""
+        name = g.output("curate", "sources")
+        return {n for source in self.json(name) for n in source[:2] if n} if name else set()
+
+    def drawn_on_next(self, g: Generation) -> set[str]:
+        """What the next corpus may draw on while this generation is champion."""
+        found = self.sources(g)
+        for turn in self.generations:
+            if turn.parent == g.number and turn.status == "rejected" and not turn.recalled:
+                found |= {turn.output("generate", "samples"), turn.output("grade", "scores")}
+        return found
+
+    def missing(self) -> list[str]:
+        """Artifacts that the ledger names, that were not pruned, and that are not there."""
+        named: set[str] = set()
+        for event in self.events:
+            for key in ("inputs", "outputs", "carry"):
+                named |= set((event.get(key) or {}).values())
+        named |= {n for n in self.gone.values() if n}
+        return sorted(name for name in named if name not in self.gone and not os.path.exists(self.path(name)))
+
+
+@dataclass
+class Flaw:
+    """What is named as flawed."""
+
+    ids: set[str] = field(default_factory=set)
+    weights: set[str] = field(default_factory=set)
+    generations: set[int] = field(default_factory=set)
+    """Generations whose weights are flawed."""
+    batches: set[int] = field(default_factory=set)
+    """Turns whose batch is flawed."""
+
+
+@dataclass
+class Reach:
+    """What a flaw reaches."""
+
+    ids: set[str]
+    """Flawed samples, of whatever run."""
+    sample: dict[str, int] = field(default_factory=dict)
+    """Level of each generated sample by the batch that it is in."""
+    level: dict[int, int] = field(default_factory=dict)
+    by: dict[int, set[str]] = field(default_factory=dict)
+    """The edges that give a generation its level."""
+
+    def weights(self, run: Run) -> set[str]:
+        return {run.generations[n].weights for n, level in self.level.items() if level == FLAWED} - {None}
+
+
+def beside(run: Run) -> list[Run]:
+    """All runs under the same folder but this one."""
+    folders = sorted(run.directory.parent.parent.glob("*/*"))
+    return [Run(d) for d in folders if d != run.directory and (d / "ledger.jsonl").exists()]
+
+
+def forks(run: Run, reach: Reach) -> dict[str, tuple[str, list[int]]]:
+    """The runs beside this one that descend from what is flawed: by which edge, and what is flawed there."""
+    flaw, others = Flaw(ids=set(reach.ids), weights=reach.weights(run)), beside(run)
+    found: dict[str, tuple[str, list[int]]] = {}
+    while True:
+        before = len(found), len(flaw.ids), len(flaw.weights)
+        for other in others:
+            by = descends(other, flaw)
+            if by:
+                there = other.reach(flaw)
+                flaw.ids |= there.ids
+                flaw.weights |= there.weights(other)
+                found[other.name] = by, [n for n, level in there.level.items() if level == FLAWED]
+        if before == (len(found), len(flaw.ids), len(flaw.weights)):
+            return dict(sorted(found.items()))
+
+
+def descends(run: Run, flaw: Flaw) -> str | None:
+    """Whether a genesis of the run starts from flawed weights, or a corpus of it has a flawed sample."""
+    starts = {g.output("seed", "base") for g in run.generations} - {None}
+    if not starts and run.forked_from:
+        starts = {run.forked_from["weights"]}
+    if starts & flaw.weights:
+        return "init"
+    return "trained_on" if any(flaw.ids & set(run.drawn(g)) for g in run.generations) else None
+
+
+def origins(run: Run) -> list[Run]:
+    """The runs beside a fork that it came from, the nearest first, as far as they are there."""
+    found: list[Run] = []
+    while run.forked_from:
+        name, head = run.forked_from["run"], run.forked_from["head"]
+        there = [o for o in beside(run) if o.name == name and head in [event["hash"] for event in o.events]]
+        if not there:
+            break
+        run = there[0]
+        found.append(run)
+    return found
+
+
+def inherited(run: Run) -> set[str]:
+    """Samples that are recalled in a run and in those that it came from: what a fork of it begins with."""
+    return {id for one in [run, *origins(run)] for id in one.ids(one.recalled_samples)}
+
+
+def recalled_since(run: Run) -> set[int]:
+    """Generations of a fork that learned from what a run that it came from has recalled."""
+    found: set[int] = set()
+    for origin in origins(run):
+        recalled = Reach(set(origin.ids(origin.recalled_samples)))
+        recalled.level = {g.number: FLAWED for g in origin.generations if g.recalled}
+        _, flawed = forks(origin, recalled).get(run.name, ("", []))
+        found |= set(flawed)
+    return found
+
+
+def bare(artifact: str | None) -> str | None:
+    return artifact.partition(".")[0] if artifact else None
+
+
+def names(carries: Carry) -> dict[str, str]:
+    return {component: artifact for component, (artifact, _) in carries.items()}
+
+
+@functools.lru_cache(4096)
+def rows_of(path: str) -> list[dict[str, Any]]:
+    """The rows of a table, which never changes."""
+    rows: list[dict[str, Any]] = pq.read_table(path, use_threads=False).to_pylist()
+    return rows
+
+
+@functools.lru_cache(4096)
+def json_of(path: str) -> Any:
+    """The value of a JSON file, which never changes."""
+    with open(path, "rb") as file:
+        return json.load(file)
+
+
+def read_ledger(directory: Path) -> list[Event]:
+    """The events, each checked against its hash and the line before it."""
+    path = directory / "ledger.jsonl"
+    events: list[Event] = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith(b"\n"):  # else a crash tore it
+            event = read_line(line)
+            assert event["seq"] == len(events)
+            assert event["prev"] == (events[-1]["hash"] if events else "0" * 64)
+            events.append(event)
+    return events
+
+
+@functools.lru_cache(4096)
+def read_line(line: bytes) -> Event:
+    """The event of a line, if it has the hash that it says."""
+    event: Event = json.loads(line)
+    content = {key: value for key, value in event.items() if key != "hash"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert hashlib.sha256(text.encode()).hexdigest() == event["hash"]
+    return event

@@ -1,0 +1,336 @@
+"""A folder of runs that the real code makes, with stages that are fakes: what a random history acts on.
+
+The loop, the ledger, the store, the curate stage, recall, rollback, fork, prune and retention are the real
+ones. Weights are safetensors files of two numbers, samples rows of one word. What is kept, drawn, started
+from, promoted and left as a carry is drawn from keys, what goes wrong is given. Clocks are fakes: stages take
+the time that they are given, and the wall clock jumps where the history says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save
+
+from flywheel import fork, loop, session
+from flywheel.context import Context, Made
+from flywheel.control import Stop, request
+from flywheel.data import Data
+from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
+from flywheel.journal import Journal
+from flywheel.keys import Key
+from flywheel.lineage import lock, parquet
+from flywheel.lineage.ledger import Event, Ledger
+from flywheel.lineage.state import RunState
+from flywheel.lineage.store import Store, Stored
+from flywheel.tables import OUTCOMES, with_provenance
+from flywheel.trackers import NoTracker
+
+HUMAN, MADE = 5, 3
+WORD_BYTES = 2000
+"""So many that what stands in for a batch that was pruned is smaller."""
+STAGES = (
+    "seed",
+    "generate",
+    "grade",
+    "curate",
+    "tune",
+    "train",
+    "adopt",
+    "evaluate",
+    "sealed",
+    "gate",
+    "review",
+)
+FATES = ("fail", "stop", "stop_file", "interrupt", "interrupt_after", "kill", "no_answer")
+
+
+Fates = dict[int | str, str]
+"""What becomes of the n-th stage of a session, or of the first one of a name: one of FATES."""
+
+
+class Killed(BaseException):
+    """The process died: nobody records anything."""
+
+
+class Clocks:
+    """What ``time.time`` and ``time.monotonic`` say."""
+
+    def __init__(self) -> None:
+        self.steady, self.offset = 0.0, 1.7e9
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def time(self) -> float:
+        return self.steady + self.offset
+
+
+@dataclass
+class Config:
+    """What makes a run: its identity."""
+
+    seed: int
+    genesis: str = "train"
+    base: Path | None = None
+    inits: tuple[str, ...] = ("parent",)
+    carry_kept: dict[str, str] = field(default_factory=dict)
+    """Component -> always, promotion, or none: it has no carry."""
+    level_carry: bool = False
+    """The curator's carry has few values, so that different generations leave the same artifact."""
+    lends: bool = True
+    keep: float = 0.7
+    """The share of samples that is kept; of those half are drawn."""
+    promote: float = 0.6
+    still: float = 0.0
+    """How often training changes nothing: weights equal to those that it started from."""
+    forked_from: dict[str, Any] | None = None
+
+
+class Parts:
+    """In place of ``Components``: the configuration, a curator, and the fate of each stage."""
+
+    def __init__(
+        self, directory: Path, config: Config, clocks: Clocks, fates: Fates, **operational: Any
+    ) -> None:
+        self.directory, self.config, self.clocks, self.fates = directory, config, clocks, dict(fates)
+        self.calls, self.fate = 0, None
+        base = str(config.base) if config.base else None
+        known = {"seed": config.seed, "genesis": config.genesis, "base": base, "init": config.inits[0]}
+        known |= {"patience": None, "on_failure": "stop", "retention": None, "budget": {"seconds": None}}
+        self.resolved = known | operational
+
+    def settings(self, *, genesis: bool = False) -> dict[str, Any]:
+        return {"genesis": genesis}
+
+    def build(self, section: str, settings: Any) -> Any:
+        assert section == "curator"
+        return self
+
+    @property
+    def carry_kept(self) -> str:
+        return self.config.carry_kept.get("curator", "promotion")
+
+    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
+        self.meet_fate("curate")
+        rng, rows = key.numpy(), len(samples)
+        keep, count = rng.random(rows) < self.config.keep, rng.integers(0, 2, rows)
+        keep[-1], count[-1] = True, rng.random() < 0.95  # else, at times, an empty corpus
+        columns = {"id": samples["id"], "keep": keep, "reason": ["drawn"] * rows, "weight": np.ones(rows)}
+        return columns | {"count": count}, self.carry_of("curator", carry, rng)
+
+    def carry_of(self, component: str, before: Any, rng: Any) -> dict[str, int]:
+        """What a component leaves."""
+        if component not in self.config.carry_kept:
+            return {}
+        turns = before.get("turns", 0) + 1
+        return {"turns": min(turns, int(rng.integers(1, 3))) if self.config.level_carry else turns}
+
+    def meet_fate(self, stage: str) -> None:
+        """Take the time that the stage takes, and end it as the history says."""
+        self.calls += 1
+        self.clocks.steady += round(0.01 + (self.calls * 37 % 11) / 10, 4)
+        self.fate = self.fates.pop(self.calls, None) or self.fates.pop(stage, None)
+        if self.fate == "fail":
+            raise RuntimeError("so it was drawn")
+        if self.fate == "stop":
+            raise StopRequested("the history")
+        if self.fate == "interrupt":
+            raise Interrupted("the history")
+        if self.fate == "kill":
+            raise Killed
+        if self.fate == "stop_file":
+            request(self.directory)
+
+
+def seed(ctx: Context) -> Made:
+    parts(ctx).meet_fate("seed")
+    base = parts(ctx).config.base
+    weights = {"base": Stored(ctx.store.put(base.read_bytes(), ".safetensors"))} if base else {}
+    return Made({"samples": ctx.data.human, **weights}, {"human": len(ctx.data.human)})
+
+
+def generate(ctx: Context, *, parent: Any) -> Made:
+    parts(ctx).meet_fate("generate")
+    where = {"source": parent.weights, "generation": ctx.generation, "key": ctx.key.seed}
+    words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
+    rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
+    samples = with_provenance(rows, own=("prompt",), origin="generated", **where)
+    return Made({"samples": samples}, {"made": MADE})
+
+
+def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
+    parts(ctx).meet_fate("grade")
+    ids = ctx.store.table(samples)["id"]
+    lent = parent.weights if parts(ctx).config.lends else None
+    facts = {"grader": "Fake", "version": "1", "lent": lent}
+    return Made({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, facts)
+
+
+def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+    parts(ctx).meet_fate("tune")
+    rng = ctx.key.numpy()
+    chosen = str(rng.choice(sorted(set(starts) & {*parts(ctx).config.inits}) or [init]))
+    return left(ctx, "tuner", rng, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
+
+
+def train(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+    parts(ctx).meet_fate("train")
+    own = save({"weights": np.array([ctx.key.seed, ctx.generation], np.int64)})
+    is_still = starts[init] and ctx.key.numpy().random() < parts(ctx).config.still
+    weights = starts[init] if is_still else ctx.store.put(own, ".safetensors")
+    facts = {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+    return Made({"weights": Stored(weights)}, facts)
+
+
+def adopt(ctx: Context, *, starts: Any, init: str) -> Made:
+    parts(ctx).meet_fate("adopt")
+    own = save({"weights": np.array([ctx.key.seed], np.int64)})
+    weights = starts[init] or ctx.store.put(own, ".safetensors")
+    facts = {"init": init, "settings": dict(ctx.settings), "steps": 0, "loss": None}
+    return Made({"weights": Stored(weights)}, facts)
+
+
+def evaluate(ctx: Context, *, weights: str, opponent: Any) -> Made:
+    parts(ctx).meet_fate("evaluate")
+    return outcomes(ctx, weights, opponent)
+
+
+def outcomes(ctx: Context, weights: str, opponent: Any) -> Made:
+    """Of a suite that is solved alone, and of one that is a duel."""
+    rivals = [None, opponent.weights] if opponent else [None]
+    rows = [
+        {"suite": "duel" if rival else "solo", "item": "1", "cluster": "1", "subject": weights}
+        | {"opponent": rival, "score": float(ctx.key.numpy().integers(0, 2))}
+        for rival in rivals
+    ]
+    return Made({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, {"metrics": {}})
+
+
+def sealed(ctx: Context, *, weights: str, opponent: Any) -> Made:
+    parts(ctx).meet_fate("sealed")
+    return outcomes(ctx, weights, opponent)
+
+
+def gate(ctx: Context, **_: Any) -> Made:
+    parts(ctx).meet_fate("gate")
+    rng = ctx.key.numpy()
+    promote = bool(rng.random() < parts(ctx).config.promote)
+    return left(ctx, "gate", rng, {"verdict": {"promote": promote, "reason": "drawn"}})
+
+
+def review(ctx: Context, **_: Any) -> Made:
+    there = parts(ctx)
+    there.meet_fate("review")
+    if there.fate == "no_answer":
+        raise AwaitingReview
+    return Made({}, {"consent": bool(ctx.key.numpy().random() < 0.9), "reviewer": "Fake"})
+
+
+def left(ctx: Context, component: str, rng: Any, facts: dict[str, Any]) -> Made:
+    """Facts of a stage, and the carry that its component leaves."""
+    kept = parts(ctx).config.carry_kept.get(component)
+    if kept is None:
+        return Made({}, facts)
+    carry = parts(ctx).carry_of(component, ctx.carry.get(component, {}), rng)
+    return Made({"carry": carry}, facts | {"carry_kept": kept})
+
+
+def parts(ctx: Context) -> Parts:
+    there: Any = ctx.components
+    return there
+
+
+def human() -> pa.Table:
+    rows = {
+        "prompt": [f"h{n}" for n in range(HUMAN)],
+        "source": ["vendor 7"] * 2 + ["vendor 8"] * (HUMAN - 2),
+    }
+    own = ("prompt", "source")
+    return with_provenance(pa.table(rows), own=own, origin="human", generation=0, key=0)
+
+
+class Watcher(NoTracker):
+    """Interrupts the run right after a stage, where that is its fate."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def event(self, event: Event, state: RunState) -> None:
+        if event["event"] == "stage" and self.parts.fate == "interrupt_after":
+            raise Interrupted("the history")
+
+
+class World:
+    """A folder of runs."""
+
+    def __init__(self, runs_dir: Path, clocks: Clocks) -> None:
+        self.runs_dir, self.clocks = runs_dir, clocks
+        self.configs: dict[Path, Config] = {}
+
+    def add(self, recipe: str, name: str, config: Config) -> Path:
+        directory = self.runs_dir / recipe / name
+        self.configs[directory] = config
+        return directory
+
+    def fork(self, source: Path, generation: int, recipe: str, name: str, config: Config) -> Path:
+        """A new run that starts from a generation of another one; it is not played yet."""
+        directory = self.runs_dir / recipe / name
+        config.forked_from = fork.begin(source, generation, directory)
+        config.genesis, config.base = "load", Store(directory).path(config.forked_from["weights"])
+        return self.add(recipe, name, config)
+
+    def play(self, directory: Path, fates: Fates, **operational: Any) -> ExitCode | None:
+        """A session: run, or go on. None: it was killed."""
+        config = self.configs[directory]
+        there = Parts(directory, config, self.clocks, fates, **operational)
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(directory)
+        Stop(directory).consume()
+        ledger = Ledger(directory, has_start=config.forked_from is not None)
+        try:
+            state, store = RunState.replay(ledger), Store(directory)
+            data, stop = Data(human(), {}), Stop(directory)
+            journal = Journal(directory, there, data, Watcher(there), stop, state, store, ledger)
+            if state.created is None:
+                fork = {"forked_from": config.forked_from} if config.forked_from else {}
+                identity = {"config": {"seed": config.seed}, "format": 1}
+                journal.record(
+                    "run_created", recipe=directory.parent.name, name=directory.name, **identity, **fork
+                )
+            journal.record("session_started")
+            session._make_room(journal)
+            journal.data = data.as_recorded(state, store)
+            return loop.run_loop(journal)
+        except (Killed, Interrupted):  # the loop's own interrupts are recorded; one at run_created is not
+            return None
+        finally:
+            ledger.close()
+            lock.release(directory)
+
+
+@contextmanager
+def staged() -> Iterator[Clocks]:
+    """Put the fakes in the places of the loop's stages and of the clocks; nothing is synced."""
+    clocks, here = Clocks(), sys.modules[__name__]
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in STAGES:
+            if stage != "curate":
+                patch.setattr(loop, stage, getattr(here, stage))
+        patch.setattr(loop, "SHARED", ())
+        patch.setattr(parquet, "read", functools.lru_cache(4096)(parquet.read))  # of bytes that were hashed
+        patch.setattr("os.fsync", lambda descriptor: None)
+        patch.setattr(Key, "seed_globals", lambda key: None)  # the fakes draw from keys alone
+        patch.setattr("time.time", clocks.time)
+        for name in ("time.monotonic", "time.process_time"):  # a fork's keys hang on its source's lines
+            patch.setattr(name, clocks.monotonic)
+        yield clocks
