@@ -68,7 +68,8 @@ def open_journal(
         with _disk(directory):
             _begin(journal, forked_from)
             _make_room(journal)
-        yield journal
+        with _disk(directory):  # what a stage raises has become its failure before it gets here
+            yield journal
     finally:
         audience.close()
         if ledger:

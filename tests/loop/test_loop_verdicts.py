@@ -163,7 +163,8 @@ def test_open_run_reads_what_run_returned(uninterrupted):
         assert torch.equal(opened.champion().load().state_dict()[name], tensor)
 
 
-def test_a_class_that_no_recipe_names_is_not_built(uninterrupted):
+def test_a_class_that_no_recipe_names_is_not_built(uninterrupted, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # whoever opens it did not start it
     with pytest.raises(RunError, match=r"probe_parts\.Model"):
         flywheel.open_run(uninterrupted.path).champion().load()
 
