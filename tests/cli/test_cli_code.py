@@ -94,8 +94,7 @@ def test_a_generation_made_by_two_codes_is_not_the_same_as_one_made_by_the_last(
         "    def event(self, event, state):\n        if event.get('stage') == 'grade':\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    assert cli(*RUN, "generations=2", "tracker._target_=stopper.Stop", "~tracker.x=1").code != 0
-    stopped = cli("--config-dir", MOONS[1], *RUN[2:], "generations=2", "++tracker={_target_:stopper.Stop}")
+    stopped = cli(*RUN, "generations=2", "tracker._target_=stopper.Stop")
     assert stopped.code == 3, stopped.out + stopped.err
     assert cli(*RUN, "generations=2").code == 0
     report = json.loads(cli("diff", "run", "1", "2", "--json").out)
@@ -181,3 +180,17 @@ def test_a_literal_credential_is_refused_and_not_repeated(cli, folder, part, wor
         assert "${oc.env:NAME}" in done.err
         assert SECRET not in done.err + done.out
     assert grep(folder, SECRET) == []
+
+
+def test_a_fork_and_a_reproduction_find_the_credential_by_its_name(cli, folder, part):
+    part.write_text(part.read_text().replace("if self.api_key is not None", f"if self.api_key != {SECRET!r}"))
+    secret = {"GRADER_API_KEY": SECRET}
+    made = cli(*RUN, "generations=1", "++grader.api_key='${oc.env:GRADER_API_KEY}'", env=secret)
+    assert made.code == 0, made.out + made.err
+    fork = ("fork", "run@1", "name=fork", "generations=1", "grader._target_=own_part.Grader", *MOONS[:2])
+    forked = cli(*fork, env=secret)
+    assert forked.code == 0, forked.out + forked.err
+    created = events(folder / "runs" / "moons" / "fork")[0]
+    assert created["config"]["grader"]["api_key"] == "${oc.env:GRADER_API_KEY}"
+    assert cli("reproduce", "run", "1", *MOONS[:2]).code == 0, "it needs no grader, and so no credential"
+    assert grep(folder / "runs", SECRET) == []
