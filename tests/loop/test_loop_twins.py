@@ -109,7 +109,8 @@ def test_twins_stay_the_same(seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@pytest.mark.timeout(1800)
+@settings(max_examples=100)
 @given(st.integers(0, 10**9))
 def test_many_twins_stay_the_same(seed: int) -> None:
     check_twins(seed)
