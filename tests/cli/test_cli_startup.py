@@ -69,6 +69,8 @@ def test_ctrl_c_before_the_loop_begins_is_answered_calmly(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
