@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness import Ended, environment
@@ -41,7 +41,9 @@ def torchrun(
             left = [pid for pid, _ in workers(process)]
             process.kill()  # torchrun gives its ranks half a minute to end
             for pid in left:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
