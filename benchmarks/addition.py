@@ -123,7 +123,7 @@ def reach(view: Any) -> dict[str, int]:
     """digits95 of a generation, by kind of problem; with their 95% intervals."""
     from flywheel.recipes.addition.task import unordered
 
-    from flywheel.gates.intervals import reach as highest
+    from flywheel.metrics.intervals import reach as highest
 
     model, task = view.load(), view.task()
     taught = unordered(view.run.samples(0)).combine_chunks()
@@ -183,8 +183,8 @@ def sealed(run: Any, number: int) -> dict[str, dict[str, Any]]:
     """Metrics of a champion on the sealed suites, computed from its recorded outcomes and items."""
     from dataclasses import replace
 
-    from flywheel.lineage.store import Store
-    from flywheel.score import metrics
+    from flywheel.runtime.scoring import metrics
+    from flywheel.storage.store import Store
 
     view, store = run.generation(number), Store(run.path)
     items = run.generation(0).record.stages["seed"]["outputs"]

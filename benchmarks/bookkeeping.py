@@ -1,9 +1,10 @@
 """What a turn's bookkeeping costs, early in a run and late: ledger, store, curate, state and retention.
 
-python benchmarks/bookkeeping.py [--generations 2000] [--retention promoted,last=3]
+python -m benchmarks.bookkeeping [--generations 2000] [--retention promoted,last=3]
 
-The loop, journal, ledger, store and curate stage are real; the stages that need a model are fakes of a few
-rows (``tests/puppet.py``), the curator keeps people's rows and the newest, and one turn in ten is promoted.
+The loop, runner, ledger, store and curate stage are real; the stages that need a model are fakes of a few
+rows (``tests/support/fake_stages.py``), the curator keeps people's rows and the newest, and one turn in ten
+is promoted.
 The run lies in memory, nothing is synced, and the time is that of the CPU, so that neither the disk nor
 other processes are in it. Each figure is the fastest of up to twenty rounds of ten turns that end at that
 generation, as others on the machine only ever add; the ratio is to the first of them.
@@ -12,9 +13,7 @@ generation, as others on the machine only ever add; the ratio is to the first of
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel import loop
-from flywheel.context import Made
+from flywheel.runtime.context import Made
+from tests.support import fake_stages
 
 ROUND, ROUNDS = 10, 20
 MARKS = (100, 500, 1000, 2000)
@@ -50,8 +50,6 @@ def main() -> None:
 
 def turn_times(generations: int, retention: str | None) -> list[float]:
     """When each turn began, and when the last one had ended."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    puppet = importlib.import_module("puppet")
     memory, began = "/dev/shm" if os.path.isdir("/dev/shm") else None, list[float]()
     turn = loop.turn
 
@@ -59,11 +57,11 @@ def turn_times(generations: int, retention: str | None) -> list[float]:
         began.append(time.process_time())
         turn(*args)
 
-    with tempfile.TemporaryDirectory(dir=memory) as folder, puppet.on_strings() as patch:
+    with tempfile.TemporaryDirectory(dir=memory) as folder, fake_stages.on_strings() as patch:
         patch.setattr(loop, "turn", timed)
         patch.setattr(loop, "gate", gate)
-        patch.setattr(puppet.Puppets, "curate", newest)
-        puppet.play(Path(folder, "puppet", "run"), generations, retention=retention)
+        patch.setattr(fake_stages.Puppets, "curate", newest)
+        fake_stages.play(Path(folder, "puppet", "run"), generations, retention=retention)
         began.append(time.process_time())
     return began
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.gates.intervals import mean_interval, reach, t_interval
+from flywheel.metrics.intervals import mean_interval, reach, t_interval
 from flywheel.records import Interval
 
 Draw = Callable[[np.random.Generator], Interval]

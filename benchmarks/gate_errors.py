@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flywheel.gates.intervals import mean_interval
-from flywheel.gates.paired import PairedGate
+from flywheel.gates.paired import Paired
 from flywheel.keys import Key
+from flywheel.metrics.intervals import mean_interval
 from flywheel.records import Carry, Differences
 
 RECIPES = {"addition": (512, 0.05), "mnist": (750, 0.1)}
@@ -63,7 +63,7 @@ def main() -> None:
     print("| gate | alpha | candidates | differ | errors | runs with a promotion | risen by |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, (items, alpha) in RECIPES.items():
-        gate = PairedGate(alpha=options.alpha or alpha)
+        gate = Paired(alpha=options.alpha or alpha)
         cases = [
             ("luck", f"at {a:.0%}", 2 * a * (1 - a) * SPREAD / (SPREAD + 1), partial(luck, a))
             for a in ACCURACIES
@@ -86,7 +86,7 @@ def summary(runs: list[Run]) -> str:
 
 
 def simulate(
-    gate: PairedGate,
+    gate: Paired,
     items: int,
     models: Callable[[int, np.random.Generator], Models],
     generations: int,
@@ -105,7 +105,7 @@ def simulate(
     return Run(promoted[0], sum(promoted), float(champion.mean() - first.mean()))
 
 
-def decide(gate: PairedGate, differences: np.ndarray, carry: Carry, key: Key) -> tuple[bool, Carry]:
+def decide(gate: Paired, differences: np.ndarray, carry: Carry, key: Key) -> tuple[bool, Carry]:
     """The gate's decision on independent items."""
     pulled = Differences(differences, np.arange(len(differences)))
     verdict, carry = gate.decide(lambda suite, n: pulled, ["gate"], carry, key)

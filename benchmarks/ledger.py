@@ -26,10 +26,10 @@ from typing import Any
 import pyarrow as pa
 
 import flywheel
-from flywheel.lineage import ids, ledger
-from flywheel.lineage.ledger import Ledger, seal
-from flywheel.lineage.store import Store
-from flywheel.lineage.verify import verify
+from flywheel.storage import ids, ledger
+from flywheel.storage.ledger import Ledger, seal
+from flywheel.storage.store import Store
+from flywheel.storage.verify import verify
 from flywheel.tables import DECISIONS, with_provenance
 
 

@@ -83,7 +83,7 @@ def one_seed(job: tuple[int, int]) -> dict[str, Any]:
 def run_loop(labels: int, seed: int) -> tuple[Any, int, float, float, float]:
     """The recipe by the public API: configuration, steps of all fits, accuracies, seconds."""
     import flywheel
-    from flywheel.compose import compose, overrides_of
+    from flywheel.config.compose import compose, overrides_of
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ class Bench:
     """The recipe's task and model, trained by hand."""
 
     def __init__(self, config: Any) -> None:
-        from flywheel.components import Components
+        from flywheel.config.components import Components
         from flywheel.keys import Key
 
         self.components = Components(config)
@@ -189,7 +189,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def interval(values: np.ndarray, sign: str = "") -> str:
-    from flywheel.gates.intervals import t_interval
+    from flywheel.metrics.intervals import t_interval
 
     found = t_interval(values, RESOLUTION)
     mean, low, high = (100 * part for part in (found.value, found.low, found.high))

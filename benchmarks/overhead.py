@@ -30,7 +30,7 @@ import pyarrow as pa
 import torch
 import yaml
 
-from flywheel import fit
+from flywheel.runtime import fit
 
 
 def main() -> None:
@@ -117,13 +117,13 @@ def timed(places: list[tuple[Any, str]]) -> Iterator[Stopwatch]:
 
 def recording() -> list[tuple[Any, str]]:
     """All that only records: a bare loop would do without it."""
-    from flywheel import data, journal
-    from flywheel.lineage import files, ids
-    from flywheel.lineage.ledger import Ledger
-    from flywheel.lineage.store import NamedTableWriter, Store
+    from flywheel.runtime import data, runner
     from flywheel.stages import curate, generate
+    from flywheel.storage import files, ids
+    from flywheel.storage.ledger import Ledger
+    from flywheel.storage.store import NamedTableWriter, Store
 
-    places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (journal.Journal, "retain")]
+    places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (runner.Journal, "retain")]
     places += [(Store, name) for name in ("put", "put_weights", "put_json")]
     places += [(NamedTableWriter, name) for name in ("write", "close")]
     places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch")]
@@ -135,8 +135,8 @@ class Bare:
     """The same work as a loop that anybody would write, with the recipe's own parts."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
-        from flywheel.components import Components
-        from flywheel.compose import compose, overrides_of
+        from flywheel.config.components import Components
+        from flywheel.config.compose import compose, overrides_of
 
         self.parts = Components(compose(overrides_of(overrides)))
         self.generations: int = overrides["generations"]

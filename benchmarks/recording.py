@@ -40,9 +40,9 @@ def measure(rows: int) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
-    from flywheel.column_types import matched, stored
-    from flywheel.lineage.store import Store
+    from flywheel.storage.store import Store
     from flywheel.tables import require_finite, with_provenance
+    from flywheel.tables.types import matched, stored
 
     letters = np.frombuffer(np.random.default_rng(0).bytes(200 * CHUNK), np.uint8) % 64 + 48
     weights, wanted = "0" * 64 + ".safetensors", {"answer": pa.string()}

@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from flywheel.cli import main as cli_main
+    from flywheel.cli.main import main as cli_main
 
     sys.exit(cli_main(sys.argv[1:]))
 

@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.components import Components
-from flywheel.compose import overrides_of
+from flywheel.config.components import Components
+from flywheel.config.compose import overrides_of
+from flywheel.config.remembered import remembered
 from flywheel.errors import DataError, ExitCode, RunError, told_whole
-from flywheel.exclusive import only_run, refuse_beside_a_run
-from flywheel.launch import composed, fork, launch, quieten_lightning, refuse_unknown
-from flywheel.lineage import ledger
-from flywheel.lineage.sources import sources_of
-from flywheel.lineage.state import Generation, RunState
-from flywheel.lineage.store import Store
-from flywheel.lineage.verify import Verification, verify
-from flywheel.remembered import remembered
-from flywheel.status import metrics, read_state, status
+from flywheel.launch.launch import composed, fork, launch, quieten_lightning, refuse_unknown
+from flywheel.lineage.status import metrics, read_state, status
+from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
+from flywheel.storage import ledger
+from flywheel.storage.sources import sources_of
+from flywheel.storage.state import Generation, RunState
+from flywheel.storage.store import Store
+from flywheel.storage.verify import Verification, verify
 
 if TYPE_CHECKING:
     import lightning
     import pyarrow as pa
     from omegaconf import DictConfig
 
-    from flywheel.lineage.pruning import Pruning
-    from flywheel.reproduce import Reproduction
+    from flywheel.launch.reproduce import Reproduction
+    from flywheel.storage.pruning import Pruning
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +79,7 @@ class GenerationView:
         from disk must not choose what is imported; and while another thread runs a run, from whose
         generators the new module would draw.
         """
-        from flywheel.models import load_weights
+        from flywheel.runtime.weights import load_weights
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be loaded")
         model = self._components("model").model(self.record.settings)
@@ -88,7 +88,7 @@ class GenerationView:
 
     def corpus(self) -> pa.Table:
         """Rows of its corpus, with ``weight`` and how often drawn (``count``). Raises RunError without."""
-        from flywheel.corpus import read_corpus
+        from flywheel.storage.corpus import read_corpus
 
         corpus, store = self.record.output("curate", "corpus"), Store(self.run.path)
         if corpus is None:
@@ -104,7 +104,7 @@ class GenerationView:
 
         Raises DataError.
         """
-        from flywheel.items import read_items
+        from flywheel.tables.items import read_items
 
         return read_items(path, self._suite_columns())
 
@@ -117,8 +117,8 @@ class GenerationView:
         """
         import pyarrow as pa
 
-        from flywheel.items import as_items
-        from flywheel.score import score_chunk, with_clusters
+        from flywheel.runtime.scoring import score_chunk, with_clusters
+        from flywheel.tables.items import as_items
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be evaluated")
         model, components = self.load(), self._components("task")
@@ -140,11 +140,11 @@ class GenerationView:
             raise DataError(f"The recipe must be able to score the items; it says {said}.{lack}") from error
 
     def reproduce(self, into: str | Path | None = None) -> Reproduction:
-        """Train it again from what is recorded, and compare; see ``flywheel.reproduce``.
+        """Train it again from what is recorded, and compare; see ``flywheel.launch.reproduce``.
 
         ``into``: a new folder to leave the weights and outcomes in. Raises RunError as ``load`` does.
         """
-        from flywheel.reproduce import reproduce, session_of
+        from flywheel.launch.reproduce import reproduce, session_of
 
         quieten_lightning()
         trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
@@ -199,19 +199,19 @@ class Run:
 
     def samples(self, generation: int | None = None) -> pa.Table:
         """What a generation made (default: the newest): provenance, payload, scores, decisions."""
-        from flywheel.samples import read_samples
+        from flywheel.lineage.samples import read_samples
 
         return read_samples(self.path, generation)
 
     def show(self, generation: int) -> dict[str, Any]:
         """All that made a generation: what ``python -m flywheel show RUN GEN --json`` prints."""
-        from flywheel.questions.show import show
+        from flywheel.lineage.show import show
 
         return show(self.path, generation)
 
     def diff(self, a: int, b: int, other: Run | None = None) -> dict[str, Any]:
         """How generation ``b`` (of another run, if given) differs from ``a``: what ``diff --json`` prints."""
-        from flywheel.questions.difference import diff
+        from flywheel.lineage.diff import diff
 
         return diff(self.path, a, other.path if other else self.path, b)
 
@@ -220,13 +220,13 @@ class Run:
 
         Nothing can be written or reached from it. Raises RunError, and MissingExtra without DuckDB.
         """
-        from flywheel.questions.query import query
+        from flywheel.lineage.sql import query
 
         return query(self.path, sql)
 
     def bundle(self, generation: int, out: str | Path) -> Path:
-        """Write a generation with its papers to a new folder; see ``flywheel.handover.bundle``."""
-        from flywheel.handover.bundle import bundle
+        """Write a generation with its papers to a new folder; see ``flywheel.export.bundle``."""
+        from flywheel.export.bundle import bundle
 
         return bundle(self.path, generation, Path(out))
 
@@ -246,7 +246,7 @@ class Run:
 
         Raises ConfigError for a policy that is none, LockedError while the run is being written.
         """
-        from flywheel.lineage.pruning import prune
+        from flywheel.storage.pruning import prune
 
         return prune(self.path, keep, yes=yes)
 
@@ -269,8 +269,8 @@ class Run:
         up: bool = True,
         down: bool = True,
     ) -> dict[str, Any]:
-        """What ``python -m flywheel trace RUN ... --json`` prints; see ``flywheel.trace.trace``."""
-        from flywheel.trace import trace
+        """What ``python -m flywheel trace RUN ... --json`` prints; see ``flywheel.lineage.trace.trace``."""
+        from flywheel.lineage.trace import trace
 
         return trace(self.path, sample=sample, generation=generation, item=item, up=up, down=down)
 
@@ -283,21 +283,22 @@ class Run:
         strict: bool = False,
         yes: bool = False,
     ) -> dict[str, Any]:
-        """What a recall would touch, or with ``yes`` did; see ``flywheel.recall.recall``."""
-        from flywheel.recall import recall
+        """What a recall would touch, or with ``yes`` did; see ``flywheel.lineage.recall.recall``."""
+        from flywheel.lineage.recall import recall
 
         return recall(self.path, why=why, generation=generation, where=where, strict=strict, yes=yes)
 
     def rollback(self, generation: int, *, why: str) -> dict[str, Any]:
-        """Make a former champion the champion again; see ``flywheel.recall.rollback``."""
-        from flywheel.recall import rollback
+        """Make a former champion the champion again; see ``flywheel.lineage.recall.rollback``."""
+        from flywheel.lineage.recall import rollback
 
         return rollback(self.path, generation, why)
 
     def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
 
-        Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.fork`` says.
+        Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.launch.fork``
+        says.
         """
         return Run(*fork(self.path, generation, overrides_of(config), self.config_dir, self.trusted))
 
@@ -322,7 +323,7 @@ def run(
 
     ``config``: ``{"recipe": "mnist", "settings.lr": 0.01}``, or overrides as on the command line, or a
     configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
-    trained, RunError also while another run is on in this process (see ``flywheel.exclusive``); how the
-    run itself ended is in ``exit_code`` and ``status()["state"]``.
+    trained, RunError also while another run is on in this process (see ``flywheel.runtime.exclusive``);
+    how the run itself ended is in ``exit_code`` and ``status()["state"]``.
     """
     return Run(*launch(composed(config, config_dir), config_dir))

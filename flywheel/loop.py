@@ -17,12 +17,10 @@ import functools
 import traceback
 from collections.abc import Callable
 
-from flywheel.context import Made
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.journal import Done, Journal
-from flywheel.lineage.sources import Source, sources_of
-from flywheel.lineage.state import Generation, Status
 from flywheel.records import Settings, Verdict
+from flywheel.runtime.context import Made
+from flywheel.runtime.runner import Done, Journal
 from flywheel.stages.curate import curate
 from flywheel.stages.evaluate import evaluate, sealed
 from flywheel.stages.gate import gate
@@ -32,6 +30,8 @@ from flywheel.stages.review import review
 from flywheel.stages.seed import seed
 from flywheel.stages.train import adopt, train
 from flywheel.stages.tune import tune
+from flywheel.storage.sources import Source, sources_of
+from flywheel.storage.state import Generation, Status
 
 SHARED = (generate, tune, train, evaluate, sealed)
 """Stages that all ranks take part in; the others are rank 0's."""
@@ -168,7 +168,7 @@ def sources_before(run: Journal, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
     The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none that
-    is recalled. None of them was pruned: see ``lineage.retention``.
+    is recalled. None of them was pruned: see ``storage.retention``.
     """
     human = [human_of(run).output("seed", "samples"), None]
     rejected = (run.state.generations[number] for number in parent.rejected)

@@ -17,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flywheel.records import Carry, Pull, Settings, Suite, Verdict
+from flywheel.records import Carry, Progress, Pull, Settings, Suite, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import lightning
     import pyarrow as pa
 
     from flywheel.keys import Key
-    from flywheel.lineage.state import Generation
+    from flywheel.storage.ledger import Event
+    from flywheel.storage.state import Generation, RunState
 
 Columns = Any
 """A table, a record batch, or a mapping from column names to arrays."""
@@ -129,3 +132,19 @@ class Reviewer(Protocol):
 
     def review(self, candidate: Generation, verdict: Verdict) -> bool | None:
         """Consent: True or False; None: the answer is not there yet, and the run waits for it."""
+
+
+class Tracker(Protocol):
+    """Something that follows a run."""
+
+    def open(self, directory: Path) -> None:
+        """The session begins; ``directory`` is the run's."""
+
+    def event(self, event: Event, state: RunState) -> None:
+        """An event was recorded; ``state`` includes it."""
+
+    def progress(self, progress: Progress) -> None:
+        """A stage got further. Called often: return quickly."""
+
+    def close(self) -> None:
+        """The session ends."""

@@ -14,10 +14,10 @@ import torch
 from omegaconf import OmegaConf
 
 import flywheel
-from flywheel import cli
+from flywheel.cli.main import _job
 from flywheel.errors import ConfigError, DataError, ExitCode, IdentityError, RunError
-from flywheel.lineage import ledger
 from flywheel.records import Suite
+from flywheel.storage import ledger
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
@@ -200,7 +200,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[int], lis
 
     hydra = SimpleNamespace(runtime=SimpleNamespace(choices={}))
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
-    monkeypatch.setattr("flywheel.compose.checked", lambda config, choices: config)
+    monkeypatch.setattr("flywheel.config.compose.checked", lambda config, choices: config)
 
     def run(*codes: ExitCode) -> tuple[list[int], list[int]]:
         begun: list[int] = []
@@ -209,8 +209,8 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[int], lis
             begun.append(number)
             return int(codes[number])
 
-        monkeypatch.setattr(cli, "_launch", launch)
-        job = cli._job(None)
+        monkeypatch.setattr("flywheel.cli.main._launch", launch)
+        job = _job(None)
         return [job(number) for number in range(len(codes))], begun
 
     return run

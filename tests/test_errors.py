@@ -6,12 +6,13 @@ import pickle
 
 import pytest
 
-from flywheel import control, errors
+from flywheel import errors
 from flywheel.errors import EndedEarlier, ExitCode, FlywheelError, MissingExtra, StageFailed, near_misses
+from flywheel.runtime import stop
 
 CLASSES = [
     cls
-    for module in (errors, control)
+    for module in (errors, stop)
     for cls in vars(module).values()
     if inspect.isclass(cls) and issubclass(cls, BaseException) and cls.__module__ == module.__name__
 ]
@@ -71,7 +72,7 @@ def test_messages_name_stage_and_remedy() -> None:
 
 
 def test_exit_codes_are_as_documented() -> None:
-    from flywheel.cli import HELP
+    from flywheel.cli.main import HELP
 
     assert {code.name: int(code) for code in ExitCode} == {
         "FINISHED": 0,

@@ -1,1 +1,7 @@
 """Gates: see ``flywheel.protocols.Gate``."""
+
+from __future__ import annotations
+
+from flywheel.gates.paired import Paired
+
+__all__ = ["Paired"]

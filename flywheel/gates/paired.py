@@ -13,7 +13,7 @@ from flywheel.records import Carry, Differences, Pull, Verdict
 
 
 @dataclass(kw_only=True)
-class PairedGate:
+class Paired:
     """Promote if a one-sided paired test at ``alpha`` says that the candidate is better.
 
     The effect is the mean difference over items, the same quantity as the metric. Where each item is a

@@ -1,1 +1,1 @@
-"""The record of a run: ledger, store, lock, the state replayed from them, and their verification."""
+"""Questions to a run and their answers; only recall and rollback change it, by an event."""

@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage import ledger, objects
-from flywheel.lineage.ledger import Event
-from flywheel.lineage.pruning import would_prune
-from flywheel.lineage.rereading import reread_when_pruned
-from flywheel.lineage.state import RunState
-from flywheel.lineage.tombstones import Measured
-from flywheel.policy import Policy
+from flywheel.storage import ledger, objects
+from flywheel.storage.ledger import Event
+from flywheel.storage.policy import Policy
+from flywheel.storage.pruning import would_prune
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.state import RunState
+from flywheel.storage.tombstones import Measured
 
 _POLICIES = ("promoted,last=3", "promoted", "champion")
 _KINDS = {

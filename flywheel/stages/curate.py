@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.context import Context, Made, carried
-from flywheel.corpus import read
-from flywheel.digests import table_digest
 from flywheel.errors import DataError, StageFailed
-from flywheel.lineage.sources import Source
-from flywheel.lineage.store import Store
+from flywheel.runtime.context import Context, Made, carried
+from flywheel.storage.corpus import read
+from flywheel.storage.sources import Source
+from flywheel.storage.store import Store
 from flywheel.tables import DECISIONS, as_table, require_same_rows
+from flywheel.tables.digests import table_digest
 
 
 def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
     ``sources`` run from the human samples over earlier generations' to the newest. Those of which something
-    was kept are the output ``sources``, with the number of rows drawn: see ``lineage.sources``. It is an
+    was kept are the output ``sources``, with the number of rows drawn: see ``storage.sources``. It is an
     artifact, since they may grow with the number of generations.
     The samples whose ids are in the artifact ``recalled`` are not shown to the curator.
     """

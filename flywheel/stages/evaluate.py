@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from flywheel import distributed
-from flywheel.context import Context, Made
-from flywheel.lineage.state import Generation
+from flywheel import ranks
 from flywheel.records import Role, Suite
-from flywheel.score import metrics, score_items
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.scoring import metrics, score_items
+from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
 
 OPEN_ROLES = (Role.DEV, Role.GATE, Role.GUARD)
@@ -32,7 +32,7 @@ def outcomes_on(ctx: Context, weights: str, opponent: Generation | None, suites:
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
     chosen = [suite for suite in suites if rival is not None or not suite.duel]
     scored = [score_items(ctx, model, rival if s.duel else None, s, ctx.key(s.name)) for s in chosen]
-    if distributed.rank() != 0:
+    if ranks.rank() != 0:
         return Made()
     tables = [
         _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)

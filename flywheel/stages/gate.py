@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 
-from flywheel.context import Context, Made, carried
 from flywheel.records import Differences, Pull, Role
+from flywheel.runtime.context import Context, Made, carried
 
 
 def gate(ctx: Context, *, candidate: str, champion: str) -> Made:

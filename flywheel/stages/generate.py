@@ -7,18 +7,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel import distributed
-from flywheel.column_types import is_known, matched, stored
-from flywheel.context import Context, Made
-from flywheel.digests import sketch
+from flywheel import ranks
 from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Key
-from flywheel.lineage.parquet import GROUP_BYTES, GROUP_ROWS
-from flywheel.lineage.state import Generation
-from flywheel.lineage.store import Stored
-from flywheel.models import without_gradients
 from flywheel.records import Carry
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.weights import without_gradients
+from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
+from flywheel.storage.state import Generation
+from flywheel.storage.store import Stored
 from flywheel.tables import PROVENANCE, as_table, require, require_finite, with_provenance
+from flywheel.tables.digests import sketch
+from flywheel.tables.types import is_known, matched, stored
 
 
 def generate(ctx: Context, *, parent: Generation) -> Made:
@@ -44,7 +44,7 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         return stored(as_table(made), f"Samples of chunk {chunk}")
 
     facts = {"left_out": left_out, "prompts": sketch(drawn)}
-    return _recorded(ctx, parent, distributed.stream_chunks(count, make, ctx.stop.check), facts)
+    return _recorded(ctx, parent, ranks.stream_chunks(count, make, ctx.stop.check), facts)
 
 
 def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
@@ -56,7 +56,7 @@ def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Ke
 
 def _recorded(ctx: Context, parent: Generation, chunks: Iterator[pa.Table], facts: dict[str, Any]) -> Made:
     """The chunks as one artifact, stored as they come: a batch need not fit into memory."""
-    if distributed.rank() != 0:
+    if ranks.rank() != 0:
         for _ in chunks:
             pass
         return Made()
@@ -68,7 +68,7 @@ def _recorded(ctx: Context, parent: Generation, chunks: Iterator[pa.Table], fact
                 for part in samples.of(chunk, rows) if failure is None else ():
                     writer.write(part)
             except Exception as error:
-                if distributed.world_size() == 1:
+                if ranks.world_size() == 1:
                     raise
                 failure = error  # the other ranks still make chunks together with this one
         if failure is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flywheel.column_types import stored
-from flywheel.context import Context, Made
+from flywheel.config.fingerprint import fingerprint
 from flywheel.errors import DataError
-from flywheel.fingerprint import fingerprint
-from flywheel.lineage.state import Generation
-from flywheel.models import without_gradients
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.weights import without_gradients
+from flywheel.storage.state import Generation
 from flywheel.tables import RESERVED, as_table, require_finite, require_same_rows
+from flywheel.tables.types import stored
 
 
 def grade(ctx: Context, *, samples: str, parent: Generation) -> Made:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flywheel.context import Context, Made
 from flywheel.errors import AwaitingReview
-from flywheel.lineage.state import Generation
 from flywheel.records import Verdict
+from flywheel.runtime.context import Context, Made
+from flywheel.storage.state import Generation
 
 
 def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> Made:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flywheel.context import Context, Made
-from flywheel.data import output_of
-from flywheel.lineage.store import Stored
-from flywheel.models import read_base
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import output_of
+from flywheel.runtime.weights import read_base
+from flywheel.storage.store import Stored
 
 
 def seed(ctx: Context) -> Made:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flywheel.context import Context, Made
-from flywheel.corpus import read_corpus
-from flywheel.fit import fit
-from flywheel.lineage.sources import read_sources
-from flywheel.models import load_weights, take_weights
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.fit import fit
+from flywheel.runtime.weights import load_weights, take_weights
+from flywheel.storage.corpus import read_corpus
+from flywheel.storage.sources import read_sources
 
 
 def train(

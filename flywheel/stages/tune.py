@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flywheel.context import Context, Made, carried
-from flywheel.corpus import read_corpus
 from flywheel.errors import StageFailed
-from flywheel.fit import fit
-from flywheel.lineage.sources import read_sources
-from flywheel.lineage.state import Generation
 from flywheel.records import Role, Settings
-from flywheel.score import score_mean
+from flywheel.runtime.context import Context, Made, carried
+from flywheel.runtime.fit import fit
+from flywheel.runtime.scoring import score_mean
+from flywheel.storage.corpus import read_corpus
+from flywheel.storage.sources import read_sources
+from flywheel.storage.state import Generation
 
 
 def tune(

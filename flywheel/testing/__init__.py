@@ -7,8 +7,9 @@ The suites are imported on first use, so that using the recipe costs nothing.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flywheel.testing.places import CONFIG_DIR
 
 if TYPE_CHECKING:
     from flywheel.testing.contracts import (
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
         check_task,
         check_tuner,
     )
-
-CONFIG_DIR = str(Path(__file__).parent / "moons" / "conf")
-"""Give this as ``--config-dir`` to use ``recipe=moons``."""
 
 __all__ = [
     "CONFIG_DIR",

@@ -8,27 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from flywheel.lineage.ledger import Event
-from flywheel.lineage.state import RunState
+from flywheel.protocols import Tracker
 from flywheel.records import Progress
-
-
-class Tracker(Protocol):
-    """Something that follows a run."""
-
-    def open(self, directory: Path) -> None:
-        """The session begins; ``directory`` is the run's."""
-
-    def event(self, event: Event, state: RunState) -> None:
-        """An event was recorded; ``state`` includes it."""
-
-    def progress(self, progress: Progress) -> None:
-        """A stage got further. Called often: return quickly."""
-
-    def close(self) -> None:
-        """The session ends."""
+from flywheel.storage.ledger import Event
+from flywheel.storage.state import RunState
 
 
 class NoTracker:

@@ -16,14 +16,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flywheel.code_changes import code_change_text
-from flywheel.console import FILE_WIDTH, plain_console, printable, wide_console
-from flywheel.lineage.ledger import Event
-from flywheel.lineage.state import Generation, RunState, Status
+from flywheel.config.schema import Log
+from flywheel.lineage.code_changes import code_change_text
+from flywheel.lineage.status import held_out, held_out_text, metrics
+from flywheel.protocols import Tracker
 from flywheel.records import Progress
-from flywheel.schema import Log
-from flywheel.status import held_out, held_out_text, metrics
-from flywheel.trackers import NoTracker, Tracker
+from flywheel.storage.ledger import Event
+from flywheel.storage.state import Generation, RunState, Status
+from flywheel.trackers import NoTracker
+from flywheel.trackers.console import FILE_WIDTH, plain_console, printable, wide_console
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

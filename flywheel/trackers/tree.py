@@ -7,8 +7,8 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from flywheel.console import printable
-from flywheel.lineage.state import Status
+from flywheel.storage.state import Status
+from flywheel.trackers.console import printable
 from flywheel.trackers.terminal import COLOURS, flags_text
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage.ledger import Event
-from flywheel.lineage.state import ENDINGS, RunState
-from flywheel.status import metrics
+from flywheel.lineage.status import metrics
+from flywheel.storage.ledger import Event
+from flywheel.storage.state import ENDINGS, RunState
 from flywheel.trackers import NoTracker
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from flywheel.curation.curriculum import rows_of
+from flywheel.curators.curriculum import rows_of
 
 from .model import Group
 from .sums import digits as digits_of

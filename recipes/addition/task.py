@@ -124,7 +124,7 @@ class Addition:
         """Problems of the lengths just above the curriculum's frontier."""
         import pyarrow as pa
 
-        from flywheel.curation.curriculum import rows_of
+        from flywheel.curators.curriculum import rows_of
 
         frontier = carry.get("curator", {}).get("frontier", self.seed_digits)
         lengths = range(frontier + 1, frontier + self.new_lengths + 1)

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flywheel
-from flywheel.data import read_data
 from flywheel.errors import ConfigError, DataError
 from flywheel.keys import Key
+from flywheel.runtime.data import read_data
 
 NUMBERS = st.lists(st.tuples(st.integers(0, 10**40), st.integers(0, 10**40)), min_size=1, max_size=8)
 

@@ -10,7 +10,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from flywheel.errors import DataError, MissingExtra
-from flywheel.lineage.files import make_directory, write_array
+from flywheel.storage.files import make_directory, write_array
 
 LABEL_POOL = 25
 """Images a class that are never in a suite or unlabelled, so that runs with up to 25 labels share splits."""

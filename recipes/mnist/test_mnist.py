@@ -18,9 +18,9 @@ from flywheel.recipes.mnist.model import Classifier
 from flywheel.recipes.mnist.task import Mnist
 
 import flywheel
-from flywheel.data import read_data
 from flywheel.errors import ConfigError, MissingExtra
 from flywheel.keys import Key
+from flywheel.runtime.data import read_data
 
 PARTS = ("human", "unlabelled", "dev", "gate", "sealed")
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from harness import MOONS, PROBE, Child, Ended, Zygote, shared_zygote
-from loop_runs import quick_folder
+from tests.support.harness import MOONS, PROBE, Child, Ended, Zygote, shared_zygote
+from tests.support.loop_runs import quick_folder
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-from harness import MOONS, PROBE, events
 
 import flywheel
+from tests.support.harness import MOONS, PROBE, events
 
 SUBCOMMANDS = (
     *("status", "lineage", "show", "diff", "query", "bundle", "verify", "du", "prune", "reproduce", "stop"),
@@ -203,13 +203,22 @@ REFUSALS = {
     "name": ((*MOONS, "name=../up"), "name must be letters"),
     "component's key": ((*MOONS, "+gate.alhpa=0.1"), "gate.alhpa is no argument of"),
     "group": ((*MOONS, "tracker=wandbb"), "wandbb"),
-    "class path": ((*MOONS, "model._target_=probe_parts.Modle"), "no 'Modle'. Did you mean Model"),
+    "class path": (
+        (*MOONS, "model._target_=tests.support.probe_parts.Modle"),
+        "no 'Modle'. Did you mean Model",
+    ),
     "module path": ((*MOONS, "gate._target_=flywheel.gats.X"), "flywheel.gats.X"),
     "devices": ((*MOONS, "trainer.devices=2"), "torchrun --nproc-per-node=2 -m flywheel recipe=moons"),
     "config dir": (("--config-dir", "nowhere", "recipe=moons"), "nowhere"),
     "syntax": ((*MOONS, "settings.lr=[1,"), "[1,"),
-    "no module": ((*PROBE, "model._target_=probe_parts.NotAModule"), "must be a LightningModule"),
-    "no step": ((*PROBE, "model._target_=probe_parts.NoTrainingStep"), "must have training_step"),
+    "no module": (
+        (*PROBE, "model._target_=tests.support.probe_parts.NotAModule"),
+        "must be a LightningModule",
+    ),
+    "no step": (
+        (*PROBE, "model._target_=tests.support.probe_parts.NoTrainingStep"),
+        "must have training_step",
+    ),
     "no rows": ((*PROBE, "PROBE_FAULT=seed:empty"), "Seed samples must have at least one row"),
     "not finite": ((*PROBE, "PROBE_FAULT=seed:nan"), "Seed samples must have finite numbers"),
 }
@@ -227,7 +236,7 @@ def test_refused_clearly_before_anything_is_written(cli, folder, what):
 
 
 def test_the_users_own_import_error_is_shown_whole(cli):
-    done = cli(*PROBE, "model._target_=broken_import.Model")
+    done = cli(*PROBE, "model._target_=tests.support.broken_import.Model")
     assert done.code == 2
     assert "model._target_ must be a class path that imports" in done.err
     assert "broken_import.py" in done.err

@@ -6,7 +6,8 @@ import hashlib
 import json
 
 import pytest
-from harness import MOONS, events, only_run
+
+from tests.support.harness import MOONS, events, only_run
 
 PART = '''"""A grader that somebody edits while it works."""
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import PROBE, artifacts, champion_hash, events
+
+from tests.support.harness import PROBE, artifacts, champion_hash, events
 
 WORDS = (*PROBE, "name=run", "generations=2", "log=plain")
 ELSEWHERE = Path("runs/probe/run")

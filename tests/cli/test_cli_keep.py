@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from harness import MOONS, MOONS_CONF, kinds
+from tests.support.harness import MOONS, MOONS_CONF, kinds
 
 
 def test_reproduce_answers_by_exit_code(cli, finished):

@@ -11,10 +11,20 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import MOONS, PROBE, artifacts, champion_hash, events, has_run, kinds, only_run, wait_until
 
 from flywheel.errors import ExitCode
 from flywheel.trackers.terminal import STAGES
+from tests.support.harness import (
+    MOONS,
+    PROBE,
+    artifacts,
+    champion_hash,
+    events,
+    has_run,
+    kinds,
+    only_run,
+    wait_until,
+)
 
 SHORT = (*PROBE, "name=run", "generations=1")
 RUN = Path("runs/probe/run")
@@ -56,7 +66,7 @@ def test_failed_then_tried_again(cli, folder):
 
 
 def test_awaiting_review_then_promoted(cli):
-    words = (*SHORT, "review._target_=probe_parts.Reviewer", "log=plain")
+    words = (*SHORT, "review._target_=tests.support.probe_parts.Reviewer", "log=plain")
     done = cli(*words)
     assert done.code == ExitCode.AWAITING_REVIEW == 4
     assert "waiting for a review. The same command goes on with it." in done.out
@@ -132,7 +142,7 @@ def test_a_signal_stops_at_the_next_step_and_says_how_to_resume(training, folder
 
 def test_ctrl_c_twice_stops_now_and_loses_nothing(start, folder, cli):
     """The first is answered at a step; this task's grader has none for a minute."""
-    child = start(*SHORT, "grader._target_=probe_parts.SlowGrader", "log=plain")
+    child = start(*SHORT, "grader._target_=tests.support.probe_parts.SlowGrader", "log=plain")
     wait_until((folder / "grading").exists, "grader")
     recorded = len(events(folder / RUN))
     child.signal(signal.SIGINT)
@@ -166,7 +176,7 @@ def test_a_killed_run_is_interrupted_and_free(training, cli):
 
 def test_looking_at_a_run_never_keeps_it_from_starting(folder):
     """A reader asks whether the lock is held; asking must not take it."""
-    from flywheel.lineage import lock
+    from flywheel.storage import lock
 
     directory = folder
     pid = os.fork()

@@ -8,10 +8,10 @@ import sys
 
 import pyarrow as pa
 import pytest
-from harness import MOONS_CONF, PROBE, environment
 from pyarrow import parquet
 
 import flywheel
+from tests.support.harness import MOONS_CONF, PROBE, environment
 
 ITEMS = [
     {"point": [0.0, 1.0], "label": 0},

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from harness import MOONS, MOONS_CONF, environment
+
+from tests.support.harness import MOONS, MOONS_CONF, environment
 
 HEAVY = ("torch", "lightning", "wandb", "pytorch_lightning", "torchmetrics", "pandas", "scipy", "sklearn")
 LIGHT = {
@@ -38,7 +39,7 @@ def test_nothing_heavy_is_imported(finished, folder, what):
     words, code, heavy = LIGHT[what]
     loop = (
         "import sys\n"
-        "from flywheel.cli import main\n"
+        "from flywheel.cli.main import main\n"
         "code = main(sys.argv[1:])\n"
         "sys.stderr.write('\\nIMPORTED ' + ' '.join({name.partition('.')[0] for name in sys.modules}))\n"
         "sys.exit(code)\n"
@@ -94,7 +95,7 @@ def test_ctrl_c_in_generated_code_has_the_same_exit_code(folder):
 def test_the_console_script_and_the_module_are_the_same():
     import tomllib
 
-    from harness import ROOT
+    from tests.support.harness import ROOT
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["flywheel"].partition(":")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import flywheel
-from flywheel.cli import main
+from flywheel.cli.main import main
 from flywheel.records import Suite
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
@@ -68,10 +68,10 @@ def test_commands_show_text_as_it_is(
 def test_live_and_plain_views_show_text_as_it_is(
     odd_run: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flywheel.console import plain_console
-    from flywheel.lineage.ledger import read
-    from flywheel.lineage.state import RunState
     from flywheel.records import Progress
+    from flywheel.storage.ledger import read
+    from flywheel.storage.state import RunState
+    from flywheel.trackers.console import plain_console
     from flywheel.trackers.terminal import PlainLines
 
     text, directory = odd_run
@@ -90,8 +90,8 @@ def test_live_and_plain_views_show_text_as_it_is(
 
 
 def test_a_champion_stays_only_where_there_is_one(odd_run: tuple[str, str]) -> None:
-    from flywheel.lineage.state import RunState
-    from flywheel.status import read_state
+    from flywheel.lineage.status import read_state
+    from flywheel.storage.state import RunState
 
     failed = {"event": "run_failed", "reason": "why"}
     assert "The champion stays" in ending_text(failed, read_state(flywheel.open_run(odd_run[1]).path))

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from harness import artifacts, only_run, shared_zygote
-from loop_runs import TURN, quick_folder
+from tests.support.harness import artifacts, only_run, shared_zygote
+from tests.support.loop_runs import TURN, quick_folder
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import (
+
+import flywheel
+from tests.support.harness import (
     MOONS,
     PROBE,
     artifacts,
@@ -21,8 +23,6 @@ from harness import (
     shared_zygote,
     wait_until,
 )
-
-import flywheel
 
 SHORT = (*PROBE, "log=quiet", "name=run")
 WORDS = (*MOONS, "log=quiet", "name=run", "generations=2")
@@ -103,7 +103,11 @@ def test_three_hundred_kills(tmp_path, monkeypatch):
 def test_killed_right_after_a_stage_was_recorded(folder, calm, stage):
     """At the most delicate instant: the ledger has the line, and nothing after it has happened."""
     number = 0 if stage == "seed" else 1
-    deadly = ["tracker._target_=probe_parts.SignalAt", f"+tracker.stage={stage}", "+tracker.number=9"]
+    deadly = [
+        "tracker._target_=tests.support.probe_parts.SignalAt",
+        f"+tracker.stage={stage}",
+        "+tracker.number=9",
+    ]
     words = [*SHORT, "generations=1"]
     child = shared_zygote().start([*words, *deadly, f"+tracker.generation={number}"], folder)
     assert child.wait().code == -signal.SIGKILL

@@ -7,11 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from deadly import POINTS
-from harness import artifacts, has_run, only_run, shared_zygote
-from loop_runs import TURN
 
 import flywheel
+from tests.support.deadly import POINTS
+from tests.support.harness import artifacts, has_run, only_run, shared_zygote
+from tests.support.loop_runs import TURN
 
 # How often a run of one turn reaches the points at least; what is beyond its end is no kill.
 REACHED = {

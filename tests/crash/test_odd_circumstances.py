@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import artifacts, events, only_run, shared_zygote
-from loop_runs import TURN, run_probe
 
 import flywheel
 from flywheel.errors import RunError
+from tests.support.harness import artifacts, events, only_run, shared_zygote
+from tests.support.loop_runs import TURN, run_probe
 
 
 def test_a_clock_that_jumps_back_changes_nothing(folder, calm, monkeypatch):

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import artifacts
-from loop_runs import quick_folder, run_probe
 from power import Mode, Power
 
-from flywheel.lineage.ledger import Ledger
-from flywheel.lineage.state import RunState
-from flywheel.lineage.verify import verify
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.state import RunState
+from flywheel.storage.verify import verify
+from tests.support.harness import artifacts
+from tests.support.loop_runs import quick_folder, run_probe
 
 MODES: tuple[Mode, ...] = ("lost", "names", "torn")
 RUN = "probe/run"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.gates.paired import PairedGate
+from flywheel.gates.paired import Paired
 from flywheel.gates.statistics import mcnemar_exact
 from flywheel.keys import Key
 from flywheel.records import Differences, Verdict
@@ -22,7 +22,7 @@ def decide(differences: object, alpha: float = 0.05, seed: int = 0, **suites: ob
     suite_differences = {
         name: values if isinstance(values, Differences) else alone(values) for name, values in given.items()
     }
-    gate = PairedGate(alpha=alpha)
+    gate = Paired(alpha=alpha)
     names = list(suite_differences)
     return gate.decide(lambda suite, n: suite_differences[suite], names, {}, Key.root(seed)("gate"))[0]
 
@@ -42,7 +42,7 @@ def in_clusters(by_cluster: list[list[float]]) -> Differences:
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, 5])
 def test_alpha_is_a_probability(alpha: float) -> None:
     with pytest.raises(ValueError, match=f"alpha must be between 0 and 1; it is {alpha}"):
-        PairedGate(alpha=alpha)
+        Paired(alpha=alpha)
 
 
 @given(st.integers(1, 200), ALPHAS)
@@ -139,7 +139,7 @@ def test_all_gate_suites_are_judged_together() -> None:
 
 
 def test_the_carry_counts_comparisons_and_is_always_kept() -> None:
-    gate, carry = PairedGate(), {}
+    gate, carry = Paired(), {}
     for count in (1, 2, 3):
         _, carry = gate.decide(lambda suite, n: alone(np.zeros(4)), ["gate"], carry, Key.root(0))
         assert carry == {"comparisons": count}

@@ -6,11 +6,8 @@ import argparse
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from history import SHARES, Mismatch, play_history
+from tests.histories.history import SHARES, Mismatch, play_history
 
 
 def main() -> int:

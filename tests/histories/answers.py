@@ -6,15 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import reference
-
 from flywheel import loop
 from flywheel.errors import FlywheelError
-from flywheel.lineage.state import RunState
-from flywheel.lineage.store import Store
-from flywheel.recall import recall
-from flywheel.status import read_state, status
-from flywheel.trace import trace
+from flywheel.lineage.recall import recall
+from flywheel.lineage.status import read_state, status
+from flywheel.lineage.trace import trace
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
+from tests.histories import reference
 
 Answer = dict[str, Any]
 Question = tuple[int, int | None, str, float | None]

@@ -10,17 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import answers
-import reference
-from answers import REFUSED
-from world import FATES, STAGES, Config, Fates, World, staged
-
 from flywheel.errors import FlywheelError
-from flywheel.fork import refuse_another
-from flywheel.lineage.pruning import prune
-from flywheel.lineage.store import Store
-from flywheel.lineage.verify import verify
-from flywheel.recall import rollback
+from flywheel.launch.fork import refuse_another
+from flywheel.lineage.recall import rollback
+from flywheel.storage.pruning import prune
+from flywheel.storage.store import Store
+from flywheel.storage.verify import verify
+from tests.histories import answers, reference
+from tests.histories.answers import REFUSED
+from tests.histories.world import FATES, STAGES, Config, Fates, World, staged
 
 POLICIES = (
     "champion",

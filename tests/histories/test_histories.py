@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import reference
-from history import SHARES, play_history
+
+from tests.histories import reference
+from tests.histories.history import SHARES, play_history
 
 QUICK, BLOCK, MANY = 32, 8, 2000
 

@@ -21,17 +21,18 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save
 
-from flywheel import fork, loop, session
-from flywheel.context import Context, Made
-from flywheel.control import Stop, request
-from flywheel.data import Data
+from flywheel import loop
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
-from flywheel.journal import Journal
 from flywheel.keys import Key
-from flywheel.lineage import lock, parquet
-from flywheel.lineage.ledger import Event, Ledger
-from flywheel.lineage.state import RunState
-from flywheel.lineage.store import Store, Stored
+from flywheel.launch import fork, session
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import Data
+from flywheel.runtime.runner import Journal
+from flywheel.runtime.stop import Stop, request
+from flywheel.storage import lock, parquet
+from flywheel.storage.ledger import Event, Ledger
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
 

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from loop_runs import Probe, quick_folder, run_probe
-
 import flywheel
+from tests.support.loop_runs import Probe, quick_folder, run_probe
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from puppet import Puppets, on_strings, play
 
 from flywheel import loop
-from flywheel.lineage.store import Store
+from flywheel.storage.store import Store
+from tests.support.fake_stages import Puppets, on_strings, play
 
 WATCHED = {"loop.py", "journal.py", "state.py", "retention.py", "tombstones.py", "sources.py", "stages.py"}
 ROUND, ROUNDS = 4, 5

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import events
-from puppet import on_strings, play
 
-from flywheel import journal
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.lineage import files
-from flywheel.status import read_state, where
+from flywheel.lineage.status import read_state, where
+from flywheel.runtime import runner
+from flywheel.storage import files
+from tests.support.fake_stages import on_strings, play
+from tests.support.harness import events
 
 COST = {"seconds": 2.0, "cpu_seconds": 1.0}
 
@@ -27,7 +27,7 @@ def _puppets(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stage takes two seconds."""
-    monkeypatch.setattr(journal._Clock, "cost", lambda self: dict(COST))
+    monkeypatch.setattr(runner._Clock, "cost", lambda self: dict(COST))
 
 
 def statuses(run: Path) -> list[str]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pytest
-from harness import PROBE_CONF, artifacts, events
-from loop_runs import run_probe
 
 import flywheel
 from flywheel.errors import ExitCode, IdentityError
-from flywheel.lineage.store import Store
+from flywheel.storage.store import Store
+from tests.support.harness import PROBE_CONF, artifacts, events
+from tests.support.loop_runs import run_probe
 
-TYPED = {"task._target_": "typed_parts.Typed"}
+TYPED = {"task._target_": "tests.support.typed_parts.Typed"}
 KINDS = ("timestamp", "time", "date", "list", "category", "view", "records")
 
 
@@ -104,4 +104,4 @@ def test_reproduce_notices_floats_that_changed(folder, monkeypatch) -> None:
     run = run_probe(folder, **typed("list"), generations=0)
     monkeypatch.setenv("TYPED_SHIFT", "seed:0.01")
     with pytest.raises(IdentityError, match="seed samples: column 'point' differs in 6 of 6 rows"):
-        flywheel.open_run(run.path, PROBE_CONF, trusted={"typed_parts.Typed"}).reproduce(0)
+        flywheel.open_run(run.path, PROBE_CONF, trusted={"tests.support.typed_parts.Typed"}).reproduce(0)

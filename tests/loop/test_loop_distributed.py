@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from harness import PROBE, events, kinds, only_run, wait_until
-from ranks import ended, torchrun
 
 import flywheel
+from tests.support.harness import PROBE, events, kinds, only_run, wait_until
+from tests.support.ranks import ended, torchrun
 
 WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "chunk_size=16", "log=plain")
 

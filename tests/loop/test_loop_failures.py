@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from harness import champion_hash, events, kinds
 
 from flywheel.errors import DataError, ExitCode
-from flywheel.lineage.store import Store
+from flywheel.storage.store import Store
+from tests.support.harness import champion_hash, events, kinds
 
 FAULTS = {
     "train:nan": "train: the loss is not finite",
@@ -148,7 +148,7 @@ def test_unusable_data_is_refused_before_a_run_is_made(probe, fault, folder, wha
 
 def test_a_task_without_a_gate_suite_is_refused(probe):
     with pytest.raises(DataError, match="suite with role gate"):
-        probe(**{"task._target_": "probe_parts.NoGate"})
+        probe(**{"task._target_": "tests.support.probe_parts.NoGate"})
 
 
 def test_a_fit_that_failed_is_made_again_from_its_start(after_genesis, fault):

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset
 
 import flywheel
-from flywheel import fit
 from flywheel.records import Progress
+from flywheel.runtime import fit
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from probe_parts import Task
 
 from flywheel.errors import DataError, ExitCode
-from flywheel.handover.bundle import bundle
+from flywheel.export.bundle import bundle
 from flywheel.keys import Key
 from flywheel.records import Exhaustible
+from tests.support.probe_parts import Task
 
 WHOLE = {"columns": ["point"], "exhaustible": [], "shared": []}
 

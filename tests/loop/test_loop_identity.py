@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness import events, kinds
 
 from flywheel.errors import ExitCode, IdentityError
+from tests.support.harness import events, kinds
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,11 @@ def test_other_data_under_the_same_configuration_is_refused(after_genesis, fault
     ],
 )
 def test_operational_keys_go_on_with_the_same_run(after_genesis, key, value):
-    more = {"tracker._target_": "probe_parts.SignalAt", "+tracker.generation": 9} if "tracker" in key else {}
+    more = (
+        {"tracker._target_": "tests.support.probe_parts.SignalAt", "+tracker.generation": 9}
+        if "tracker" in key
+        else {}
+    )
     run = after_genesis(generations=1, **{key: value}, **more)
     assert run.exit_code is ExitCode.FINISHED
     assert kinds(run.path).count("run_created") == 1

@@ -12,11 +12,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from harness import PROBE, artifacts, champion_hash, events, has_run, kinds, only_run, wait_until
-from ranks import STANDALONE, ended, torchrun, workers
 
 import flywheel
-from flywheel.distributed import store_of_attempt
+from flywheel.ranks import store_of_attempt
+from tests.support.harness import (
+    PROBE,
+    artifacts,
+    champion_hash,
+    events,
+    has_run,
+    kinds,
+    only_run,
+    wait_until,
+)
+from tests.support.ranks import STANDALONE, ended, torchrun, workers
 
 WORDS = (*PROBE, "name=run", "generations=1", "chunk_size=16", "log=plain")
 

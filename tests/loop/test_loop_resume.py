@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import artifacts, champion_hash, events, kinds
-from loop_runs import run_probe
 
 import flywheel
 from flywheel.errors import ExitCode
+from tests.support.harness import artifacts, champion_hash, events, kinds
+from tests.support.loop_runs import run_probe
 
 
 def signal_at(**arguments: Any) -> dict[str, Any]:
-    return {"tracker": {"_target_": "probe_parts.SignalAt", **arguments}}
+    return {"tracker": {"_target_": "tests.support.probe_parts.SignalAt", **arguments}}
 
 
 def flat(overrides: dict[str, Any]) -> dict[str, Any]:

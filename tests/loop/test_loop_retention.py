@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from harness import artifacts, champion_hash, events, kinds
 
 import flywheel
 from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
-from flywheel.lineage import ledger, lock, pruning, tombstones
-from flywheel.lineage.store import Store
+from flywheel.storage import ledger, lock, pruning, tombstones
+from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
+from tests.support.harness import artifacts, champion_hash, events, kinds
 
 KEEP = {"retention": "last=1"}
 REJECT = {"+gate.promote": False}
@@ -27,7 +27,7 @@ def gone(run):
 @pytest.fixture
 def whole(folder):
     """The run of three promotions that nothing was dropped from."""
-    from loop_runs import run_probe
+    from tests.support.loop_runs import run_probe
 
     return run_probe(folder / "whole", generations=3)
 
@@ -106,7 +106,7 @@ def test_verify_reads_again_what_was_pruned_while_it_read(after_genesis, monkeyp
 
 @pytest.mark.parametrize("given", [{}, REJECT], ids=["promoted", "rejected"])
 def test_a_pruned_run_goes_on_as_if_it_were_not(probe, folder, given):
-    from loop_runs import run_probe
+    from tests.support.loop_runs import run_probe
 
     whole = run_probe(folder / "whole", generations=3, **given)
     done = probe(generations=2, **given).prune("champion", yes=True)

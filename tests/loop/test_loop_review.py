@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from harness import artifacts, champion_hash, events, kinds
-from probe_parts import Task
 
-from flywheel import control
-from flywheel.curation.confident import Confident
+from flywheel.curators.confident import Confident
 from flywheel.errors import ExitCode
 from flywheel.graders.confidence import Confidence
-from flywheel.lineage.store import Store
+from flywheel.lineage.status import read_state
 from flywheel.records import Suite
-from flywheel.status import read_state
+from flywheel.runtime import stop
+from flywheel.storage.store import Store
+from tests.support.harness import artifacts, champion_hash, events, kinds
+from tests.support.probe_parts import Task
 
 SLEEP = 0.3
 
@@ -147,7 +147,7 @@ def test_what_parts_draw_does_not_depend_on_what_came_before(probe):
     calm = probe(**parts, name="calm")
     interrupt = {"stage": "generation_ended", "generation": 0, "times": 2}
     tracker = {f"+tracker.{key}": value for key, value in interrupt.items()}
-    first = probe(**parts, **tracker, tracker___target_="probe_parts.SignalAt")
+    first = probe(**parts, **tracker, tracker___target_="tests.support.probe_parts.SignalAt")
     assert first.exit_code is ExitCode.INTERRUPTED
     assert kinds(first.path)[-2:] == ["generation_ended", "run_interrupted"]
     np.random.random(7), torch.rand(7)
@@ -179,7 +179,7 @@ def test_an_exception_after_a_signal_is_a_stop(probe, monkeypatch, name, by):
 def test_an_exception_after_a_stop_file_was_seen_is_a_stop(probe, monkeypatch):
     overrides = {"tuner___target_": ours("WrappingTuner")}
     run = probe(**overrides, generations=0)
-    monkeypatch.setattr(control, "_LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(stop, "_LOOK_EVERY_SECONDS", 0.0)
     monkeypatch.setenv("TUNER_TOUCHES", str(run.path / "stop"))
     run = probe(**overrides, generations=1)
     assert_stopped_in(run, "tune", "`flywheel stop`")

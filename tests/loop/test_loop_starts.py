@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 import torch
-from harness import events
 
 from flywheel.errors import ConfigError, ExitCode
 from flywheel.testing.moons.model import Classifier
+from tests.support.harness import events
 
 STILL = {"settings__lr": 1e-9, "settings__steps": 1, "settings__width": 8}
 """Training that changes next to nothing, so that weights tell where they started."""

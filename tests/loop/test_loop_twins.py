@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loop_runs import quick_folder
-from puppet import on_strings, play
 
 from flywheel.errors import StageFailed
-from flywheel.lineage.pruning import prune
-from flywheel.lineage.store import Store
-from flywheel.lineage.verify import verify
-from flywheel.recall import recall, rollback
-from flywheel.status import read_state
+from flywheel.lineage.recall import recall, rollback
+from flywheel.lineage.status import read_state
+from flywheel.storage.pruning import prune
+from flywheel.storage.store import Store
+from flywheel.storage.verify import verify
+from tests.support.fake_stages import on_strings, play
+from tests.support.loop_runs import quick_folder
 
 POLICIES = ("champion", "promoted", "last=1", "last=2", "promoted,last=1", "promoted,last=3")
 

@@ -7,7 +7,6 @@ looks at its tables instead, to the last type and chunk, so that who saw somethi
 from __future__ import annotations
 
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,28 +19,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import puppet
-from arrow_tables import tables
-from harness import artifacts, events
-
 from flywheel import loop
-from flywheel.context import Context, Made
-from flywheel.control import Stop
-from flywheel.corpus import read_corpus
-from flywheel.data import read_data
 from flywheel.errors import DataError, ExitCode, Interrupted
-from flywheel.identity import check_data, check_prompts
-from flywheel.journal import Journal
-from flywheel.lineage import lock
-from flywheel.lineage.ledger import Ledger
-from flywheel.lineage.sources import read_sources
-from flywheel.lineage.state import RunState
-from flywheel.lineage.store import Store
+from flywheel.launch.identity import check_data, check_prompts
 from flywheel.records import Role, Suite
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import read_data
+from flywheel.runtime.runner import Journal
+from flywheel.runtime.stop import Stop
+from flywheel.storage import lock
+from flywheel.storage.corpus import read_corpus
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.sources import read_sources
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
 from flywheel.tables import as_table
 from flywheel.trackers import NoTracker
+from tests.support import fake_stages as puppet
+from tests.support.arrow_tables import tables
+from tests.support.harness import artifacts, events
 
 ROWS, ASKED, ITEMS = 3, 4, 2
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import champion_hash, events
 
 import flywheel
 from flywheel.errors import ExitCode, RunError
-from flywheel.lineage.store import Store
+from flywheel.storage.store import Store
 from flywheel.testing.moons.task import Moons
+from tests.support.harness import champion_hash, events
 
-PAIRED = {"gate._target_": "flywheel.gates.paired.PairedGate"}
-REVIEWED = {"review._target_": "probe_parts.Reviewer"}
+PAIRED = {"gate._target_": "flywheel.gates.paired.Paired"}
+REVIEWED = {"review._target_": "tests.support.probe_parts.Reviewer"}
 STILL = {"settings.lr": 1e-9, "settings.steps": 1}
 
 

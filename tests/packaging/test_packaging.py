@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, environment
+
+from tests.support.harness import ROOT, environment
 
 pytest.importorskip("hatchling", reason='pip install -e ".[dev]" brings it')
 
@@ -22,7 +23,7 @@ sys.path[:] = [path for path in sys.path if path not in ("", {root!r})]
 for folder in {folders!r}:
     import site
     site.addsitedir(folder)
-from flywheel.compose import compose, known_targets, recipes
+from flywheel.config.compose import compose, known_targets, recipes
 import flywheel, flywheel.recipes.mnist.task as task
 config = compose(["recipe=mnist"])
 def importable(name):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from flywheel.curation.confident import Confident
-from flywheel.gates.paired import PairedGate
+from flywheel.curators.confident import Confident
+from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
 from flywheel.records import Differences, Role, Suite, Verdict
 from flywheel.testing.moons.task import Moons
@@ -168,22 +168,22 @@ class StartsFromParent(Fixed):
         return settings, "parent", carry
 
 
-class AlwaysPromotes(PairedGate):
+class AlwaysPromotes(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         return Verdict(True, "why not"), carry
 
 
-class NeverPromotes(PairedGate):
+class NeverPromotes(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         return Verdict(False, "no"), carry
 
 
-class ComparesMeans(PairedGate):
+class ComparesMeans(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         return Verdict(bool(np.mean(pull(suites[0], None).items) > 0), "a higher mean"), carry
 
 
-class IgnoresClusters(PairedGate):
+class IgnoresClusters(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         def items(suite: Any, n: Any) -> Differences:
             found = pull(suite, n).items
@@ -192,7 +192,7 @@ class IgnoresClusters(PairedGate):
         return super().decide(items, suites, carry, key)
 
 
-class CountsClusters(PairedGate):
+class CountsClusters(Paired):
     """Compares means of clusters, whatever their sizes."""
 
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
@@ -204,13 +204,13 @@ class CountsClusters(PairedGate):
         return super().decide(means, suites, carry, key)
 
 
-class NumpyEvidence(PairedGate):
+class NumpyEvidence(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         verdict, carry = super().decide(pull, suites, carry, key)
         return Verdict(verdict.promote, verdict.reason, {"n": np.int64(3)}), carry
 
 
-class Unkeyed(PairedGate):
+class Unkeyed(Paired):
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
         verdict, carry = super().decide(pull, suites, carry, key)
         return Verdict(verdict.promote, verdict.reason, {"p": np.random.default_rng().random()}), carry
@@ -218,7 +218,7 @@ class Unkeyed(PairedGate):
 
 class NoAlpha:
     def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return PairedGate().decide(pull, suites, carry, key)
+        return Paired().decide(pull, suites, carry, key)
 
 
 class SaysYes:

@@ -9,9 +9,9 @@ import broken_parts as broken
 import numpy as np
 import pytest
 
-from flywheel.curation.confident import Confident
+from flywheel.curators.confident import Confident
 from flywheel.errors import ConfigError, DataError, StageFailed
-from flywheel.gates.paired import PairedGate
+from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
 from flywheel.reviewers import NoReview
 from flywheel.testing import (
@@ -55,8 +55,8 @@ def check_part(part: Any) -> None:
         Confident(threshold=0.5),
         Confident(by="label", fractions=[0.5]),
         Fixed(),
-        PairedGate(),
-        PairedGate(alpha=0.3),
+        Paired(),
+        Paired(alpha=0.3),
         NoReview(),
     ],
     ids=lambda part: type(part).__name__,
@@ -122,7 +122,7 @@ def test_a_broken_part_is_refused(part: Any, error: type[Exception], message: st
 def test_a_gate_may_say_its_error_rate_in_the_call() -> None:
     check_gate(broken.NoAlpha(), alpha=0.05)
     with pytest.raises(ContractBroken, match=r"no more than 0\.01"):
-        check_gate(PairedGate(alpha=0.2), alpha=0.01)
+        check_gate(Paired(alpha=0.2), alpha=0.01)
 
 
 def test_a_grader_may_borrow_the_model() -> None:

@@ -1,4 +1,4 @@
-from flywheel.lineage.state import RunState
+from flywheel.storage.state import RunState
 from flywheel.trackers import Audience, NoTracker
 
 

@@ -4,8 +4,8 @@ import json
 import pytest
 from rich.console import Console
 
-from flywheel.lineage.state import RunState
 from flywheel.records import Progress
+from flywheel.storage.state import RunState
 from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
 from flywheel.trackers.tree import lineage_tree
 

@@ -12,24 +12,24 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from flywheel.column_types import stored
-from flywheel.components import Components
-from flywheel.compose import compose
-from flywheel.context import Context, Made
-from flywheel.control import Stop
-from flywheel.corpus import read
-from flywheel.data import read_data
-from flywheel.journal import Done
+from flywheel.config.components import Components
+from flywheel.config.compose import compose
 from flywheel.keys import Key
-from flywheel.lineage.ledger import canonical
-from flywheel.lineage.sources import Source
-from flywheel.lineage.state import Generation, Status
-from flywheel.lineage.store import Store
+from flywheel.launch.session import threads
 from flywheel.records import Carry
-from flywheel.session import threads
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import read_data
+from flywheel.runtime.runner import Done
+from flywheel.runtime.stop import Stop
 from flywheel.stages.train import adopt
+from flywheel.storage.corpus import read
+from flywheel.storage.ledger import canonical
+from flywheel.storage.sources import Source
+from flywheel.storage.state import Generation, Status
+from flywheel.storage.store import Store
 from flywheel.tables import as_table, constant, with_provenance
-from flywheel.testing import CONFIG_DIR
+from flywheel.tables.types import stored
+from flywheel.testing.places import CONFIG_DIR
 
 
 class ContractBroken(AssertionError):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flywheel.data import Data
 from flywheel.keys import Key
 from flywheel.records import Differences, Role, Suite
+from flywheel.runtime.data import Data
 from flywheel.stages.gate import gate as gate_stage
 from flywheel.tables import OUTCOMES, constant
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule

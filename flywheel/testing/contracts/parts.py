@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flywheel.errors import AwaitingReview
-from flywheel.journal import Done
-from flywheel.lineage.sources import Source
-from flywheel.lineage.state import Generation
 from flywheel.records import Verdict
+from flywheel.runtime.runner import Done
 from flywheel.stages.curate import curate
 from flywheel.stages.grade import grade
 from flywheel.stages.review import review
 from flywheel.stages.tune import tune
+from flywheel.storage.sources import Source
+from flywheel.storage.state import Generation
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 
 

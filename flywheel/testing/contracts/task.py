@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from flywheel.context import Context, Made
-from flywheel.data import read_data
 from flywheel.keys import Key
-from flywheel.lineage.state import Generation
-from flywheel.models import take_weights, without_gradients
 from flywheel.records import Suite
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import read_data
+from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages.evaluate import outcomes_on
 from flywheel.stages.generate import generate
 from flywheel.stages.train import train
+from flywheel.storage.state import Generation
 from flywheel.tables import as_table
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 

@@ -1,0 +1,1 @@
+"""The command line: overrides run the loop, a word is a subcommand."""

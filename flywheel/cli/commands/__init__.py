@@ -1,0 +1,114 @@
+"""The subcommands: a module each, with ``arguments(parser)`` and ``main(options)``, imported when named.
+
+A module's name with hyphens for underscores is the subcommand's, and ``main``'s docstring its help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
+
+_LONG = 1000
+
+
+def run(name: str, words: list[str]) -> int:
+    """Answer a subcommand and return the exit code."""
+    module = import_module(f"flywheel.cli.commands.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"python -m flywheel {name}", description=module.main.__doc__)
+    module.arguments(parser)
+    code: int = module.main(parser.parse_intermixed_args(words))
+    return code
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The argument RUN, and where runs are kept."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default=None,
+        metavar="RUN",
+        help="directory, RECIPE/NAME, NAME or recipe; default: newest",
+    )
+    add_runs_dir(parser)
+
+
+def add_runs_dir(parser: argparse.ArgumentParser) -> None:
+    """The argument --runs-dir."""
+    parser.add_argument("--runs-dir", default="runs", help="where runs are kept (runs)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The argument --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """The argument --config-dir."""
+    parser.add_argument("--config-dir", "-cd", help="a folder with recipes of your own")
+
+
+def run_named(name: str, runs_dir: str, *, changes: bool = False) -> Path:
+    """The run of a name; of several the newest, and says so, unless it ``changes``: then raises RunError."""
+    from flywheel.lineage.status import find_run, find_runs
+
+    found = find_run(name, runs_dir, changes=changes)
+    several = 0 if changes else len(find_runs(name, runs_dir))
+    if several > 1:
+        print(f"{name!r} is the name of {several} runs; this is about the newest, {found}.", file=sys.stderr)
+    return found
+
+
+def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:
+    """The run that RUN names, by default the newest. Raises RunError if there is none; see ``run_named``."""
+    from flywheel.errors import RunError
+    from flywheel.lineage.status import all_runs
+
+    if options.run is not None:
+        return run_named(options.run, options.runs_dir, changes=changes)
+    runs = all_runs(options.runs_dir)
+    if not runs:
+        raise RunError(f"There is no run under {options.runs_dir}: name one, or start one with recipe=NAME.")
+    return runs[-1]
+
+
+def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
+    """The run and the generation that ``N`` or ``RUN@N`` names; N alone is of RUN. Raises RunError."""
+    from flywheel.errors import RunError
+
+    run, _, number = word.rpartition("@")
+    if not number.isdigit():
+        raise RunError(f"A generation is named N or RUN@N; {word!r} is not.")
+    return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: indented, but each entry of a long list on a line of its own.
+
+    Python writes JSON fast only without an indent. What JSON has no type for, e.g. a date, becomes text.
+    """
+    print(_pretty(value, ""))
+
+
+def _pretty(value: Any, margin: str) -> str:
+    inner = margin + "  "
+    if isinstance(value, dict) and any(isinstance(v, list) and len(v) > _LONG for v in value.values()):
+        entries = [f"{json.dumps(key)}: {_pretty(v, inner)}" for key, v in value.items()]
+        return "{\n" + ",\n".join(inner + entry for entry in entries) + f"\n{margin}}}"
+    if isinstance(value, list) and len(value) > _LONG:
+        return "[\n" + ",\n".join(inner + json.dumps(entry, default=str) for entry in value) + f"\n{margin}]"
+    return json.dumps(value, indent=2, default=str).replace("\n", "\n" + margin)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``1.5 MB``, by powers of 1,000."""
+    units = iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while size >= 1000 and (larger := next(units, None)):
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

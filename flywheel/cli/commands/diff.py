@@ -1,0 +1,165 @@
+"""How two generations differ."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flywheel.cli.commands import add_run, print_json, record_of
+from flywheel.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("a", metavar="A", help="a generation: N, or RUN@N of another run")
+    parser.add_argument("b", metavar="B", help="another: N, or RUN@N of another run")
+    parser.add_argument("--limit", type=int, default=10, help="changed items to print of each suite (10)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--code", action="store_true", help="print how the source of the modules differs")
+    form.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(options: argparse.Namespace) -> int:
+    """How generation B differs from A: settings, config, data, code, and the items that flipped."""
+    from flywheel.lineage.diff import code_diff, diff
+    from flywheel.trackers.console import plain_console, printable
+
+    (run_a, a), (run_b, b) = record_of(options.a, options), record_of(options.b, options)
+    if options.code:
+        print(printable(code_diff(run_a, a, run_b, b)), end="")
+        return ExitCode.FINISHED
+    report = diff(run_a, a, run_b, b)
+    if options.json:
+        print_json(report)
+        return ExitCode.FINISHED
+    console = plain_console()
+    for part in _sections(report, options.limit):
+        if part:
+            console.print(part)
+    return ExitCode.FINISHED
+
+
+def _sections(report: Mapping[str, Any], limit: int) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from flywheel.cli.rendering import grid_of, section
+
+    a, b = report["a"], report["b"]
+    names = [f"generation {side['generation']}" for side in (a, b)]
+    if a["run"] != b["run"]:
+        names = [f"{side['run']}@{side['generation']}" for side in (a, b)]
+    told = [
+        f"{name} ({', '.join([side['status'], *side['flags']])})"
+        for name, side in zip(names, (a, b), strict=True)
+    ]
+    yield Text(f"{told[0]} against {told[1]}", "bold")
+    parts = {
+        **{part: _changes(report[part], names) for part in ("settings", "config", "environment")},
+        "init": _pair(report["init"], _init_text),
+        "grader": _pair(report["grader"], _grader_text),
+        "data": _data(report["data"]),
+        "code": _code(report["code"]),
+    }
+    for name, part in parts.items():
+        yield section(name, part)
+    same = [name for name, part in parts.items() if part is None]
+    yield section("the same", ", ".join(same) or None)
+    for suite, flips in report["outcomes"].items():
+        rows = [(item["item"], item["a"], item["b"]) for item in flips["flipped"][:limit]]
+        more = len(flips["flipped"]) - len(rows)
+        caption = f"… {more} more; --limit {len(flips['flipped'])} prints all" if more else ""
+        yield section(f"outcomes on {suite}", _flip_text(flips), grid_of(("item", *names), rows, caption))
+
+
+def _changes(found: Mapping[str, Any], names: list[str]) -> RenderableType | None:
+    from flywheel.cli.rendering import grid_of
+
+    rows = [(key, _text(sides, "a"), _text(sides, "b")) for key, sides in found.items()]
+    return grid_of(("", *names), rows)
+
+
+def _text(sides: Mapping[str, Any], side: str) -> str:
+    """A changed value: as JSON, but a text that became another text, or a list of texts, as it is."""
+    from flywheel.config.compose import ABSENT, leaf_text
+
+    if all(isinstance(value, str) for value in sides.values()):
+        return str(sides.get(side, "absent"))
+    value = sides.get(side, ABSENT)
+    is_words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return " ".join(value) if is_words else leaf_text(value)
+
+
+def _pair(found: Mapping[str, Any] | None, text: Any) -> str | None:
+    return f"{text(found['a'])} -> {text(found['b'])}" if found else None
+
+
+def _init_text(init: Mapping[str, Any] | None) -> str:
+    return f"{init['from']} {(init['weights'] or '')[:12]}".rstrip() if init else "not trained"
+
+
+def _grader_text(grader: Mapping[str, Any]) -> str:
+    return (
+        f"{grader['grader']} {(grader['version'] or 'of unknown source')[:17]}"
+        if grader["grader"]
+        else "none"
+    )
+
+
+def _data(data: Mapping[str, Any]) -> str | None:
+    if data["same"]:
+        return None
+    rows, batches = data["rows"], data["batches"]
+    lines = [f"{rows['shared']} rows shared, of {rows['a']} and {rows['b']}"]
+    for key, label in (
+        ("shared", "batches of both"),
+        ("only_a", "only the first"),
+        ("only_b", "only the second"),
+    ):
+        turns = ", ".join(_batch(batch["generation"]) for batch in batches[key])
+        lines += [f"{label}: {turns}"] if turns else []
+    return "\n".join(lines)
+
+
+def _batch(turn: int | None) -> str:
+    return "human" if turn == 0 else f"made in turn {turn}"
+
+
+def _code(code: Mapping[str, Any]) -> str | None:
+    lines = []
+    for name, sides in code["modules"].items():
+        hashes = (", ".join(text[:12] for text in sides[side].split(", ")) for side in "ab")
+        lines.append(f"module {name}: {' -> '.join(hashes)}")
+    lines += [
+        f"installed {name}: {sides['a']} -> {sides['b']}" for name, sides in code["distributions"].items()
+    ]
+    for name, tree in code["checkouts"].items():
+        a, b = (tree["commit"][side] for side in "ab")
+        lines += [f"{name}: commits differ, see `git diff {(a or 'none')[:12]} {(b or 'none')[:12]}`"] * (
+            a != b
+        )
+        for key, text in (
+            ("uncommitted", "uncommitted changes differ in"),
+            ("untracked", "untracked in one only:"),
+        ):
+            lines += [f"{name}: {text} {', '.join(tree[key])}"] if tree[key] else []
+    return "\n".join(lines) or None
+
+
+def _flip_text(flips: Mapping[str, Any]) -> str:
+    items, parts = flips["items"], []
+    if items["compared"]:
+        change = f"{flips['gained']} gained, {flips['lost']} lost, of" if flips["flipped"] else "no change on"
+        parts.append(f"{change} {items['compared']} items")
+    if items["other_rows"]:
+        parts.append(f"{items['other_rows']} not compared: of the same name, but other items")
+    if items["other_opponents"]:
+        parts.append(f"{items['other_opponents']} not compared: scored against other opponents")
+    for side, name in (("a", "first"), ("b", "second")):
+        alone = items[side] - items["shared"]
+        parts += [f"{alone} that only the {name} was scored on"] if alone else []
+    return "\n".join(parts)

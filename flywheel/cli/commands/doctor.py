@@ -1,0 +1,28 @@
+"""Whether this machine is ready."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.cli.commands import add_json, add_runs_dir, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_runs_dir(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """What is installed, which devices there are, room on disk, W&B login; with remedies."""
+    from flywheel.cli.doctor import checks
+
+    found = list(checks(options.runs_dir))
+    if options.json:
+        print_json([check.json() for check in found])
+    else:
+        for check in found:
+            remedy = f"  ({check.remedy})" if check.remedy else ""
+            print(f"{'ok' if check.ok else 'NO':<4}{check.name:<14}{check.found}{remedy}")
+    return ExitCode.FINISHED if all(check.ok for check in found) else ExitCode.FAILED

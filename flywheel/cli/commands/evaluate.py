@@ -1,0 +1,45 @@
+"""How good a generation is on items of the user's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("--items", required=True, metavar="FILE", help=".csv, .jsonl or .parquet")
+    parser.add_argument("--generation", type=int, metavar="N", help="default: the champion")
+    add_config_dir(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Score a generation on the items of a file; nothing is recorded."""
+    from flywheel.api import open_run
+    from flywheel.config.compose import add_working_directory
+    from flywheel.metrics.intervals import mean_interval
+
+    add_working_directory()
+    run = open_run(directory_of(options), options.config_dir)
+    view = run.champion() if options.generation is None else run.generation(options.generation)
+    outcomes = view.evaluate(view.read_items(options.items))
+    if options.json:
+        for row in outcomes.to_pylist():
+            print(json.dumps(row))
+        return ExitCode.FINISHED
+    mean = mean_interval(outcomes["score"].to_numpy(), outcomes["cluster"].to_numpy())
+    for row in outcomes.slice(0, _SHOWN).to_pylist():
+        print(f"{row['item']:<24}{row['score']:g}")
+    if len(outcomes) > _SHOWN:
+        print(f"… {len(outcomes) - _SHOWN} more; --json prints all")
+    interval = f"95% interval [{mean.low:.3f}, {mean.high:.3f}]"
+    print(f"generation {view.number} of {run.path}: mean {mean.value:.4f}, {interval}, {len(outcomes)} items")
+    return ExitCode.FINISHED
+
+
+_SHOWN = 20

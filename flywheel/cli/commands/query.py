@@ -1,0 +1,52 @@
+"""SQL over a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from flywheel.cli.commands import add_json, add_runs_dir, directory_of
+from flywheel.errors import ExitCode
+
+_EPILOG = """\
+tables: generations, events, samples, decisions, outcomes, edges; `query RUN "DESCRIBE samples"` lists columns
+
+examples
+  query RUN "SELECT generation, status, seconds FROM generations"
+  query RUN "SELECT reason, count(*) AS n FROM samples GROUP BY reason ORDER BY n DESC"
+  query RUN "SELECT item, score FROM outcomes WHERE generation = 2 AND suite = 'gate' AND score < 1"
+  query RUN "SELECT stage, content->>'$.cost.seconds' AS seconds FROM events WHERE event = 'stage'"
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
+    parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
+    parser.add_argument("sql", metavar="SQL", help="one SELECT (DuckDB); - reads it from standard input")
+    parser.add_argument("--limit", type=int, default=50, help="rows to print (50); --json prints all")
+    add_runs_dir(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """The answer to one SQL SELECT over a run's tables, read-only: no file or network can be reached."""
+    from flywheel.lineage.sql import query
+
+    sql = sys.stdin.read() if options.sql == "-" else options.sql
+    found = query(directory_of(options), sql)
+    if options.json:
+        for batch in found.to_batches():
+            for row in batch.to_pylist():
+                print(json.dumps(row, ensure_ascii=False, default=str))
+        return ExitCode.FINISHED
+    from flywheel.cli.rendering import answer
+    from flywheel.trackers.console import plain_console
+
+    console = plain_console()
+    rows = [list(row.values()) for row in found.slice(0, options.limit).to_pylist()]
+    console.print(answer(console, found.column_names, rows))
+    if len(found) > options.limit:
+        print(f"{options.limit} of {len(found)} rows; --limit {len(found)} prints all")
+    return ExitCode.FINISHED

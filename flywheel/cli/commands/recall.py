@@ -1,0 +1,99 @@
+"""Recall a flaw and all that descends from it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from flywheel.cli.commands import add_json, add_run, directory_of, print_json
+from flywheel.cli.rendering import by_text, fork_text
+from flywheel.errors import ExitCode
+from flywheel.trackers.console import printable
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    flaw = parser.add_mutually_exclusive_group(required=True)
+    flaw.add_argument("--generation", type=int, metavar="N", help="its batch and its weights are flawed")
+    flaw.add_argument(
+        "--where", metavar="SQL", help='samples are flawed, e.g. "generation = 2 and label = 9"'
+    )
+    parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
+    parser.add_argument("--strict", action="store_true", help="recall what is only suspect, too")
+    parser.add_argument("--yes", action="store_true", help="do it; without, only say what it would touch")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Name a flaw; see, or with --yes record, that it and all that descends from it is recalled.
+
+    The champion goes back to the newest one that learned from none of it, and the next run of the same
+    command goes on from there with the remaining samples. Nothing is deleted.
+    """
+    from flywheel.lineage.recall import recall
+
+    report = recall(
+        directory_of(options, changes=True),
+        why=options.why,
+        generation=options.generation,
+        where=options.where,
+        strict=options.strict,
+        yes=options.yes,
+    )
+    if options.json:
+        print_json(report)
+    else:
+        print(printable("\n".join(lines(report))))
+    return ExitCode.FINISHED
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    unasked = [
+        f"  not asked    the batch of turn {turn}: it was pruned, and the condition needs what is gone; "
+        f"--generation {turn} recalls all of it"
+        for turn in report["unasked"]
+    ]
+    if not (report["generations"] or report["suspect"] or report["samples"]["total"]):
+        of = "nothing that is left" if unasked else "nothing"
+        none = f"{report['run']}: nothing to recall; {report['by']} names {of}, or all is recalled already."
+        return [none, *unasked]
+    told = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
+    before, after = _number(report, "before"), _number(report, "after")
+    told.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
+    told += [
+        f"  generation   {g['generation']} {g['status']}, {by_text(g['by'])}" for g in report["generations"]
+    ]
+    told += [
+        f"  suspect      {g['generation']} {g['status']}, {by_text(g['by'])}; --strict recalls it"
+        for g in report["suspect"]
+    ]
+    told += [
+        f"  samples      {b['recalled']} of {b['of']} {b['origin']} ones of turn {b['turn']}"
+        for b in report["samples"]["batches"]
+    ]
+    told += [
+        f"  corpus       of generation {c['generation']}: {c['recalled']} of its {c['of']} rows"
+        for c in report["corpora"]
+    ]
+    told += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
+    if report["ends"] is not None:
+        told.append(f"  ends         generation {report['ends']}, which was under way")
+    told += [f"  fork         {fork_text(fork)}" for fork in report["forks"]]
+    told += [f"  not asked    {run['run']}, which cannot be read: {run['why']}" for run in report["unread"]]
+    told += unasked
+    if not report["done"]:
+        return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
+    return [*told, "Nothing was deleted. The same command as before goes on from the champion."]
+
+
+def _left(carry: dict[str, Any]) -> str:
+    if carry["left_by"] is None:
+        return "given up: every one was left by what the flaw reached"
+    return f"as generation {carry['left_by']} left it"
+
+
+def _number(report: dict[str, Any], when: str) -> str:
+    number = report["champion"][when]
+    return "none: a new genesis" if number is None else f"generation {number}"

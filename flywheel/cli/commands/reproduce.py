@@ -1,0 +1,35 @@
+"""Train a generation again."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("generation", type=int, metavar="GEN")
+    parser.add_argument("--into", metavar="DIR", help="keep the weights and outcomes there; default: nowhere")
+    add_config_dir(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Train a generation again from its recorded inputs and compare weights and outcomes, bit for bit.
+
+    The run is not touched. Exit code 0: equal; 1: different.
+    """
+    from flywheel.api import open_run
+    from flywheel.config.compose import add_working_directory
+
+    add_working_directory()
+    run = open_run(directory_of(options), options.config_dir)
+    found = run.reproduce(options.generation, options.into)
+    if options.json:
+        print_json(found.json())
+    else:
+        print(f"generation {options.generation} of {run.path}: {found}")
+    return ExitCode.FINISHED if found.equal else ExitCode.FAILED

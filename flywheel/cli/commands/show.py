@@ -1,0 +1,189 @@
+"""All that made one generation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flywheel.cli.commands import add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+from flywheel.lineage.code_changes import code_change_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the champion")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--code", action="store_true", help="print the uncommitted changes, for `git apply`")
+    form.add_argument("--source", metavar="MODULE", help="print the source of a module as it was run")
+    form.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(options: argparse.Namespace) -> int:
+    """All that made a generation: data by origin, settings, code, seeds, outcomes, verdict and cost."""
+    from flywheel.errors import RunError
+    from flywheel.lineage.show import show, source, uncommitted
+    from flywheel.lineage.status import read_state
+
+    directory = directory_of(options)
+    number = options.generation
+    if number is None:
+        champion = read_state(directory).champion
+        if champion is None:
+            raise RunError(f"{directory} has no champion: name a generation.")
+        number = champion.number
+    if options.code:
+        sys.stdout.buffer.write(uncommitted(directory, number))
+        return ExitCode.FINISHED
+    if options.source:
+        sys.stdout.buffer.write(source(directory, number, options.source).encode())
+        return ExitCode.FINISHED
+    report = show(directory, number)
+    if options.json:
+        print_json(report)
+        return ExitCode.FINISHED
+    from flywheel.trackers.console import plain_console
+
+    console = plain_console()
+    for part in _sections(report):
+        if part:
+            console.print(part)
+    return ExitCode.FINISHED
+
+
+def _sections(report: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from flywheel.cli.rendering import grid_of, pairs, section
+    from flywheel.lineage.status import held_out_text
+
+    yield _title(report)
+    yield section("made from", pairs(_origin(report)))
+    yield section("data", _data(report))
+    yield section("settings", pairs(report["settings"]))
+    numbers = grid_of(("suite", "metric", "value", "95% interval"), _numbers(report))
+    yield section("evaluation", numbers, held_out_text(report["held_out"]) if report["held_out"] else None)
+    if report["verdict"]:
+        yield section("verdict", pairs({"why": report["verdict"]["reason"], **report["verdict"]["evidence"]}))
+    for session in report["sessions"]:
+        yield section("session", pairs(_session(session)))
+    cost, seeds = report["cost"], report["seeds"]
+    total = f"{cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of CPU, {cost['steps']} steps; "
+    rows = [(stage, f"{cost['stages'][stage]:.2f}", str(seed)) for stage, seed in seeds["stages"].items()]
+    run_seed = f"the run's seed is {seeds['run']}"
+    yield section("stages", total + run_seed, grid_of(("stage", "seconds", "seed"), rows))
+
+
+def _title(report: Mapping[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    from flywheel.storage.state import Status
+    from flywheel.trackers.terminal import COLOURS
+
+    text = Text(f"generation {report['generation']}", "bold").append(f" of {report['run']}  ", "")
+    text.append(report["status"], COLOURS[Status(report["status"])])
+    for flag in report["flags"]:
+        text.append(f"  {flag}", _FLAGS[flag])
+    return text.append(f"\n{report['reason']}", "dim")
+
+
+def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
+    init, batch = report["init"] or {}, report["batch"] or {}
+    children = ", ".join(map(str, report["children"]))
+    start = init.get("from")
+    if init.get("generation") is not None:
+        start = f"{start}, generation {init['generation']}"
+    elif init.get("forked_from"):
+        start = f"{start}, {init['forked_from']}"
+    version = (batch.get("version") or "unknown")[:12]
+    grader = f"{batch['grader']}, version {version}" if batch.get("grader") else ""
+    if batch.get("lent"):
+        grader += f", with the weights {batch['lent'][:12]}"
+    told = {
+        "parent": None if report["parent"] is None else f"generation {report['parent']}",
+        "init": start,
+        "weights": report["weights"],
+        "prompts": _left_out(report),
+        "grader": grader,
+        "corpus": report["data"]["corpus"],
+        "parent of": children,
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _left_out(report: Mapping[str, Any]) -> str:
+    """How many prompts of the turn a suite asks; empty if there were none, or nothing is compared."""
+    if report["parent"] is None or report["batch"] is None or not report["held_out"]["columns"]:
+        return ""
+    left_out = report["batch"]["left_out"]
+    if left_out is None:
+        return f"without the columns {', '.join(report['held_out']['columns'])}: not compared with the suites"
+    return f"{left_out} left out that a suite asks"
+
+
+def _data(report: Mapping[str, Any]) -> RenderableType | None:
+    from flywheel.cli.rendering import grid_of
+
+    rows = [
+        (
+            entry["origin"],
+            entry["source"] if entry["producer"] is None else f"generation {entry['producer']}",
+            entry["generation"],
+            entry["rows"],
+            entry["drawn"],
+        )
+        for entry in report["data"]["by_origin"]
+    ]
+    return grid_of(("origin", "made by", "in turn", "rows", "drawn"), rows)
+
+
+def _numbers(report: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    from flywheel.cli.rendering import number_text
+
+    for suite, by_metric in report["metrics"].items():
+        for metric, number in by_metric.items():
+            value, low, high = (number_text(number, key) for key in ("value", "low", "high"))
+            yield suite, metric, value, f"[{low}, {high}]"
+
+
+def _session(session: Mapping[str, Any]) -> dict[str, Any]:
+    versions = ", ".join(
+        f"{name} {version}" for name, version in (session["versions"] or {}).items() if version
+    )
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(session["time"]))
+    places = f"threads {session['threads']}, processes {session['world_size']}"
+    return {
+        "began": began,
+        "command": " ".join(session["command"]),
+        **{f"code {name}": _tree(tree) for name, tree in session["checkouts"].items()},
+        "modules": _modules(session),
+        **({"changed": code_change_text(session["code_changed"])} if session["code_changed"] else {}),
+        "machine": f"{session['machine']}, Python {session['python']}, {places}",
+        "versions": f"{versions}; --json has all {len(session['distributions'])}",
+    }
+
+
+def _modules(session: Mapping[str, Any]) -> str:
+    """Modules whose source is kept, and of which it is not known; flywheel's others are many."""
+    hashes = {name: sha256 for name, sha256 in session["modules"].items() if name in session["sources"]}
+    hashes |= {name: "unknown" for name, sha256 in session["modules"].items() if sha256 is None}
+    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in hashes.items())
+
+
+def _tree(tree: Mapping[str, Any]) -> str:
+    text = f"commit {(tree['commit'] or 'none')[:12]}"
+    if tree["diff"]:
+        text += f" with changes, {tree['diff_bytes']} bytes: objects/{tree['diff'][:2]}/{tree['diff'][2:]}"
+    elif tree["diff_bytes"]:
+        text += f" with changes of {tree['diff_bytes']} bytes, too many to keep"
+    if tree["untracked_count"]:
+        text += f"; {tree['untracked_count']} untracked: {', '.join(tree['untracked'][:5])}"
+        text += ", …" if tree["untracked_count"] > 5 else ""
+    return text

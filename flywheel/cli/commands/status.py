@@ -1,0 +1,34 @@
+"""Where a run stands."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.cli.commands import add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Where a run stands: its state, champion and generations."""
+    from flywheel.lineage.code_changes import code_change_text
+    from flywheel.lineage.status import read_state, status, where
+
+    directory = directory_of(options)
+    if options.json:
+        print_json(status(directory))
+        return ExitCode.FINISHED
+    from flywheel.trackers.console import printable, wide_console
+    from flywheel.trackers.terminal import generations_table
+
+    state = read_state(directory)
+    for line in (where(directory, state), *map(code_change_text, state.code_changes)):
+        print(printable(line))
+    console = wide_console()
+    console.print(generations_table(state, console.width))
+    return ExitCode.FINISHED

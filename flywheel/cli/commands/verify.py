@@ -1,0 +1,36 @@
+"""Whether a run is as it was written."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from flywheel.cli.commands import add_json, add_run, directory_of, print_json
+from flywheel.errors import ExitCode, RunError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_run(parser)
+    parser.add_argument("--head", metavar="HASH", help="a head kept elsewhere, which must be in the ledger")
+    add_json(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Check every line of the ledger, HEAD, and every artifact; name the first bad one."""
+    from flywheel.storage.verify import verify
+
+    directory = directory_of(options)
+    if options.head and not re.fullmatch("[0-9a-f]{64}", options.head):
+        raise RunError(f"A head is 64 hex digits, as a run prints it at its end; {options.head!r} is none.")
+    found = verify(directory, options.head)
+    if options.json:
+        print_json(found.json())
+    elif found.first_bad is None:
+        kept = ", and the head that you kept is among them" if options.head else ""
+        gone = f", {found.pruned} more are pruned" if found.pruned else ""
+        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written{gone}{kept}")
+        print(f"head {found.head}")
+    else:
+        print(f"{directory}: {found.first_bad}")
+    return ExitCode.FINISHED if found.first_bad is None else ExitCode.FAILED

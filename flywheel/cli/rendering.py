@@ -1,0 +1,100 @@
+"""How subcommands print: sections of names and values, and tables that stay readable when narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from flywheel.trackers.console import printable
+
+_LONGEST = 200
+_FULL_COLUMN = 24
+"""A column that has this much room is readable, however long its values."""
+
+
+def cell_text(value: object) -> str:
+    """A value as a table of samples or answers shows it: short numbers, long texts cut."""
+    text = plain_text(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def plain_text(value: object) -> str:
+    """A value for people, whole."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.0f}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(plain_text, value)) + "]"
+    return "-" if value is None else printable(value)
+
+
+def number_text(number: Mapping[str, Any], key: str) -> str:
+    """A metric's value or bound: in its unit if it has one, else as a percentage."""
+    return str(number[key]) if "unit" in number else f"{number[key]:.1%}"
+
+
+def section(title: str, *parts: RenderableType | None) -> RenderableType:
+    """A heading and what is below it; nothing if there is nothing."""
+    shown = [part for part in parts if part is not None]
+    return (
+        Group(Text(f"\n{title}", "bold"), *(Padding(part, (0, 0, 0, 2)) for part in shown)) if shown else ""
+    )
+
+
+def pairs(values: Mapping[str, Any]) -> Table | None:
+    """Names and values, one a line; values that wrap stay beside their name. None if there are none."""
+    if not values:
+        return None
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        grid.add_row(name, value if isinstance(value, Text) else Text(plain_text(value)))
+    return grid
+
+
+def grid_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Table | None:
+    """A table; columns of numbers are set flush right. None if there are no rows."""
+    rows = [list(row) for row in rows]
+    if not rows:
+        return None
+    table = Table(header_style="dim", box=None, padding=(0, 2, 0, 0), caption=caption or None)
+    table.caption_justify = "left"
+    for k, name in enumerate(columns):
+        right = all(isinstance(row[k], (int, float, type(None))) for row in rows)
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, Text) else Text(plain_text(value)) for value in row))
+    return table
+
+
+def answer(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
+    """Rows of any shape: a table if it fits, else each row as names and values, as psql does."""
+    rows = [[value if isinstance(value, (int, float)) else cell_text(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(plain_text(row[k])) for row in rows)]) for k, name in enumerate(columns)]
+    if sum(min(width, _FULL_COLUMN) + 2 for width in widths) <= console.width:
+        return grid_of(columns, rows) or Text("no rows; columns: " + ", ".join(columns), "dim")
+    shown = [pairs(dict(zip(columns, row, strict=True))) for row in rows]
+    parts = [(Text(f"row {k + 1}", "bold"), part) for k, part in enumerate(shown) if part is not None]
+    return Group(*(part for pair in parts for part in pair))
+
+
+def by_text(by: list[str]) -> str:
+    """How a flaw reached a generation."""
+    edges = ", ".join(edge for edge in by if edge != "named")
+    return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
+
+
+def fork_text(fork: Mapping[str, Any]) -> str:
+    """How a run beside this one descends from a flaw, and what to do about it."""
+    if fork["by"] == "init":
+        origin = f"generation {fork['generation']} of {fork['of']}"
+        return f"{fork['run']} descends from {origin}: start it anew from a clean one"
+    numbers = ", ".join(map(str, fork["generations"]))
+    return f"{fork['run']} learned from flawed samples, generations {numbers}: recall them there, too"

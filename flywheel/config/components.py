@@ -1,0 +1,274 @@
+"""From configuration to live objects: the one place that instantiates, and the checks before it.
+
+Below this module nobody sees a ``DictConfig``. Everything but the task is built anew for each use
+from the settings in force, so that a value that the tuner changed reaches whatever names it as
+``${settings.…}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import is_dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from flywheel.config import credentials
+from flywheel.config.arguments import (
+    KeyOrders,
+    check_signature,
+    check_types,
+    explain,
+    has_target,
+    in_order,
+    key_orders,
+    named_arguments,
+)
+from flywheel.config.modules import Code, defined_in, note_imports
+from flywheel.config.schema import OPERATIONAL
+from flywheel.errors import ConfigError, near_misses
+from flywheel.records import Settings
+from flywheel.storage.ledger import canonical
+
+if TYPE_CHECKING:
+    import lightning
+    from omegaconf import DictConfig
+
+# Light components first: an error in them is told before a model's module imports torch.
+_ORDERS = "key_orders"
+SECTIONS = ("settings", "gate", "curator", "grader", "tuner", "review", "tracker", "task", "model", "trainer")
+_REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "trainer")
+# Built once, when they are needed: they may load much data.
+_BUILT_LATER = ("task", "model", "trainer")
+# Where and how a fit runs, not what it computes (up to the last bits of floats).
+_TRAINER_OPERATIONAL = frozenset(
+    {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary"}
+    | {"logger", "log_every_n_steps", "profiler", "barebones"}
+)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data, interpolations resolved, enums by name; credentials by name, too."""
+    from omegaconf import OmegaConf
+
+    with credentials.by_name():
+        container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def identity_part(config: DictConfig) -> dict[str, Any]:
+    """The part of the configuration that changes results; the base checkpoint by its content."""
+    part = {key: value for key, value in plain(config).items() if key not in OPERATIONAL}
+    part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _TRAINER_OPERATIONAL}
+    if part["base"] is not None:
+        part["base"] = hashlib.sha256(Path(part["base"]).read_bytes()).hexdigest()
+    orders = list(key_orders(part))
+    return part | ({_ORDERS: orders} if orders else {})
+
+
+def identity(config: DictConfig) -> str:
+    """SHA-256 of ``identity_part``."""
+    return hashlib.sha256(canonical(identity_part(config))).hexdigest()
+
+
+def check_components(config: DictConfig) -> None:
+    """Import every class that the configuration names and check its arguments. Raises ConfigError."""
+    resolved = plain(config)
+    check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
+    for section in SECTIONS:
+        node = resolved[section]
+        if "_target_" not in node:
+            if section in _REQUIRED:
+                raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
+            continue
+        check_target(section, node)
+        for key, value in node.items():
+            check_nested(f"{section}.{key}", value)
+
+
+def check_nested(key: str, value: Any) -> None:
+    """Check the targets inside a section's arguments."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            check_target(key, value)
+        for name, inner in value.items():
+            check_nested(f"{key}.{name}", inner)
+    elif isinstance(value, (list, tuple)):
+        for position, inner in enumerate(value):
+            check_nested(f"{key}[{position}]", inner)
+
+
+def check_target(section: str, node: Mapping[str, Any]) -> None:
+    """Check one ``_target_`` and its arguments: by signature, those of a dataclass by type and range, too."""
+    target = locate(f"{section}._target_", node["_target_"])
+    check_signature(section, target, node)
+    arguments = named_arguments(node)
+    if not (isinstance(target, type) and is_dataclass(target)):
+        return
+    check_types(section, target, arguments)
+    if section.partition(".")[0] not in _BUILT_LATER and not has_target(arguments) and "_args_" not in node:
+        try:
+            target(**arguments)  # ranges and rules between arguments
+        except Exception as error:
+            raise explain(section, error) from error
+
+
+def targets_in(node: Any) -> set[str]:
+    """Every ``_target_`` in a section, however deep."""
+    if isinstance(node, Mapping):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*(targets_in(value) for value in node.values()))
+    if isinstance(node, (list, tuple)):
+        return set().union(*(targets_in(value) for value in node))
+    return set()
+
+
+def check_settings(config: DictConfig, settings: Mapping[str, Any], name: str = "settings") -> None:
+    """Check settings, also those a tuner proposes, against the recipe's settings class, if it has one."""
+    node = plain(config)["settings"]
+    unknown = [key for key in settings if key not in node]
+    if unknown:
+        raise ConfigError(f"{name}: there is no setting {unknown[0]!r}.{near_misses(unknown[0], node)}")
+    if "_target_" in node:
+        check_target(name, dict(settings) | {"_target_": node["_target_"]})
+
+
+def locate(key: str, path: str) -> Any:
+    """The class or function of a dotted path. The user's own import error is shown whole."""
+    parts = str(path).split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{key} must be a dotted path to a class; it is {path!r}.")
+    found: Any = _import(key, path, parts)
+    for name in parts[len(found.__name__.split(".")) :]:
+        if not hasattr(found, name):
+            where = getattr(found, "__name__", path)
+            hint = near_misses(name, dir(found))
+            raise ConfigError(f"{key}: {path!r} names no class; {where} has no {name!r}.{hint}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise ConfigError(f"{key} must name a class or function; {path} is a {type(found).__name__}.")
+    return found
+
+
+def modules_of(paths: Iterable[str]) -> set[str]:
+    """Modules in which the classes of these paths, and their bases, are defined; and those of the paths."""
+    found = set()
+    for path in paths:
+        target = locate("_target_", path)
+        named = _import("_target_", path, path.split("."))
+        found |= {named.__name__, *defined_in(target)}
+    return found
+
+
+def _import(key: str, path: str, parts: list[str]) -> ModuleType:
+    """The module of a path to a class, or to something inside a class."""
+    module, inside = ".".join(parts[:-1]), parts[-2]
+    try:
+        imported = import_module(module)
+        note_imports()
+        return imported
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module and len(parts) > 2:
+            around = _import(key, path, parts[:-1])
+            if hasattr(around, inside):  # a class, as in torch.nn.Embedding.from_pretrained
+                return around
+        raise _import_error(key, path, error) from error
+
+
+def _import_error(key: str, path: str, error: Exception) -> ConfigError:
+    whole = "".join(traceback.format_exception(error))
+    return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{whole}")
+
+
+class Components:
+    """The live objects of a run."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.resolved = plain(config)
+        orders: KeyOrders = self.resolved.get(_ORDERS) or list(key_orders(self.resolved))
+        self._orders = {tuple(path): keys for path, keys in orders}
+
+    @property
+    def model_template(self) -> dict[str, Any]:
+        """The model's section, for loading it later; see ``template``."""
+        return self.template("model")
+
+    def template(self, section: str) -> dict[str, Any]:
+        """A section with its references to settings unresolved."""
+        from omegaconf import OmegaConf
+
+        template = OmegaConf.to_container(self.config[section], resolve=False)
+        assert isinstance(template, dict)
+        return {str(key): value for key, value in template.items()}
+
+    @cached_property
+    def task(self) -> Any:
+        """The recipe's task: it holds the data, so it is built once. Raises ConfigError or DataError."""
+        try:
+            return self.build("task", self.settings())
+        except Exception as error:
+            raise explain("task", error) from error
+
+    @cached_property
+    def code(self) -> Code:
+        """The source of every class that is named, as it was imported: to be read when a session starts."""
+        return Code.of(modules_of(targets_in(self.resolved)))
+
+    def settings(self, *, genesis: bool = False) -> Settings:
+        """The configured settings, before any tuning."""
+        chosen = dict(self.resolved["settings"])
+        if genesis:
+            chosen.update(self.resolved["genesis_settings"])
+        chosen.pop("_target_", None)
+        return chosen
+
+    def build(self, section: str, settings: Settings) -> Any:
+        """A new object of a section, its references to settings filled in."""
+        from hydra.errors import InstantiationException
+        from hydra.utils import instantiate
+
+        try:
+            return instantiate(self.section(section, settings), _convert_="all")
+        except InstantiationException as error:
+            raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
+
+    def section(self, section: str, settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
+        """A section as plain data, its references to settings filled in; credentials ``by_name``, or not.
+
+        Keys are as they were written, also where the configuration was read back from a ledger, in which
+        they are texts in order: what is built from either is the same.
+        """
+        from omegaconf import OmegaConf, open_dict
+
+        config = self.config.copy()
+        OmegaConf.set_readonly(config, False)
+        with open_dict(config):
+            config.settings = settings
+        with credentials.by_name() if by_name else nullcontext():
+            node = OmegaConf.to_container(config[section], resolve=True)
+        assert isinstance(node, dict)
+        ordered: dict[str, Any] = in_order(node, self._orders, (section,))
+        return ordered
+
+    def model(self, settings: Settings) -> lightning.LightningModule:
+        """A new, freshly initialised model, drawn from torch's global generator.
+
+        Layers that are made in ``configure_model`` are there, as they are in a fit.
+        """
+        model: lightning.LightningModule = self.build("model", settings)
+        if hasattr(model, "configure_model"):
+            model.configure_model()
+        return model
+
+    def tuned(self, settings: Settings) -> Settings:
+        """The settings, as plain scalars, after the checks that the configured ones passed."""
+        chosen = {k: v.item() if hasattr(v, "item") else v for k, v in settings.items()}  # NumPy's
+        check_settings(self.config, chosen)
+        return chosen

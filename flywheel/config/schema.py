@@ -1,0 +1,168 @@
+"""The typed configuration: what keys there are, their types, ranges and cross-field rules.
+
+Checked at composition, before anything heavy is imported. Fields marked operational may change
+when a run is resumed; all others make up its identity.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from flywheel.storage.policy import Policy
+
+
+class Init(Enum):
+    """The weights that a candidate starts from."""
+
+    parent = "parent"
+    base = "base"
+    fresh = "fresh"
+
+
+class Genesis(Enum):
+    """How the first champion comes to be."""
+
+    train = "train"
+    load = "load"
+    fresh = "fresh"
+
+
+class OnFailure(Enum):
+    """What the run does when a generation fails."""
+
+    stop = "stop"
+    go_on = "go_on"
+
+
+class Log(Enum):
+    """What the terminal shows."""
+
+    auto = "auto"
+    live = "live"
+    plain = "plain"
+    json = "json"
+    quiet = "quiet"
+
+
+def operational(default: Any) -> Any:
+    """A field that may change on resume: it does not change what a generation becomes."""
+    return field(default=default, metadata={"operational": True})
+
+
+@dataclass(kw_only=True, slots=True)
+class Budget:
+    """What a run may cost. A limit that is reached stops the run between generations."""
+
+    seconds: float | None = None
+    """Wall time of all stages together, in seconds."""
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None:
+            check("budget.seconds", self.seconds, self.seconds > 0, "must be above 0")
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """All keys of ``python -m flywheel``. The components are dicts with ``_target_``."""
+
+    recipe: str = MISSING
+    """Name of the recipe: a file in ``conf/recipe``, in ``--config-dir`` or of an installed package."""
+    seed: int = 0
+    """Root of all randomness of the run; also part of its default name."""
+    name: str | None = operational(None)
+    """Directory of the run under ``runs_dir/recipe``; default: the seed and a hash of the identity."""
+    runs_dir: str = operational("runs")
+    """Where runs are kept."""
+    generations: int = operational(4)
+    """Turns after genesis, whatever their verdicts."""
+    patience: int | None = operational(None)
+    """Finish after so many generations in a row without promotion, failed ones too; null: never."""
+    budget: Budget = field(default_factory=Budget, metadata={"operational": True})
+    on_failure: OnFailure = operational(OnFailure.stop)
+    """Whether a failed generation stops the run or the next one is tried."""
+    retention: str | None = operational(None)
+    """What to keep after each generation besides what the run needs, e.g. ``promoted,last=3``; null: all."""
+    log: Log = operational(Log.auto)
+    """Terminal: live view, plain lines, JSON lines, nothing; auto is live on a terminal, else plain."""
+    threads: int | None = operational(None)
+    """CPU threads of torch; null: one a core when the run is created, the same ever after."""
+    debug: str = "none"
+    """Overlay that shrinks a run: ``tiny`` (four short generations) or ``fast_dev_run`` (each stage once)."""
+    chunk_size: int = 512
+    """Rows that ``generate`` and ``evaluate`` see at a time; samples depend on it, not on ranks."""
+    init: Init = Init.parent
+    """Weights that a candidate starts from: its parent's, the base checkpoint's, or fresh ones."""
+    genesis: Genesis = Genesis.train
+    """First champion: trained on the seed samples, the base checkpoint as it is, or an untrained model."""
+    base: str | None = None
+    """Your own weights to start from: a .safetensors or Lightning .ckpt file."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the tuner may change; other keys refer to them as ``${settings.lr}``."""
+    genesis_settings: dict[str, Any] = field(default_factory=dict)
+    """Settings that are different in generation 0."""
+    task: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    grader: dict[str, Any] = field(default_factory=dict)
+    curator: dict[str, Any] = field(default_factory=dict)
+    tuner: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    review: dict[str, Any] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
+
+    def __post_init__(self) -> None:
+        check("generations", self.generations, self.generations >= 0, "must be 0 or more")
+        check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
+        for key, value in (("patience", self.patience), ("threads", self.threads)):
+            check(key, value, value is None or value >= 1, "must be 1 or more, or null")
+        if self.retention is not None:
+            Policy.parse(self.retention)
+        if self.name is not None:
+            rule = "must be letters, digits and . _ - and start with a letter or digit"
+            check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)
+        self._check_base()
+        self._check_devices()
+
+    def _check_base(self) -> None:
+        needed = self.init is Init.base or self.genesis is Genesis.load
+        if needed and self.base is None:
+            why = "init=base" if self.init is Init.base else "genesis=load"
+            raise ValueError(f"{why} needs weights to start from: give base=PATH.")
+        if self.base is not None:
+            is_file = os.path.isfile(self.base)
+            check("base", self.base, is_file, "must be an existing .safetensors or .ckpt file")
+
+    def _check_devices(self) -> None:
+        devices = self.trainer.get("devices", 1)
+        wanted = _device_count(devices)
+        if wanted > int(os.environ.get("WORLD_SIZE", "1")):
+            raise ValueError(
+                f"More than one device needs one process each; trainer.devices is {devices!r}. Start it as\n"
+                f"    torchrun --nproc-per-node={wanted} -m flywheel recipe={self.recipe} ..."
+            )
+
+
+def _device_count(devices: Any) -> int:
+    """How many devices Lightning would use, as far as it can be known without asking for them."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    if isinstance(devices, (list, tuple)):
+        return len(devices)
+    return int(devices) if str(devices).isdigit() else 1
+
+
+def check(key: str, value: object, holds: bool, rule: str) -> None:
+    """Raise ValueError with the key, the rule and the value, unless the rule holds."""
+    if not holds:
+        raise ValueError(f"{key} {rule}; it is {value!r}.")
+
+
+OPERATIONAL = frozenset(f.name for f in fields(Config) if f.metadata.get("operational"))
+TEXT_KEYS = frozenset(f.name for f in fields(Config) if str(f.type).startswith("str")) - {"recipe", "debug"}
+"""Keys whose values are texts, whatever they look like; those two name files of the configuration."""

@@ -1,1 +1,0 @@
-"""Curators: see ``flywheel.protocols.Curator``."""

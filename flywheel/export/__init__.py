@@ -1,0 +1,1 @@
+"""A generation with its papers: bundle, card, manifest, signature, and their verification."""

@@ -1,0 +1,131 @@
+"""A generation as a folder to hand over: weights with their papers.
+
+model.safetensors   the weights
+config.json         resolved configuration, the model's class and arguments, the settings it was made with
+outcomes.parquet    every item that it was evaluated on
+lineage.jsonl       the ledger's lines on its ancestry, as written, and the last line of all: the head
+README.md           model card in the Hugging Face format
+manifest.json       every file with its SHA-256 and size
+model.sig           once signed
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from flywheel.errors import RunError
+from flywheel.export import manifest
+from flywheel.export.card import model_card
+from flywheel.lineage.graph import turns_by_batch
+from flywheel.lineage.record import Record
+from flywheel.lineage.show import shown
+from flywheel.lineage.status import bare
+from flywheel.lineage.views import outcomes_of
+from flywheel.storage import files
+from flywheel.storage.ledger import Event, canonical
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.sources import drawn_of
+from flywheel.storage.state import Generation
+
+
+@reread_when_pruned
+def bundle(directory: Path, number: int, out: Path) -> Path:
+    """Write a generation's bundle to ``out``, which must not exist: all of it or nothing.
+
+    Raises RunError if the generation has no weights (any more), or ``out`` exists.
+    """
+    record = Record.read(directory)
+    generation = record.generation(number)
+    if os.path.lexists(out):
+        raise RunError(f"A bundle is written to a new folder; {out} exists. Give another --out.")
+    if generation.weights is None:
+        raise RunError(f"A bundle needs weights; generation {number} of {directory} is {generation.status}.")
+    if record.is_gone(generation.weights):
+        raise RunError(f"A bundle needs weights; those of generation {number} of {directory} were pruned.")
+    content = _content(record, generation)
+    try:
+        _write(out, content)
+    except OSError as error:
+        raise RunError(
+            f"A bundle needs a folder that can be written; {out} cannot: {error.strerror}."
+        ) from error
+    return out
+
+
+def _write(out: Path, content: Mapping[str, bytes]) -> None:
+    """Write a folder so that a reader, or a crash, sees none of it or all."""
+    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        files.make_directory(aside)
+        for name, data in content.items():
+            files.write_atomic(aside / name, data)
+        os.rename(aside, out)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    files.sync_directory(out.parent)
+
+
+def _content(record: Record, generation: Generation) -> dict[str, bytes]:
+    report = shown(record, generation)
+    ancestors = ancestry(record, generation)
+    about = {
+        "run": record.name,
+        "recipe": report["recipe"],
+        "generation": generation.number,
+        "weights": bare(generation.weights),
+        "head": record.head,
+    }
+    config = {
+        **{key: about[key] for key in ("recipe", "run", "generation")},
+        **{key: report[key] for key in ("settings", "model", "config")},
+    }
+    content = {
+        manifest.WEIGHTS: record.store.get(str(generation.weights)),
+        "config.json": manifest.indented(config),
+        "outcomes.parquet": _outcomes(record, generation),
+        manifest.LINEAGE: b"".join(canonical(event) + b"\n" for event in excerpt(record, ancestors)),
+        "README.md": model_card(record, report, ancestors).encode(),
+    }
+    return {**content, manifest.NAME: manifest.written(about, content)}
+
+
+def _outcomes(record: Record, generation: Generation) -> bytes:
+    import io
+
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(outcomes_of(record, [generation]), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def ancestry(record: Record, generation: Generation) -> list[Generation]:
+    """The generations that a generation came from, itself last: parents, and makers of its data."""
+    known, found, waiting = record.state.generations, set[int](), [generation.number]
+    turns = turns_by_batch(record.state)
+    while waiting:
+        number = waiting.pop()
+        if number not in found:
+            found.add(number)
+            parent = known[number].parent
+            waiting += [] if parent is None else [parent]
+            waiting += (turns[samples] for samples in drawn_of(record.store, known[number]))
+    return [known[number] for number in sorted(found)]
+
+
+def excerpt(record: Record, ancestors: list[Generation]) -> list[Event]:
+    """The events on an ancestry: the run, its sessions, those generations, recalls, and the last event."""
+    numbers = {generation.number for generation in ancestors}
+    last = record.events[-1]["seq"]
+
+    def told(event: Event) -> bool:
+        return event["seq"] == last or event.get("generation", None) in numbers or event["event"] in _ALWAYS
+
+    return [event for event in record.events if told(event)]
+
+
+_ALWAYS = ("run_created", "session_started", "recalled", "rolled_back", "pruned")

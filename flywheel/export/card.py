@@ -1,0 +1,219 @@
+"""A model card (Mitchell et al., 2019) as the Hugging Face hub reads it: YAML header, then Markdown.
+
+The header's ``model-index`` follows the hub's ``modelcard.md``; values are fractions, as recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from flywheel.lineage.record import Record
+from flywheel.lineage.status import held_out_text
+from flywheel.storage.state import Generation
+
+Report = Mapping[str, Any]
+
+
+def model_card(record: Record, report: Report, ancestors: Sequence[Generation]) -> str:
+    """The card of a generation, from ``show``'s report of it and its ancestry."""
+    parts = [
+        _header(report),
+        f"# {_name(report)}",
+        "\n".join(_summary(record.name, report)),
+        "## Evaluation\n\n" + _evaluation(report),
+        "## Data\n\n" + _data(report),
+        "## How it was made\n\n" + "\n".join(_making(report)),
+        "## Lineage\n\n" + _lineage(record, ancestors),
+        "## Known recalls\n\n" + "\n".join(_recalls(record, report, ancestors)),
+        "## Limits\n\n" + "\n".join(_limits(report)),
+        "## Use and check\n\n" + _use(record, report),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _name(report: Report) -> str:
+    return f"{report['recipe']}, generation {report['generation']}"
+
+
+def _header(report: Report) -> str:
+    import yaml
+
+    results = [
+        {
+            "task": {"type": "other", "name": report["recipe"]},
+            "dataset": {"type": report["recipe"], "name": suite, "split": suite},
+            "metrics": [
+                {"type": metric, "value": number["value"], "name": f"{metric} {_interval(number)}"}
+                for metric, number in by_metric.items()
+            ],
+        }
+        for suite, by_metric in report["metrics"].items()
+    ]
+    flags = [flag for flag in report["flags"] if flag != "champion"]
+    header: dict[str, Any] = {
+        "library_name": "flywheel",
+        "tags": ["flywheel", "self-improving", str(report["recipe"]), *flags],
+    }
+    if results:
+        header["model-index"] = [{"name": _name(report), "results": results}]
+    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---"
+
+
+def _summary(name: str, report: Report) -> Iterator[str]:
+    for flag, text in (
+        ("recalled", "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*."),
+        (
+            "suspect",
+            "> **Suspect.** A recall reaches it through grading, settings or an opponent; see below.",
+        ),
+    ):
+        if flag in report["flags"]:
+            yield f"{text}\n"
+    yield (
+        f"A `{report['model'].get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
+        f"the run `{name}` of the recipe `{report['recipe']}`. "
+        f"Verdict: {report['status']}, {report['reason']}."
+    )
+
+
+def _evaluation(report: Report) -> str:
+    rows = [
+        (suite, metric, _number(number, "value"), _interval(number))
+        for suite, by_metric in report["metrics"].items()
+        for metric, number in by_metric.items()
+    ]
+    told = _table(("suite", "metric", "value", "95% interval"), rows) if rows else "It was not evaluated."
+    verdict = report["verdict"]
+    told += f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else ""
+    held_out = report["held_out"] and _plain(held_out_text(report["held_out"]))
+    return told + (f"\n\nItems: {held_out}." if held_out else "")
+
+
+def _data(report: Report) -> str:
+    rows = [
+        (
+            _by_human(entry) if entry["producer"] is None else f"made by generation {entry['producer']}",
+            entry["generation"],
+            entry["rows"],
+            entry["drawn"],
+        )
+        for entry in report["data"]["by_origin"]
+    ]
+    if not rows:
+        return "It was not trained in this run: its weights were taken as they are."
+    corpus = (
+        f"\n\nThe corpus is identified by `{report['data']['corpus']}`, a hash of its sample ids in order."
+    )
+    return _table(("origin", "in turn", "samples", "drawn"), rows) + _DRAWN + corpus
+
+
+_DRAWN = (
+    "\n\n*Drawn* counts each sample as often as the corpus has it, which is what the fit was given. A fit of "
+    "several epochs saw it more often; one of fewer steps than the corpus has batches may have seen it less "
+    "often or never."
+)
+
+
+def _by_human(entry: Report) -> str:
+    return f"human: {_plain(str(entry['source']))}" if entry["origin"] == "human" else str(entry["origin"])
+
+
+def _making(report: Report) -> Iterator[str]:
+    init, batch, cost = report["init"] or {}, report["batch"] or {}, report["cost"]
+    from_number = init.get("generation")
+    start = f"{init.get('from')}" + ("" if from_number is None else f", generation {from_number}")
+    yield f"- init: {start}; {cost['steps']} steps, {cost['seconds']:.0f} s"
+    yield "- settings: " + ", ".join(f"`{key}={value}`" for key, value in report["settings"].items())
+    if batch.get("grader"):
+        yield f"- grader: {batch['grader']}, version `{batch['version'] or 'unknown'}`"
+    yield f"- seed: {report['seeds']['run']}"
+    for session in report["sessions"]:
+        for name, tree in session["checkouts"].items():
+            dirty = " with uncommitted changes, which the run keeps" if tree["dirty"] else ""
+            yield f"- code ({name}): commit `{tree['commit']}`{dirty}"
+        versions = ", ".join(f"{name} {v}" for name, v in (session["versions"] or {}).items() if v)
+        yield f"- environment: {session['machine']}, Python {session['python']}, {versions}"
+
+
+def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
+    rows = [
+        (
+            g.number,
+            "-" if g.parent is None else g.parent,
+            ", ".join([str(g.status), *record.flags(g.number)]),
+            _plain(g.reason),
+        )
+        for g in ancestors
+    ]
+    return _table(("generation", "parent", "verdict", "why"), rows)
+
+
+def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) -> Iterator[str]:
+    """Every recall of the run, and whether it touches this generation or those it came from."""
+    numbers = {generation.number for generation in ancestors}
+    told = [event for event in record.events if event["event"] == "recalled"]
+    origin = (record.state.created or {}).get("forked_from") or {}
+    if origin.get("recalled"):
+        samples = len(record.store.table(origin["recalled"]))
+        yield (
+            f"- Inherited from {_plain(str(origin['run']))}, of which generation {origin['generation']} was "
+            f"forked: {samples} samples that were recalled there before. No corpus of this run has any."
+        )
+    elif not told:
+        yield f"None at ledger head `{record.head}`."
+    for event in told:
+        touched = sorted(numbers & {*event["generations"], *event.get("suspect", [])})
+        names = ", ".join(f"generation {number}" for number in touched)
+        what = f"touches {names}" if touched else "touches nothing that this generation came from"
+        yield f"- {_plain(event['by'])}: {_plain(event['why'])}. It {what}."
+
+
+def _limits(report: Report) -> Iterator[str]:
+    drawn = [(entry["drawn"], entry["origin"]) for entry in report["data"]["by_origin"]]
+    total = sum(count for count, _ in drawn)
+    machine = sum(count for count, origin in drawn if origin == "generated")
+    if machine:
+        yield (
+            f"- {machine / total:.0%} of what was drawn for its corpus was made by earlier generations of "
+            "itself: their mistakes may have been learned, and are not visible in the loss."
+        )
+    yield "- The numbers hold for the recipe's own suites. Nothing else was measured."
+    if report["verdict"] and report["status"] == "promoted":
+        yield (
+            "- It was chosen by its score on the gate's items, so that its score there is optimistic. "
+            "A sealed suite, where one is listed, decided nothing."
+        )
+    yield "- No bias, safety or robustness evaluation is part of the loop."
+
+
+def _use(record: Record, report: Report) -> str:
+    return (
+        "```python\nfrom safetensors.torch import load_file\n\n"
+        'weights = load_file("model.safetensors")\n```\n\n'
+        "`config.json` names the model's class and arguments; load its state dict from `weights`. Check the "
+        "bundle with\n`python -m flywheel verify-bundle DIR`, and `--key PUB` if it was signed.\n\n"
+        f"- weights: `{report['weights']}`\n- ledger head: `{record.head}`"
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return _plain(str(value)).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Text of a recipe or a person on one line, its Markdown and HTML inert."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+def _number(number: Report, key: str) -> str:
+    return str(number[key]) if "unit" in number else f"{number[key]:.1%}"
+
+
+def _interval(number: Report) -> str:
+    return f"[{_number(number, 'low')}, {_number(number, 'high')}]"

@@ -1,0 +1,117 @@
+"""What a bundle holds, file by file, and the check that it still does.
+
+``manifest.json`` names every other file with its SHA-256 and size, the generation, and the head of the
+run's ledger; ``hash`` is the SHA-256 of the rest of it, as in a ledger's line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flywheel.storage.ledger import canonical
+
+NAME, SIGNATURE, FORMAT = "manifest.json", "model.sig", 1
+ABOUT = ("run", "recipe", "generation", "weights", "head")
+WEIGHTS, LINEAGE = "model.safetensors", "lineage.jsonl"
+_MAX_MANIFEST_BYTES = 16 << 20
+
+
+def written(about: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+    """The manifest of a bundle's files, as bytes."""
+    listed = {name: {"sha256": _digest(data), "bytes": len(data)} for name, data in sorted(files.items())}
+    content = {"format": FORMAT, **about, "files": listed}
+    return indented({**content, "hash": _digest(canonical(content))})
+
+
+def indented(value: Mapping[str, Any]) -> bytes:
+    """A value as JSON for people, always the same bytes."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A bundle's manifest. Raises ValueError with the reason if it is not one that ``written`` made."""
+    try:
+        path = folder / NAME
+        if _kind(path) or path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ValueError("it is not a file of a manifest's size")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from error
+    try:
+        found = json.loads(data)
+        content = {key: value for key, value in found.items() if key != "hash"}
+        whole = indented(found) == data and found["hash"] == _digest(canonical(content))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError("it is not the JSON that was written") from error
+    if not whole:
+        raise ValueError("its content does not match its hash")
+    if found["format"] != FORMAT:
+        raise ValueError(f"its format must be {FORMAT}; it is {found['format']!r}: use a newer flywheel")
+    if not {*ABOUT, "files"} <= found.keys():
+        raise ValueError(f"it must name {', '.join(ABOUT)} and files")
+    listed = found["files"]
+    entries = listed.values() if isinstance(listed, dict) else [None]
+    if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries):
+        raise ValueError("its files must have bytes and sha256 each")
+    return dict(found)
+
+
+def problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) for each file that is tampered with, missing or added."""
+    listed = manifest["files"]
+    there = set(_files(folder))
+    for name, entry in listed.items():
+        if name not in there:
+            yield name, "it is missing"
+        else:
+            bad = _file_problem(folder / name, entry)
+            if bad:
+                yield name, bad
+    for name in sorted(there - set(listed) - {NAME, SIGNATURE}):
+        yield name, "it was added: the manifest does not name it"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Everything below a folder but real folders, which say nothing by themselves, unless empty."""
+    for top, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+        for name in [*names, *links]:
+            yield _relative(os.path.join(top, name), folder)
+        if top != str(folder) and not names and not folders:
+            yield _relative(top, folder)
+
+
+def _relative(path: str, folder: Path) -> str:
+    """A path below the folder, as text that can be printed."""
+    return os.fsencode(os.path.relpath(path, folder)).decode(errors="replace")
+
+
+def _file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
+    try:
+        bad = _kind(path)
+        if bad:
+            return bad
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            return f"it has {size} bytes; the manifest says {entry['bytes']}"
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None if digest == entry["sha256"] else "its content does not match its hash in the manifest"
+
+
+def _kind(path: Path) -> str | None:
+    """Why a name is not a plain file; a link could show another file to each reader."""
+    mode = path.lstat().st_mode
+    return None if stat.S_ISREG(mode) else "it is a link" if stat.S_ISLNK(mode) else "it is no plain file"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,1 +1,0 @@
-"""Handing a generation over: a bundle with its papers, signed, and the check of one."""

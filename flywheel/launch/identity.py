@@ -1,0 +1,122 @@
+"""Is the run that is there the one that we would make? Its configuration, its data, its prompts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flywheel import ranks
+from flywheel.config.components import Components
+from flywheel.config.compose import differences, leaf_text
+from flywheel.errors import IdentityError
+from flywheel.runtime.data import Data
+from flywheel.stages.generate import draw_prompts
+from flywheel.storage import lock
+from flywheel.storage.state import RunState, Status
+from flywheel.storage.store import Store
+from flywheel.tables.digests import difference, sketch, sketch_difference
+
+_GO_ON = "Give another name= (or none) to start a new run, or undo the change to go on with this one."
+_MOST_LINES = 12
+
+
+def check_same(
+    what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
+) -> None:
+    """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
+    found = differences(recorded, ours)
+    lines = [f"{key}: {leaf_text(old)} there, {leaf_text(new)} now" for key, (old, new) in found.items()]
+    _refuse(what, directory, lines, remedy)
+
+
+def check_data(directory: Path, state: RunState, store: Store, data: Data, remedy: str | None = None) -> Data:
+    """The tables that the run has recorded, if those of the task are the same; else raise IdentityError.
+
+    Floats may differ in the last bits, as they do between CPU types: then the recorded ones are gone on with.
+    """
+    remedy = remedy or _another_name(directory)
+    recorded = data.as_recorded(state, store)
+    old, new = (state.created or {})["data"], data.identity
+    lines: list[str] = []
+    for name in sorted({*old, *new}):
+        lines += _changes(name, old.get(name, {}), new.get(name, {}), recorded, data)
+    _refuse("data", directory, lines, remedy)
+    return recorded
+
+
+def _changes(
+    name: str, old: Mapping[str, Any], new: Mapping[str, Any], recorded: Data, data: Data
+) -> Iterator[str]:
+    """What differs between a table that the run has recorded, or its digest, and that of the task."""
+    for key, (there, now) in differences(old, new).items():
+        if key == "table" and name in recorded.recorded and name in data.tables:
+            told = difference(recorded.tables[name], data.tables[name])
+            yield from [f"{name}: {told}"] if told else []
+        else:
+            yield f"{name}.{key}: {leaf_text(there)} there, {leaf_text(now)} now"
+
+
+def check_prompts(directory: Path, state: RunState, store: Store, components: Components) -> None:
+    """Raise IdentityError if the newest prompts that the run has recorded would be drawn otherwise now."""
+    asked = [generation for generation in state.generations if "generate" in generation.stages]
+    if not asked:
+        return
+    newest = asked[-1]
+    carry = {part: store.json(name) for part, name in newest.carry_before.artifacts.items()}
+    key = state.key(newest.number, "generate")
+
+    def changed() -> str | None:
+        prompts = draw_prompts(components.task, newest.number, carry, key)
+        return sketch_difference(newest.fact("generate", "prompts"), sketch(prompts))
+
+    told = ranks.from_rank_0(changed)
+    lines = [f"prompts of generation {newest.number}: {told}"] if told else []
+    _refuse("data", directory, lines, _another_name(directory))
+
+
+def set_aside(directory: Path, state: RunState, data: Data) -> bool:
+    """Move a run away that has other data and no generation that ended well: it begins anew, nothing is lost.
+
+    That is how a run is left whose data were mended after its genesis failed. A fork stays: its weights are
+    in its own store. Called on rank 0. Raises LockedError if the run is being written.
+    """
+    if (state.created or {}).get("forked_from") or any(
+        g.status is Status.PROMOTED for g in state.generations
+    ):
+        return False
+    try:
+        check_data(directory, state, Store(directory), data)
+    except IdentityError:
+        aside = _free(directory, f"{directory.name}-other-data")
+        lock.acquire(directory)
+        try:
+            directory.rename(aside)
+        finally:
+            lock.release(directory)
+        print(
+            f"The data changed before a generation ended well: the run begins anew; {aside} has the old one."
+        )
+        return True
+    return False
+
+
+def _another_name(directory: Path) -> str:
+    name = _free(directory, directory.name).name
+    return f"Give name={name} to start a new run, or undo the change to go on with this one."
+
+
+def _free(directory: Path, stem: str) -> Path:
+    """The first of STEM-2, STEM-3, ... that is not there yet, beside a directory."""
+    tries = (directory.with_name(f"{stem}-{number}") for number in itertools.count(2))
+    return next(path for path in tries if not path.exists())
+
+
+def _refuse(what: str, directory: Path, lines: Iterable[str], remedy: str) -> None:
+    shown = [f"    {line}" for line in lines][:_MOST_LINES]
+    if shown:
+        raise IdentityError(
+            f"A run keeps its identity: {directory} was made with other {what}.\n"
+            + "\n".join([*shown, remedy])
+        )

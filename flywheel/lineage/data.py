@@ -1,0 +1,53 @@
+"""The corpus that a generation was given to train on, counted by origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.lineage.record import Record
+from flywheel.lineage.status import bare
+from flywheel.storage.sources import drawn_of
+from flywheel.storage.state import Generation
+
+_FROM = ("origin", "source", "generation")
+
+
+def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
+    """Columns ``id``, ``weight`` and ``count``; None if it has none."""
+    return record.table(generation.output("curate", "corpus"))
+
+
+def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
+    """Rows and draws of a corpus by origin.
+
+    ``source`` is where human rows come from, and the producer's weights of generated ones, whose number is
+    ``producer``; ``generation`` is the turn that made them, ``drawn`` counts a row as often as it was
+    drawn for the corpus; a fit of more or fewer steps than the corpus has batches saw it more or less often.
+    """
+    corpus = corpus_of(record, generation)
+    if corpus is None:
+        return []
+    batches = [record.table(samples) for samples in drawn_of(record.store, generation)]
+    known = [batch.select(["id", *_FROM]) for batch in batches if batch is not None]
+    if not known:
+        return []
+    origins = pa.concat_tables(known, promote_options="permissive")
+    rows = corpus.join(origins, "id", join_type="left outer")
+    counted = rows.group_by(list(_FROM)).aggregate([("count", "count"), ("count", "sum")])
+    counted = counted.sort_by([(name, "ascending") for name in ("generation", "origin", "source")])
+    return [_entry(record, row) for row in counted.to_pylist()]
+
+
+def _entry(record: Record, row: dict[str, Any]) -> dict[str, Any]:
+    generated = row["origin"] == "generated"
+    maker = record.state.generations[row["generation"]] if generated else None
+    return {
+        "origin": row["origin"],
+        "source": bare(row["source"]) if generated else row["source"],
+        "generation": row["generation"],
+        "producer": maker.parent if maker else None,
+        "rows": row["count_count"],
+        "drawn": row["count_sum"],
+    }

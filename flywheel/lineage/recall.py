@@ -1,0 +1,269 @@
+"""Recall: name a flaw, learn everything that descends from it, and go back to before it.
+
+Nothing is deleted: the ledger says from then on what is recalled, and no later corpus has any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import ConfigError, RunError
+from flywheel.lineage.forks import Beside, forks_of
+from flywheel.lineage.graph import Descent, descend
+from flywheel.lineage.samples import samples_where
+from flywheel.lineage.status import read_state
+from flywheel.storage.ids import batch_of
+from flywheel.storage.lock import Work
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.recall_rules import Carries, carries_without, champion_without
+from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.store import Store
+from flywheel.storage.writer import Amendment, amend
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+_Named = tuple[int | None, str | None, bool]
+"""A flaw: generation, condition on samples, strict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What a recall touches: all that descends from the flaw and is not recalled yet."""
+
+    by: str
+    """The flaw: ``generation N``, or the condition on samples."""
+    strict: bool
+    descent: Descent
+    ids: pa.Array
+    """Every recalled sample of the run, those of earlier recalls included."""
+    generations: list[int]
+    suspect: list[int]
+    champion: tuple[int | None, int | None]
+    """Before and after."""
+    carries: Carries
+    """Those in force afterwards."""
+    unasked: list[int]
+    """Turns whose batch was pruned, where the condition needs what is gone."""
+    beside: Beside
+    """The runs beside this one that descend from the flaw."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to recall, or no more than is recalled already."""
+        return not (self.generations or self.suspect or self.descent.samples)
+
+
+def recall(
+    directory: Path,
+    *,
+    why: str,
+    generation: int | None = None,
+    where: str | None = None,
+    strict: bool = False,
+    yes: bool = False,
+) -> dict[str, Any]:
+    """Recall a generation, or the samples for which an SQL condition holds, and report what was touched.
+
+    A dry run unless ``yes``. ``strict``: what is only suspect is recalled, too. Raises RunError or
+    ConfigError if the flaw cannot be named so, LockedError if the run is being written.
+    """
+    if (generation is None) == (where is None):
+        raise ConfigError("A recall names one flaw: give a generation or a condition on samples.")
+    if not why.strip():
+        raise ConfigError("A recall says why, for whoever reads the ledger; the reason is empty.")
+    flaw = (generation, where, strict)
+    if not yes:
+        return _dry_run(directory, flaw, why)
+    with amend(directory, Work.RECALL) as run:
+        found = _find(directory, run.state, run.store, *flaw)
+        report = _report(directory, run.state, found, why, done=not found.is_empty)
+        if not found.is_empty:
+            _record(run, found, why)
+    return report
+
+
+@reread_when_pruned
+def _dry_run(directory: Path, flaw: _Named, why: str) -> dict[str, Any]:
+    state = read_state(directory)
+    found = _find(directory, state, Store(directory), *flaw)
+    return _report(directory, state, found, why, done=False)
+
+
+def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:
+    """Make a former champion the champion again, without blame. Raises RunError if it cannot be one."""
+    if not why.strip():
+        raise ConfigError("A rollback says why, for whoever reads the ledger; the reason is empty.")
+    with amend(directory, Work.ROLLBACK) as run:
+        chosen = known(directory, run.state, generation)
+        if not run.state.can_be_champion(chosen):
+            fit = [g.number for g in run.state.generations if run.state.can_be_champion(g)]
+            promoted = "pruned" if chosen.status is Status.PROMOTED else str(chosen.status)
+            raise RunError(
+                "A rollback goes to a generation that was promoted, is not recalled and has its weights; "
+                f"generation {generation} is {'recalled' if chosen.recalled else promoted}. "
+                f"Those that fit: {', '.join(map(str, fit)) or 'none'}."
+            )
+        before = run.state.champion.number if run.state.champion else None
+        if before == generation:
+            raise RunError(f"A rollback changes the champion; generation {generation} is the champion.")
+        if run.state.current and run.state.current.parent != generation:
+            run.end(run.state.current, f"rolled back: {why}")
+        run.record("rolled_back", champion=generation, why=why)
+    return {"run": str(directory), "why": why, "champion": {"before": before, "after": generation}}
+
+
+def known(directory: Path, state: RunState, number: int) -> Generation:
+    """A generation by its number. Raises RunError if there is none."""
+    if not 0 <= number < len(state.generations):
+        has = f"generations 0 to {len(state.generations) - 1}" if state.generations else "no generations"
+        raise RunError(f"{directory} has {has}; there is no generation {number}.")
+    return state.generations[number]
+
+
+def _find(
+    directory: Path, state: RunState, store: Store, generation: int | None, where: str | None, strict: bool
+) -> Recall:
+    unasked: list[int] = []
+    if generation is not None:
+        _refuse_base(directory, known(directory, state, generation))
+        descent = descend(store, state, generations={generation}, strict=strict)
+    else:
+        chosen, unasked = samples_where(directory, state, str(where))
+        descent = descend(store, state, samples=chosen, strict=strict)
+    before = state.champion.number if state.champion else None
+    after = champion_without(state, set(descent.flawed))
+    beside = forks_of(directory, state, descent)  # before what is recalled already is taken out
+    ids = _all_recalled(store, state, descent)
+    return Recall(
+        by=str(where) if generation is None else f"generation {generation}",
+        strict=strict,
+        descent=descent,
+        ids=ids,
+        generations=[n for n in descent.flawed if not state.generations[n].recalled],
+        suspect=[n for n in descent.suspect if not _is_flagged(state.generations[n])],
+        champion=(before, after),
+        carries=carries_without(state, after, {*descent.flawed, *descent.suspect}),
+        unasked=unasked,
+        beside=beside,
+    )
+
+
+def _is_flagged(generation: Generation) -> bool:
+    return generation.recalled or generation.suspect
+
+
+def _refuse_base(directory: Path, generation: Generation) -> None:
+    if "adopt" in generation.stages and generation.init == "base":
+        raise RunError(
+            f"Generation {generation.number} of {directory} is weights from elsewhere, as they are: the "
+            "run has nothing older to go back to. Start a new run with another base=, or fork another "
+            "generation."
+        )
+
+
+def _all_recalled(store: Store, state: RunState, descent: Descent) -> pa.Array:
+    """Ids of the recalled samples, of this recall and earlier ones; what is new stays in the descent."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty = pa.array([], pa.string())
+    earlier = store.table(state.recalled)["id"].combine_chunks() if state.recalled else empty
+    for turn, ids in list(descent.samples.items()):
+        fresh = ids.filter(pc.invert(pc.is_in(ids, value_set=earlier)))
+        if len(fresh):
+            descent.samples[turn] = fresh
+        else:
+            del descent.samples[turn]
+    chunks = [chunk for ids in descent.samples.values() for chunk in ids.chunks]
+    return pa.concat_arrays([earlier, *chunks])
+
+
+def _record(run: Amendment, found: Recall, why: str) -> None:
+    import pyarrow as pa
+
+    artifact = run.store.put_table(pa.table({"id": found.ids}))
+    if _ends(run.state, found) is not None:
+        run.end(run.state.generations[-1], f"recalled: {why}")
+    run.record(
+        "recalled",
+        why=why,
+        by=found.by,
+        strict=found.strict,
+        generations=found.generations,
+        suspect=found.suspect,
+        samples=artifact,
+        champion=found.champion[1],
+        carry=dict(found.carries.artifacts),
+    )
+
+
+def _ends(state: RunState, found: Recall) -> int | None:
+    """The generation under way, if it cannot go on.
+
+    The flaw reached it, at least through what its parts saw or began with; or it is no longer the champion's.
+    """
+    under_way = state.current
+    if under_way is None or found.is_empty:
+        return None
+    reached = {*found.descent.flawed, *found.descent.suspect}
+    goes_on = under_way.number not in reached and under_way.parent == found.champion[1]
+    return None if goes_on else under_way.number
+
+
+def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: bool) -> dict[str, Any]:
+    before, after = found.champion
+    reached = found.descent
+    return {
+        "run": str(directory),
+        "by": found.by,
+        "why": why,
+        "strict": found.strict,
+        "done": done,
+        "champion": {"before": before, "after": after},
+        "generations": list(_reached(state, found.generations, reached.flawed)),
+        "suspect": list(_reached(state, found.suspect, reached.suspect)),
+        "samples": {
+            "total": sum(len(ids) for ids in reached.samples.values()),
+            "batches": [_batch(state, turn, len(ids)) for turn, ids in sorted(reached.samples.items())],
+        },
+        "corpora": [_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()],
+        "carries": [] if found.is_empty else list(_put_back(state.carries, found.carries)),
+        "unasked": found.unasked,
+        "ends": _ends(state, found),
+        "forks": found.beside.forks,
+        "unread": found.beside.unread,
+    }
+
+
+def _reached(
+    state: RunState, numbers: Iterable[int], edges: dict[int, list[str]]
+) -> Iterable[dict[str, Any]]:
+    for n in numbers:
+        yield {"generation": n, "status": str(state.generations[n].status), "by": edges[n]}
+
+
+def _put_back(before: Carries, after: Carries) -> Iterable[dict[str, Any]]:
+    """The components whose carry changes, and which generation left the one that is put back."""
+    old, new = before.artifacts, after.artifacts
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            entry = {"component": name, "before": old.get(name), "after": new.get(name)}
+            yield entry | {"left_by": after.left_by.get(name)}
+
+
+def _batch(state: RunState, turn: int, rows: int) -> dict[str, Any]:
+    generation = state.generations[turn]
+    made = "generate" in generation.stages
+    total = generation.fact("generate", "made") if made else generation.fact("seed", "human")
+    origin = "generated" if made else "human"
+    return {"turn": turn, "origin": origin, "recalled": rows, "of": total, "samples": batch_of(generation)}
+
+
+def _corpus(generation: Generation, rows: int) -> dict[str, Any]:
+    corpus, total = generation.fact("curate", "corpus"), generation.fact("curate", "rows")
+    return {"generation": generation.number, "corpus": corpus, "recalled": rows, "of": total}

@@ -1,0 +1,105 @@
+"""A run's ledger, read once, for questions: events, state, store, and what hangs off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import RunError
+from flywheel.storage import ledger
+from flywheel.storage.ledger import Event
+from flywheel.storage.state import Generation, RunState
+from flywheel.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run had recorded when it was read."""
+
+    directory: Path
+    events: Sequence[Event]
+    state: RunState
+    store: Store
+
+    @classmethod
+    def read(cls, directory: Path) -> Record:
+        """Read a run. Raises DamagedError if its ledger is not what was written."""
+        events = ledger.read(directory)
+        return cls(directory, events, RunState.replay(events), Store(directory))
+
+    @property
+    def name(self) -> str:
+        """The run's name, as it was given: the folder may be called otherwise, or moved."""
+        return str((self.state.created or {})["name"])
+
+    def generation(self, number: int) -> Generation:
+        """A generation. Raises RunError if there is none of this number."""
+        known = self.state.generations
+        if not 0 <= number < len(known):
+            there = f"has generations 0 to {len(known) - 1}" if known else "has none yet"
+            raise RunError(f"A generation is named by its number; {self.directory} {there}, not {number}.")
+        return known[number]
+
+    @property
+    def head(self) -> str:
+        """Hash of the last event."""
+        return str(self.events[-1]["hash"]) if self.events else ledger.GENESIS_HASH
+
+    def flags(self, number: int) -> list[str]:
+        """What has come of a generation since its verdict; ``pruned``: its weights were."""
+        generation, champion = self.state.generations[number], self.state.champion
+        told = {
+            "champion": champion is generation,
+            "recalled": generation.recalled,
+            "suspect": generation.suspect,
+            "pruned": self.is_gone(str(generation.weights)),
+        }
+        return [name for name, holds in told.items() if holds]
+
+    def is_gone(self, name: str) -> bool:
+        """Whether an artifact was pruned."""
+        return name in self.state.pruned
+
+    def table(self, name: str | None) -> pa.Table | None:
+        """An artifact's table, or what stays of it if it was pruned; None if nothing does."""
+        place = self.state.stand_in(name) if name else ""
+        return None if not place or self.is_gone(place) else self.store.table(place)
+
+    def code(self, session: Event) -> dict[str, dict[str, str | None]]:
+        """{module: its ``sha256`` and perhaps ``text``} that a session ran; None: not known."""
+        return self._json(session, "code")
+
+    def distributions(self, session: Event) -> dict[str, str]:
+        """{name: version} of what was installed in a session."""
+        return self._json(session, "distributions")
+
+    def _json(self, session: Event, output: str) -> dict[str, Any]:
+        name = session.get("outputs", {}).get(output)
+        return dict(self.store.json(name)) if name else {}
+
+    def code_change(self, session: Event) -> Event | None:
+        """The event that says how a session's code differs from that of the session before."""
+        before = self.events[session["seq"] - 1] if session["seq"] else {}
+        return before if before.get("event") == "code_changed" else None
+
+    def sessions(self, number: int) -> list[Event]:
+        """The sessions in which a generation was made: the one that began it, and those that resumed it."""
+        found: list[Event] = []
+        latest: Event | None = None
+        under_way = False
+        for event in self.events:
+            kind = event["event"]
+            if kind == "session_started":
+                latest = event
+            if kind == "generation_started" and event["generation"] == number:
+                under_way = True
+            if under_way and latest and (not found or found[-1] is not latest):
+                found.append(latest)
+            if kind == "generation_ended" and event["generation"] == number:
+                break
+        return found

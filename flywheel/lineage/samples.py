@@ -1,0 +1,105 @@
+"""What a generation made, row by row: its samples with their scores and what became of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.errors import ConfigError, MissingExtra, RunError
+from flywheel.lineage.graph import turns_by_batch
+from flywheel.lineage.status import read_state
+from flywheel.storage.corpus import beside, read
+from flywheel.storage.ids import batch_of
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.state import Generation, RunState
+from flywheel.storage.store import Store
+
+
+def samples(directory: Path, state: RunState, generation: int | None = None) -> pa.Table:
+    """Samples of a generation (default: the last that made some): provenance, payload, scores, decisions.
+
+    Generation 0 has the human samples. Raises RunError if the generation made none.
+    """
+    return samples_of(Store(directory), state, _generation(directory, state, generation))
+
+
+@reread_when_pruned
+def read_samples(directory: Path, generation: int | None = None) -> pa.Table:
+    """``samples`` of a run as it is now."""
+    return samples(directory, read_state(directory), generation)
+
+
+def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Table:
+    """``samples`` of a generation that made some. Of a pruned batch, payload and scores are gone."""
+    batch = str(batch_of(generation))
+    if batch in state.pruned:
+        rows = store.table(state.stand_in(batch))
+    else:
+        rows = read(store, [[batch, generation.output("grade", "scores")]])
+    decided = generation.output("curate", "decisions")
+    if decided is None or "keep" in rows.column_names:
+        return rows
+    return beside(rows, store.table(state.stand_in(decided)))
+
+
+def samples_where(
+    directory: Path, state: RunState, condition: str
+) -> tuple[dict[int, pa.ChunkedArray], list[int]]:
+    """Turn -> ids of its samples for which an SQL condition holds, by DuckDB; and the turns it cannot ask.
+
+    Of those the batch was pruned, and the condition needs what is gone. The columns are those of
+    ``samples RUN --json``: provenance, payload, scores and decisions. The condition is one expression: no
+    other statement, no file, no network. Raises ConfigError.
+    """
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise MissingExtra("duckdb", "query") from None
+    store, generations = Store(directory), state.generations
+    batches = {turn: samples_of(store, state, generations[turn]) for turn in turns_by_batch(state).values()}
+    if not batches:
+        raise RunError(f"{directory} has no samples yet.")
+    slim = {turn for turn in batches if batch_of(generations[turn]) in state.pruned}
+    whole = [rows for turn, rows in batches.items() if turn not in slim]
+    connection = duckdb.connect(":memory:", config={"enable_external_access": "false"})
+
+    def ids_of(rows: pa.Table) -> pa.Array:
+        connection.register("samples", rows)
+        found = connection.table("samples").filter(condition).select("id").fetchall()
+        return pa.array([row[0] for row in found], pa.string())
+
+    try:
+        connection.execute("SET lock_configuration = true")
+        rows = pa.concat_tables(whole, promote_options="permissive")
+        ids, unasked = [ids_of(rows)], list[int]()
+        for turn in slim:
+            try:
+                ids.append(ids_of(batches[turn]))
+            except duckdb.BinderException:
+                unasked.append(turn)
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
+            f"{condition!r} is not: {error}"
+        ) from error
+    finally:
+        connection.close()
+    found = pa.concat_arrays(ids)
+    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=found)) for turn, b in batches.items()}
+    return {turn: column for turn, column in chosen.items() if len(column)}, sorted(unasked)
+
+
+def _generation(directory: Path, state: RunState, number: int | None) -> Generation:
+    made = [g for g in state.generations if batch_of(g)]
+    chosen = [g for g in made if number in (None, g.number)]
+    if not chosen:
+        numbers = ", ".join(str(g.number) for g in made) or "none"
+        which = (
+            f"{directory} has no samples"
+            if number is None
+            else f"Generation {number} of {directory} made none"
+        )
+        raise RunError(f"{which}. Generations that made samples: {numbers}.")
+    return chosen[-1]

@@ -1,0 +1,90 @@
+"""``query RUN "SQL"``: DuckDB over Arrow tables of a run, which reads them and nothing else.
+
+The database is in memory and holds views of those tables only. Files, network, extensions, Python's
+variables and spilling to disk are switched off, the configuration is locked, and one SELECT is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import MissingExtra, RunError
+from flywheel.lineage.record import Record
+from flywheel.lineage.views import VIEWS
+from flywheel.storage.reader import reread_when_pruned
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+}
+
+
+@reread_when_pruned
+def query(directory: Path, sql: str) -> pa.Table:
+    """The answer to one SELECT over the run's views.
+
+    Raises RunError, with the tables and columns there are, if the SQL is not one that can be answered, and
+    MissingExtra without DuckDB.
+    """
+    duckdb = _duckdb()
+    record = Record.read(directory)
+    # Samples can be large: only what the SQL may mean is read, so a name in a comment costs time, no more.
+    views = {name: make(record) for name, make in VIEWS.items() if re.search(rf"(?i)\b{name}\b", sql)}
+    with duckdb.connect(":memory:", config=_LOCKED_DOWN) as database:
+        for name, table in views.items():
+            database.register(name, table)
+        database.execute("SET lock_configuration = true")
+        try:
+            _require_one_select(duckdb, database.extract_statements(sql))
+            found = database.sql(sql).to_arrow_table()
+        except duckdb.Error as error:
+            raise RunError(f"{_first_lines(error)}\n\n{_schema_text(record, views)}") from error
+    return found.rename_columns(_unique(found.column_names))
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ModuleNotFoundError as error:
+        raise MissingExtra("DuckDB", "query") from error
+    return duckdb
+
+
+def _require_one_select(duckdb: Any, statements: list[Any]) -> None:
+    answers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    kinds = [statement.type for statement in statements]
+    if len(kinds) != 1 or kinds[0] not in answers:
+        told = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
+        raise RunError(f"A run is read, not written: the SQL must be one SELECT; it is {told}.")
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names told apart, as a row becomes a mapping: x, x_1."""
+    found: list[str] = []
+    for name in names:
+        tries = (name, *(f"{name}_{k}" for k in range(1, len(names) + 1)))
+        found.append(next(one for one in tries if one not in found))
+    return found
+
+
+def _first_lines(error: Exception) -> str:
+    return re.sub(r"\nDid you mean \"(pg|sqlite|duckdb)_\w+\"\?", "", str(error)).strip()
+
+
+def _schema_text(record: Record, views: Mapping[str, pa.Table]) -> str:
+    """The tables there are, and the columns of those that the SQL names; all if it names none."""
+    named = views or {name: make(record) for name, make in VIEWS.items()}
+    lines = [f"  {name}: {', '.join(table.column_names)}" for name, table in named.items()]
+    others = [name for name in VIEWS if name not in named]
+    return "\n".join(
+        ["Tables and their columns:", *lines, *(["  also: " + ", ".join(others)] if others else [])]
+    )

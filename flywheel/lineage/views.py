@@ -1,0 +1,201 @@
+"""The tables that ``query`` offers, each built from the ledger and its artifacts when it is asked for.
+
+generations  one row a generation: verdict, flags, counts, cost; ``settings`` is JSON
+events       the ledger's lines; ``content`` is JSON of what is not in a column of its own
+samples      every sample that was made, with the scores and the decision of its own turn
+decisions    every decision on every sample: one row for each generation that chose
+outcomes     one row an evaluated item; ``stage`` is evaluate or sealed
+edges        what was made (``child``) from what (``parent``), see ``VIEWS``
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.lineage.graph import seen_by, settings_from, turns_by_batch
+from flywheel.lineage.record import Record
+from flywheel.lineage.samples import samples_of
+from flywheel.storage.state import Generation
+from flywheel.tables import DECISIONS, OUTCOMES, PROVENANCE, constant
+
+_TEXT, _INT, _REAL, _YES = pa.string(), pa.int32(), pa.float64(), pa.bool_()
+GENERATIONS = pa.schema(
+    [
+        *(("generation", _INT), ("parent", _INT), ("status", _TEXT), ("reason", _TEXT)),
+        *(("champion", _YES), ("recalled", _YES), ("suspect", _YES)),
+        *(("init", _TEXT), ("weights", _TEXT), ("corpus", _TEXT), ("rows", _INT), ("steps", _INT)),
+        *(("seconds", _REAL), ("settings", _TEXT)),
+    ]
+)
+EVENTS = pa.schema(
+    [
+        *(("seq", _INT), ("time", _REAL), ("event", _TEXT), ("generation", _INT), ("stage", _TEXT)),
+        *(("hash", _TEXT), ("content", _TEXT)),
+    ]
+)
+EDGES = pa.schema(
+    [
+        *(("type", _TEXT), ("generation", _INT), ("child_kind", _TEXT), ("child", _TEXT)),
+        *(("parent_kind", _TEXT), ("parent", _TEXT), ("count", _INT)),
+    ]
+)
+
+
+def generations(record: Record) -> pa.Table:
+    """A row for each."""
+    rows = [_generation_row(record, g) for g in record.state.generations]
+    return pa.Table.from_pylist(rows, GENERATIONS)
+
+
+def _generation_row(record: Record, g: Generation) -> dict[str, Any]:
+    flags = record.flags(g.number)
+    return {
+        "generation": g.number,
+        "parent": g.parent,
+        "status": str(g.status),
+        "reason": g.reason,
+        **{name: name in flags for name in ("champion", "recalled", "suspect")},
+        "init": g.init,
+        "weights": g.weights,
+        "corpus": g.fact("curate", "corpus"),
+        "rows": g.fact("curate", "rows"),
+        "steps": g.making["facts"]["steps"] if g.making else None,
+        "seconds": g.seconds,
+        "settings": json.dumps(g.settings),
+    }
+
+
+def events(record: Record) -> pa.Table:
+    """A row for each line of the ledger."""
+    own = set(EVENTS.names)
+    rows = [
+        {
+            **{name: event.get(name) for name in own},
+            "content": json.dumps({key: event[key] for key in event if key not in own and key != "prev"}),
+        }
+        for event in record.events
+    ]
+    return pa.Table.from_pylist(rows, EVENTS)
+
+
+def samples(record: Record) -> pa.Table:
+    """All batches, each beside its scores and what its own turn decided."""
+    made = [record.state.generations[turn] for turn in turns_by_batch(record.state).values()]
+    batches = [samples_of(record.store, record.state, g) for g in made]
+    empty = pa.schema([*PROVENANCE, *list(DECISIONS)[1:]]).empty_table()
+    return pa.concat_tables([empty, *batches], promote_options="permissive")
+
+
+def decisions(record: Record) -> pa.Table:
+    """Every generation's choice among all samples it saw; of pruned ones, those on its own batch."""
+    found = _stacked(record, ((g, g.output("curate", "decisions"), {}) for g in record.state.generations))
+    columns = _led(DECISIONS, {})
+    return found.select(columns.names) if found is not None else columns.empty_table()
+
+
+def outcomes(record: Record) -> pa.Table:
+    """Every item that a generation was scored on."""
+    return outcomes_of(record, record.state.generations)
+
+
+def outcomes_of(record: Record, chosen: Iterable[Generation]) -> pa.Table:
+    """Outcomes of some generations, on the sealed suites too where they were looked at."""
+    sealed = record.state.sealed
+
+    def parts() -> Iterator[tuple[Generation, str | None, dict[str, str]]]:
+        for g in chosen:
+            yield g, g.output("evaluate", "outcomes"), {"stage": "evaluate"}
+            if g.number in sealed:
+                yield g, sealed[g.number]["outputs"].get("outcomes"), {"stage": "sealed"}
+
+    found = _stacked(record, parts())
+    return found if found is not None else _led(OUTCOMES, {"stage": ""}).empty_table()
+
+
+def _stacked(
+    record: Record, parts: Iterable[tuple[Generation, str | None, dict[str, str]]]
+) -> pa.Table | None:
+    """Artifacts one below the other, each led by its generation's number and the texts given."""
+    found = []
+    for g, name, texts in parts:
+        table = record.table(name)
+        if table is not None:
+            led = {"generation": constant(g.number, _INT, len(table))}
+            led |= {key: constant(value, _TEXT, len(table)) for key, value in texts.items()}
+            found.append(pa.table({**led, **{key: table[key] for key in table.column_names}}))
+    return pa.concat_tables(found, promote_options="permissive") if found else None
+
+
+def _led(schema: pa.Schema, texts: dict[str, str]) -> pa.Schema:
+    return pa.schema([("generation", _INT), *((key, _TEXT) for key in texts), *schema])
+
+
+def edges(record: Record) -> pa.Table:
+    """Typed edges from what was made to what it was made from."""
+    found = [EDGES.empty_table()]
+    for g in record.state.generations:
+        found.append(pa.Table.from_pylist(list(_small_edges(record, g)), EDGES))
+        found += _sample_edges(record, g)
+    return pa.concat_tables(found)
+
+
+def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
+    def edge(kind: str, child: tuple[str, Any], parent: tuple[str, Any]) -> dict[str, Any]:
+        names = {"child_kind": child[0], "child": child[1], "parent_kind": parent[0], "parent": parent[1]}
+        return {"type": kind, "generation": g.number, **names}
+
+    number = ("generation", str(g.number))
+    start = g.making["inputs"].get(f"starts.{g.init}") if g.making else None
+    if start:
+        yield edge("init", ("weights", g.weights), ("weights", start))
+    for chose in settings_from(record.state, g):
+        yield edge("settings_from", number, ("generation", str(chose)))
+    for batch in seen_by(record.store, g):
+        yield edge("saw", number, ("samples", batch))
+    scores = g.output("grade", "scores")
+    if scores:
+        yield edge("graded_by", ("scores", scores), ("grader", g.fact("grade", "grader")))
+        if g.fact("grade", "lent"):
+            yield edge("graded_by", ("scores", scores), ("weights", g.fact("grade", "lent")))
+    made = g.output("evaluate", "outcomes")
+    rivals = record.table(made)
+    for rival in pc.unique(rivals["opponent"].drop_null()).to_pylist() if rivals is not None else []:
+        yield edge("opponent", ("outcomes", made), ("weights", rival))
+
+
+def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:
+    """trained_on: generation to sample, as often as it was drawn; produced_by: sample to weights."""
+    corpus = record.table(g.output("curate", "corpus"))
+    if corpus is not None:
+        child, parent = ("generation", str(g.number)), ("sample", corpus["id"])
+        yield _many("trained_on", g, child, parent, corpus["count"])
+    made = record.table(g.output("generate", "samples"))
+    if made is not None:
+        yield _many("produced_by", g, ("sample", made["id"]), ("weights", made["source"]), None)
+
+
+def _many(
+    kind: str, g: Generation, child: tuple[str, Any], parent: tuple[str, Any], count: pa.ChunkedArray | None
+) -> pa.Table:
+    length = next(len(end[1]) for end in (child, parent) if not isinstance(end[1], str))
+    columns = [kind, g.number, *child, *parent, count]
+    arrays = [
+        column if isinstance(column, pa.ChunkedArray) else constant(column, field.type, length)
+        for column, field in zip(columns, EDGES, strict=True)
+    ]
+    return pa.table(arrays, schema=EDGES)
+
+
+VIEWS: dict[str, Callable[[Record], pa.Table]] = {
+    "generations": generations,
+    "events": events,
+    "samples": samples,
+    "decisions": decisions,
+    "outcomes": outcomes,
+    "edges": edges,
+}

@@ -1,0 +1,1 @@
+"""What stages run in: their context, fits, scoring, weights, the stop, and the runner that records them."""

@@ -1,0 +1,61 @@
+"""Lightning's own checkpoints within a fit: where they go, and which of them is the result.
+
+A ``ModelCheckpoint`` that monitors something says which weights of a fit were the best; those are taken.
+One that monitors nothing keeps the last ones, which are taken anyway.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from flywheel import ranks
+from flywheel.records import Json
+from flywheel.runtime.weights import load_weights, weights_of
+
+if TYPE_CHECKING:
+    import lightning
+
+FOLDER = "work"
+
+
+@contextmanager
+def kept_aside(trainer: lightning.Trainer, directory: Path) -> Iterator[None]:
+    """Put checkpoints for which no ``dirpath`` was given into ``RUN/work``, which is removed in the end."""
+    folder = directory / FOLDER / "checkpoints"
+    for callback in _checkpoints(trainer):
+        if callback.dirpath is None:
+            callback.dirpath = str(folder)
+    try:
+        yield
+    finally:
+        if ranks.rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_best(trainer: lightning.Trainer, model: lightning.LightningModule) -> dict[str, Json] | None:
+    """Fill the model with the best weights of its fit, and say which; None: those at its end are taken.
+
+    Called on all ranks. The facts: ``monitor``, its ``value``, and the ``step`` of the checkpoint.
+    """
+    import torch
+
+    monitored = [c for c in _checkpoints(trainer) if c.monitor and c.best_model_path]
+    if not monitored:
+        return None
+    best = monitored[0]
+    # The fit wrote this file a moment ago, with whatever hyperparameters the module keeps in it.
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    load_weights(model, weights_of(checkpoint))
+    ranks.any_rank(False)  # all have read it
+    value = None if best.best_model_score is None else float(best.best_model_score)
+    return {"monitor": best.monitor, "value": value, "step": int(checkpoint["global_step"])}
+
+
+def _checkpoints(trainer: lightning.Trainer) -> list[ModelCheckpoint]:
+    return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]

@@ -1,0 +1,68 @@
+"""What every stage is given and what it gives back.
+
+A stage takes a ``Context`` and the artifacts it works on, and returns ``Made``: values to store as
+artifacts, and small facts for the ledger. Run again with the same inputs it makes the same outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flywheel.config.components import Components
+from flywheel.errors import DataError
+from flywheel.keys import Key
+from flywheel.records import Carry, Json, Settings
+from flywheel.runtime.data import Data
+from flywheel.runtime.stop import Stop
+from flywheel.storage.ledger import canonical
+from flywheel.storage.store import Store
+
+if TYPE_CHECKING:
+    import lightning
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage may use besides the artifacts it is given."""
+
+    generation: int
+    key: Key
+    """Randomness of this stage of this generation."""
+    settings: Settings
+    """Those in force: the configured ones, or what the tuner chose once it has."""
+    components: Components
+    store: Store
+    data: Data
+    carry: Mapping[str, Carry]
+    stop: Stop
+    tell: Callable[[int, int | None, str], None]
+    """Report progress: done, total, note."""
+
+    def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
+        """A model with the weights of an artifact, in evaluation mode, on this rank's device."""
+        from flywheel.runtime.weights import device, load_weights
+
+        model = self.components.model(settings)
+        load_weights(model, self.store.weights(weights))
+        return model.eval().to(device(self.components.resolved["trainer"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a stage made."""
+
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> Arrow table, state dict or JSON value; stored as artifacts."""
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """Small JSON values for the ledger."""
+
+
+def carried(component: Any, carry: Carry) -> Made:
+    """A component's carry, as the loop keeps it: always, or only if the generation is promoted."""
+    try:
+        canonical(carry)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The carry of {type(component).__name__} must be JSON: {error}.") from error
+    return Made({"carry": dict(carry)}, {"carry_kept": getattr(component, "carry_kept", "promotion")})

@@ -1,0 +1,103 @@
+"""What a task brings from outside, read and checked once, before a run is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import DataError
+from flywheel.records import Json, Role, Suite
+from flywheel.runtime.held_out import Problems, Shared
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
+from flywheel.tables import as_table, require, with_provenance
+from flywheel.tables.digests import columns_of, table_digest
+from flywheel.tables.types import stored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEED = "seed samples"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Human samples, with their provenance, and suites by name."""
+
+    human: pa.Table
+    suites: Mapping[str, Suite]
+    problems: Problems = field(default_factory=Problems)
+    shared: tuple[Shared, ...] = ()
+    """What suites have in common with other rows, and may."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """Those of ``tables`` that the run has recorded, as artifacts."""
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The human samples and each suite's items, by the names that ``identity`` and messages have."""
+        items = {f"suite {name}": suite.items for name, suite in self.suites.items()}
+        return {SEED: self.human, **items}
+
+    def as_recorded(self, state: RunState, store: Store) -> Data:
+        """The same, with the tables that the run recorded: those it goes on with, to the bit."""
+        seeds = [g.stages["seed"]["outputs"] for g in state.generations if "seed" in g.stages]
+        outputs = seeds[0] if seeds else {}
+        found = {name: outputs[output_of(name)] for name in self.tables if output_of(name) in outputs}
+        tables = self.tables | {name: store.table(artifact) for name, artifact in found.items()}
+        suites = {name: replace(suite, items=tables[f"suite {name}"]) for name, suite in self.suites.items()}
+        return replace(self, human=tables[SEED], suites=suites, recorded=found)
+
+    @property
+    def held_out(self) -> dict[str, Json]:
+        """By which columns suites are held out, and what was exempt; see docs/format.md."""
+        return {
+            "columns": list(self.problems.columns),
+            "exhaustible": [rule.json() for rule in self.problems.exhaustible],
+            "shared": [shared.json() for shared in self.shared],
+        }
+
+    def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
+        """The prompts that no suite asks, and how many were left out; None if they cannot be compared."""
+        return self.problems.without_items(prompts, list(self.suites.values()))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What each table is: the digest of its rows, floats included; of a suite also its metric etc."""
+        about = {f"suite {s.name}": asdict(replace(s, items=None)) for s in self.suites.values()}
+        for of_suite in about.values():
+            del of_suite["items"]
+        return {
+            name: {"table": table_digest(table), "columns": columns_of(table), **about.get(name, {})}
+            for name, table in self.tables.items()
+        }
+
+
+def output_of(table: str) -> str:
+    """The output of the stage ``seed`` that has one of ``Data.tables``."""
+    return "samples" if table == SEED else table.replace("suite ", "suite_", 1)
+
+
+def read_data(task: Any, *, needs_seed: bool) -> Data:
+    """The task's seed samples and suites. Raises DataError if they cannot be trained or evaluated on.
+
+    Or if a suite asks what was taught, or what another suite decides by: see ``flywheel.runtime.held_out``.
+
+    ``needs_seed``: genesis is trained on the seed samples, so there must be some.
+    """
+    seed = stored(as_table(task.seed()), "Seed samples")
+    require(seed, "Seed samples", unique="prompt", may_be_empty=not needs_seed)
+    own = ("prompt", "group", "source")
+    human = with_provenance(seed, own=own, origin="human", source="recipe", generation=0, key=0)
+    named = [replace(s, items=stored(as_table(s.items), f"Suite {s.name}")) for s in task.suites()]
+    suites = {suite.name: suite for suite in named}
+    if len(suites) < len(named):
+        raise DataError(f"Suites must have names of their own; they are {[suite.name for suite in named]}.")
+    if not any(suite.role == Role.GATE for suite in named):
+        raise DataError("A task must have a suite with role gate; without one nothing can be promoted.")
+    for suite in suites.values():
+        require(suite.items, f"Suite {suite.name}", unique="item")
+        if suite.reach and suite.reach.level not in suite.items.column_names:
+            raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
+    problems = Problems.of(task)
+    return Data(human, suites, problems, problems.check(human, named))

@@ -1,0 +1,199 @@
+"""One Lightning fit: the user's module and data unchanged, on all ranks together."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from flywheel import ranks
+from flywheel.errors import StageFailed, StopRequested
+from flywheel.keys import Key
+from flywheel.records import Json, Settings
+from flywheel.runtime.checkpoints import kept_aside, take_best
+from flywheel.runtime.context import Context
+from flywheel.runtime.weights import load_weights, not_finite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TELL_EVERY_SECONDS = 0.1
+_CHECK_EVERY_STEPS = 50  # looking at the loss waits for the device
+# Lightning's hints on speed, and its own use of what torch deprecates: nothing a user can act on here.
+_NOISE = (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a fit left: the trained module and how much it did."""
+
+    model: lightning.LightningModule
+    steps: int
+    loss: float | None
+    best: dict[str, Json] | None
+    """The checkpoint that the weights are of, if a ModelCheckpoint chose one; see ``checkpoints``."""
+
+
+def fit(
+    ctx: Context, settings: Settings, key: Key, rows: pa.Table, init: str | None, *, fidelity: float = 1.0
+) -> Fit:
+    """Train a model on samples. Raises StageFailed on a non-finite loss or weight, or on no step at all.
+
+    ``fidelity`` is the share of the configured steps or epochs to do.
+    """
+    model, data, trainer = ranks.together(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
+    watch = _Watch(ctx, model)
+    parameters = {name for name, _ in model.named_parameters()}
+    by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    with kept_aside(trainer, ctx.store.directory):
+        _run(trainer, model, data)
+        if trainer.global_step == 0:
+            raise StageFailed(
+                "train", "the fit ended without a step: the data gave no batch, or max_steps is 0"
+            )
+        best = take_best(trainer, model)
+    bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
+    if bad:
+        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
+    return Fit(model, trainer.global_step, watch.loss, best)
+
+
+def _prepare(
+    ctx: Context, settings: Settings, key: Key, rows: pa.Table, init: str | None, fidelity: float
+) -> tuple[lightning.LightningModule, Any, lightning.Trainer]:
+    """The user's module with the weights to start from, its data, and the trainer."""
+    key.seed_globals()
+    model = ctx.components.model(settings)
+    if init is not None:
+        load_weights(model, ctx.store.weights(init))
+    return model, ctx.components.task.data(rows, settings), _trainer(ctx, settings, fidelity)
+
+
+def _run(trainer: lightning.Trainer, model: lightning.LightningModule, data: Any) -> None:
+    """Fit; an exception of one rank is raised on all."""
+    failure: Exception | None = None
+    try:
+        with _each_warning_once():
+            if isinstance(data, lightning.LightningDataModule):
+                trainer.fit(model, datamodule=data)
+            else:
+                trainer.fit(model, train_dataloaders=data)
+    except SIGTERMException:  # before our handler was back
+        raise StopRequested("SIGTERM") from None
+    except Exception as error:
+        failure = error
+    ranks.raise_together(failure)
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Every fit would say again what the one before said, e.g. that there is no val_dataloader."""
+    with warnings.catch_warnings():
+        for noise in _NOISE:
+            warnings.filterwarnings("ignore", message=noise)
+        show = warnings.showwarning
+
+        def show_once(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if (text := str(message)) not in _shown:
+                _shown.add(text)
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_once
+        yield
+
+
+_shown: set[str] = set()
+"""Warnings that a fit of this process has shown."""
+
+
+def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
+    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**ranks.trainer_place())
+    if fidelity != 1.0:
+        loop = trainer.fit_loop
+        if trainer.max_steps > 0:
+            loop.epoch_loop.max_steps = max(1, round(trainer.max_steps * fidelity))
+        elif trainer.max_epochs is not None:
+            loop.max_epochs = max(1, round(trainer.max_epochs * fidelity))
+    return trainer
+
+
+class _Watch(lightning.Callback):
+    """Stops at a step boundary, tells progress, and fails the fit on a non-finite loss."""
+
+    def __init__(self, ctx: Context, model: lightning.LightningModule) -> None:
+        self._ctx = ctx
+        self._tensors = _tensors(model)
+        self._told = 0.0
+        self._bad = torch.tensor(False)
+        self._last: torch.Tensor | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The last step's loss."""
+        value = None if self._last is None else float(self._last)
+        return value if value is not None and math.isfinite(value) else None
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        made = [name for name, tensor in _tensors(module).items() if self._tensors.get(name) is not tensor]
+        if made:  # they are not there when the weights are loaded again, or the start's weights are lost
+            raise StageFailed(
+                "train",
+                f"a model must have its layers when it is built; setup or configure_model made {made[0]}. "
+                "Make layers in __init__, or in configure_model if they are not there yet "
+                "(`if self.net is None: ...`)",
+            )
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._ctx.stop.listen()  # Lightning's handler for SIGTERM ends the process as if all were well
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, torch.Tensor):
+            self._last = loss.detach()
+            self._bad = self._bad.to(loss.device) | ~self._last.isfinite().all()
+        self._ctx.stop.check()
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY_SECONDS:
+            self._told = now
+            self._ctx.tell(*_progress(trainer), "")
+        if trainer.global_step % _CHECK_EVERY_STEPS == 0:
+            self._fail_if_bad(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._fail_if_bad(trainer)
+
+    def _fail_if_bad(self, trainer: lightning.Trainer) -> None:
+        if ranks.any_rank(bool(self._bad)):
+            raise StageFailed("train", f"the loss is not finite at or before step {trainer.global_step}")
+
+
+def _tensors(model: lightning.LightningModule) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _progress(trainer: lightning.Trainer) -> tuple[int, int | None]:
+    """(done, total) of whatever ends the fit first: optimiser steps, or batches; total None: not known.
+
+    With several optimisers a batch is several steps.
+    """
+    ends = []
+    if trainer.max_steps > 0:
+        ends.append((trainer.global_step, trainer.max_steps))
+    batches = trainer.num_training_batches
+    if (trainer.max_epochs or 0) > 0 and math.isfinite(batches) and batches > 0:
+        ends.append((trainer.fit_loop.total_batch_idx + 1, int(batches) * int(trainer.max_epochs or 0)))
+    if not ends:
+        return trainer.global_step, None
+    done, total = max(ends, key=lambda end: end[0] / end[1])
+    return min(done, total), total

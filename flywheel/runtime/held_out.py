@@ -1,0 +1,168 @@
+"""Which rows are the same problem, and that no suite asks what was taught or what another suite decides by.
+
+A task names the columns by which two rows are the same problem (``identity_columns``), and problems so few
+that they must recur (``exhaustible``); see ``flywheel.protocols.Task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.errors import DataError
+from flywheel.records import Exhaustible, Json, Role, Suite
+from flywheel.tables.digests import column_texts
+
+SEED = "the seed samples"
+_JUDGES = {Role.GATE, Role.GUARD}  # both judge a candidate that is finished: one tells the other nothing
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Items of a suite that are problems of other rows, too, and may be."""
+
+    suite: str
+    other: str
+    """``the seed samples`` or another suite."""
+    items: int
+    of: int
+    """Items that the suite has."""
+
+    def json(self) -> dict[str, Json]:
+        """The record as JSON."""
+        return {"suite": self.suite, "with": self.other, "items": self.items, "of": self.of}
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """What a task says of when two rows are the same problem. Without columns nothing is compared."""
+
+    columns: tuple[str, ...] = ()
+    exhaustible: tuple[Exhaustible, ...] = ()
+
+    @classmethod
+    def of(cls, task: Any) -> Problems:
+        """Those of a task. Raises DataError if its attributes are not what they must be."""
+        columns, exhaustible = getattr(task, "identity_columns", ()), getattr(task, "exhaustible", ())
+        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+            raise DataError(f"identity_columns must be names of columns, as ('prompt',); it is {columns!r}.")
+        if isinstance(exhaustible, Exhaustible) or not all(isinstance(e, Exhaustible) for e in exhaustible):
+            raise DataError(
+                "exhaustible must be a sequence of flywheel.records.Exhaustible; it is "
+                f"{exhaustible!r}. Give (Exhaustible(column, values, reason),)."
+            )
+        return cls(tuple(columns), tuple(exhaustible))
+
+    def check(self, human: pa.Table, suites: Sequence[Suite]) -> tuple[Shared, ...]:
+        """What suites have in common with the seed samples and with suites of another role, and may.
+
+        Raises DataError, naming the suite, how many items and three of them, for what they may not.
+        """
+        if not self.columns:
+            return ()
+        tables = ({SEED: human} if len(human) else {}) | {suite.name: suite.items for suite in suites}
+        texts = {name: self.texts(table, _title(name)) for name, table in tables.items()}
+        self._check_types(tables)
+        shared = []
+        for suite, other in _pairs(suites, has_seed=SEED in tables):
+            both = pc.is_in(texts[suite.name], value_set=texts[other].combine_chunks())
+            may = self._few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else both
+            clashes = suite.items.filter(pc.and_(both, pc.invert(may)))
+            if len(clashes):
+                raise DataError(self._refusal(suite, other, clashes))
+            count = pc.sum(both).as_py() or 0
+            shared += [Shared(suite.name, other, count, len(both))] if count else []
+        return tuple(shared)
+
+    def without_items(self, rows: pa.Table, suites: Sequence[Suite]) -> tuple[pa.Table, int | None]:
+        """The prompts that no suite asks, and how many were left out; None if they cannot be compared.
+
+        Exhaustible ones stay.
+        """
+        if not self.columns or not set(self.columns) <= set(rows.column_names):
+            return rows, None
+        self._check_types({suite.name: suite.items for suite in suites} | {"the prompts": rows})
+        asked = [chunk for suite in suites for chunk in self.texts(suite.items, suite.name).chunks]
+        held_out = pc.is_in(self.texts(rows, "Prompts"), value_set=pa.concat_arrays(asked))
+        kept = rows.filter(pc.or_(pc.invert(held_out), self._few(rows)))
+        return kept, len(rows) - len(kept)
+
+    def texts(self, table: pa.Table, what: str) -> pa.ChunkedArray:
+        """Each row's problem as one text. Raises DataError if it has none."""
+        missing = [name for name in self.columns if name not in table.column_names]
+        if missing:
+            raise DataError(
+                f"{what} must have the task's identity_columns {list(self.columns)}; they have "
+                f"{table.column_names}: {missing} are missing."
+            )
+        empty = [name for name in self.columns if table[name].null_count]
+        if empty:
+            raise DataError(f"{what} must have a value in identity_columns each; some of {empty} are null.")
+        return pc.binary_join_element_wise(*(column_texts(table[name]) for name in self.columns), "\x1f")
+
+    def _few(self, table: pa.Table) -> pa.ChunkedArray:
+        """Which rows are problems that must recur."""
+        few: Any = pa.chunked_array([pa.repeat(False, len(table))])
+        for rule in self.exhaustible:
+            if rule.column in table.column_names:
+                values = pa.array([str(value) for value in rule.values], pa.string())
+                few = pc.or_(few, pc.is_in(table[rule.column].cast(pa.string()), value_set=values))
+        return few
+
+    def _check_types(self, tables: Mapping[str, pa.Table]) -> None:
+        for column in self.columns:
+            kinds = {name: _kind(table.schema.field(column).type) for name, table in tables.items()}
+            if len(set(kinds.values())) > 1:
+                listed = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
+                raise DataError(f"Identity column {column!r} must have one type everywhere; it is {listed}.")
+
+    def _refusal(self, suite: Suite, other: str, clashes: pa.Table) -> str:
+        few = clashes.slice(0, _SHOWN).select(list(self.columns)).to_pylist()
+        examples = "; ".join(", ".join(_short(value) for value in row.values()) for row in few)
+        return (
+            f"Suite {suite.name} must hold out what it asks: {len(clashes)} of its {len(suite.items)} items "
+            f"are in {other} too, by {', '.join(self.columns)}: {examples}. Leave them out of one of the two "
+            "in the task's seed() or suites(); problems too few to be kept apart can be named in the task's "
+            "attribute exhaustible."
+        )
+
+
+def _pairs(suites: Sequence[Suite], *, has_seed: bool) -> Iterator[tuple[Suite, str]]:
+    """Suites, each with what it is compared with: the seed samples, and suites of another role."""
+    if has_seed:
+        yield from ((suite, SEED) for suite in suites)
+    for one, other in combinations(suites, 2):
+        if one.role != other.role:
+            yield other, one.name
+
+
+def _are_judges(suite: Suite, other: str, suites: Sequence[Suite]) -> bool:
+    return {suite.role, *(s.role for s in suites if s.name == other)} == _JUDGES
+
+
+def _title(name: str) -> str:
+    return "Seed samples" if name == SEED else f"The items of suite {name}"
+
+
+def _kind(kind: pa.DataType) -> str:
+    """A type, without what does not matter when values are compared."""
+    if pa.types.is_integer(kind):
+        return "an integer"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "a string"
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"a list of {_kind(kind.value_type)}"
+    return str(kind)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,238 @@
+"""The loop's pen: does a stage and records what it made, or finds it recorded.
+
+Rank 0 writes; every rank sees every event and so has the same state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel import ranks
+from flywheel.config.components import Components
+from flywheel.config.credentials import without_secrets
+from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
+from flywheel.protocols import Tracker
+from flywheel.records import Progress, Settings
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import Data
+from flywheel.runtime.stop import Stop
+from flywheel.storage import ids, pruning, tombstones
+from flywheel.storage.ledger import Event, Ledger
+from flywheel.storage.policy import Policy
+from flywheel.storage.retention import Retention
+from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.store import Store, is_artifact
+
+_TEXTS = ("reason", "traceback")
+"""Keys of events that may repeat what a service answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished stage: its outputs' artifact names by subscript, its facts by ``fact``."""
+
+    event: Event
+
+    def __getitem__(self, output: str) -> str:
+        return str(self.event["outputs"][output])
+
+    def get(self, output: str) -> str | None:
+        """An output that the stage may not have."""
+        name: str | None = self.event["outputs"].get(output)
+        return name
+
+    def fact(self, name: str) -> Any:
+        """A small value that the stage recorded."""
+        return self.event["facts"][name]
+
+
+@dataclass(slots=True)
+class Journal:
+    """A run that is open for writing; ``session.open_journal`` opens one."""
+
+    directory: Path
+    components: Components
+    data: Data
+    audience: Tracker
+    stop: Stop
+    state: RunState
+    store: Store
+    ledger: Ledger | None
+    """None on ranks other than 0."""
+    _retention: Retention | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return self.components.resolved
+
+    def record(self, event: str, **content: Any) -> Event:
+        """Append an event; all ranks see it."""
+        return self._record(lambda: (event, content))
+
+    def _record(self, make: Callable[[], tuple[str, dict[str, Any]]]) -> Event:
+        def append() -> Event:
+            assert self.ledger is not None
+            event, content = make()
+            content |= {key: without_secrets(content[key]) for key in _TEXTS if key in content}
+            self.state.check({"event": event, **content})  # what is illegal must not be written
+            return self.ledger.append(event, **content)
+
+        event = ranks.from_rank_0(append)
+        self.state.apply(event)
+        self.audience.event(event, self.state)
+        return event
+
+    def start_generation(self) -> Generation:
+        """Begin the next generation, on the champion if there is one."""
+        champion = self.state.champion
+        parent = champion.number if champion else None
+        self.record("generation_started", generation=len(self.state.generations), parent=parent)
+        return self.state.generations[-1]
+
+    def end_generation(self, generation: Generation, status: Status, reason: str, **details: Any) -> None:
+        """Record the verdict, and the carries that are kept with it."""
+        carry = {
+            component: str(generation.output(stage, "carry"))
+            for stage, component in (("curate", "curator"), ("tune", "tuner"), ("gate", "gate"))
+            if _is_kept(generation, stage, status)
+        }
+        verdict = {"generation": generation.number, "status": status, "reason": reason}
+        self.record("generation_ended", **verdict, carry=carry, **details)
+        if status is not Status.FAILED:  # the disk may be full: the next one that ends makes the room
+            self.retain()
+
+    def retain(self) -> None:
+        """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
+        content = ranks.from_rank_0(self._bury) if self.config["retention"] else None
+        if content:
+            self.record("pruned", **content)
+        if content and self.ledger:
+            pruning.delete(self.store, content["objects"])
+
+    def _bury(self) -> dict[str, Any] | None:
+        policy = Policy.parse(self.config["retention"])
+        self._retention = self._retention or Retention(self.store, self.state, policy)
+        drops = self._retention.drops()
+        if not drops:
+            return None
+        buried = tombstones.bury(self.store, self.state, drops, str(policy), keep=True)
+        return buried.content() if buried.drops else None
+
+    def do(
+        self,
+        generation: Generation,
+        stage: Callable[..., Made],
+        settings: Settings,
+        *,
+        shared: bool,
+        **inputs: Any,
+    ) -> Done:
+        """Run a stage and record what it made, or find it recorded.
+
+        ``shared``: all ranks take part; else rank 0 does it alone. Raises StageFailed.
+        """
+        name = stage.__name__
+        done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(generation.number))
+        if done:
+            return Done(done)
+        ctx = self._context(generation, name, settings)
+        ctx.tell(0, None, "")
+        self.stop.check()
+        clock = _Clock()
+
+        def record(made: Made | None) -> tuple[str, dict[str, Any]]:
+            result = made or stage(ctx, **inputs)
+            outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
+            content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
+            where = {"generation": generation.number, "stage": name}
+            return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
+
+        try:
+            ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
+            made = ranks.together(lambda: stage(ctx, **inputs)) if shared else None
+            recorded = Done(self._record(lambda: record(made)))
+        except Control as control:
+            control.cut_off = self._cut_off(generation, name, clock)
+            raise
+        except Exception as error:
+            stopped = ranks.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
+            left = StopRequested(self.stop.by) if stopped else _failed(name, error)
+            left.cut_off = self._cut_off(generation, name, clock)
+            raise left from error
+        if name == "seed":
+            self.data = self.data.as_recorded(self.state, self.store)
+        if self.ledger is not None and recorded.get("samples"):
+            ids.note(self.directory, generation.number, name, self.store.table(recorded["samples"], ["id"]))
+        return recorded
+
+    def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
+        """What is to be said of a stage that was left; nothing if its line is in the ledger already."""
+        line = {"event": "stage", "generation": generation.number, "stage": stage}
+        last = self.ledger.events[-1] if self.ledger and self.ledger.events else {}
+        is_recorded = stage in generation.stages or line.items() <= last.items()
+        return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
+
+    def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
+        def tell(done: int, total: int | None, note: str) -> None:
+            self.audience.progress(Progress(generation.number, stage, done, total, note))
+
+        return Context(
+            generation=generation.number,
+            key=self.state.key(generation.number, stage),
+            settings=settings,
+            components=self.components,
+            store=self.store,
+            data=self.data,
+            carry={part: self.store.json(name) for part, name in self.state.carries.artifacts.items()},
+            stop=self.stop,
+            tell=tell,
+        )
+
+
+def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The artifact names among a stage's inputs, for the ledger.
+
+    A list of them becomes an artifact of its own: events must not grow with the number of generations.
+    """
+    found: dict[str, str] = {}
+    for key, value in inputs.items():
+        if isinstance(value, Generation):
+            found[key] = str(value.weights)
+        elif isinstance(value, str) and is_artifact(value):
+            found[key] = value
+        elif isinstance(value, Mapping):
+            found.update(artifacts_in(store, {f"{key}.{k}": v for k, v in value.items()}))
+        elif isinstance(value, (list, tuple)):
+            found[key] = store.put_json(value)
+    return found
+
+
+def _is_kept(generation: Generation, stage: str, status: Status) -> bool:
+    if generation.output(stage, "carry") is None or status is Status.FAILED:
+        return False
+    return status is Status.PROMOTED or generation.fact(stage, "carry_kept") == "always"
+
+
+class _Clock:
+    """What a stage costs on this rank."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def cost(self) -> dict[str, float]:
+        seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
+
+
+def _failed(stage: str, error: Exception) -> StageFailed:
+    """The failure of a stage as the loop knows it."""
+    if isinstance(error, StageFailed):
+        return StageFailed(error.stage, error.reason)
+    if isinstance(error, FlywheelError):
+        return StageFailed(stage, str(error))
+    return StageFailed(stage, f"{type(error).__name__}: {error}")

@@ -1,0 +1,205 @@
+"""Models as artifacts: state dicts in and out of modules, the device they run on, imported bases."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import ConfigError
+from flywheel.records import Weights
+from flywheel.runtime.extra_state import pack, unpack
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_LIGHTNING_KEYS = {
+    *("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks"),
+    *("optimizer_states", "lr_schedulers", "MixedPrecision", "native_amp_scaling_state"),
+    *("hparams_name", "hparams_type", "hyper_parameters"),
+    *("datamodule_hparams_name", "datamodule_hparams_type", "datamodule_hyper_parameters"),
+}
+"""Keys of a Lightning checkpoint that are Lightning's own."""
+
+
+@contextlib.contextmanager
+def without_gradients(trainer: Mapping[str, Any]) -> Iterator[None]:
+    """How models are used outside of a fit, by the trainer's ``inference_mode``, as Lightning has it.
+
+    True (the default): ``torch.inference_mode``. False: ``torch.no_grad``, so that a part may take gradients
+    within ``torch.enable_grad()`` and train on what it has kept.
+    """
+    import torch
+
+    with torch.inference_mode() if trainer.get("inference_mode", True) else torch.no_grad():
+        yield
+
+
+def take_weights(model: nn.Module) -> Weights:
+    """What a checkpoint of the model keeps: detached, contiguous, on the CPU; tied tensors once.
+
+    As in Lightning, ``on_save_checkpoint`` may change the state dict and add to it; see ``extra_state``
+    for what is no tensor. Raises ConfigError for state that cannot be kept, or layers without a shape yet.
+    """
+    checkpoint: dict[str, Any] = {"state_dict": dict(model.state_dict())}
+    _call_hook(model, "on_save_checkpoint", checkpoint)
+    state = checkpoint.pop("state_dict")
+    modules = {name: value for name, value in state.items() if not _is_tensor(value)}
+    tensors = {name: value for name, value in state.items() if _is_tensor(value)}
+    lazy = [name for name, tensor in tensors.items() if _is_lazy(tensor)]
+    if lazy:
+        raise ConfigError(
+            f"Weights are kept once every layer has its shape; {lazy[0]} of {type(model).__name__} has none "
+            "before a first batch. Give the layer its input size, or train the genesis (genesis=train)."
+        )
+    extra = {"modules": modules, "checkpoint": checkpoint}
+    return _once(tensors) | (pack(extra) if modules or checkpoint else {})
+
+
+def _once(tensors: Mapping[str, torch.Tensor]) -> Weights:
+    """The tensors, those that share memory by their first name only, as safetensors wants them."""
+    kept: dict[tuple[Any, ...], str] = {}
+    for name, tensor in sorted(tensors.items()):
+        kept.setdefault(_storage(tensor, name), name)
+    return {name: tensors[name].detach().cpu().contiguous().clone() for name in kept.values()}
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Fill the model with all of ``weights`` and nothing less. Raises ConfigError on a mismatch.
+
+    As in Lightning, ``on_load_checkpoint`` sees them first, and ``strict_loading = False`` allows the
+    model to have tensors that the weights lack.
+    """
+    tensors, extra = unpack(weights)
+    checkpoint = {"state_dict": tensors | extra.get("modules", {}), **extra.get("checkpoint", {})}
+    _call_hook(model, "on_load_checkpoint", checkpoint)
+    state = checkpoint["state_dict"]
+    own = model.state_dict()
+    given = {_storage(own[name], name) for name in state if _is_tensor(own.get(name))}
+    lacking = [name for name in own if name not in state and getattr(model, "strict_loading", True)]
+    missing = [name for name in lacking if _storage(own[name], name) not in given]
+    unknown = [name for name in state if name not in own]
+    shapes = [name for name in state if name in own and not _fits(own[name], state[name], name)]
+    if missing or unknown or shapes:
+        kinds = {"missing": missing, "not in the model": unknown, "of another shape": shapes}
+        listed = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
+        raise ConfigError(f"The weights do not fit {type(model).__name__}: {listed}.")
+    model.load_state_dict(dict(state), strict=False)
+
+
+def _call_hook(model: nn.Module, hook: str, checkpoint: dict[str, Any]) -> None:
+    """Let a LightningModule read or change a checkpoint. Raises ConfigError if its hook fails."""
+    own = getattr(type(model), hook, None)
+    if own is None or own.__module__.startswith("lightning."):
+        return
+    try:
+        getattr(model, hook)(checkpoint)
+    except Exception as error:
+        raise ConfigError(
+            f"{hook} must work on a checkpoint of state_dict and of what on_save_checkpoint added, without a "
+            f"trainer; {type(model).__name__}'s raised {type(error).__name__}: {error}."
+        ) from error
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _is_lazy(tensor: Any) -> bool:
+    from torch.nn.parameter import is_lazy
+
+    return bool(is_lazy(tensor))
+
+
+def has_lazy_layers(model: nn.Module) -> bool:
+    """Whether some layer learns its shape from the first batch."""
+    return any(_is_lazy(value) for value in model.state_dict().values() if _is_tensor(value))
+
+
+def _fits(own: Any, given: Any, name: str) -> bool:
+    """Whether a value can become the model's own; lazy layers and extra state take any shape."""
+    if not _is_tensor(own) or _is_lazy(own) or name.endswith("_extra_state"):
+        return True
+    return bool(_is_tensor(given) and own.shape == given.shape)
+
+
+def _storage(tensor: Any, name: str) -> tuple[Any, ...]:
+    if not _is_tensor(tensor) or _is_lazy(tensor) or tensor.numel() == 0:
+        return (name,)
+    return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+
+
+def not_finite(model: nn.Module) -> set[tuple[str, str]]:
+    """(name, "nan" or "inf") of each tensor of a model that has such values."""
+    found = set()
+    for name, value in model.state_dict().items():
+        if _is_tensor(value) and not _is_lazy(value) and (value.is_floating_point() or value.is_complex()):
+            wide = value.float() if value.element_size() == 1 else value  # of float8, torch cannot say
+            found |= {(name, "nan")} if wide.isnan().any() else set()
+            found |= {(name, "inf")} if wide.isinf().any() else set()
+    return found
+
+
+def read_base(path: str) -> Weights:
+    """The weights of a user's .safetensors or Lightning .ckpt file. Nothing is unpickled.
+
+    Raises ConfigError if the file is neither.
+    """
+    import torch
+
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(
+            f"base must be a .safetensors file, or a .ckpt that loads with weights_only=True; "
+            f"{path} is not: {error}"
+        ) from error
+    if not isinstance(checkpoint, dict) or not any(map(_is_tensor, _state_of(checkpoint).values())):
+        raise ConfigError(f"base must hold a state dict; {path} holds a {type(checkpoint).__name__}.")
+    return weights_of(checkpoint)
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> Weights:
+    """What a Lightning checkpoint, or a bare state dict, holds of a model; as ``take_weights``."""
+    state = _state_of(checkpoint)
+    modules = {name: value for name, value in state.items() if not _is_tensor(value)}
+    added = _added_by_hooks(checkpoint) if "state_dict" in checkpoint else {}
+    tensors = _once({name: value for name, value in state.items() if _is_tensor(value)})
+    return tensors | (pack({"modules": modules, "checkpoint": added}) if modules or added else {})
+
+
+def _state_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    state = checkpoint.get("state_dict", checkpoint)
+    return state if isinstance(state, Mapping) else {}
+
+
+def _added_by_hooks(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``on_save_checkpoint`` put into a Lightning checkpoint, as far as it can be kept."""
+    added = {}
+    for key, value in checkpoint.items():
+        if key not in _LIGHTNING_KEYS:
+            with contextlib.suppress(ConfigError):  # a model that needs it will say so when it loads
+                pack({key: value})
+                added[key] = value
+    return added
+
+
+def device(trainer: Mapping[str, Any]) -> str:
+    """Where this rank runs models outside of a fit, by the trainer's ``accelerator``."""
+    import torch
+
+    accelerator = str(trainer.get("accelerator", "auto"))
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"

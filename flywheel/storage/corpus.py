@@ -1,0 +1,64 @@
+"""A corpus as rows: batches of samples with their scores, and the choice made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.errors import DataError
+from flywheel.storage.sources import Source
+from flywheel.storage.store import Store
+
+
+def read(store: Store, sources: Sequence[Source]) -> pa.Table:
+    """All rows of the sources, samples beside their scores; columns that a batch lacks are null.
+
+    Raises DataError if a sample occurs twice, or batches have columns of one name and types that do not meet.
+    """
+    batches = [_read_one(store, source) for source in sources]
+    try:
+        rows = pa.concat_tables(batches, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"A column must have types that go together in all batches: {_types_that_differ(batches)}."
+        ) from error
+    twice = len(rows) - pc.count_distinct(rows["id"]).as_py()
+    if twice:
+        raise DataError(
+            f"A corpus has each sample once; {twice} ids occur again among its {len(sources)} batches."
+        )
+    return rows
+
+
+def _types_that_differ(batches: Sequence[pa.Table]) -> str:
+    found: dict[str, dict[str, None]] = {}
+    for batch in batches:
+        for field in batch.schema:
+            found.setdefault(field.name, {})[str(field.type)] = None
+    return "; ".join(f"{name!r} is {' and '.join(kinds)}" for name, kinds in found.items() if len(kinds) > 1)
+
+
+def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Table:
+    """The rows of a corpus, in its order, with their ``weight`` and ``count``."""
+    rows, chosen = read(store, sources), store.table(corpus)
+    where = pc.index_in(chosen["id"], value_set=rows["id"])
+    taken = rows.take(where)
+    return taken.append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
+
+
+def beside(samples: pa.Table, answers: pa.Table) -> pa.Table:
+    """Samples with the columns of a table that says more of each, by ``id``: scores, decisions."""
+    if not answers["id"].equals(samples["id"]):
+        answers = answers.take(pc.index_in(samples["id"], value_set=answers["id"]))
+    for name in answers.column_names:
+        if name != "id":
+            samples = samples.append_column(name, answers[name])
+    return samples
+
+
+def _read_one(store: Store, source: Source) -> pa.Table:
+    samples, scores = source
+    table = store.table(str(samples))
+    return table if scores is None else beside(table, store.table(scores))

@@ -1,0 +1,149 @@
+"""Which turn made a sample, by its id or the first characters of it, without reading every batch.
+
+``RUN/ids.index`` has a record for each sample: the turn, and the id. It is derived: the loop appends to
+it, a reader adds the batches that it lacks, whatever does not fit the ledger is made anew, and who finds
+a sample by it reads that sample from its batch. So it is neither synced nor verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.storage import files, lock
+from flywheel.storage.state import Generation, RunState
+from flywheel.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+FILE = "ids.index"
+_WIDTH = 32
+_RECORD = [("turn", "<i4"), ("id", f"S{_WIDTH}")]
+_STAGES = {"generate": "made", "seed": "human"}
+
+
+def batch_of(generation: Generation) -> str | None:
+    """Artifact of the samples that a turn brought: the champion's, or in a genesis the human ones."""
+    return generation.output("generate", "samples") or generation.output("seed", "samples")
+
+
+def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
+    """Append a batch that was just recorded. A full disk is no reason to fail: readers catch up."""
+    if stage in _STAGES:
+        with contextlib.suppress(OSError), files.open_to_append(directory / FILE) as file:
+            file.truncate(file.tell() // _size() * _size())  # what a crash tore
+            file.write(_records(turn, samples["id"]).tobytes())
+
+
+def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tuple[int, str]]:
+    """(turn, id) of each sample whose id begins with ``prefix``."""
+    if len(prefix) == _WIDTH:  # there is one at most: no need to know whether the file has all batches
+        noted = _matches(_file(directory), prefix)[:1]
+        if noted and noted[0][0] < len(state.generations) and _is_there(store, state, *noted[0]):
+            return [(_first_with_batch(state, noted[0][0]), prefix)]
+    for trusted in (True, False):
+        records = _read(directory, state, store, trusted=trusted)
+        found = _matches(records, prefix)
+        if found and all(_is_there(store, state, turn, name) for turn, name in found):
+            return found
+    return []
+
+
+def _first_with_batch(state: RunState, turn: int) -> int:
+    """The first turn with the batch of one: geneses share the human one, of which a note may be missing."""
+    generation = state.generations[turn]
+    if not generation.is_genesis:
+        return turn
+    batch = batch_of(generation)
+    return next(other.number for other in state.generations if batch_of(other) == batch)
+
+
+def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
+    batch = batch_of(state.generations[turn])
+    if batch is None:
+        return False
+    return name in store.table(state.stand_in(batch), ["id"])["id"].to_pylist()  # pc.equal imports pandas
+
+
+def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
+    import numpy as np
+
+    wanted = np.frombuffer(prefix.encode()[:_WIDTH], np.uint8)
+    letters = np.ascontiguousarray(records["id"]).view(np.uint8).reshape(-1, _WIDTH)[:, : len(wanted)]
+    hits = records[(letters == wanted).all(1)]
+    first: dict[str, int] = {}  # the human batch is noted again by each genesis
+    for turn, name in sorted(hits.tolist()):
+        first.setdefault(name.decode(), int(turn))
+    return sorted((turn, name) for name, turn in first.items())
+
+
+def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> np.ndarray:
+    """All records; batches that the file lacks are read, and the file is brought up to date."""
+    import numpy as np
+
+    batches = _batches(state)
+    records, told = _file(directory) if trusted else np.empty(0, _RECORD), state.generations
+    counts = np.bincount(records["turn"], minlength=len(told)) if _fits(records, len(told)) else None
+    if counts is None or any(counts[turn] not in (0, rows) for turn, (_, rows) in batches.items()):
+        records, counts = np.empty(0, _RECORD), np.zeros(len(told), int)
+    missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
+    if missing:
+        added = (
+            _records(turn, store.table(state.stand_in(batches[turn][0]), ["id"])["id"]) for turn in missing
+        )
+        records = np.concatenate([records, *added])
+        if not lock.is_held(directory):
+            with contextlib.suppress(OSError):  # a run on a read-only disk can be asked, too
+                files.write_atomic(directory / FILE, records.tobytes())
+    return records
+
+
+def _fits(records: np.ndarray, turns: int) -> bool:
+    return len(records) == 0 or (int(records["turn"].min()) >= 0 and int(records["turn"].max()) < turns)
+
+
+def _batches(state: RunState) -> dict[int, tuple[str, int]]:
+    """Artifact and number of rows of each turn's batch; the human one once."""
+    found: dict[int, tuple[str, int]] = {}
+    seen: set[str] = set()
+    for generation in state.generations:
+        for stage, rows in _STAGES.items():
+            name = generation.output(stage, "samples")
+            if name is not None and name not in seen:
+                seen.add(name)
+                found[generation.number] = (name, int(generation.fact(stage, rows)))
+    return found
+
+
+def _file(directory: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        data = (directory / FILE).read_bytes()
+    except OSError:
+        data = b""
+    return np.frombuffer(data[: len(data) // _size() * _size()], _RECORD)
+
+
+def _records(turn: int, ids: pa.ChunkedArray) -> np.ndarray:
+    import numpy as np
+
+    records = np.empty(len(ids), _RECORD)
+    records["turn"] = turn
+    records["id"] = _letters(ids.chunks)
+    return records
+
+
+def _letters(chunks: Iterable[pa.Array]) -> np.ndarray:
+    import numpy as np
+
+    columns = [np.array(chunk.to_pylist(), f"S{_WIDTH}") for chunk in chunks if len(chunk)]
+    return np.concatenate(columns) if columns else np.empty(0, f"S{_WIDTH}")
+
+
+def _size() -> int:
+    return 4 + _WIDTH

@@ -1,0 +1,408 @@
+"""The append-only record of a run: one JSON event a line, hash-chained, with HEAD beside it.
+
+A line is canonical JSON (sorted keys, no spaces) of ``{"seq", "prev", "time", "event", ...,
+"hash"}``, where ``hash`` is the SHA-256 of the same JSON without ``hash``; ``prev`` is inside, so
+that the chain is covered. A line is appended and fsynced first, and has happened; then HEAD is replaced by
+its hash:
+
+    HEAD names the last line            nothing happened
+    HEAD names the line before a whole  the process died between the two: HEAD is moved on
+    HEAD names the line before a torn   the last append did not finish: the torn bytes, which do not end in a
+                                        newline, are cut off
+    anything else                       somebody, or the disk, changed the file: DamagedError
+
+Reading comes in two strengths. ``verify`` and whoever writes check every line against all of the above.
+``read`` and ``glance`` check hashes and the chain over the bytes as they lie, which is several times as
+fast; what they let pass are lines of a forger that are not canonical.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import hashlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flywheel.errors import DamagedError, DataError
+from flywheel.storage import files
+
+Event = dict[str, Any]
+Parser = Callable[[bytes, str, int], Any]
+
+GENESIS_HASH = "0" * 64
+_RESERVE_BYTES = 64 * 1024
+_READ_ATTEMPTS = 100
+_CHAIN = {"seq", "prev", "time", "hash"}
+_MAY_USE_RESERVE = {
+    "recalled",
+    "rolled_back",
+    "pruned",
+    "generation_ended",
+    "run_failed",
+    "run_stopped",
+    "run_interrupted",
+}
+MAX_LINE_BYTES = 16 << 20
+_HASH = b'"hash":"'
+_STAGE_END = re.compile(rb'([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class StageLine(NamedTuple):
+    """A ``stage`` line whose hash is right, and what tells where it belongs."""
+
+    generation: int
+    stage: str
+    hash: str
+    line: bytes
+
+    def event(self) -> Event:
+        """The whole event."""
+        event: Event = json.loads(self.line)
+        return event
+
+    def output(self, name: str) -> str | None:
+        """An output, by the bytes: of the keys after ``outputs`` none has more than one value."""
+        start = self.line.rfind(b'"outputs":{')
+        key = encode_basestring(name).encode() + b':"'
+        at = self.line.find(key, start, self.line.find(b"}", start)) + len(key)
+        return None if at < len(key) else self.line[at : self.line.find(b'"', at)].decode()
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    plain = json.loads(json.dumps(value, allow_nan=False))  # keys as text before they are sorted
+    return _encode(plain).encode()
+
+
+def seal(content: Event) -> bytes:
+    """The line of an event, with the hash of its content added."""
+    digest = hashlib.sha256(canonical(content)).hexdigest()
+    return canonical({**content, "hash": digest}) + b"\n"
+
+
+def parse(line: bytes, prev: str, seq: int) -> Event:
+    """The event of a line. Raises ValueError with the reason if the line is not the one written."""
+    event = _load(line)
+    if not isinstance(event, dict) or _encode(event).encode() + b"\n" != line:
+        raise ValueError("it is not canonical JSON")
+    content = {key: value for key, value in event.items() if key != "hash"}
+    if hashlib.sha256(_encode(content).encode()).hexdigest() != event.get("hash"):
+        raise ValueError("its content does not match its hash")
+    if event.get("prev") != prev or event.get("seq") != seq:
+        raise ValueError("it does not follow the line before it")
+    return event
+
+
+def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
+    """As ``parse``, of the bytes as they lie: see the top of this module."""
+    digest = _hash_at(line, line.find(_HASH))
+    event: Event = _load(line) if digest else parse(line, prev, seq)
+    if digest and not (isinstance(event, dict) and event.get("hash") == digest):
+        return parse(line, prev, seq)
+    if event.get("prev") != prev or event.get("seq") != seq:
+        raise ValueError("it does not follow the line before it")
+    return event
+
+
+def glance_at(line: bytes, prev: str, seq: int) -> Event | StageLine:
+    """As ``parse_quickly``, but the line of a stage is left for whoever wants to know what is in it."""
+    place = f'"prev":"{prev}","seq":{seq},"stage":"'.encode()
+    end, at = line.rfind(place), line.find(_HASH)
+    owner = line.rfind(b'"generation":', 0, at)
+    if end < 0 or owner < 0 or b'"event":"stage"' not in line:
+        return parse_quickly(line, prev, seq)
+    number, stage = line[owner + 13 : at - 1], _STAGE_END.match(line, end + len(place))
+    digest = _hash_at(line, at)
+    if not (digest and stage and number.isdigit()):
+        return parse(line, prev, seq)
+    return StageLine(int(number), stage[1].decode(), digest, line)
+
+
+def _load(line: bytes) -> Any:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"it is longer than the {MAX_LINE_BYTES} bytes that a line may have")
+    if not line.endswith(b"\n"):
+        raise ValueError("it does not end in a newline")
+    try:
+        return _decode(line.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _hash_at(line: bytes, at: int) -> str | None:
+    """The hash that a line has at this place, if that is the hash of its other bytes."""
+    stop = at + len(_HASH) + 64
+    digest = hashlib.sha256(line[:at] + line[stop + 2 : -1]).hexdigest()
+    is_it = at >= 0 and line[stop - 64 : stop + 2] == f'{digest}",'.encode() and line.endswith(b"\n")
+    return digest if is_it else None
+
+
+@dataclass(slots=True)
+class Scan:
+    """What reading a ledger file found."""
+
+    events: list[Any] = field(default_factory=list)
+    """Events, or of stages perhaps their lines: as the parser made them."""
+    head: str = GENESIS_HASH
+    """Hash of the last valid line."""
+    behind: str = GENESIS_HASH
+    """Hash of the line before that."""
+    good_bytes: int = 0
+    """Length of the valid prefix."""
+    bad_line: str | None = None
+    """Why the line after the prefix is not valid; None if the file ends there."""
+    is_torn: bool = False
+    """That line is what an append that was cut off leaves: it does not end in a newline."""
+    is_last: bool = False
+    """Nothing follows that line."""
+
+
+def scan(path: Path, parser: Parser = parse) -> Scan:
+    """Read the valid prefix of a ledger file, and what is wrong after it."""
+    found = Scan()
+    with open(path, "rb", buffering=1 << 20) as file, no_garbage_collection():
+        for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
+            try:
+                event = parser(line, found.head, len(found.events))
+            except ValueError as error:
+                found.bad_line = f"line {len(found.events) + 1}: {error}"
+                found.is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+                found.is_last = not file.readline(1)
+                break
+            found.events.append(event)
+            found.behind = found.head
+            found.head = event["hash"] if isinstance(event, dict) else event.hash
+            found.good_bytes += len(line)
+    return found
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """The collector would go through all events again and again while they only become more."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def inspect(directory: Path, parser: Parser = parse) -> tuple[Scan, str | None]:
+    """The lines of a run, and why they and HEAD cannot both be what was written (None: they can).
+
+    A writer may overtake the reader between HEAD and the lines: then both are read again.
+    """
+    head = read_head(directory)
+    for _ in range(_READ_ATTEMPTS):
+        found = scan(directory / "ledger.jsonl", parser)
+        reason = damage(found, head)
+        if reason is None or head == (head := read_head(directory)):
+            break
+    return found, reason
+
+
+def read(directory: Path) -> list[Event]:
+    """The events of a run; a torn last line that HEAD does not name yet is left out.
+
+    Raises DamagedError if the ledger is not what was written.
+    """
+    return _undamaged(directory, parse_quickly).events
+
+
+def glance(directory: Path) -> list[Event | StageLine]:
+    """As ``read``, with the lines of stages left as they are, for ``RunState.replay``."""
+    return _undamaged(directory, glance_at).events
+
+
+def first_event(directory: Path) -> Event:
+    """The event that created a run; empty if it has none that can be read."""
+    try:
+        with open(directory / "ledger.jsonl", "rb") as file:
+            return parse(file.readline(MAX_LINE_BYTES + 1), GENESIS_HASH, 0)
+    except (ValueError, OSError):
+        return {}
+
+
+def _undamaged(directory: Path, parser: Parser) -> Scan:
+    found, reason = inspect(directory, parser)
+    if reason:
+        raise DamagedError(f"{directory} is damaged: {reason}. Restore it from a copy.")
+    return found
+
+
+def read_head(directory: Path) -> str:
+    """The hash in HEAD; that before the first line if there is no HEAD, "damaged" if it is none."""
+    try:
+        text = (directory / "HEAD").read_bytes()
+    except FileNotFoundError:
+        return GENESIS_HASH
+    return text[:-1].decode() if re.fullmatch(rb"[0-9a-f]{64}\n", text) else "damaged"
+
+
+def damage(found: Scan, head: str) -> str | None:
+    """Why these lines and this HEAD cannot both be what was written; None if they can."""
+    if head == "damaged":
+        return "HEAD is not a hash and a newline"
+    if found.bad_line and not (found.is_torn and head == found.head):
+        return f"ledger.jsonl: {found.bad_line}" + (
+            _CUT_IT % found.good_bytes if _may_be_cut(found, head) else ""
+        )
+    if head not in (found.head, found.behind):
+        return f"HEAD is {head[:12]}…, the last line {found.head[:12]}…: lines were lost, or HEAD was"
+    return None
+
+
+def _may_be_cut(found: Scan, head: str) -> bool:
+    return found.is_last and head == found.head and head != GENESIS_HASH
+
+
+_CUT_IT = (
+    ", and HEAD names the line before it. If the power failed while it was written, nothing that was "
+    "recorded before is lost: cut it off with `truncate -s %d ledger.jsonl`, and the run goes on from there"
+)
+
+
+class Ledger:
+    """The writer's view of a run's ledger. Hold the run's lock while one is open."""
+
+    def __init__(self, directory: Path, *, has_start: bool = False) -> None:
+        """Open, and repair what a crash left: see the table above. Raises DamagedError."""
+        self._directory = directory
+        self._path = directory / "ledger.jsonl"
+        files.make_directory(directory)
+        if not has_start:  # a fork brings the weights that it starts from
+            _refuse_fresh_start(directory)
+        if not self._path.exists():
+            files.write_atomic(self._path, b"")
+        found = _undamaged(directory, parse)
+        self.events = found.events
+        self._size = found.good_bytes
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if found.bad_line:
+            os.ftruncate(self._descriptor, self._size)
+            os.fsync(self._descriptor)
+        self._is_torn = False
+        self._head_is_behind = read_head(directory) != self.head
+        if self._head_is_behind:
+            self._move_head()
+        self._reserve()
+
+    @property
+    def head(self) -> str:
+        """Hash of the last line."""
+        return self.events[-1]["hash"] if self.events else GENESIS_HASH
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def append(self, event: str, **content: Any) -> Event:
+        """Write one event, durably, and move HEAD. Returns it as a reader will see it.
+
+        Raises OSError if the line is not written. If it is and only HEAD cannot be moved, nothing is raised:
+        the next append, or whoever opens the ledger next, moves HEAD first.
+        """
+        claimed = _CHAIN & content.keys()
+        if claimed:
+            raise ValueError(f"An event's content must not have {sorted(claimed)}: they are the chain's.")
+        seq = len(self.events)
+        place = {"seq": seq, "prev": self.head, "time": round(time.time(), 3)}
+        line = seal({**place, "event": event, **content})
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"An event has at most {MAX_LINE_BYTES} bytes; this {event} would have {len(line)}. Large "
+                "values are outputs of a stage, which become artifacts, and not facts."
+            )
+        with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
+            try:
+                self._put(seq, line)
+            except OSError as error:
+                if error.errno in _NO_ROOM and event in _MAY_USE_RESERVE:
+                    # That a full disk ended a generation is worth recording: the reserve makes the room.
+                    (self._directory / ".reserve").unlink(missing_ok=True)
+                    self._put_again(seq, line)
+                elif len(self.events) == seq:
+                    raise
+        written: Event = self.events[-1]  # it has happened, though HEAD may be for the next append to move
+        return written
+
+    def _put_again(self, seq: int, line: bytes) -> None:
+        try:
+            self._put(seq, line)
+        except OSError:
+            if len(self.events) == seq:
+                raise
+
+    def _put(self, seq: int, line: bytes) -> None:
+        """Append the line, unless that was done, and move HEAD, which is never two lines behind."""
+        if self._head_is_behind:
+            self._move_head()
+        if len(self.events) == seq:
+            if self._is_torn:
+                self._cut()
+            self._is_torn = True
+            try:
+                files.append(self._descriptor, line)
+            except BaseException:
+                self._cut()
+                raise
+            self._is_torn = False
+            self.events.append(json.loads(line))
+            self._size += len(line)
+            self._move_head()
+
+    def _cut(self) -> None:
+        """Take away what an append that failed has left, so that no line is put after half of one."""
+        os.ftruncate(self._descriptor, self._size)
+        self._is_torn = False
+
+    def _move_head(self) -> None:
+        self._head_is_behind = True
+        files.write_atomic(self._directory / "HEAD", self.head.encode() + b"\n")
+        self._head_is_behind = False
+
+    def _reserve(self) -> None:
+        reserve = self._directory / ".reserve"
+        if not reserve.exists():
+            with contextlib.suppress(OSError):  # no room now is no reason not to read and go on
+                files.write_atomic(reserve, b"\0" * _RESERVE_BYTES)
+
+    def close(self) -> None:
+        """Close the file; the ledger cannot be appended to afterwards."""
+        if self._head_is_behind:
+            with contextlib.suppress(OSError):
+                self._move_head()
+        os.close(self._descriptor)
+
+
+def _refuse_fresh_start(directory: Path) -> None:
+    """Raise DamagedError if there was a run here: what cannot go on must not begin anew."""
+    ledger = directory / "ledger.jsonl"
+    if not (ledger.exists() and ledger.stat().st_size) and (directory / "objects").exists():
+        raise DamagedError(
+            f"A run goes on from its ledger; {directory} has artifacts and no lines in ledger.jsonl. "
+            "Restore it from a copy, or give another name= to start anew."
+        )
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block ends."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)

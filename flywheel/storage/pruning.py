@@ -1,0 +1,122 @@
+"""Making room in a run that nobody is writing; ``journal`` does the same after each generation that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import ConfigError
+from flywheel.storage import ledger, lock, objects
+from flywheel.storage.policy import Policy
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.retention import Drop, plan
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
+from flywheel.storage.tombstones import Measured, Tombstones, bury
+
+
+@dataclass(slots=True)
+class Pruning:
+    """What a prune did, or would do."""
+
+    policy: str
+    done: bool
+    drops: list[Drop] = field(default_factory=list)
+    bytes: dict[str, int] = field(default_factory=dict)
+    """Size of each object that goes."""
+    slim_bytes: dict[str, int] = field(default_factory=dict)
+    """Size of each slim table that comes in place of some of them."""
+    orphans: dict[str, int] = field(default_factory=dict)
+    """Files that no event names, left by a crash, and their sizes: they go too."""
+
+    @property
+    def freed(self) -> int:
+        """Bytes that are free afterwards in ``objects/``, without the orphans."""
+        return sum(self.bytes.values()) - sum(self.slim_bytes.values())
+
+    def add(self, buried: Tombstones) -> None:
+        """Take in what went, or would go."""
+        self.drops += buried.drops
+        self.bytes |= buried.objects
+        self.slim_bytes |= buried.slim_bytes
+
+    def json(self) -> dict[str, Any]:
+        """The pruning as JSON."""
+        return {
+            "policy": self.policy,
+            "done": self.done,
+            "bytes": self.freed,
+            "objects": [{**asdict(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
+            "slim": {"files": len(self.slim_bytes), "bytes": sum(self.slim_bytes.values())},
+            "orphans": {"files": len(self.orphans), "bytes": sum(self.orphans.values())},
+        }
+
+
+def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
+    """Drop what the policy ``keep`` does not name; only say what would go, unless ``yes``.
+
+    Raises ConfigError for a policy that is none, LockedError if the run is being written.
+    """
+    try:
+        policy = Policy.parse(keep)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if not yes:
+        return _dry(directory, policy)
+    lock.acquire(directory, lock.Work.PRUNE)
+    try:
+        return _prune(directory, policy)
+    finally:
+        lock.release(directory)
+
+
+@reread_when_pruned
+def _dry(directory: Path, policy: Policy) -> Pruning:
+    return would_prune(directory, RunState.replay(ledger.read(directory)), policy)
+
+
+def would_prune(
+    directory: Path, state: RunState, policy: Policy, measured: Measured | None = None
+) -> Pruning:
+    """What a prune would do. It reads each batch that would go, to know how much stays of it.
+
+    ``measured``: what was found out for another policy of the same run and state.
+    """
+    store, found = Store(directory), Pruning(str(policy), False, orphans=objects.orphans(directory))
+    absent = set(map(objects.artifact, found.orphans))
+    for part in _parts(plan(store, state, policy)):
+        found.add(bury(store, state, part, found.policy, keep=False, absent=absent, measured=measured))
+    return found
+
+
+def _prune(directory: Path, policy: Policy) -> Pruning:
+    pen, store = ledger.Ledger(directory), Store(directory)
+    try:
+        state, found = RunState.replay(pen), Pruning(str(policy), True, orphans=objects.orphans(directory))
+        delete(store, state.pruned)
+        for path in found.orphans:
+            (directory / path).unlink(missing_ok=True)
+        for part in _parts(plan(store, state, policy)):
+            buried = bury(store, state, part, found.policy, keep=True)
+            if buried.drops:
+                state.check({"event": "pruned", **buried.content()})
+                state.apply(pen.append("pruned", **buried.content()))
+                delete(store, buried.objects)
+                found.add(buried)
+    finally:
+        pen.close()
+    return found
+
+
+def _parts(drops: list[Drop]) -> tuple[list[Drop], list[Drop]]:
+    """Weights first: the disk may be full, and the others need room for their slim tables."""
+    weights = [drop for drop in drops if drop.kind == "weights"]
+    return weights, [drop for drop in drops if drop.kind != "weights"]
+
+
+def delete(store: Store, names: Iterable[str]) -> None:
+    """Delete the files of objects that the ledger says are pruned, unless that was done."""
+    for name in names:
+        store.path(name).unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""What may be recalled and rolled back to, and the carries in force before and after.
+
+The rules of the events ``recalled`` and ``rolled_back``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flywheel.storage.state import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """The carries in force at a time, by component. Never changed, so that they can be shared."""
+
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    """What each component goes on from."""
+    left_by: Mapping[str, int] = field(default_factory=dict)
+    """The generation that left it."""
+
+    def updated(self, artifacts: Mapping[str, str], generation: int) -> Carries:
+        """Those in force once a generation has left some."""
+        if not artifacts:
+            return self
+        left_by = dict.fromkeys(artifacts, generation)
+        return Carries({**self.artifacts, **artifacts}, {**self.left_by, **left_by})
+
+
+def carries_without(state: RunState, champion: int | None, flagged: Container[int] = ()) -> Carries:
+    """The carries in force after a recall that made ``champion`` champion and flagged these generations.
+
+    Of each component the newest that was in force on the champion's line, and that was left by no
+    generation that is flagged recalled or suspect: what a part saw is in its carry.
+    """
+    artifacts, left_by = dict[str, str](), dict[str, int]()
+    while champion is not None:
+        generation = state.generations[champion]
+        for carries in (generation.carry_after, generation.carry_before):
+            for component in carries.artifacts.keys() - artifacts.keys():
+                number = carries.left_by[component]
+                leaver = state.generations[number]
+                if number not in flagged and not leaver.recalled and not leaver.suspect:
+                    artifacts[component], left_by[component] = carries.artifacts[component], number
+        champion = generation.parent
+    return Carries(artifacts, left_by)
+
+
+def why_not(state: RunState, event: Mapping[str, Any]) -> str | None:
+    """The rule that such an event would break now; None: it breaks none."""
+    recalled = set(event.get("generations", ()))
+    broken = _why_not_recall(state, event, recalled) if event["event"] == "recalled" else None
+    return broken or _why_not_go_back(state, event, recalled)
+
+
+def _why_not_recall(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
+    suspect, numbers = set(event.get("suspect", ())), set(range(len(state.generations)))
+    if not recalled | suspect <= numbers or recalled & suspect:
+        return "recalled and suspect generations are different ones that there are"
+    if event.get("champion") != champion_without(state, recalled):
+        return "the champion goes back to its newest ancestor that is not recalled and has its weights"
+    if event.get("carry") != carries_without(state, event["champion"], recalled | suspect).artifacts:
+        return "the carries go back to the newest ones that nothing recalled or suspect left"
+    return None
+
+
+def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
+    number = event.get("champion")
+    under_way, flagged = state.current, recalled.union(event.get("suspect", ()))
+    if under_way and (under_way.number in flagged or under_way.parent != number):
+        return "a generation under way that is flagged, or not the new champion's, is ended first"
+    if number is None:
+        return None if event["event"] == "recalled" else "a rollback names a champion"
+    if number not in range(len(state.generations)):
+        return "a champion is a generation of the run"
+    chosen = state.generations[number]
+    if chosen.status != "promoted" or chosen.recalled or number in recalled:
+        return "a champion was promoted and is not recalled"
+    if chosen.weights in state.pruned:
+        return "a champion has weights, and these were pruned"
+    return None
+
+
+def champion_without(state: RunState, recalled: Container[int]) -> int | None:
+    """The champion, or the newest champion that it descends from, that is not recalled or pruned; or None."""
+    chosen = state.champion
+    while chosen and (chosen.number in recalled or not state.can_be_champion(chosen)):
+        chosen = None if chosen.parent is None else state.generations[chosen.parent]
+    return chosen.number if chosen else None

@@ -1,0 +1,191 @@
+"""Keeping disks small: what a policy lets go.
+
+A generation that is kept stays whole: what its stages made, and what its weights were trained and
+evaluated from, so that it can be reproduced. Kept are the first champion and the one in force, a generation
+under way and its parent, and those that the policy names. Of the others go
+
+    weights      the file
+    samples      the payload; a slim table stays with what recall and trace go by: ``tombstones.SLIM``
+    scores       all
+    decisions    those on earlier batches; the slim table has those on its own
+
+unless somebody else needs them: a kept generation, or a champion that a recall or rollback may go back to.
+What such a champion may draw on stays as long as its weights do: the batches of its corpus, and those of its
+turns that were rejected. So later turns are the same with and without a policy. Human samples, suites, the
+base weights, corpora, outcomes and carries always stay, and so does what stands in for something that went.
+
+The ``pruned`` event comes first, with the size of each object that goes; then the files are deleted. What a
+crash between the two leaves behind is deleted when the run is opened or pruned the next time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flywheel.storage.policy import Policy
+from flywheel.storage.sources import Source, sources_of
+from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.store import Store
+
+_BATCH = (("generate", "samples"), ("grade", "scores"))
+DROPPED = (("train", "weights"), ("adopt", "weights"), *_BATCH, ("curate", "decisions"))
+"""(stage, output) that may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An object that goes, and whose it was."""
+
+    name: str
+    kind: str
+    """weights, samples, scores or decisions."""
+    generation: int
+
+
+class _Holder(NamedTuple):
+    """Whoever needs artifacts: a generation for what it is now."""
+
+    generation: int
+    role: str
+    """kept: as a whole; champion: for what its turns may draw on; seed: for what people gave."""
+
+
+class Retention:
+    """Which artifacts a policy lets go, kept up to date while generations end.
+
+    Each artifact is counted by who needs it. When a generation ends, only those are looked at that it made
+    and that somebody needs no longer, so that a turn costs the same however many came before. Made for one
+    session: while it lasts no generation is recalled, and none becomes champion again.
+    """
+
+    def __init__(self, store: Store, state: RunState, policy: Policy) -> None:
+        self._store, self._state, self._policy = store, state, policy
+        self._known = 0
+        self._kept_for_now: set[int] = set()
+        self._needs: dict[_Holder, set[str]] = {}
+        self._needed: Counter[str] = Counter()
+        self._made_by: dict[str, list[int]] = {}
+        self._champions_with: dict[str, list[int]] = {}
+        self._to_look_at: set[int] = set()
+
+    def drops(self) -> list[Drop]:
+        """What may go that was not named before, by generation: a function of what is recorded alone."""
+        generations, under_way = self._state.generations, self._state.current
+        while self._known < len(generations) and generations[self._known] is not under_way:
+            self._take_in(generations[self._known])
+            self._known += 1
+        for number in [number for number in self._kept_for_now if not self._is_kept(generations[number])]:
+            self._kept_for_now.discard(number)
+            self._let_go(_Holder(number, "kept"))
+        if under_way is None:
+            return list(self._free())
+        whole = _Holder(under_way.number, "kept")
+        self._need(whole, self._whole(under_way))
+        free = list(self._free())
+        self._let_go(whole)  # it will have more
+        return free
+
+    def _take_in(self, generation: Generation) -> None:
+        """Count what a generation that has ended needs, and who needs what it made."""
+        number, weights = generation.number, generation.weights
+        for name in _droppable(generation).values():
+            self._made_by.setdefault(name, []).append(number)
+        self._to_look_at.add(number)
+        if generation.status is Status.PROMOTED and weights is not None:
+            self._champions_with.setdefault(weights, []).append(number)
+            if weights in self._needed:  # of another generation, of equal content
+                self._see_champion(number)
+        parent = _Holder(-1 if generation.parent is None else generation.parent, "champion")
+        draws = generation.status is Status.REJECTED and not generation.recalled
+        if draws and parent in self._needs:
+            self._need(parent, _batch(generation))
+        if "seed" in generation.stages:
+            self._need(_Holder(number, "seed"), generation.stages["seed"]["outputs"].values())
+        if self._is_kept(generation):
+            self._need(_Holder(number, "kept"), self._whole(generation))
+            if not self._is_kept_for_good(generation):
+                self._kept_for_now.add(number)
+
+    def _is_kept_for_good(self, generation: Generation) -> bool:
+        return self._policy.promoted and generation.status is Status.PROMOTED
+
+    def _is_kept(self, generation: Generation) -> bool:
+        state, under_way = self._state, self._state.current
+        if generation is state.champion or generation is state.first_champion:
+            return True
+        if self._is_kept_for_good(generation):
+            return True
+        if under_way is not None and under_way.parent == generation.number:
+            return True
+        ended = len(state.generations) - (under_way is not None)
+        return generation.number >= ended - self._policy.last
+
+    def _whole(self, generation: Generation) -> Iterator[str]:
+        """What a generation made, and what it needs to be made again."""
+        yield from _named(sources_of(self._store, generation))
+        for stage, event in generation.stages.items():
+            yield from event["outputs"].values()
+            if stage in ("train", "adopt", "evaluate"):
+                yield from event["inputs"].values()
+
+    def _see_champion(self, number: int) -> None:
+        """While a champion's weights stay, so does what its turns may draw on: see loop.sources_before."""
+        champion = self._state.generations[number]
+        if self._state.can_be_champion(champion):
+            holder = _Holder(number, "champion")
+            self._need(holder, _named(sources_of(self._store, champion)))
+            for turn in (self._state.generations[n] for n in champion.rejected):
+                self._need(holder, () if turn.recalled else _batch(turn))
+
+    def _need(self, holder: _Holder, names: Iterable[str]) -> None:
+        needs = self._needs.setdefault(holder, set())
+        for name in names:
+            if name not in needs:
+                needs.add(name)
+                self._needed[name] += 1
+                for number in self._champions_with.get(name, ()) if self._needed[name] == 1 else ():
+                    self._see_champion(number)
+
+    def _let_go(self, holder: _Holder) -> None:
+        for name in self._needs.pop(holder, ()):
+            self._needed[name] -= 1
+            if not self._needed[name]:
+                del self._needed[name]
+                self._to_look_at.update(self._made_by.get(name, ()))
+                for number in self._champions_with.get(name, ()):
+                    self._let_go(_Holder(number, "champion"))
+
+    def _free(self) -> Iterator[Drop]:
+        """What nobody needs of what the generations to look at made."""
+        stay = (self._needed, self._state.pruned, self._state.stand_ins)
+        seen: set[str] = set()
+        for number in sorted(self._to_look_at):
+            for kind, name in _droppable(self._state.generations[number]).items():
+                if name not in seen and not any(name in names for names in stay):
+                    seen.add(name)
+                    yield Drop(name, kind, number)
+        self._to_look_at.clear()
+
+
+def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
+    """What the policy lets go now of all that is recorded."""
+    return Retention(store, state, policy).drops()
+
+
+def _droppable(generation: Generation) -> dict[str, str]:
+    """Kind -> artifact of what may go of a generation. A genesis decided on nothing but its own batch."""
+    found = {kind: name for stage, kind in DROPPED if (name := generation.output(stage, kind)) is not None}
+    if generation.is_genesis:
+        found.pop("decisions", None)
+    return found
+
+
+def _batch(turn: Generation) -> Iterator[str]:
+    return _named([[turn.output(stage, output) for stage, output in _BATCH]])
+
+
+def _named(sources: Iterable[Source]) -> Iterator[str]:
+    return (name for source in sources for name in source if name is not None)

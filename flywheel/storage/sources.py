@@ -1,0 +1,39 @@
+"""The batches that a generation decided on, kept of, and drew from.
+
+``curate`` is given a list of sources, and records those of which it kept something with how many different
+rows of each are in the corpus: ``[samples, scores or null, rows]``. What was kept and not drawn stays
+available to later turns; only what was drawn was learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flywheel.storage.state import Generation
+from flywheel.storage.store import Store
+
+Source = Sequence[str | None]
+"""Artifacts of one batch: its samples, and its scores or None."""
+
+
+def read_sources(store: Store, name: str) -> list[Source]:
+    """The sources in an artifact."""
+    return [source[:2] for source in store.json(name)]
+
+
+def sources_of(store: Store, generation: Generation) -> list[Source]:
+    """The batches of which a generation's curator kept something; none before it has a corpus."""
+    name = generation.output("curate", "sources")
+    return read_sources(store, name) if name else []
+
+
+def drawn_of(store: Store, generation: Generation) -> list[str]:
+    """The batches, artifacts of samples, of which rows are in a generation's corpus."""
+    name = generation.output("curate", "sources")
+    return [samples for samples, _, rows in store.json(name) if rows] if name else []
+
+
+def seen_of(store: Store, generation: Generation) -> list[str]:
+    """The batches, artifacts of samples, that a generation's curator decided on."""
+    event = generation.stages.get("curate")
+    return [str(samples) for samples, _ in read_sources(store, event["inputs"]["sources"])] if event else []

@@ -1,0 +1,162 @@
+"""What stays of what a policy lets go: its size, and slim tables with what recall and trace go by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flywheel.storage import parquet
+from flywheel.storage.retention import Drop
+from flywheel.storage.state import Generation, RunState
+from flywheel.storage.store import Store, artifact_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SLIM = ("id", "origin", "source", "generation", "group")
+"""Columns that stay of a batch."""
+_REMEMBERED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstones:
+    """What goes, and what stands in for it."""
+
+    policy: str
+    drops: list[Drop]
+    objects: dict[str, int]
+    """Size of each object that goes."""
+    slim: dict[str, str]
+    """Artifact that goes -> the one that stands in for it."""
+    slim_bytes: dict[str, int]
+    """Size of each of these that is new."""
+
+    @property
+    def freed(self) -> int:
+        """Bytes that are free afterwards."""
+        return sum(self.objects.values()) - sum(self.slim_bytes.values())
+
+    def content(self) -> dict[str, Any]:
+        """Content of the ``pruned`` event."""
+        return {"policy": self.policy, "objects": self.objects, "slim": self.slim}
+
+
+def bury(
+    store: Store,
+    state: RunState,
+    drops: Iterable[Drop],
+    policy: str,
+    *,
+    keep: bool,
+    absent: Container[str] = (),
+    measured: Measured | None = None,
+) -> Tombstones:
+    """What goes of what a policy lets go: that of which something smaller can stand in its place.
+
+    ``keep``: store the slim tables; else only say what would be. ``absent``: files that are there and will
+    not be. ``measured``: what was found out of the same run and state before. Raises DamagedError if an
+    object is missing, PrunedError if it was pruned since the state was read.
+    """
+    graves = _Graves(store, state, drops, {} if measured is None else measured)
+    gone = [drop for drop in graves.drops if drop.name in graves.going[drop.generation].values()]
+    slim_bytes = {
+        slim.name: slim.size
+        for slim in graves.slims.values()
+        if slim.name in absent or not store.path(slim.name).exists()
+    }
+    if keep:
+        for number, slim in graves.slims.items():
+            store.put(slim.data or parquet.encode(graves.table(number)), ".parquet")
+    return Tombstones(
+        policy,
+        gone,
+        {drop.name: graves.sizes[drop.name] for drop in gone},
+        {
+            drop.name: graves.slims[drop.generation].name
+            for drop in gone
+            if drop.kind in ("samples", "decisions")
+        },
+        slim_bytes,
+    )
+
+
+class Slim(NamedTuple):
+    """A slim table."""
+
+    name: str
+    size: int
+    data: bytes | None
+    """Its bytes; None of a large one, which is made again when it is stored."""
+
+
+Measured = dict[tuple[int, frozenset[str]], Slim]
+"""The slim table in place of a generation's objects of these kinds."""
+
+
+class _Graves:
+    """Finds out what goes: a slim table may be what would go itself, or larger than what it stands in for."""
+
+    def __init__(self, store: Store, state: RunState, drops: Iterable[Drop], measured: Measured) -> None:
+        self._store, self._state, self.drops, self._measured = store, state, list(drops), measured
+        self.sizes = {drop.name: _size(store, drop.name) for drop in self.drops}
+        self.slims: dict[int, Slim] = {}
+        self.going: dict[int, dict[str, str]] = {}
+        for drop in self.drops:
+            self.going.setdefault(drop.generation, {})[drop.kind] = drop.name
+        changed: Collection[int] = list(self.going)
+        while changed:
+            for number in changed:
+                self._settle(number)
+            stay = {slim.name for slim in self.slims.values()} | self._state.stand_ins
+            changed = [n for n, going in self.going.items() if not stay.isdisjoint(going.values())]
+            for number in changed:
+                self.going[number] = {k: name for k, name in self.going[number].items() if name not in stay}
+
+    def _settle(self, number: int) -> None:
+        """Decide on a generation's tables together: one slim table stands in for them."""
+        going = self.going[number]
+        batch = str(self._state.generations[number].output("generate", "samples"))
+        if "samples" not in going and batch not in self._state.pruned:
+            going.pop("scores", None)  # whoever reads samples reads their scores
+        tables = [name for kind, name in going.items() if kind != "weights"]
+        self.slims.pop(number, None)
+        if not {"samples", "decisions"} & going.keys():
+            return
+        slim = self._measure(number)
+        if slim.size < sum(self.sizes[name] for name in tables):
+            self.slims[number] = slim
+        else:
+            self.going[number] = {kind: name for kind, name in going.items() if kind == "weights"}
+
+    def _measure(self, number: int) -> Slim:
+        what = number, frozenset(self.going[number])
+        if what not in self._measured:
+            data = parquet.encode(self.table(number))
+            kept = data if len(data) <= _REMEMBERED_BYTES else None
+            self._measured[what] = Slim(artifact_of(data, ".parquet"), len(data), kept)
+        return self._measured[what]
+
+    def table(self, number: int) -> pa.Table:
+        """What stays of a generation's batch, of the decisions on it, or of both in one table."""
+        return _slim_table(self._store, self._state, self._state.generations[number], self.going[number])
+
+
+def _slim_table(store: Store, state: RunState, generation: Generation, going: Container[str]) -> pa.Table:
+    import pyarrow.compute as pc
+
+    batch = store.table(state.stand_in(str(generation.output("generate", "samples"))))
+    rows = batch.select(SLIM if "samples" in going else ["id"])
+    if "decisions" in going:
+        decisions = store.table(str(generation.output("curate", "decisions")))
+        where = pc.index_in(batch["id"], value_set=decisions["id"])
+        for name in decisions.column_names[1:]:
+            rows = rows.append_column(name, decisions[name].take(where))
+    return rows
+
+
+def _size(store: Store, name: str) -> int:
+    try:
+        return store.path(name).stat().st_size
+    except FileNotFoundError:
+        raise store.absent(name) from None

@@ -1,0 +1,145 @@
+"""Check that a run is what was written: every line, HEAD, and every artifact that the ledger names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import DamagedError, PrunedError
+from flywheel.storage import ledger
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store, is_artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify`` found. ``first_bad`` None: everything is as written."""
+
+    lines: int
+    objects: int
+    """Artifacts that were read and are as written."""
+    pruned: int
+    """Artifacts of which there are tombstones only."""
+    head: str
+    first_bad: str | None
+
+    def json(self) -> dict[str, Any]:
+        """The result as JSON."""
+        return {
+            "ok": self.first_bad is None,
+            "lines": self.lines,
+            "objects": self.objects,
+            "pruned": self.pruned,
+            "head": self.head,
+            "first_bad": self.first_bad,
+        }
+
+
+def verify(directory: Path, kept_head: str | None = None) -> Verification:
+    """Check a run from its first line on, stopping at the first thing that is wrong.
+
+    ``kept_head`` is the head at some earlier time, kept elsewhere: it must be the hash of a line. That
+    alone finds lines that were cut off, or rewritten, together with HEAD.
+    """
+    if not (directory / "ledger.jsonl").is_file():
+        return Verification(0, 0, 0, ledger.GENESIS_HASH, "ledger.jsonl is missing")
+    found, reason = ledger.inspect(directory)
+    head, lines = ledger.read_head(directory), len(found.events)
+    pruned, rule = _pruned(found.events)
+    bad = reason or rule or _head_lost(found.events, kept_head)
+    if bad:
+        return Verification(lines, 0, 0, head, bad)
+    checked = 0
+    for bad in _objects(directory, found.events, pruned):
+        if bad:
+            return Verification(lines, checked, len(pruned), head, bad)
+        checked += 1
+    return Verification(lines, checked, len(pruned), head, None)
+
+
+def _pruned(events: list[ledger.Event]) -> tuple[Collection[str], str | None]:
+    """Names of what the lines say is pruned, and the rule of the loop that they break, if they do."""
+    try:
+        return RunState.replay(events).pruned, None
+    except DamagedError as error:
+        return (), str(error)
+
+
+def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
+    if kept is None or kept == ledger.GENESIS_HASH or any(event["hash"] == kept for event in events):
+        return None
+    return (
+        f"ledger.jsonl: the head that was kept, {kept}, is the hash of none of its {len(events)} lines: "
+        "it was cut off or rewritten since, HEAD with it, or the head is another run's"
+    )
+
+
+def _objects(directory: Path, events: list[ledger.Event], pruned: Collection[str]) -> Iterator[str | None]:
+    """What is wrong with each artifact that a line names, then with each file that none does; None: nothing.
+
+    A file that no line names is what a killed process left. It is checked by its own name.
+    """
+    store, seen = Store(directory), set[str]()
+    for seq, name in _artifacts(events):
+        if name not in seen:
+            seen.add(name)
+            if is_artifact(name) and not store.path(name).exists():
+                if name not in pruned:  # a writer may have pruned it since the ledger was read
+                    pruned = RunState.replay(ledger.read(directory)).pruned
+                if name in pruned:
+                    continue
+            try:
+                bad = _damage(store, name)
+            except PrunedError:  # between that look and this one
+                continue
+            yield bad and f"{_where(name)} (named by ledger line {seq + 1}): {bad}"
+    for name in sorted(_present(directory / "objects")):
+        if name not in seen:
+            bad = _damage(store, name)
+            if bad:
+                yield f"{_where(name)} (named by no line): {bad}"
+
+
+def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
+    for event in events:
+        for key in ("inputs", "outputs", "carry", "slim"):
+            for name in event.get(key, {}).values():
+                yield event["seq"], str(name)
+        recalled = event.get("samples") if event["event"] == "recalled" else None
+        inherited = (event.get("forked_from") or {}).get("recalled")
+        for name in filter(None, (recalled, inherited)):
+            yield event["seq"], name
+
+
+def _present(objects: Path) -> Iterator[str]:
+    """Names of what lies under ``objects``; what is being written begins with a dot."""
+    for folder in os.scandir(objects) if objects.is_dir() else ():
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_dir(follow_symlinks=False):
+            yield folder.name
+            continue
+        yield from (folder.name + file.name for file in os.scandir(folder) if not file.name.startswith("."))
+
+
+def _where(name: str) -> str:
+    return f"objects/{name[:2]}/{name[2:]}" if is_artifact(name) else repr(name)
+
+
+def _damage(store: Store, name: str) -> str | None:
+    if not is_artifact(name):
+        return "it is no name of an artifact, which is 64 hex digits and a suffix"
+    try:
+        with store.open(name) as file:
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+    except DamagedError as error:
+        return str(error)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if digest.hexdigest() != name.partition(".")[0]:
+        return "its content does not match its hash"
+    return None

@@ -1,0 +1,31 @@
+"""Arrow tables at the seams: their columns and types, sample ids, digests, items."""
+
+from __future__ import annotations
+
+from flywheel.tables.columns import (
+    DECISIONS,
+    OUTCOMES,
+    PROVENANCE,
+    RESERVED,
+    as_table,
+    constant,
+    require,
+    require_finite,
+    require_same_rows,
+    sample_ids,
+    with_provenance,
+)
+
+__all__ = [
+    "DECISIONS",
+    "OUTCOMES",
+    "PROVENANCE",
+    "RESERVED",
+    "as_table",
+    "constant",
+    "require",
+    "require_finite",
+    "require_same_rows",
+    "sample_ids",
+    "with_provenance",
+]

@@ -1,0 +1,180 @@
+"""Arrow tables at the seams: their columns, sample ids, and the checks that stop bad data early."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.errors import DataError
+from flywheel.tables.digests import bytes_and_offsets, joined_texts
+
+PROVENANCE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("origin", pa.string()),
+        ("source", pa.string()),
+        ("generation", pa.int32()),
+        ("prompt", pa.string()),
+        ("group", pa.string()),
+        ("key", pa.int64()),
+    ]
+)
+DECISIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("keep", pa.bool_()),
+        ("reason", pa.string()),
+        ("weight", pa.float64()),
+        ("count", pa.int32()),
+    ]
+)
+OUTCOMES = pa.schema(
+    [
+        ("suite", pa.string()),
+        ("item", pa.string()),
+        ("cluster", pa.string()),
+        ("subject", pa.string()),
+        ("opponent", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+
+RESERVED = frozenset(PROVENANCE.names) | frozenset(DECISIONS.names)
+"""Column names that say what the loop and the curator say of a sample: no payload's or grader's to have."""
+
+
+def as_table(batch: pa.Table | pa.RecordBatch | Mapping[str, Any]) -> pa.Table:
+    """A table from whatever a recipe returns: a table, a record batch, or columns."""
+    if isinstance(batch, pa.Table):
+        return batch
+    if isinstance(batch, pa.RecordBatch):
+        return pa.Table.from_batches([batch])
+    return pa.table(dict(batch))
+
+
+def constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
+    """An array of one value."""
+    return pa.repeat(pa.scalar(value, kind), length)
+
+
+def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: Any) -> pa.Table:
+    """Payload rows as samples: provenance columns first, then the payload.
+
+    ``provenance`` gives a value for each provenance column; those named in ``own`` are the payload's to
+    give, and ``group`` falls back to ``prompt``. Raises DataError if the payload claims any other.
+    """
+    if "prompt" not in payload.column_names:
+        raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
+    claimed = [name for name in payload.column_names if name in RESERVED and name not in own]
+    if claimed:
+        raise DataError(
+            "Where a sample comes from and what is decided on it is recorded by the loop; its payload must "
+            f"not have {claimed}. Give these columns other names."
+        )
+    columns: dict[str, Any] = {}
+    for spec in PROVENANCE:
+        if spec.name in payload.column_names:
+            columns[spec.name] = _as_text(payload[spec.name], spec.name)
+        elif spec.name == "group":
+            columns["group"] = columns["prompt"]
+        elif spec.name != "id":
+            columns[spec.name] = constant(provenance[spec.name], spec.type, len(payload))
+    for name in payload.column_names:
+        columns.setdefault(name, payload[name])
+    table = pa.table(columns)
+    return table.add_column(0, "id", sample_ids(table))
+
+
+def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"Samples must have text in column {name!r}; it is {column.type}: {error}."
+        ) from error
+    if name == "prompt" and text.null_count:
+        raise DataError(f"Samples must have a prompt each; {text.null_count} of them are null.")
+    return text
+
+
+def sample_ids(table: pa.Table) -> pa.Array:
+    """Content hash of each row, 128 bits in hex; equal rows of a batch are told apart by their order.
+
+    The origin is part of the content, so that a human row and an equal generated one stay apart. Texts
+    are made column by column; only the hash is taken row by row, on slices of Arrow's own buffer.
+    """
+    texts = joined_texts(table)
+    marked = pc.binary_join_element_wise(texts, _occurrence(texts), "\x1e")
+    digests = bytearray()
+    for chunk in marked.chunks:
+        data, ends = bytes_and_offsets(chunk)
+        first = ends[0]
+        for last in ends[1:]:
+            digests += blake2b(data[first:last], digest_size=16).digest()
+            first = last
+    offsets = np.arange(0, 32 * len(table) + 1, 32, dtype=np.int32)
+    return pa.StringArray.from_buffers(
+        len(table), pa.py_buffer(offsets), pa.py_buffer(digests.hex().encode())
+    )
+
+
+def _occurrence(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """For each text, how often it came before, as text."""
+    if pc.count_distinct(texts).as_py() == len(texts):
+        zeros = [constant("0", pa.string(), len(chunk)) for chunk in texts.chunks]
+        return pa.chunked_array(zeros, pa.string())
+    seen: Counter[str] = Counter()
+    counts = []
+    for text in texts.to_pylist():
+        counts.append(str(seen[text]))
+        seen[text] += 1
+    return pa.chunked_array([pa.array(counts, pa.string())])
+
+
+def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
+    """The table, if it has rows, a unique key column, and only finite numbers; DataError if not."""
+    if unique not in table.column_names:
+        raise DataError(f"{what} must have a column {unique!r}; they have {table.column_names}.")
+    if len(table) == 0 and not may_be_empty:
+        raise DataError(f"{what} must have at least one row; they have none.")
+    if table[unique].null_count:
+        raise DataError(f"{what} must have a {unique!r} each; {table[unique].null_count} of them are null.")
+    if pa.types.is_nested(table[unique].type):
+        raise DataError(f"{what} must have text in column {unique!r}; it is {table[unique].type}.")
+    if pc.count_distinct(table[unique]).as_py() != len(table):
+        raise DataError(f"{what} must have unique values of {unique!r}; some occur twice.")
+    return require_finite(table, what)
+
+
+def require_finite(table: pa.Table, what: str) -> pa.Table:
+    """The table, if every float in it (also inside lists) is finite; DataError naming the column if not."""
+    for name in table.column_names:
+        bad = sum(_not_finite(chunk) for chunk in table[name].chunks)
+        if bad:
+            raise DataError(
+                f"{what} must have finite numbers; {bad} values of column {name!r} are NaN, "
+                "infinite or null. Drop or impute those rows in the recipe's task."
+            )
+    return table
+
+
+def _not_finite(values: pa.Array) -> int:
+    if pa.types.is_floating(values.type):
+        return len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
+    if pa.types.is_struct(values.type):
+        return sum(_not_finite(field) for field in values.flatten())
+    if pa.types.is_nested(values.type) and hasattr(values, "flatten"):
+        return _not_finite(values.flatten())
+    return 0
+
+
+def require_same_rows(ids: pa.ChunkedArray, expected: pa.ChunkedArray, what: str) -> None:
+    """Raise DataError unless the ids are the expected ones in their order."""
+    if not ids.cast(pa.string()).equals(expected.cast(pa.string())):
+        raise DataError(f"{what} must answer row for row: its ids are not the samples', or in another order.")

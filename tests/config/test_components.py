@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from flywheel.config.arguments import key_orders
+from flywheel.config.components import (
+    Components,
+    check_components,
+    check_settings,
+    check_target,
+    identity,
+    identity_part,
+    locate,
+    targets_in,
+)
+from flywheel.config.compose import compose, overrides_of
+from flywheel.config.schema import OPERATIONAL
+from flywheel.errors import ConfigError
+from flywheel.runtime.preflight import check_module
+from flywheel.storage.ledger import canonical
+from flywheel.testing import CONFIG_DIR
+
+GATE = "flywheel.gates.paired.Paired"
+MOONS = "flywheel.testing.moons.task.Moons"
+
+
+def moons(*overrides: str) -> DictConfig:
+    return compose(["recipe=moons", *overrides], CONFIG_DIR)
+
+
+@functools.cache
+def unchanged() -> str:
+    return identity(moons())
+
+
+def refused(node: dict[str, Any], section: str = "gate") -> str:
+    with pytest.raises(ConfigError) as error:
+        check_target(section, node)
+    return str(error.value)
+
+
+def module(folder: Path, name: str, text: str) -> str:
+    (folder / f"{name}.py").write_text(text)
+    return name
+
+
+def test_the_components_of_the_test_recipe_pass() -> None:
+    config = moons()
+    check_components(config)
+    check_module(Components(config))
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("flywheel.gates.paird.Paired", "No module named 'flywheel.gates.paird'"),
+        ("flywheel.gates.paired.PairdGate", "has no 'PairdGate'. Did you mean Paired"),
+        ("nowhere_at_all.Gate", "No module named 'nowhere_at_all'"),
+        ("Paired", "Paired"),
+        ("", "gate._target_"),
+    ],
+)
+def test_a_class_path_that_leads_nowhere_is_told(path: str, told: str) -> None:
+    message = refused({"_target_": path})
+    assert "gate._target_" in message
+    assert told in message
+
+
+@pytest.mark.parametrize("name", ["flywheel.gates.paired", "flywheel.metrics.intervals.TAIL", "math.pi"])
+def test_a_path_that_names_no_class_is_told(name: str) -> None:
+    assert name in refused({"_target_": name})
+
+
+def test_a_path_may_go_into_a_class_as_hydras_do() -> None:
+    assert locate("task._target_", "datetime.date.fromisoformat")("2020-01-02").day == 2
+
+
+def test_the_users_own_import_error_is_shown_whole(module_dir: Path) -> None:
+    name = module(module_dir, "mine_missing", "import math\nimport a_library_that_is_not_there\n")
+    message = refused({"_target_": f"{name}.Task"}, "task")
+    assert f"task._target_ must be a class path that imports; '{name}.Task' does not" in message
+    assert "ModuleNotFoundError: No module named 'a_library_that_is_not_there'" in message
+    assert 'mine_missing.py", line 2' in message
+
+
+def test_the_users_own_bug_is_shown_whole(module_dir: Path) -> None:
+    name = module(module_dir, "mine_broken", "def start():\n    return 1 / 0\n\nstart()\n")
+    message = refused({"_target_": f"{name}.Task"}, "task")
+    assert "ZeroDivisionError" in message
+    assert 'mine_broken.py", line 2, in start' in message
+
+
+def test_an_unknown_argument_is_told_with_near_misses() -> None:
+    assert f"gate.alfa is no argument of {GATE}. Did you mean alpha?" in refused(
+        {"_target_": GATE, "alfa": 1}
+    )
+    assert "It takes alpha." in refused({"_target_": GATE, "zzz": 1})
+    assert "It takes nothing." in refused({"_target_": "flywheel.reviewers.NoReview", "who": "me"}, "review")
+
+
+def test_a_missing_argument_is_told(module_dir: Path) -> None:
+    name = module(module_dir, "mine_task", "class Task:\n    def __init__(self, path, *, size, n=1): ...\n")
+    message = refused({"_target_": f"{name}.Task", "n": 3}, "task")
+    assert message == f"task lacks path, size, which {name}.Task needs."
+    check_target("task", {"_target_": f"{name}.Task", "path": "x", "size": 2})
+    check_target("task", {"_target_": f"{name}.Task", "_partial_": True})
+
+
+def test_any_argument_goes_where_the_class_takes_any(module_dir: Path) -> None:
+    name = module(module_dir, "mine_any", "class Task:\n    def __init__(self, **options): ...\n")
+    check_target("task", {"_target_": f"{name}.Task", "anything": 1})
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (
+            {"_target_": GATE, "alpha": "high"},
+            "gate.alpha: Value 'high' of type 'str' could not be converted",
+        ),
+        ({"_target_": GATE, "alpha": 7}, "gate.alpha must be between 0 and 1; it is 7"),
+        ({"_target_": MOONS, "items": 2.5}, "gate.items: Value '2.5' of type 'float' could not be converted"),
+    ],
+)
+def test_types_and_ranges_of_a_dataclass_are_checked(node: dict[str, Any], told: str) -> None:
+    assert told in refused(node)
+
+
+ANNOTATED = """
+from __future__ import annotations
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+import numpy as np
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+@dataclass(kw_only=True)
+class Reader:
+    path: str = "x"
+
+@dataclass(kw_only=True)
+class Odd:
+    size: int = 1
+    table: pa.Table | None = None
+    kind: Literal["a", "b"] = "a"
+    scales: Sequence[float] = (1.0, 2.0)
+    mixed: list[float] | float = 1.0
+    words: set[str] = field(default_factory=set)
+    rule: Callable[[str], str] | None = None
+    cache: np.ndarray | None = None
+    reader: Reader = field(default_factory=Reader)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.size == 7:
+            raise ValueError("size must not be 7.")
+        if self.size == 8:
+            open("/nowhere/data.csv")
+        if self.size == 9:
+            {}["missing"]
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"kind": "b"},
+        {"scales": [1.0]},
+        {"mixed": 3.0},
+        {"mixed": [3.0]},
+        {"words": ["a"]},
+        {"table": None},
+        {"cache": [1]},
+        {"reader": {"_target_": "mine_typed.Reader", "path": "y"}},
+        {"more": {"a": {"_target_": "mine_typed.Reader"}}},
+    ],
+    ids=str,
+)
+def test_types_that_cannot_be_checked_are_left_to_the_class(module_dir: Path, arguments: Any) -> None:
+    name = module(module_dir, "mine_typed", ANNOTATED)
+    check_target("grader", {"_target_": f"{name}.Odd", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"kind": "c"}, "grader.kind must be one of 'a', 'b'; it is 'c'"),
+        ({"size": "many"}, "grader.size: Value 'many' of type 'str' could not be converted"),
+        ({"reader": {"path": [1]}}, "grader.reader.path"),
+        ({"size": 7}, "grader.size must not be 7."),
+        ({"size": 8}, "grader must be buildable .*No such file or directory: '/nowhere/data.csv'"),
+        ({"size": 9}, "grader must be buildable .*KeyError: 'missing'"),
+    ],
+    ids=str,
+)
+def test_types_that_can_be_checked_are_and_what_a_class_raises_is_explained(
+    module_dir: Path, arguments: Any, told: str
+) -> None:
+    name = module(module_dir, "mine_typed", ANNOTATED)
+    assert re.search(told, refused({"_target_": f"{name}.Odd", **arguments}, "grader"), re.DOTALL)
+
+
+def test_a_task_is_built_once_and_what_it_raises_is_explained(module_dir: Path) -> None:
+    name = module(
+        module_dir,
+        "mine_counted",
+        "from dataclasses import dataclass\nbuilt = []\n\n@dataclass(kw_only=True)\nclass Counted:\n"
+        "    size: int = 1\n    def __post_init__(self):\n        built.append(self.size)\n"
+        "        if self.size > 1:\n            raise ValueError('size must be 1.')\n",
+    )
+    task = f"++task={{_target_:{name}.Counted,size:"
+    config = moons("~task", task + "1}")
+    check_components(config)
+    components = Components(config)
+    assert components.task is components.task
+    assert sys.modules[name].built == [1]
+    with pytest.raises(ConfigError, match=r"task\.size must be 1\."):
+        _ = Components(moons("~task", task + "2}")).task
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ({"_args_": [2, 3]}, ""),
+        ({"_args_": [2], "out_features": 3}, ""),
+        ({"_args_": [2]}, "x lacks out_features, which torch.nn.Linear needs"),
+        ({"_args_": [2, 3], "in_features": 1}, "multiple values for argument 'in_features'"),
+        ({"_args_": [1, 2, 3, 4, 5, 6, 7, 8]}, "too many positional arguments"),
+    ],
+    ids=str,
+)
+def test_positional_arguments_count(node: dict[str, Any], told: str) -> None:
+    node = {"_target_": "torch.nn.Linear", **node}
+    if told:
+        assert told in refused(node, "x")
+    else:
+        check_target("x", node)
+
+
+ORDERED = {"stem": 1, "body": {"b": 1, "a": 2}, "head": [{"z": 1, "y": 2}]}
+
+
+@pytest.mark.parametrize("mapping", [ORDERED, {0: 1.0, 10: 2.0, 9: 3.0}, {"a": {2: "x"}}], ids=str)
+def test_mappings_among_arguments_are_built_as_written_also_from_a_ledger(
+    module_dir: Path, mapping: dict[Any, Any]
+) -> None:
+    name = module(
+        module_dir, "mine_mapped", "class Mapped:\n    def __init__(self, parts): self.parts = parts\n"
+    )
+    config = compose(
+        overrides_of({"recipe": "moons", "grader._target_": f"{name}.Mapped", "+grader.parts": mapping}),
+        CONFIG_DIR,
+    )
+    recorded = json.loads(canonical(identity_part(config)))
+    for source in (config, OmegaConf.create(recorded)):
+        components = Components(source)
+        assert repr(components.build("grader", components.settings()).parts) == repr(mapping)
+
+
+def test_the_order_of_a_mapping_is_part_of_the_identity() -> None:
+    one, other = (moons(f"+task.parts={{{text}}}") for text in ("a:1,b:2", "b:2,a:1"))
+    assert identity(one) != identity(other)
+
+
+def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
+    node = {"_target_": "x.Y", "parts": {1: "a", "1": "b"}}
+    with pytest.raises(ConfigError, match=r"task\.parts has 1, '1'\. Give a list of pairs"):
+        list(key_orders({"task": node}))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("settings.lr=7", "settings.lr must be between 0 and 1; it is 7"),
+        ("settings.steps=many", "settings.steps: Value 'many'"),
+        ("+genesis_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
+        ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
+        ("gate.alpha=2", "gate.alpha must be between 0 and 1"),
+        ("+curator.treshold=1", "curator.treshold is no argument of .*Did you mean threshold"),
+        ("+task.n=1", "task.n is no argument of flywheel.testing.moons.task.Moons"),
+        ("~grader._target_", "grader must name a class: give grader._target_=PATH.TO.CLASS"),
+    ],
+)
+def test_each_section_is_checked_before_anything_is_built(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_components(moons(override))
+
+
+def test_settings_of_a_tuner_pass_the_checks_of_the_configured_ones() -> None:
+    config, settings = moons(), Components(moons()).settings()
+    check_settings(config, settings)
+    with pytest.raises(ConfigError, match=r"settings\.lr must be between 0 and 1"):
+        check_settings(config, settings | {"lr": 3.0})
+    with pytest.raises(ConfigError, match="there is no setting 'width_'"):
+        Components(config).tuned(settings | {"width_": 3})
+
+
+MODELS = """
+import lightning, torch
+class Plain(torch.nn.Module): ...
+class Untrained(lightning.LightningModule): ...
+class Unoptimised(lightning.LightningModule):
+    def training_step(self, batch): return batch.sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cls", "told"),
+    [
+        ("Plain", "model must be a LightningModule; mine_models.Plain makes a Plain"),
+        ("Untrained", "must have training_step"),
+        ("Unoptimised", "must have configure_optimizers"),
+    ],
+)
+def test_a_model_that_lightning_cannot_train_is_told(module_dir: Path, cls: str, told: str) -> None:
+    module(module_dir, "mine_models", MODELS)
+    config = moons(f"model={{_target_:mine_models.{cls}}}", "~model.lr", "~model.width")
+    with pytest.raises(ConfigError, match=told):
+        check_module(Components(config))
+
+
+def test_every_target_is_found_however_deep() -> None:
+    tree = {"_target_": "a.A", "inner": {"_target_": "b.B"}, "many": [{"x": {"_target_": "c.C"}}, 3]}
+    assert targets_in(tree) == {"a.A", "b.B", "c.C"}
+
+
+def test_a_value_that_the_tuner_changed_reaches_what_names_it() -> None:
+    components = Components(moons())
+    assert components.model(components.settings() | {"width": 3}).features.out_features == 3
+    assert components.build("curator", components.settings() | {"threshold": 0.9}).threshold == 0.9
+    assert components.settings()["width"] == 64
+
+
+def test_genesis_may_have_settings_of_its_own() -> None:
+    components = Components(moons("+genesis_settings.steps=5"))
+    assert components.settings(genesis=True)["steps"] == 5
+    assert components.settings()["steps"] == 40
+    assert "_target_" not in components.settings()
+
+
+def test_the_task_is_built_once() -> None:
+    components = Components(moons())
+    assert components.task is components.task
+
+
+CHANGES = {
+    "name": "name=other",
+    "runs_dir": "runs_dir=/elsewhere",
+    "generations": "generations=99",
+    "patience": "patience=3",
+    "budget": "budget.seconds=5",
+    "on_failure": "on_failure=go_on",
+    "retention": "retention=promoted",
+    "log": "log=quiet",
+    "threads": "threads=2",
+    "tracker": "+tracker.project=p",
+}
+
+
+def test_operational_keys_do_not_change_the_identity() -> None:
+    assert set(CHANGES) == OPERATIONAL
+    assert {identity(moons(change)) for change in CHANGES.values()} == {unchanged()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "trainer.accelerator=auto",
+        "+trainer.strategy=ddp",
+        "trainer.log_every_n_steps=7",
+        "trainer.devices=[0]",
+    ],
+)
+def test_where_a_fit_runs_does_not_change_the_identity(change: str) -> None:
+    assert identity(moons(change)) == unchanged()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "chunk_size=100",
+        "init=parent",
+        "debug=fast_dev_run",
+        "settings.lr=0.3",
+        "+genesis_settings.steps=3",
+        "trainer.max_steps=3",
+        "trainer.precision=bf16-mixed",
+        "trainer.gradient_clip_val=1.0",
+        "curator.threshold=0.7",
+        "gate.alpha=0.1",
+        "+grader.column=p",
+        "task.seed_value=5",
+        "model.width=4",
+    ],
+)
+def test_whatever_changes_results_changes_the_identity(change: str) -> None:
+    assert identity(moons(change)) != unchanged()
+
+
+def test_a_base_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    for name, content in (("a.ckpt", b"1"), ("b.ckpt", b"1"), ("c.ckpt", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (identity(moons(f"base={tmp_path / name}")) for name in ("a.ckpt", "b.ckpt", "c.ckpt"))
+    assert a == b != c
+    assert a != unchanged()
+
+
+def test_the_identity_holds_no_path_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "base.ckpt").write_bytes(b"1")
+    part = identity_part(moons(f"base={tmp_path / 'base.ckpt'}", f"runs_dir={tmp_path}"))
+    assert str(tmp_path) not in str(part)

@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ReadonlyConfigError
+
+from flywheel.config.compose import (
+    ABSENT,
+    compose,
+    config_dirs,
+    differences,
+    known_targets,
+    leaf_text,
+    overrides_of,
+    quoted,
+    recipes,
+)
+from flywheel.errors import ConfigError
+from flywheel.storage.ledger import canonical
+from flywheel.testing import CONFIG_DIR
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = [ROOT / "conf", Path(CONFIG_DIR), *sorted((ROOT / "recipes").rglob("conf"))]
+FILES = [(folder, path) for folder in FOLDERS for path in sorted(folder.rglob("*.yaml"))]
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="$"), max_size=12)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | TEXT
+
+
+def moons(*overrides: str) -> DictConfig:
+    return compose(["recipe=moons", *overrides], CONFIG_DIR)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        compose(list(overrides), CONFIG_DIR)
+    return str(refused.value)
+
+
+def overrides_for(folder: Path, path: Path) -> list[str]:
+    """What brings a file of the search path into the configuration."""
+    *groups, name = path.relative_to(folder).with_suffix("").parts
+    if not groups:
+        return ["recipe=moons"]
+    if groups[0] == "overlay":
+        return [f"debug={groups[1]}", f"recipe={name}"]
+    return [f"{'/'.join(groups)}={name}", *([] if groups == ["recipe"] else ["recipe=moons"])]
+
+
+@pytest.mark.parametrize(("folder", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+def test_every_yaml_file_composes(folder: Path, path: Path) -> None:
+    config_dir = CONFIG_DIR if folder == ROOT / "conf" else str(folder)
+    overrides = overrides_for(folder, path)
+    composed = compose(overrides, config_dir)
+    assert f"recipe={composed.recipe}" in overrides
+    assert "hydra" not in composed
+
+
+def test_every_recipe_has_a_summary() -> None:
+    assert all(recipe.summary for recipe in recipes(CONFIG_DIR))
+    assert "moons" in {recipe.name for recipe in recipes(CONFIG_DIR)}
+    assert "moons" not in {recipe.name for recipe in recipes()}
+
+
+def test_a_recipe_is_found_where_config_dir_says(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    text = (Path(CONFIG_DIR) / "recipe" / "moons.yaml").read_text()
+    (tmp_path / "recipe" / "suns.yaml").write_text(text)
+    assert compose(["recipe=suns"], str(tmp_path)).recipe == "suns"
+    found = next(recipe for recipe in recipes(str(tmp_path)) if recipe.name == "suns")
+    assert (found.source, found.path) == ("--config-dir", tmp_path / "recipe" / "suns.yaml")
+
+
+def test_a_config_dir_must_be_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--config-dir must be a folder; .*nowhere"):
+        config_dirs(str(tmp_path / "nowhere"))
+
+
+def test_known_targets_are_those_of_the_search_path() -> None:
+    assert "flywheel.testing.moons.model.Classifier" in known_targets(CONFIG_DIR)
+    assert "flywheel.testing.moons.model.Classifier" not in known_targets()
+    assert "flywheel.gates.Paired" in known_targets()
+
+
+def test_values_have_their_types_and_references_are_filled_in() -> None:
+    config = moons("settings.lr=0.5", "generations=7", "init=parent")
+    assert config.generations == 7
+    assert config.init.name == "parent"
+    assert config.model.lr == 0.5
+
+
+def test_a_composed_configuration_is_not_changed_by_accident() -> None:
+    with pytest.raises(ReadonlyConfigError):
+        moons().seed = 3
+
+
+def test_overlays_shrink_a_run() -> None:
+    assert moons("debug=tiny").generations == 3
+    assert moons("debug=fast_dev_run").trainer.max_steps == 2
+    assert moons("debug=tiny", "generations=1").generations == 1
+
+
+def test_an_unknown_recipe_is_told_with_near_misses() -> None:
+    message = refusal("recipe=moon")
+    assert "There is no recipe 'moon'. Did you mean moons?" in message
+    assert "--config-dir" in message
+
+
+def test_a_recipe_must_be_named() -> None:
+    assert "give recipe=NAME, one of" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ("generatons=2", "generations"),
+        ("settings.lrr=2", "settings.lr"),
+        ("trainer.max_stps=2", "trainer.max_steps"),
+        ("budget.secnds=2", "budget.seconds"),
+        ("gate.alfa=0.1", "gate.alpha"),
+    ],
+)
+def test_an_unknown_key_is_told_with_near_misses_each_once(override: str, near: str) -> None:
+    message = refusal("recipe=moons", override)
+    assert f"There is no key {override.partition('=')[0]!r}. Did you mean {near}" in message
+    listed = message.partition("Did you mean ")[2].partition("?")[0].split(" or ")
+    assert len(set(listed)) == len(listed)
+
+
+def test_an_unknown_key_that_is_near_to_nothing_is_told_with_its_siblings() -> None:
+    message = refusal("recipe=moons", "settings.zzzzzz=1")
+    for sibling in ("steps", "lr", "width"):
+        assert sibling in message
+
+
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [("genesis_settings={lr:0.1}", "+genesis_settings"), ("curator.score=margin", "+curator.score")],
+)
+def test_a_key_that_is_not_there_yet_is_told_how_to_be_added(override: str, remedy: str) -> None:
+    message = refusal("recipe=moons", override)
+    assert remedy in message
+    assert "no key 'genesis_settings'" not in message  # there is
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("generations=abc", "'abc' of type 'str' could not be converted to Integer"),
+        ("generations=2.5", "could not be converted to Integer"),
+        ("seed=null", "seed"),
+        ("init=parnt", "expected one of [parent, base, fresh]"),
+        ("log=loud", "expected one of [auto, live, plain, json, quiet]"),
+        ("budget=3", "budget"),
+        ("generations=-1", "generations must be 0 or more; it is -1"),
+        ("chunk_size=0", "chunk_size must be 1 or more; it is 0"),
+        ("threads=0", "threads must be 1 or more, or null; it is 0"),
+        ("patience=0", "patience must be 1 or more, or null; it is 0"),
+        ("budget.seconds=0", "budget.seconds must be above 0"),
+        ("name='a b'", "name must be letters"),
+        ("init=base", "init=base needs weights to start from: give base=PATH"),
+        ("genesis=load", "genesis=load needs weights to start from"),
+        ("base=/nowhere", "base must be an existing .safetensors or .ckpt file; it is '/nowhere'"),
+        ("settings.lr=${settings.nope}", "settings.nope"),
+        ("settings.lr=???", "settings.lr"),
+        ("gate=pared", "paired"),
+        ("debug=tinny", "tiny"),
+        ("generations", "generations"),
+        ("curator.score={a:1", "{a:1"),
+    ],
+)
+def test_what_cannot_be_used_is_told(override: str, told: str) -> None:
+    message = refusal("recipe=moons", override)
+    assert told in message
+    assert "object_type=" not in message
+
+
+def test_two_devices_outside_torchrun_are_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    message = refusal("recipe=moons", "trainer.devices=2")
+    assert "torchrun --nproc-per-node=2 -m flywheel recipe=moons" in message
+
+
+def parsed(override: str) -> Any:
+    return OverridesParser.create().parse_override(override).value()
+
+
+def as_data(value: Any) -> Any:
+    """Quoted strings of Hydra's parser as strings, however deep."""
+    if isinstance(value, list):
+        return [as_data(item) for item in value]
+    if isinstance(value, dict):
+        return {as_data(key): as_data(item) for key, item in value.items()}
+    return getattr(value, "text", value)
+
+
+@settings(max_examples=80)
+@given(SCALARS | st.lists(SCALARS, max_size=3))
+@example(r"a\d")
+@example("a\\")
+@example("it's \\' quoted")
+def test_every_value_from_python_is_what_hydra_reads(value: Any) -> None:
+    (override,) = overrides_of({"key": value})
+    assert as_data(parsed(override)) == value
+
+
+TEXTS = (
+    "",
+    " ",
+    "it's",
+    'say "hi"',
+    "a,b",
+    "a=b",
+    "[1]",
+    "{a:1}",
+    "null",
+    "true",
+    "1e5",
+    "a: b",
+    "x\\",
+    r"\d+'s",
+)
+
+
+def test_text_stays_text() -> None:
+    texts = {f"text{k}": text for k, text in enumerate(TEXTS)}
+    config = moons(*overrides_of({f"+settings.{key}": text for key, text in texts.items()}))
+    assert {key: config.settings[key] for key in texts} == texts
+
+
+def test_mappings_may_be_nested_or_dotted() -> None:
+    expected = ["settings.lr=0.1", "settings.steps=3", "seed=1"]
+    assert overrides_of({"settings": {"lr": 0.1, "steps": 3}, "seed": 1}) == expected
+    assert overrides_of({"settings.lr": 0.1, "settings.steps": 3, "seed": 1}) == expected
+
+
+def test_sequences_are_overrides_already() -> None:
+    assert overrides_of(("recipe=moons", "+a=1")) == ["recipe=moons", "+a=1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (1e-5, 1e-5),
+        (np.float64(0.1), 0.1),
+        (np.int64(5), 5),
+        (np.bool_(True), True),
+        (Path("/data/x y"), "/data/x y"),
+        ([1, "a,b", None], [1, "a,b", None]),
+        ((1, 2), [1, 2]),
+        ({}, {}),
+        ([{"_target_": "a.B", "n": 1}], [{"_target_": "a.B", "n": 1}]),
+    ],
+    ids=str,
+)
+def test_values_of_python_and_numpy_keep_their_type(value: Any, expected: Any) -> None:
+    config = moons(*(f"+settings.{o}" for o in overrides_of({"extra": value})))
+    found = config.settings.extra
+    found = OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_references_may_be_written_in_python() -> None:
+    assert moons(*overrides_of({"model": {"lr": "${settings.lr}"}, "settings.lr": 0.25})).model.lr == 0.25
+
+
+def test_a_run_may_be_described_in_python() -> None:
+    description = {"recipe": "moons", "name": None, "budget": {"seconds": 1.5}, "log": "quiet", "seed": 3}
+    config = compose(overrides_of(description), CONFIG_DIR)
+    assert (config.name, config.budget.seconds, config.log.name, config.seed) == (None, 1.5, "quiet", 3)
+
+
+KEYS = st.sampled_from(["a", "b", "a.b", "", "1", '"a"'])
+TREES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "1", "", [], [1], [1.0], [True]]),
+        lambda inner: st.dictionaries(KEYS, inner, max_size=2) | st.lists(inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+@given(TREES, TREES)
+def test_configurations_differ_exactly_if_their_json_does(old: Any, new: Any) -> None:
+    found = differences(old, new)
+    assert (found == {}) == (canonical(old) == canonical(new))
+    assert all(leaf_text(before) != leaf_text(after) for before, after in found.values())
+    assert {k: pair[::-1] for k, pair in found.items()} == differences(new, old)
+
+
+def test_differences_name_dotted_keys_and_what_is_absent() -> None:
+    old, new = {"a": {"b": 1, "c": 2}, "d": 1, "a.b": 5}, {"a": {"b": 1.0, "c": 2}, "d": {"e": None}}
+    assert differences(old, new) == {'"a.b"': [5, ABSENT], "a.b": [1, 1.0], "d": [1, {"e": None}]}
+
+
+WORDS = ["2024_01_01", "1.1", "1.10", "12e45678", "0x10", "true", "007", "inf", "nan", "None_", "1_000"]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_name_is_the_text_that_was_given(name: str) -> None:
+    for given_ in (f"name={name}", f"name='{name}'"):
+        assert moons(given_).name == name
+
+
+PATHS = ["epoch=3-step=10", "a (1) #2", "a,b c d", "it's[x]{y}", "~x:y", "a\\b", "1.10", 'p"x"', "päth"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_is_the_text_that_was_given(name: str, tmp_path: Path) -> None:
+    base = tmp_path / f"{name}.ckpt"
+    base.touch()
+    config = moons(f"runs_dir={tmp_path}/{name}", f"base={base}", "genesis=load")
+    assert (config.runs_dir, config.base) == (f"{tmp_path}/{name}", str(base))
+
+
+def test_what_hydra_means_by_a_text_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "there")
+    assert moons("name=null").name is None
+    assert moons("runs_dir=${oc.env:MINE}/runs").runs_dir == "there/runs"
+    assert quoted(["name=1.10,1.20", "retention=promoted,last=3", "seed=1,2"], sweep=True) == [
+        "name='1.10','1.20'",
+        "retention='promoted,last=3'",
+        "seed=1,2",
+    ]
+    assert quoted(["name=choice(a,b)"], sweep=True) == ["name=choice(a,b)"]
+
+
+def test_other_texts_that_cannot_be_read_are_told_how_to_be_quoted() -> None:
+    told = refusal("recipe=moons", "+task.path=epoch=3.ckpt")
+    assert "\"+task.path='epoch=3.ckpt'\"" in told
+    assert moons("+task.path='epoch=3.ckpt'").task.path == "epoch=3.ckpt"
+
+
+def odd_recipe(folder: Path, name: str, data: bytes) -> str:
+    (folder / "recipe").mkdir(exist_ok=True)
+    (folder / "recipe" / f"{name}.yaml").write_bytes(data)
+    return str(folder)
+
+
+LATIN = "# @package _global_\n# Prüfung\nseed: 1\n".encode("latin-1")
+
+
+def test_a_file_that_is_not_utf8_is_named_where_it_is_used_and_only_there(tmp_path: Path) -> None:
+    good = b"# @package _global_\n# Good\ndefaults:\n  - mnist\n  - _self_\n"
+    folder = odd_recipe(tmp_path, "latin", LATIN)
+    odd_recipe(tmp_path, "good", good)
+    assert {"latin", "good"} <= {info.name for info in recipes(folder)}
+    assert compose(["recipe=good"], folder).seed == 0
+    with pytest.raises(ConfigError, match=r"latin\.yaml must be UTF-8; byte 24 is 0xfc"):
+        compose(["recipe=latin"], folder)
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "marked", b"\xef\xbb\xbf# @package _global_\n# Marked\nseed: 1\n")
+    assert next(info.summary for info in recipes(folder) if info.name == "marked") == "Marked"
+    with pytest.raises(ConfigError, match=r"marked\.yaml begins with a byte order mark"):
+        compose(["recipe=marked"], folder)
+
+
+def test_yaml_that_cannot_be_parsed_is_told_with_its_place(tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "broken", b"# @package _global_\nseed: [1\n")
+    with pytest.raises(ConfigError, match=r"(?s)broken\.yaml.*line 3"):
+        compose(["recipe=broken"], folder)
+
+
+@pytest.fixture
+def application() -> Iterator[None]:
+    """An application of Hydra's own that calls us, with a schema of its own."""
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node={"theirs": 1})
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        yield
+
+
+@pytest.mark.parametrize("words", [["recipe=moons"], ["recipe=nothing"], ["recipe=moons", "seed=x"]])
+def test_an_application_of_hydras_own_goes_on_as_it_was(application: None, words: list[str]) -> None:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    with contextlib.suppress(ConfigError):
+        compose(words, CONFIG_DIR)
+    assert GlobalHydra.instance().hydra is before
+    assert hydra.compose("schema") == {"theirs": 1}
+
+
+def test_without_an_application_nothing_stays_behind() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    moons()
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_an_application_gets_its_hydra_back_where_ours_cannot_begin(
+    application: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    monkeypatch.setattr(Hydra, "create_main_hydra2", classmethod(lambda *_, **__: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        moons()
+    assert GlobalHydra.instance().hydra is before

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from flywheel.config.components import Components
+from flywheel.config.fingerprint import fingerprint
+
+CODE = """
+class Base:
+    limit = {limit}
+
+class Grader(Base):
+    def __init__(self, threshold=0.5, inner=None):
+        pass
+"""
+
+
+def components(target: str, **arguments: object) -> Components:
+    grader = {"_target_": target, **arguments}
+    return Components(OmegaConf.create({"settings": {"t": 0.5}, "grader": grader}))
+
+
+def test_it_follows_arguments_and_settings() -> None:
+    target = "flywheel.graders.confidence.Confidence"
+    plain = fingerprint(components(target), "grader", {"t": 0.5})
+    assert plain == fingerprint(components(target), "grader", {"t": 0.7})
+    assert plain != fingerprint(components(target, threshold=0.5), "grader", {"t": 0.5})
+    tuned = components(target, threshold="${settings.t}")
+    assert fingerprint(tuned, "grader", {"t": 0.5}) != fingerprint(tuned, "grader", {"t": 0.7})
+
+
+def test_it_follows_the_source_of_bases_and_of_what_is_inside(module_dir: Path) -> None:
+    for name, limit in (("graders_a", 1), ("graders_b", 2)):
+        (module_dir / f"{name}.py").write_text(CODE.format(limit=limit))
+    nested = [
+        fingerprint(
+            components(
+                "flywheel.graders.confidence.Confidence", inner={"_target_": f"{name}.Grader", "threshold": 1}
+            ),
+            "grader",
+            {},
+        )
+        for name in ("graders_a", "graders_b")
+    ]
+    assert nested[0] != nested[1]
+
+
+def test_it_is_that_of_what_was_imported_not_of_what_is_on_the_disk(module_dir: Path) -> None:
+    path = module_dir / "graders_c.py"
+    path.write_text(CODE.format(limit=1))
+    graded = components("graders_c.Grader")
+    before = fingerprint(graded, "grader", {})
+    path.write_text(CODE.format(limit=22))
+    assert fingerprint(graded, "grader", {}) == before
+    assert fingerprint(components("graders_c.Grader"), "grader", {}) == before, (
+        "a session in the same process"
+    )
+    del sys.modules["graders_c"]
+    importlib.invalidate_caches()
+    assert fingerprint(components("graders_c.Grader"), "grader", {}) != before
+
+
+def test_it_is_none_where_nobody_knows_what_was_imported(module_dir: Path) -> None:
+    path = module_dir / "graders_d.py"
+    path.write_text("class Grader:\n    def grade(self):\n        return 1\n")
+    importlib.import_module("graders_d")
+    path.write_text(path.read_text().replace("1", "2"))
+    assert fingerprint(components("graders_d.Grader"), "grader", {}) is None
+
+
+def test_it_follows_what_the_module_imports(module_dir: Path) -> None:
+    (module_dir / "graders_e.py").write_text("from helper_e import LIMIT\n" + CODE.format(limit="LIMIT"))
+    found = []
+    for limit in (1, 22):
+        (module_dir / "helper_e.py").write_text(f"LIMIT = {limit}\n")
+        importlib.invalidate_caches()
+        found.append(fingerprint(components("graders_e.Grader"), "grader", {}))
+        del sys.modules["graders_e"], sys.modules["helper_e"]
+    assert found[0] != found[1]
+
+
+def test_the_value_of_a_credential_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graded = components("flywheel.graders.confidence.Confidence", inner={"token": "${oc.env:MY_TOKEN}"})
+    found = set()
+    for value in ("one", "two"):
+        monkeypatch.setenv("MY_TOKEN", value)
+        found.add(fingerprint(graded, "grader", {}))
+    assert len(found) == 1
+
+
+def test_a_class_without_source_has_one_too() -> None:
+    assert len(fingerprint(components("decimal.Decimal"), "grader", {})) == 64
+
+
+def test_a_run_records_which_grader_and_whether_it_borrowed_the_model(finished_run: Path) -> None:
+    from flywheel.lineage.record import Record
+
+    graded = Record.read(finished_run).generation(1).stages["grade"]["facts"]
+    assert graded["grader"] == "Confidence"
+    assert len(graded["version"]) == 64
+    assert graded["lent"] is None

@@ -1,0 +1,51 @@
+"""What the README tells people to type is accepted by the program as it is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flywheel.cli.commands import NAMES
+from flywheel.config.components import check_components
+from flywheel.config.compose import compose
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for line in TEXT.splitlines()
+        if " -m flywheel " in line and not {"RUN", "|", *NAMES} & set(line.split())
+    }
+)
+BUILT_IN = ("recipe=addition", "recipe=mnist")
+
+
+def overrides(command):
+    words = shlex.split(command.split("-m flywheel ")[1])
+    return [word for word in words if re.match(r"[\w.]+=", word)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_composes(command):
+    values = [word.split(",")[0] for word in overrides(command)]
+    assert values[0] in BUILT_IN
+    check_components(compose(values))
+
+
+def test_all_subcommands_are_described():
+    for name in NAMES:
+        assert f"| `{name}" in TEXT
+
+
+def test_the_quick_start_is_what_ci_runs():
+    ran = (ROOT / ".ci" / "run").read_text()
+    assert "\npytest " in TEXT
+    assert ran.rstrip().endswith("pytest")
+    assert "&& python -m flywheel recipe=addition " in TEXT
+    assert "\npython -m flywheel recipe=addition " in ran
+
+
+def test_no_placeholder_is_left():
+    assert not re.findall(r"^(?:QUICK|MEASURED|OTHER|OVERHEAD)\w*", TEXT, re.MULTILINE)

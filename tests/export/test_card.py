@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import flywheel
+from flywheel.export.bundle import bundle
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.recall_rules import carries_without
+from flywheel.storage.state import RunState
+from flywheel.testing import CONFIG_DIR
+
+
+def body(folder: Path) -> str:
+    return (folder / "README.md").read_text()
+
+
+def test_the_hub_reads_the_header(finished_run: Path, folder: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="the development extra brings it")
+    card = hub.ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "flywheel"
+    assert "moons" in card.data.tags
+    metrics = flywheel.open_run(finished_run).generation(1).metrics
+    found = {result.dataset_name: result for result in card.data.eval_results}
+    assert set(found) == set(metrics)
+    for suite, result in found.items():
+        assert result.metric_type == "accuracy"
+        assert result.metric_value == metrics[suite]["accuracy"]["value"]
+        assert result.task_type == "other"
+    assert hub.ModelCardData(**card.data.to_dict()).to_yaml()
+
+
+def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
+    run, text = flywheel.open_run(finished_run), body(folder)
+    for heading in ("Evaluation", "Data", "How it was made", "Lineage", "Known recalls", "Limits"):
+        assert f"\n## {heading}\n" in text
+    report = run.show(1)
+    low, high = (report["metrics"]["gate"]["accuracy"][key] for key in ("low", "high"))
+    assert f"[{low:.1%}, {high:.1%}]" in text
+    assert "| human: recipe | 0 | 10 | 10 |" in text
+    assert "| samples | drawn |" in text
+    assert "times trained on" not in text
+    assert "may have seen it less often or never" in text
+    assert "| made by generation 0 | 1 |" in text
+    assert report["weights"] in text
+    assert run.status()["head"] in text
+    assert "None at ledger head" in text
+
+
+def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
+    ledger = Ledger(run_copy)
+    recall = {"by": "reason = 'x'", "strict": False, "champion": 0, "samples": "0" * 64 + ".parquet"}
+    recall["carry"] = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
+    ledger.append("recalled", **recall, why="the <b>grader</b>\nwas wrong", generations=[1], suspect=[2])
+    ledger.close()
+    recalled, suspect, clean = (body(bundle(run_copy, n, tmp_path / str(n))) for n in (1, 2, 0))
+    assert "**Recalled: do not use it.**" in recalled
+    assert "the &lt;b>grader&lt;/b> was wrong. It touches generation 1." in recalled
+    assert "\n- recalled\n" in recalled.split("---")[1]
+    assert "**Suspect.**" in suspect
+    assert "It touches nothing that this generation came from." in clean
+
+
+def test_a_fork_says_what_it_inherited(finished_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "runs" / "moons" / "old")
+    old = flywheel.open_run(copy, CONFIG_DIR)
+    made = len(old.samples(2))
+    old.recall(generation=2, why="flawed", yes=True)
+    where = [f"runs_dir={tmp_path / 'runs'}", "generations=0", "threads=1", "log=quiet", "name=fork"]
+    fork = old.fork(0, where)
+    text = body(fork.bundle(0, tmp_path / "bundle"))
+    inherited = text.partition("## Known recalls")[2].partition("##")[0]
+    assert f"of which generation 0 was forked: {made} samples that were recalled there" in inherited
+    assert "None at ledger head" not in inherited

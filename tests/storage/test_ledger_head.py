@@ -1,0 +1,150 @@
+"""A disk that fails between a line and HEAD, or between a file and its directory, loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flywheel.storage import files
+from flywheel.storage import ledger as ledgers
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.store import Store
+
+FATES = ("well", "not replaced", "not synced")
+Fate = Callable[[str], None]
+
+
+@pytest.fixture
+def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
+    """Decides what happens to HEAD from now on: one of FATES."""
+    now = ["well"]
+    write_atomic, sync_directory = files.write_atomic, files.sync_directory
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name == "HEAD" and now[0] == "not replaced":
+            raise OSError(errno.EIO, "the disk broke")
+        write_atomic(path, data)
+
+    def sync(path: Path) -> None:
+        if now[0] == "not synced":
+            raise OSError(errno.EIO, "the disk broke")
+        sync_directory(path)
+
+    monkeypatch.setattr(files, "write_atomic", write)
+    monkeypatch.setattr(files, "sync_directory", sync)
+    return lambda what: now.__setitem__(0, what)
+
+
+def names(directory: Path) -> list[str]:
+    """Names of the events that a reader finds; raises DamagedError as a reader would."""
+    return [event["event"] for event in ledgers.read(directory)]
+
+
+def reopened(directory: Path) -> list[str]:
+    """Names of the events that the next writer finds."""
+    ledger = Ledger(directory)
+    ledger.close()
+    assert ledgers.read_head(directory) == ledger.head
+    return [event["event"] for event in ledger.events]
+
+
+def try_append(ledger: Ledger, name: str) -> bool:
+    """Whether an event could be appended."""
+    with contextlib.suppress(OSError):
+        ledger.append(name)
+        return True
+    return False
+
+
+def assert_head_is_near(directory: Path) -> None:
+    """HEAD names the last line or the one before."""
+    found = ledgers.scan(directory / "ledger.jsonl")
+    assert found.bad_line is None
+    last = found.events[-1] if found.events else {"hash": ledgers.GENESIS_HASH, "prev": ledgers.GENESIS_HASH}
+    assert ledgers.read_head(directory) in (last["hash"], last["prev"])
+
+
+@pytest.mark.parametrize("broken", FATES[1:])
+def test_head_that_cannot_be_replaced_twice(tmp_path: Path, fate: Fate, broken: str) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append("one")
+    fate(broken)
+    assert ledger.append("two")["event"] == "two", "its line is durable, so it has happened"
+    assert_head_is_near(tmp_path)
+    for name in ("three", "four"):
+        with pytest.raises(OSError, match="the disk broke"):
+            ledger.append(name)
+        assert names(tmp_path) == ["one", "two"], "the line after HEAD is durable, none comes after that"
+        assert_head_is_near(tmp_path)
+    ledger.close()
+    fate("well")
+    assert reopened(tmp_path) == ["one", "two"]
+
+
+def test_the_same_ledger_goes_on_once_the_disk_is_well(tmp_path: Path, fate: Fate) -> None:
+    ledger = Ledger(tmp_path)
+    for number, broken in enumerate(FATES[1:]):
+        fate(broken)
+        assert try_append(ledger, broken) == (number == 0)
+        assert not try_append(ledger, "lost")
+    fate("well")
+    ledger.append("last")
+    ledger.close()
+    assert names(tmp_path) == reopened(tmp_path) == ["not replaced", "last"]
+
+
+@pytest.mark.parametrize("fates", list(itertools.product(FATES, repeat=3)), ids="-".join)
+def test_whatever_befalls_head_durable_lines_are_read_again(
+    tmp_path: Path, fate: Fate, fates: tuple[str, ...]
+) -> None:
+    ledger = Ledger(tmp_path)
+    appended = []
+    for number, what in enumerate(fates):
+        fate(what)
+        if try_append(ledger, f"event {number}"):
+            appended.append(f"event {number}")
+        assert_head_is_near(tmp_path)
+        assert names(tmp_path) == [event["event"] for event in ledger.events] == appended
+    durable = names(tmp_path)
+    ledger.close()
+    fate("well")
+    assert reopened(tmp_path) == durable
+
+
+def test_an_opening_that_cannot_move_head_can_be_tried_again(tmp_path: Path, fate: Fate) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append("one")
+    fate("not replaced")
+    assert try_append(ledger, "two")
+    ledger.close()
+    with pytest.raises(OSError, match="the disk broke"):
+        Ledger(tmp_path)
+    fate("well")
+    assert reopened(tmp_path) == ["one", "two"]
+
+
+def test_closing_brings_head_up_to_the_last_line(tmp_path: Path, fate: Fate) -> None:
+    ledger = Ledger(tmp_path)
+    fate("not replaced")
+    ledger.append("one")
+    fate("well")
+    ledger.close()
+    assert ledgers.read_head(tmp_path) == ledger.head
+
+
+def test_an_artifact_that_is_there_is_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote it may have died between the rename and the sync of its directory."""
+    name = Store(tmp_path).put(b"data", ".bin")
+    path = Store(tmp_path).path(name)
+    before = path.stat()
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    assert Store(tmp_path).put(b"data", ".bin") == name
+    assert synced == [path.parent]
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

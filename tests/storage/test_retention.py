@@ -1,0 +1,223 @@
+"""What a policy drops, on ledgers that were never run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.errors import DamagedError
+from flywheel.storage.policy import Policy
+from flywheel.storage.retention import Retention, plan
+from flywheel.storage.state import RunState, Status
+
+MADE = {
+    "generate": ["samples"],
+    "grade": ["scores"],
+    "curate": ["decisions", "corpus", "sources"],
+    "train": ["weights"],
+    "evaluate": ["outcomes"],
+}
+
+
+class Writer:
+    """Writes what a loop would, with made-up names of artifacts: ``weights3`` is generation 3's."""
+
+    def __init__(self) -> None:
+        self.state, self.seq = RunState(), 0
+        self.sources: dict[str, list[list[str]]] = {}
+
+    def json(self, name: str) -> list[list[str]]:
+        """As a store: the sources of a corpus."""
+        return self.sources[name]
+
+    def add(self, event: str, **content: Any) -> None:
+        self.state.apply({"event": event, "seq": self.seq, **content})
+        self.seq += 1
+
+    def stage(self, number: int, stage: str, inputs: dict[str, str], **facts: Any) -> None:
+        outputs = {name: f"{name}{number}" for name in MADE[stage]}
+        self.add(
+            "stage",
+            generation=number,
+            stage=stage,
+            inputs=inputs,
+            outputs=outputs,
+            facts=facts,
+            cost={"seconds": 1},
+        )
+
+    def turn(self, status: Status) -> None:
+        """One generation, its corpus drawn from the champion's sources and its own batch."""
+        state, number = self.state, len(self.state.generations)
+        parent = state.champion
+        self.add("generation_started", generation=number, parent=parent and parent.number)
+        sources = [[f"samples{number}", f"scores{number}"]]
+        if parent:
+            self.stage(number, "generate", {"parent": str(parent.weights)})
+            self.stage(number, "grade", {})
+            rejected = [
+                g.number for g in state.generations[parent.number + 1 : -1] if g.status is Status.REJECTED
+            ]
+            before = [
+                *self.json(f"sources{parent.number}"),
+                *([f"samples{n}", f"scores{n}"] for n in rejected),
+            ]
+            sources = [*before[-2:], *sources]
+        self.sources[f"sources{number}"] = sources if parent else []
+        self.stage(number, "curate", {})
+        self.stage(number, "train", {"starts.parent": str(parent.weights)} if parent else {})
+        self.stage(number, "evaluate", {"opponent": str(parent.weights)} if parent else {})
+        facts = {"verdict": {"promote": True}, "consent": True}
+        for stage in ("gate", "review"):
+            MADE.setdefault(stage, [])
+            self.stage(number, stage, {}, **facts)
+        self.add("generation_ended", generation=number, status=status, reason="")
+
+    def prune(self, policy: Policy) -> list[str]:
+        names = [drop.name for drop in plan(self, self.state, policy)]
+        if names:
+            self.add("pruned", policy=str(policy), objects=dict.fromkeys(names, 1), slim={})
+        return names
+
+
+def run_of(*statuses: str) -> Writer:
+    writer = Writer()
+    for status in ("promoted", *statuses):
+        writer.turn(Status(status))
+    return writer
+
+
+verdicts = st.sampled_from(["promoted", "rejected", "failed"])
+policies = st.builds(Policy, promoted=st.booleans(), last=st.integers(0, 3))
+
+
+@given(st.lists(st.tuples(verdicts, st.none() | policies), max_size=9))
+def test_a_run_goes_on_whatever_was_pruned_on_the_way(turns: list[tuple[str, Policy | None]]) -> None:
+    """``Writer.turn`` reads what a loop reads; that a pruned object is read is against the state's rules."""
+    writer = run_of()
+    for status, policy in turns:
+        writer.turn(Status(status))
+        if policy:
+            writer.prune(policy)
+            assert writer.prune(policy) == []
+    state = writer.state
+    for kept in (state.champion, state.first_champion):
+        assert kept is not None
+        assert kept.weights not in state.pruned
+    assert not {name for name in state.pruned if name.startswith(("corpus", "outcomes"))}
+
+
+@given(st.lists(verdicts, max_size=12), policies)
+def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], policy: Policy) -> None:
+    writer = run_of()
+    session = Retention(writer, writer.state, policy)
+    for status in turns:
+        writer.turn(Status(status))
+        anew = plan(writer, writer.state, policy)
+        assert session.drops() == anew
+        if anew:
+            writer.prune(policy)
+        assert session.drops() == []
+
+
+@given(st.lists(st.tuples(verdicts, st.none() | policies), max_size=12))
+def test_all_that_a_possible_champion_may_draw_on_is_there(turns: list[tuple[str, Policy | None]]) -> None:
+    writer = run_of()
+    state = writer.state
+    for status, policy in turns:
+        writer.turn(Status(status))
+        if policy:
+            writer.prune(policy)
+        for champion in filter(state.can_be_champion, state.generations):
+            batches = [[f"samples{n}", f"scores{n}"] for n in champion.rejected]
+            for source in (*writer.json(f"sources{champion.number}"), *batches):
+                assert not state.pruned.keys() & set(source)
+
+
+@given(st.lists(verdicts, max_size=9), policies)
+def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
+    run = run_of(*turns)
+    dropped = {drop.name for drop in plan(run, run.state, policy)}
+    more = Policy(promoted=True, last=policy.last + 1)
+    assert {drop.name for drop in plan(run, run.state, more)} <= dropped
+    assert dropped <= {drop.name for drop in plan(run, run.state, Policy())}
+
+
+def test_a_rejected_generation_goes_once_nothing_draws_on_its_batch() -> None:
+    waiting = run_of("rejected", "rejected")
+    assert waiting.prune(Policy()) == ["weights1", "decisions1", "weights2", "decisions2"]
+    later = run_of("promoted", "rejected", *["promoted"] * 5)
+    assert "samples2" in later.prune(Policy())
+
+
+def test_no_turn_draws_on_the_batch_of_one_that_is_recalled() -> None:
+    run = run_of("rejected", "failed")
+    assert not {"samples1", "scores1"} & {drop.name for drop in plan(run, run.state, Policy())}
+    run.add("recalled", generations=[1], suspect=[], samples="recalled", champion=0, carry={})
+    assert {"samples1", "scores1"} <= {drop.name for drop in plan(run, run.state, Policy())}
+
+
+def test_what_was_rejected_on_the_first_champion_stays_as_long_as_one_may_go_back_to_it() -> None:
+    assert "samples1" not in run_of("rejected", *["promoted"] * 5).prune(Policy())
+
+
+def test_what_a_kept_generation_was_made_from_stays() -> None:
+    writer = run_of(*["promoted"] * 6)
+    gone = writer.prune(Policy(last=2))
+    assert {"weights5", "weights4", "samples4", "scores4"}.isdisjoint(gone)
+    assert {"weights3", "samples1", "scores1", "decisions1"} <= set(gone)
+
+
+def test_a_generation_under_way_keeps_all_it_may_read() -> None:
+    writer = run_of("rejected", "promoted", "rejected")
+    writer.add("generation_started", generation=4, parent=2)
+    assert set(writer.prune(Policy())) == {"weights1", "decisions1", "weights3", "decisions3"}
+
+
+def test_a_champion_is_never_pruned() -> None:
+    writer = run_of("rejected")
+    with pytest.raises(DamagedError, match="champions' weights stay"):
+        writer.add("pruned", policy="champion", objects={"weights0": 1}, slim={})
+
+
+def test_nothing_is_pruned_twice() -> None:
+    writer = run_of("rejected")
+    names = writer.prune(Policy())
+    with pytest.raises(DamagedError, match="what is pruned is there"):
+        writer.add("pruned", policy="champion", objects={names[0]: 1}, slim={})
+
+
+def test_a_stage_cannot_have_read_what_was_pruned() -> None:
+    writer = run_of("rejected")
+    writer.prune(Policy())
+    writer.add("generation_started", generation=2, parent=0)
+    with pytest.raises(DamagedError, match="what was pruned cannot be used, as weights1 was"):
+        writer.stage(2, "generate", {"parent": "weights1"})
+
+
+@pytest.mark.parametrize("objects", [{"weights1": 1, "slim2": 1}, {"weights1": 1, "decisions1": 1}])
+def test_what_stands_in_for_something_is_never_pruned(objects: dict[str, int]) -> None:
+    writer = run_of("rejected", "rejected")
+    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "slim2"})
+    with pytest.raises(DamagedError, match="what stands in for something stays"):
+        writer.add("pruned", policy="champion", objects=objects, slim={"samples1": "decisions1"})
+
+
+def test_what_comes_to_stand_in_for_something_is_no_longer_pruned() -> None:
+    writer = run_of("rejected", "rejected")
+    writer.add("pruned", policy="champion", objects={"decisions1": 1}, slim={})
+    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
+    assert writer.state.pruned.keys() == {"decisions2"}
+    assert writer.state.stand_in("decisions2") == writer.state.stand_in("decisions1") == "decisions1"
+
+
+def test_what_is_made_again_is_no_longer_pruned() -> None:
+    writer = run_of("rejected")
+    writer.prune(Policy())
+    writer.add("generation_started", generation=2, parent=0)
+    content = {"inputs": {}, "outputs": {"weights": "weights1"}, "facts": {}, "cost": {"seconds": 1}}
+    writer.add("stage", generation=2, stage="train", **content)
+    assert "weights1" not in writer.state.pruned

@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flywheel.errors import DamagedError
+from flywheel.storage import ledger
+from flywheel.storage.state import ENDINGS, TRANSITIONS, RunState, RunStateName, Status
+
+VERDICTS = (Status.PROMOTED, Status.REJECTED, Status.FAILED)
+SCRIPTS = st.lists(st.sampled_from(VERDICTS), max_size=6)
+
+
+def started(number: int, parent: int | None = None) -> dict[str, Any]:
+    return {"event": "generation_started", "generation": number, "parent": parent}
+
+
+def stage(number: int, name: str, **facts: Any) -> dict[str, Any]:
+    outputs = {"weights": f"w{number}"} if name == "train" else {}
+    content = {"outputs": outputs, "facts": facts, "cost": {"seconds": 1.5}, "inputs": {}}
+    return {"event": "stage", "generation": number, "stage": name, **content}
+
+
+def ended(number: int, status: str, carry: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "event": "generation_ended",
+        "generation": number,
+        "status": status,
+        "reason": f"because {number}",
+        "carry": carry or {},
+    }
+
+
+def evidence(number: int) -> list[dict[str, Any]]:
+    """What a promotion needs: weights, the gate's verdict, consent."""
+    stages = [stage(number, "train", init="fresh"), stage(number, "gate", verdict={"promote": True})]
+    return [*stages, stage(number, "review", consent=True)]
+
+
+def earned(number: int) -> list[dict[str, Any]]:
+    """A promotion as the loop records it."""
+    return [*evidence(number), ended(number, "promoted")]
+
+
+def chained(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**event, "seq": seq} for seq, event in enumerate(events)]
+
+
+def script(verdicts: list[Status]) -> list[dict[str, Any]]:
+    """A run whose generations end like this."""
+    events: list[dict[str, Any]] = [{"event": "run_created"}, {"event": "session_started"}]
+    champion = None
+    for number, verdict in enumerate(verdicts):
+        carry = {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
+        events += [started(number, champion), *evidence(number)]
+        events += [ended(number, verdict, carry)]
+        champion = number if verdict is Status.PROMOTED else champion
+    return chained(*events)
+
+
+class Transitions(RuleBasedStateMachine):
+    """Whatever is tried, a verdict is given once and stays."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.state = RunState.replay(chained({"event": "run_created"}))
+        self.expected: list[Status] = []
+        self.seq = 1
+
+    def apply(self, event: dict[str, Any]) -> None:
+        self.state.apply({**event, "seq": self.seq})
+        self.seq += 1
+
+    @precondition(lambda self: not self.expected or self.expected[-1] is not Status.UNFINISHED)
+    @rule()
+    def start(self) -> None:
+        promoted = [n for n, status in enumerate(self.expected) if status is Status.PROMOTED]
+        self.apply(started(len(self.expected), promoted[-1] if promoted else None))
+        for event in evidence(len(self.expected)):
+            self.apply(event)
+        self.expected.append(Status.UNFINISHED)
+
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data(), status=st.sampled_from(Status))
+    def end(self, data: st.DataObject, status: Status) -> None:
+        number = data.draw(st.integers(0, len(self.expected) - 1))
+        if status in TRANSITIONS[self.expected[number]]:
+            self.apply(ended(number, status))
+            self.expected[number] = status
+            return
+        before = repr(self.state)
+        with pytest.raises(DamagedError, match=f"says generation_ended {status} of generation {number}"):
+            self.apply(ended(number, status))
+        assert repr(self.state) == before
+
+    @invariant()
+    def statuses_are_as_expected(self) -> None:
+        assert [g.status for g in self.state.generations] == self.expected
+        running = self.expected[-1:] == [Status.UNFINISHED]
+        assert (self.state.current is not None) == running
+
+
+TestTransitions = Transitions.TestCase
+TestTransitions.settings = settings(max_examples=25, stateful_step_count=20)
+
+
+def test_verdicts_are_final() -> None:
+    assert set(TRANSITIONS) == set(Status)
+    assert TRANSITIONS[Status.UNFINISHED] == set(VERDICTS)
+    assert all(not TRANSITIONS[verdict] for verdict in VERDICTS)
+
+
+@given(SCRIPTS, st.data())
+def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.DataObject) -> None:
+    events = script(verdicts)
+    cut = data.draw(st.integers(0, len(events)))
+    state = RunState.replay(events[:cut])
+    for event in events[cut:]:
+        state.apply(event)
+    assert state == RunState.replay(events)
+
+
+@given(SCRIPTS)
+def test_the_champion_is_the_last_promoted_generation(verdicts: list[Status]) -> None:
+    state = RunState.replay(script(verdicts))
+    promoted = [k for k, verdict in enumerate(verdicts) if verdict is Status.PROMOTED]
+    assert (state.champion and state.champion.number) == (promoted[-1] if promoted else None)
+    assert (state.first_champion and state.first_champion.number) == (promoted[0] if promoted else None)
+
+
+@given(SCRIPTS)
+def test_turns_without_promotion_are_counted_since_the_champion(verdicts: list[Status]) -> None:
+    expected = 0
+    for number, verdict in enumerate(verdicts):
+        is_genesis = Status.PROMOTED not in verdicts[:number]
+        expected = 0 if verdict is Status.PROMOTED or is_genesis else expected + 1
+    assert RunState.replay(script(verdicts)).turns_without_promotion == expected
+
+
+@given(SCRIPTS, st.integers(0, 3), st.sampled_from(["stop", "go_on"]))
+def test_generations_are_turns_of_a_run_with_a_champion(
+    verdicts: list[Status], generations: int, on_failure: str
+) -> None:
+    first = verdicts.index(Status.PROMOTED) if Status.PROMOTED in verdicts else None
+    counted = VERDICTS if on_failure == "go_on" else VERDICTS[:2]
+    turns = [] if first is None else [v for v in verdicts[first + 1 :] if v in counted]
+    over = "generations" if first is not None and len(turns) >= generations else None
+    assert RunState.replay(script(verdicts)).is_over(generations, None, on_failure) == over
+
+
+def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> dict[str, Any]:
+    content = {"generations": list(generations), "suspect": list(suspect), "samples": "ids"}
+    return {"event": "recalled", "why": "", "champion": champion, "carry": {}, **content}
+
+
+def went_back(champion: int) -> dict[str, Any]:
+    return {"event": "rolled_back", "champion": champion, "why": ""}
+
+
+TURNS = [started(0), *earned(0), *(e for n in (1, 2) for e in (started(n, n - 1), *earned(n)))]
+REJECTED = [started(3, 2), *evidence(3), ended(3, "rejected")]
+PATIENCE = {
+    "it counts since the promotion": ([*TURNS, *REJECTED], 1),
+    "a champion that came back is as one just promoted": ([*TURNS, *REJECTED, went_back(1)], 0),
+    "turns of its first time do not count again": ([*TURNS, *REJECTED, went_back(1), went_back(2)], 0),
+    "naming the champion again restarts nothing": ([*TURNS, *REJECTED, went_back(2)], 1),
+    "nor does a recall that leaves it": ([*TURNS, *REJECTED, recalled(2, suspect=(3,))], 1),
+    "what is recalled does not count": ([*TURNS, *REJECTED, recalled(2, 3)], 0),
+    "a recall that takes the champion restarts it": ([*TURNS, *REJECTED, recalled(1, 2, suspect=(3,))], 0),
+    "turns after that count": (
+        [*TURNS, *REJECTED, went_back(1), started(4, 1), ended(4, "failed")],
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "turns"), PATIENCE.values(), ids=PATIENCE)
+def test_patience_counts_turns_since_the_champion_came_into_force(
+    events: list[dict[str, Any]], turns: int
+) -> None:
+    assert RunState.replay(chained(*events)).turns_without_promotion == turns
+
+
+def test_a_recalled_turn_is_made_up_for() -> None:
+    state = RunState.replay(chained(*TURNS, *REJECTED))
+    assert state.is_over(3, None, "stop") == "generations"
+    assert RunState.replay(chained(*TURNS, *REJECTED, recalled(2, 3))).is_over(3, None, "stop") is None
+    without = RunState.replay(chained(*TURNS, recalled(None, 0, 1, 2)))
+    assert without.is_over(0, 1, "go_on") is None
+
+
+def test_seconds_are_those_of_every_line_with_a_cost() -> None:
+    cost = {"cost": {"seconds": 4.0, "cpu_seconds": 1.0}}
+    cut = {"generation": 1, **cost}
+    events = chained(
+        started(0),
+        *earned(0),
+        stage(0, "sealed"),
+        {"event": "run_stopped", "generation": 0, **cost},
+        started(1, 0),
+        stage(1, "generate"),
+        *({"event": kind, **cut} for kind in sorted(ENDINGS)),
+        ended(1, "failed") | cost,
+        recalled(0, 1),
+        started(2, 0),
+        stage(2, "generate"),
+    )
+    lines = [event for event in events if "cost" in event]
+    state = RunState()
+    for number, event in enumerate(events, 1):
+        state.apply(event)
+        assert state.seconds == sum(e["cost"]["seconds"] for e in events[:number] if "cost" in e)
+    assert state.seconds == RunState.replay(events).seconds == sum(e["cost"]["seconds"] for e in lines)
+    assert state.generations[1].seconds == 1.5 + 4.0 * (len(ENDINGS) + 1)
+
+
+def test_a_generation_under_way_is_no_turn_without_promotion() -> None:
+    state = RunState.replay(chained(started(0), *earned(0), started(1, 0)))
+    assert state.turns_without_promotion == 0
+    assert state.current is state.generations[1]
+
+
+@given(SCRIPTS)
+def test_the_carry_is_the_newest_that_was_kept(verdicts: list[Status]) -> None:
+    expected: dict[str, str] = {}
+    for number in range(len(verdicts)):
+        expected["gate"] = f"gate{number}"
+        if number % 2:
+            expected["tuner"] = f"tuner{number}"
+    assert RunState.replay(script(verdicts)).carries.artifacts == expected
+
+
+def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> None:
+    first = ended(0, "promoted", {"tuner": "a", "gate": "b"})
+    events = [started(0), *evidence(0), first, started(1, 0)]
+    state = RunState.replay(chained(*events, ended(1, "rejected", {"gate": "c"})))
+    assert state.carries.artifacts == {"tuner": "a", "gate": "c"}
+
+
+@pytest.mark.parametrize(("event", "name"), ENDINGS.items())
+def test_a_run_is_called_after_its_last_ending(event: str, name: RunStateName) -> None:
+    state = RunState.replay(chained({"event": "session_started"}, started(0), {"event": event}))
+    assert state.name(is_running=False) is name
+    assert state.name(is_running=True) is RunStateName.RUNNING
+
+
+def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
+    assert {*ENDINGS.values(), RunStateName.RUNNING} == set(RunStateName)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [{"event": "run_created"}],
+        [{"event": "run_finished"}, {"event": "session_started"}],
+        [{"event": "run_stopped"}, {"event": "session_started"}, started(0), stage(0, "train")],
+    ],
+)
+def test_a_session_that_left_no_ending_was_interrupted(events: list[dict[str, Any]]) -> None:
+    assert RunState.replay(chained(*events)).name(is_running=False) is RunStateName.INTERRUPTED
+
+
+def test_a_failed_genesis_is_tried_again_as_another_genesis() -> None:
+    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), *earned(1)))
+    assert [g.is_genesis for g in state.generations] == [True, True]
+    assert state.first_champion is state.champion is state.generations[1]
+
+
+def test_what_a_generation_recorded_can_be_asked() -> None:
+    events = [
+        started(0),
+        stage(0, "tune", settings={"lr": 0.1}),
+        stage(0, "train", init="fresh", steps=4, settings={"lr": 0.1}),
+    ]
+    generation = RunState.replay(chained(*events)).generations[0]
+    assert (generation.weights, generation.init) == ("w0", "fresh")
+    assert generation.settings == {"lr": 0.1}
+    assert generation.fact("train", "steps") == 4
+    assert generation.fact("gate", "verdict", "none") == "none"
+    assert generation.output("train", "optimizer") is None
+    assert generation.seconds == 3.0
+
+
+def test_sealed_looks_are_kept_apart() -> None:
+    state = RunState.replay(chained(started(0), *earned(0), stage(0, "sealed", metrics={})))
+    assert set(state.sealed) == {0}
+    assert "sealed" not in state.generations[0].stages
+
+
+RUNNING = [started(0), *earned(0), started(1, 0)]
+REFUSED = stage(1, "gate", verdict={"promote": False})
+ILLEGAL = {
+    "the end of a generation that never started": [*RUNNING, ended(7, "rejected")],
+    "the end of a generation counted from the back": [*RUNNING, ended(-1, "rejected")],
+    "a status that there is none": [*RUNNING, ended(1, "excellent")],
+    "a stage of a generation that has its verdict": [*RUNNING, stage(0, "train")],
+    "a stage of a generation that never started": [*RUNNING, stage(7, "train")],
+    "a generation begun while another one runs": [*RUNNING, started(2, 0)],
+    "a number that does not follow": [started(0), *earned(0), started(2, 0)],
+    "a champion without weights": [started(0), ended(0, "promoted")],
+    "a promotion that no gate looked at": [*RUNNING, *evidence(1)[:1], ended(1, "promoted")],
+    "a promotion against the gate": [*RUNNING, *evidence(1)[:1], REFUSED, ended(1, "promoted")],
+    "a promotion without consent": [*RUNNING, *evidence(1)[:2], ended(1, "promoted")],
+    "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
+    "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
+    "the cost of a generation that there is none": [
+        *RUNNING,
+        {"event": "run_stopped", "generation": 2, "cost": {"seconds": 1.0}},
+    ],
+    "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
+}
+
+
+@pytest.mark.parametrize("events", ILLEGAL.values(), ids=ILLEGAL)
+def test_what_no_loop_writes_cannot_be_replayed(events: list[dict[str, Any]]) -> None:
+    RunState.replay(chained(*events[:-1]))
+    with pytest.raises(DamagedError, match=f"line {len(events)}"):
+        RunState.replay(chained(*events))
+
+
+def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:
+    from flywheel.config.components import Components
+    from flywheel.config.compose import compose
+    from flywheel.launch.session import open_journal
+    from flywheel.runtime.data import read_data
+    from flywheel.testing import CONFIG_DIR
+    from flywheel.trackers import NoTracker
+
+    components = Components(compose(["recipe=moons"], CONFIG_DIR))
+    with open_journal(
+        run_copy, components, read_data(components.task, needs_seed=True), NoTracker()
+    ) as journal:
+        rejected = next(g for g in journal.state.generations if g.status is not Status.UNFINISHED)
+        with pytest.raises(DamagedError):
+            journal.end_generation(rejected, Status.PROMOTED, "because I say so")
+    RunState.replay(ledger.read(run_copy))

@@ -1,0 +1,163 @@
+"""Runs whose stages are puppets: the real loop, ledger, store, curate stage and rules, without a model.
+
+Weights are one-row tables, samples one-word rows; what is kept, drawn, started from and promoted is drawn
+from the run's seed, unless ``verdicts`` says it. A run of ten generations takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flywheel import loop
+from flywheel.errors import ExitCode, Interrupted
+from flywheel.runtime.context import Context, Made
+from flywheel.runtime.data import Data
+from flywheel.runtime.runner import Journal
+from flywheel.runtime.stop import Stop
+from flywheel.storage import lock
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
+from flywheel.tables import with_provenance
+from flywheel.trackers import NoTracker
+
+HUMAN, MADE = 4, 3
+
+
+class Puppets:
+    """In place of ``Components``: a curator that keeps and draws at random, and counts its turns."""
+
+    carry_kept = "always"
+
+    def __init__(self, curator: Any = None, **config: Any) -> None:
+        self._curator = curator or self
+        ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
+        ours |= {"retention": None, "verdicts": {}, "leaves": {}}
+        self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
+
+    def verdict(self, ctx: Context) -> bool:
+        """Whether a generation is promoted: as ``verdicts`` says of its number, else drawn."""
+        drawn = bool(ctx.key("gate").numpy().random() < 0.6)
+        return self.resolved["verdicts"].get(ctx.generation, drawn)
+
+    def leave(self, ctx: Context, stage: str) -> None:
+        """Leave a stage by the error that ``leaves`` has for ``(generation, stage)``."""
+        error = self.resolved["leaves"].get((ctx.generation, stage))
+        if error is not None:
+            raise error
+
+    def settings(self, *, genesis: bool = False) -> dict[str, Any]:
+        return {"genesis": genesis}
+
+    def build(self, section: str, settings: Any) -> Any:
+        assert section == "curator"
+        return self._curator
+
+    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
+        rng, rows = key.numpy(), len(samples)
+        keep, count = rng.random(rows) < 0.7, rng.integers(0, 2, rows)
+        keep[0], count[0] = True, 1
+        columns = {"id": samples["id"], "keep": keep, "reason": ["drawn"] * rows, "weight": np.ones(rows)}
+        return columns | {"count": count}, {"turns": carry.get("turns", 0) + 1}
+
+
+def generate(ctx: Context, *, parent: Any) -> Made:
+    where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
+    rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
+    return Made(
+        {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE}
+    )
+
+
+def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
+    ids = ctx.store.table(samples)["id"]
+    return Made({"scores": pa.table({"id": ids, "score": np.ones(len(ids))})}, {"grader": "Puppet"})
+
+
+def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+    chosen = str(ctx.key("init").numpy().choice(sorted(starts)))
+    return Made({}, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
+
+
+def train(ctx: Context, *, init: str, **_: Any) -> Made:
+    ctx.components.leave(ctx, "train")
+    weights = pa.table({"weights of": [ctx.generation]})
+    return Made({"weights": weights}, {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0})
+
+
+def evaluate(ctx: Context, **_: Any) -> Made:
+    alone = pa.array([None], pa.string())
+    return Made({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, {"metrics": {}})
+
+
+def sealed(ctx: Context, **_: Any) -> Made:
+    ctx.components.leave(ctx, "sealed")
+    return evaluate(ctx)
+
+
+def gate(ctx: Context, **_: Any) -> Made:
+    return Made({}, {"verdict": {"promote": ctx.components.verdict(ctx), "reason": "drawn"}})
+
+
+def review(ctx: Context, **_: Any) -> Made:
+    ctx.components.leave(ctx, "review")
+    return Made({}, {"consent": True})
+
+
+def human() -> pa.Table:
+    rows = pa.table({"prompt": [f"h{n}" for n in range(HUMAN)], "word": ["said"] * HUMAN})
+    return with_provenance(rows, own=("prompt",), origin="human", source="x", generation=0, key=0)
+
+
+class Interrupter(NoTracker):
+    """Interrupts the run after so many stages."""
+
+    def __init__(self, stages: int) -> None:
+        self.left = stages
+
+    def event(self, event: Any, state: RunState) -> None:
+        self.left -= event["event"] == "stage"
+        if self.left <= 0:
+            raise Interrupted("the puppeteer")
+
+
+@contextmanager
+def on_strings() -> Iterator[pytest.MonkeyPatch]:
+    """Put the puppets in the loop's stages' places; nothing is synced."""
+    with pytest.MonkeyPatch.context() as patch:
+        stages = (generate, grade, tune, train, evaluate, sealed, gate, review)
+        for stage in stages:
+            patch.setattr(loop, stage.__name__, stage)
+        patch.setattr(loop, "SHARED", ())
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield patch
+
+
+def play(directory: Path, generations: int, *, stages: int | None = None, **config: Any) -> ExitCode:
+    """Run, or go on to so many generations; at most so many stages."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock.acquire(directory)
+    ledger = Ledger(directory)
+    try:
+        tracker = NoTracker() if stages is None else Interrupter(stages)
+        puppets, state = Puppets(generations=generations, **config), RunState.replay(ledger)
+        world = (Data(human(), {}), tracker, Stop(directory), state, Store(directory), ledger)
+        run = Journal(directory, puppets, *world)
+        if state.created is None:
+            run.record(
+                "run_created", recipe="puppet", name=directory.name, config={"seed": run.config["seed"]}
+            )
+        run.record("session_started")
+        return loop.run_loop(run)
+    except Interrupted:
+        return ExitCode.INTERRUPTED
+    finally:
+        ledger.close()
+        lock.release(directory)

@@ -1,0 +1,342 @@
+"""Parts of the recipe ``probe``: moons, with faults that a test switches on by ``PROBE_FAULT``.
+
+``PROBE_FAULT`` is ``STAGE:KIND``, e.g. ``train:nan``; the kind ``kill1`` is a SIGKILL of rank 1 in torchrun's
+first attempt, ``only1`` an exception on rank 1 alone. It is no part of a run's identity, so the same command
+can be run again without it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pyarrow as pa
+import torch
+
+from flywheel.curators.confident import Confident
+from flywheel.graders.confidence import Confidence
+from flywheel.records import Role, Suite, Verdict
+from flywheel.testing.moons.model import Classifier
+from flywheel.testing.moons.task import Moons
+from flywheel.trackers import NoTracker
+from tests.support import deadly
+
+deadly.install()
+
+
+def fault(stage: str) -> str:
+    """The kind of fault that the test asked for in this stage, or an empty string."""
+    where, _, kind = os.environ.get("PROBE_FAULT", "").partition(":")
+    if where == stage and kind == "raise":
+        raise RuntimeError(f"the {stage} stage broke on purpose")
+    rank = os.environ.get("RANK")
+    if where == stage and kind == f"kill{rank}" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if where == stage and kind == f"only{rank}":
+        raise RuntimeError(f"the {stage} stage broke on rank {rank} on purpose")
+    return kind if where == stage else ""
+
+
+def spoilt(table: pa.Table, kind: str) -> pa.Table:
+    """The table without rows, or with a point that is not finite."""
+    if kind in ("empty", "short"):
+        return table.slice(0 if kind == "empty" else 1, 0 if kind == "empty" else None)
+    if kind not in ("nan", "inf"):
+        return table
+    flat = table["point"].combine_chunks().flatten().to_numpy(zero_copy_only=False).copy()
+    flat[0] = float(kind)
+    points = pa.FixedSizeListArray.from_arrays(pa.array(flat), 2)
+    return table.set_column(table.column_names.index("point"), "point", points)
+
+
+@dataclass
+class DiesInWorker:
+    """A dataset whose worker process is killed at the third item."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, k: int) -> Any:
+        if k == 2 and torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.dataset[k]
+
+
+class Task(Moons):
+    """Moons with faults."""
+
+    def seed(self) -> pa.Table:
+        return spoilt(super().seed(), fault("seed"))
+
+    def suites(self) -> list[Suite]:
+        kind = fault("suites")
+        return [Suite(s.name, s.role, spoilt(s.items, kind), s.metric) for s in super().suites()]
+
+    def prompts(self, generation: int, carry: Any, key: Any) -> pa.Table:
+        """With the point of the last, or of every, one taken from the gate's items."""
+        prompts, asked = super().prompts(generation, carry, key), super().suites()[1].items
+        count = {"one": 1, "all": len(asked)}.get(fault("prompts"), 0)
+        if not count:
+            return prompts
+        own = 0 if count > 1 else len(prompts) - 1
+        points = pa.concat_tables(
+            [prompts.select(["point"]).slice(0, own), asked.select(["point"]).slice(0, count)]
+        )
+        return points.append_column("prompt", prompts["prompt"].slice(0, len(points)))
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+        made = pa.table(super().generate(model, prompts, settings, key))
+        return spoilt(made, fault("generate"))
+
+    def data(self, corpus: pa.Table, settings: Any) -> Any:
+        if fault("data") == "empty":
+            return torch.utils.data.DataLoader([])
+        loader = super().data(corpus, settings)
+        if fault("data") == "worker":
+            dataset = DiesInWorker(loader.dataset)
+            return torch.utils.data.DataLoader(dataset, 8, num_workers=1, multiprocessing_context="spawn")
+        return loader
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+        scores = super().evaluate(model, opponent, items, key)
+        return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
+            fault("evaluate"), scores
+        )
+
+
+modes: set[tuple[str, bool, bool]] = set()
+"""(stage, whether in inference mode, whether gradients are on) of the calls of the two parts below."""
+
+
+def note_mode(stage: str) -> None:
+    modes.add((stage, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+
+def gradient(model: Any) -> torch.Tensor:
+    """Of the outputs' sum, for the first parameter."""
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(model(torch.ones(1, 2)).sum(), [next(model.parameters())])
+    return found
+
+
+class TakesGradients(Moons):
+    """A task that looks at gradients where it is asked for answers and scores."""
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+        note_mode("generate")
+        assert gradient(model).isfinite().all()
+        return super().generate(model, prompts, settings, key)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+        note_mode("evaluate")
+        assert gradient(model).isfinite().all()
+        return super().evaluate(model, opponent, items, key)
+
+
+class TrainsInGrade(Confidence):
+    """Fits a copy of the parent before it scores, as a reward model may be."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        note_mode("grade")
+        model = lend()
+        with torch.enable_grad():
+            model(torch.ones(1, 2)).sum().backward()
+        return super().grade(samples, lend, key)
+
+
+class NotesModes(Moons):
+    """A task that only notes how it is called."""
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+        note_mode("generate")
+        return super().generate(model, prompts, settings, key)
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+        note_mode("evaluate")
+        return super().evaluate(model, opponent, items, key)
+
+
+class NotesModeInGrade(Confidence):
+    """A grader that only notes how it is called, and that the model it is lent is an ordinary one."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        note_mode("grade")
+        assert not any(parameter.is_inference() for parameter in lend().parameters())
+        return super().grade(samples, lend, key)
+
+
+@dataclass
+class Meanwhile(NoTracker):
+    """Calls something in another thread, or in this one, once a stage is recorded."""
+
+    stage: str = "tune"
+    own_thread: bool = False
+
+    def event(self, event: Any, state: Any) -> None:
+        if event.get("stage") == self.stage and meanwhile and not self.own_thread:
+            thread = threading.Thread(target=self._call)
+            thread.start()
+            thread.join()
+        elif event.get("stage") == self.stage and meanwhile:
+            self._call()
+
+    def _call(self) -> None:
+        action = meanwhile.pop()
+        try:
+            happened.append(action())
+        except Exception as error:
+            happened.append(error)
+
+
+meanwhile: list[Callable[[], Any]] = []
+"""What ``Meanwhile`` calls."""
+happened: list[Any] = []
+"""What came of it: a result or an exception."""
+
+
+class NoGate(Moons):
+    """A task that forgot the suite which decides."""
+
+    def suites(self) -> list[Suite]:
+        return [suite for suite in super().suites() if suite.role is not Role.GATE]
+
+
+class Model(Classifier):
+    """The classifier of moons with faults."""
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        kind = fault("train")
+        return loss * float(kind) if kind in ("nan", "inf") else loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if fault("train") == "sigterm" and self.trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class NoTrainingStep(lightning.LightningModule):
+    """Lacks what Lightning needs."""
+
+    def __init__(self, width: int, lr: float) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters())
+
+
+class NotAModule(torch.nn.Module):
+    """A plain torch module."""
+
+    def __init__(self, width: int, lr: float) -> None:
+        super().__init__()
+
+
+class Grader(Confidence):
+    """Confidence with faults."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        fault("grade")
+        return super().grade(samples, lend, key)
+
+
+class SlowGrader(Confidence):
+    """Takes a minute, and leaves a file that says it began."""
+
+    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+        Path("grading").touch()
+        time.sleep(60)
+        return super().grade(samples, lend, key)
+
+
+@dataclass(kw_only=True)
+class Curator(Confident):
+    """Confident, with a carry that counts its turns."""
+
+    kept: str = "promotion"
+
+    def __post_init__(self) -> None:
+        self.carry_kept = self.kept
+
+    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
+        decisions, _ = super().curate(samples, carry, key)
+        if fault("curate") == "none":
+            decisions["keep"] = np.zeros(len(samples), bool)
+        return decisions, {"turns": carry.get("turns", 0) + 1}
+
+
+@dataclass(kw_only=True)
+class Tuner:
+    """Tries learning rates for a share of the steps, takes the best; remembers what it took."""
+
+    rates: list[float] = field(default_factory=list)
+    fidelity: float = 0.25
+    init: str | None = None
+
+    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
+        fault("tune")
+        scores = {rate: attempt({**settings, "lr": rate}, self.fidelity) for rate in self.rates}
+        best = max(scores, key=scores.__getitem__) if scores else settings["lr"]
+        memory = {"taken": [*carry.get("taken", []), best]}
+        return {**settings, "lr": best}, self.init or init, memory
+
+
+@dataclass(kw_only=True)
+class Decided:
+    """A gate whose verdict is given: it promotes always or never."""
+
+    promote: bool = True
+    alpha: float = 0.05
+
+    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> tuple[Verdict, Any]:
+        fault("gate")
+        differences = np.concatenate([pull(suite, None).items for suite in suites])
+        return Verdict(self.promote, f"decided on {len(differences)} items"), {}
+
+
+class Reviewer:
+    """Answers what ``PROBE_CONSENT`` says; None without it."""
+
+    def review(self, candidate: Any, verdict: Verdict) -> bool | None:
+        return {"yes": True, "no": False}.get(os.environ.get("PROBE_CONSENT", ""))
+
+
+@dataclass
+class SignalAt(NoTracker):
+    """A tracker that sends signals to this process once a stage is recorded, or while it works."""
+
+    stage: str = ""
+    """Name of the stage, or of an event; empty: after every stage."""
+    generation: int | None = None
+    within: bool = False
+    """While the stage works instead of after it."""
+    times: int = 1
+    number: int = int(signal.SIGINT)
+
+    def event(self, event: Any, state: Any) -> None:
+        name = event.get("stage", event["event"])
+        if self.within or "generation" not in event or (not self.stage and event["event"] != "stage"):
+            return
+        if self._is_here(name, event["generation"]):
+            self._send()
+
+    def progress(self, progress: Any) -> None:
+        if self.within and progress.done and self._is_here(progress.stage, progress.generation):
+            self._send()
+
+    def _is_here(self, name: str, generation: int) -> bool:
+        return self.stage in ("", name) and self.generation in (None, generation)
+
+    def _send(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.number)

@@ -1,0 +1,68 @@
+"""Runs under torchrun, and what is seen of its ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support.harness import Ended, environment
+
+STANDALONE = ("--standalone",)
+
+
+@contextmanager
+def torchrun(
+    words: Sequence[str],
+    folder: Path,
+    *,
+    ranks: int = 2,
+    options: Sequence[str] = STANDALONE,
+    fault: str = "",
+) -> Iterator[subprocess.Popen[str]]:
+    """``torchrun OPTIONS -m flywheel WORDS``; ended with its ranks, if it has not come to its end."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", *options]
+    process = subprocess.Popen(
+        [*launcher, "-m", "flywheel", *words],
+        cwd=folder,
+        env=environment(PROBE_FAULT=fault),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            left = [pid for pid, _ in workers(process)]
+            process.kill()  # torchrun gives its ranks half a minute to end
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
+    """How it ended."""
+    out, err = process.communicate(timeout=seconds)
+    return Ended(process.returncode, out, err)
+
+
+def workers(process: subprocess.Popen[str]) -> list[tuple[int, int]]:
+    """(process id, rank) of the ranks of the attempt under way, in the order of ranks."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    found = [(int(pid), _variable(pid, "RANK")) for pid in children]
+    return sorted(((pid, int(rank)) for pid, rank in found if rank), key=lambda pair: pair[1])
+
+
+def _variable(pid: str, name: str) -> str:
+    """A variable of a process's environment; empty if it has ended."""
+    try:
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return ""
+    return next((value for key, _, value in (pair.partition("=") for pair in pairs) if key == name), "")

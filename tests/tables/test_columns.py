@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.errors import DataError
+from flywheel.tables import (
+    PROVENANCE,
+    as_table,
+    constant,
+    require,
+    require_finite,
+    require_same_rows,
+    sample_ids,
+    with_provenance,
+)
+from flywheel.tables.digests import digest, row_texts
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x1f\0"), max_size=4)
+ROWS = st.lists(st.tuples(WORDS, st.integers(-3, 3), st.booleans()), min_size=1, max_size=5)
+HUMAN = {"origin": "human", "source": "recipe", "generation": 0, "key": 0}
+OWN = ("prompt", "group", "source")
+MADE = {"origin": "generated", "source": "w" * 8, "generation": 3, "key": 2**62}
+
+
+def ids(**columns: Any) -> list[str]:
+    return sample_ids(pa.table(columns)).to_pylist()
+
+
+def columns_of(rows: list[tuple[Any, ...]]) -> pa.Table:
+    text, number, flag = (list(column) for column in zip(*rows, strict=True))
+    return pa.table({"text": text, "number": number, "flag": flag})
+
+
+def id_of(**values: Any) -> str:
+    return ids(**{name: [value] for name, value in values.items()})[0]
+
+
+@given(ROWS)
+def test_rows_have_the_same_text_exactly_if_they_are_equal(rows: list[tuple[Any, ...]]) -> None:
+    table = columns_of(rows)
+    found = row_texts(table)
+    assert len(set(found)) == len(set(rows)) == len(set(zip(found, rows, strict=True)))
+
+
+@given(ROWS)
+def test_every_row_of_a_batch_has_an_id_of_its_own(rows: list[tuple[Any, ...]]) -> None:
+    assert len(set(sample_ids(columns_of(rows)).to_pylist())) == len(rows)
+
+
+@given(st.lists(st.tuples(WORDS, st.integers(-3, 3), st.booleans()), min_size=1, max_size=5, unique=True))
+def test_the_order_of_columns_and_the_row_number_do_not_matter(rows: list[tuple[Any, ...]]) -> None:
+    table = columns_of(rows)
+    backwards = table.select(table.column_names[::-1]).take(list(range(len(rows)))[::-1])
+    assert sample_ids(backwards).to_pylist() == sample_ids(table).to_pylist()[::-1]
+
+
+@given(ROWS)
+def test_the_chunking_does_not_matter(rows: list[tuple[Any, ...]]) -> None:
+    table = columns_of(rows)
+    chunked = pa.concat_tables([table.slice(k, 1) for k in range(len(rows))])
+    assert sample_ids(chunked).equals(sample_ids(table))
+
+
+def test_an_id_is_stable_and_has_128_bits() -> None:
+    found = id_of(origin="human", prompt="1+1", label=2)
+    assert found == id_of(origin="human", prompt="1+1", label=2)
+    assert len(bytes.fromhex(found)) == 16
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("origin", "human"), ("source", "other"), ("generation", 4), ("prompt", "q"), ("label", 8), ("key", 1)],
+)
+def test_each_column_is_in_the_id(column: str, value: Any) -> None:
+    row = {"origin": "generated", "source": "w", "generation": 3, "prompt": "p", "label": 7, "key": 0}
+    assert id_of(**row) != id_of(**row | {column: value})
+
+
+def test_a_human_row_and_an_equal_generated_one_have_other_ids() -> None:
+    payload = pa.table({"prompt": ["p"], "label": [1]})
+    human, made = (
+        with_provenance(payload, own=OWN, **HUMAN),
+        with_provenance(payload, own=OWN, **HUMAN | {"origin": "generated"}),
+    )
+    assert human["id"] != made["id"]
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_floats_are_not_in_the_id(kind: pa.DataType) -> None:
+    def with_float(value: float) -> str:
+        return ids(prompt=["p"], probability=pa.array([np.float16(value)]).cast(kind))[0]
+
+    assert with_float(0.25) == with_float(0.5) == id_of(prompt="p")
+
+
+def test_lists_of_floats_are_not_in_the_id() -> None:
+    assert id_of(prompt="p", point=[0.1, 0.2]) == id_of(prompt="p")
+
+
+ANSWERS = {
+    "large_string": pa.array(["4", "5"], pa.large_string()),
+    "binary": pa.array([b"4", b"5"]),
+    "tokens": pa.array([[4, 1], [5, 1]], pa.list_(pa.int32())),
+    "fixed_tokens": pa.array([[4, 1], [5, 1]], pa.list_(pa.int32(), 2)),
+    "dictionary": pa.array(["4", "5"]).dictionary_encode(),
+    "words": pa.array([["a", "b"], ["ab"]]),
+    "struct": pa.array([{"text": "4"}, {"text": "5"}]),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answers_of_every_exact_type_are_in_the_id(kind: str) -> None:
+    """Two answers to one prompt, from one chunk: only the payload tells them apart."""
+    assert len(set(ids(prompt=["2+2", "2+2"], answer=ANSWERS[kind]))) == 2
+
+
+def test_the_type_of_text_does_not_change_the_id() -> None:
+    large = ids(prompt=pa.array(["p"], pa.large_string()))
+    assert large == ids(prompt=pa.array(["p"]))
+
+
+def test_values_with_the_separator_do_not_collide() -> None:
+    assert id_of(a="x\x1fy", b="z") != id_of(a="x", b="y\x1fz")
+
+
+def test_a_null_is_not_an_empty_string() -> None:
+    assert len(set(ids(prompt=["", None]))) == 2
+
+
+def test_provenance_comes_first_and_is_complete() -> None:
+    table = with_provenance(pa.table({"label": [1, 0], "prompt": ["a", "b"]}), own=OWN, **MADE)
+    assert table.column_names == [*PROVENANCE.names, "label"]
+    assert table.select(PROVENANCE.names).schema.equals(PROVENANCE)
+    assert table["origin"].to_pylist() == ["generated"] * 2
+    assert table["key"].to_pylist() == [2**62] * 2
+    assert table["group"].to_pylist() == ["a", "b"]
+
+
+def test_people_may_say_where_their_rows_come_from_and_how_they_are_grouped() -> None:
+    payload = pa.table({"prompt": ["a", "b"], "source": ["book", "web"], "group": ["g", "g"]})
+    table = with_provenance(payload, own=OWN, **HUMAN)
+    assert table["source"].to_pylist() == ["book", "web"]
+    assert table["group"].to_pylist() == ["g", "g"]
+
+
+@pytest.mark.parametrize(
+    ("column", "claim"),
+    [("origin", "human"), ("source", "a book"), ("generation", 0), ("key", 0), ("id", "mine")],
+)
+def test_a_generated_row_cannot_say_that_it_is_another(column: str, claim: Any) -> None:
+    """Law 4: what a model made says so, for ever, whatever a task hands through."""
+    payload = pa.table({"prompt": ["a"], column: [claim]})
+    with pytest.raises(DataError, match=rf"payload must not have \['{column}'\]"):
+        with_provenance(payload, own=("prompt", "group"), **MADE)
+
+
+def test_samples_without_a_prompt_are_refused_by_name() -> None:
+    with pytest.raises(DataError, match="prompt"):
+        with_provenance(pa.table({"label": [1]}), own=OWN, **MADE)
+
+
+def test_no_rows_make_no_samples() -> None:
+    payload = pa.table({"prompt": pa.array([], pa.string())})
+    table = with_provenance(payload, own=OWN, **MADE)
+    assert len(table) == 0
+    assert table.select(PROVENANCE.names).schema.equals(PROVENANCE)
+
+
+@pytest.mark.parametrize("make", [pa.table, dict, pa.RecordBatch.from_pydict])
+def test_a_recipe_may_return_columns_batches_or_tables(make: Any) -> None:
+    assert as_table(make({"a": [1, 2]})).to_pydict() == {"a": [1, 2]}
+
+
+def test_constants() -> None:
+    assert constant("x", pa.string(), 3).to_pylist() == ["x"] * 3
+    assert constant(None, pa.string(), 2).to_pylist() == [None, None]
+    assert constant(1, pa.int32(), 0).to_pylist() == []
+
+
+def test_required_tables_are_returned_as_they_are() -> None:
+    table = pa.table({"item": ["a", "b"], "x": [0.1, 2.0]})
+    assert require(table, "Items", unique="item") is table
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"thing": ["a"]}, r"Items must have a column 'item'; they have \['thing'\]"),
+        ({"item": pa.array([], pa.string())}, "Items must have at least one row; they have none"),
+        ({"item": ["a", "a"]}, "Items must have unique values of 'item'"),
+        ({"item": ["a"], "x": [float("nan")]}, "Items must have finite numbers; 1 values of column 'x'"),
+    ],
+)
+def test_what_is_required_is_told(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        require(pa.table(columns), "Items", unique="item")
+
+
+BAD = {
+    "nan": [1.0, float("nan"), 2.0],
+    "infinite": [float("inf"), 1.0, 2.0],
+    "null": [None, 1.0, 2.0],
+    "float32": pa.array([1.0, float("-inf"), 2.0], pa.float32()),
+    "list": [[1.0, float("nan")], [], [2.0]],
+    "list of lists": [[[1.0], [float("nan")]], [], [[2.0]]],
+    "null in a list": [[1.0, None], [], [2.0]],
+    "fixed list": pa.array([[1.0, float("inf")], [0.0, 0.0], [0.0, 0.0]], pa.list_(pa.float32(), 2)),
+    "large list": pa.array([[1.0, float("nan")], [], [2.0]], pa.large_list(pa.float64())),
+    "struct": [{"x": float("nan")}, {"x": 1.0}, {"x": 1.0}],
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_number_that_is_not_finite_is_found_and_its_column_named(kind: str) -> None:
+    table = pa.table({"id": ["a", "b", "c"], "fine": [1.0, 2.0, 3.0], "value": BAD[kind]})
+    with pytest.raises(DataError, match="Samples must have finite numbers; 1 values of column 'value'"):
+        require_finite(table, "Samples")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, None, 3], ["a", None, "c"], [[1.0], [], [2.0, 3.0]], [True, None, False], [0.0, -0.0, 1e308]],
+)
+def test_what_is_finite_passes(values: list[Any]) -> None:
+    table = pa.table({"value": values})
+    assert require_finite(table, "Samples") is table
+    chunked = pa.concat_tables([table, table.slice(1)])
+    assert require_finite(chunked, "Samples") is chunked
+    assert require_finite(table.slice(3), "Samples").num_rows == 0
+
+
+def test_a_digest_is_of_the_rows_in_order() -> None:
+    found = {digest(rows) for rows in (["x", "y"], ["y", "x"], ["x"], ["xy"], ["x", "y", "y"])}
+    assert len(found) == 5
+    assert all(len(bytes.fromhex(text)) == 32 for text in found)
+    assert digest(iter(["x", "y"])) in found
+
+
+def test_a_digest_of_texts_with_line_breaks_does_not_collide() -> None:
+    assert digest(["x\ny"]) != digest(["x", "y"])
+
+
+def test_rows_are_answered_one_by_one_in_order() -> None:
+    ids = pa.chunked_array([["a", "b"]])
+    require_same_rows(ids, pa.chunked_array([["a"], ["b"]]), "Scores")
+    for wrong in (["b", "a"], ["a"], ["a", "b", "c"]):
+        with pytest.raises(DataError, match="Scores must answer row for row"):
+            require_same_rows(pa.chunked_array([wrong]), ids, "Scores")
+
+
+def test_a_chunk_that_made_no_rows_can_be_joined_to_the_others() -> None:
+    some = with_provenance(pa.table({"prompt": ["a"]}), own=OWN, **MADE)
+    none = with_provenance(pa.table({"prompt": pa.array([], pa.string())}), own=OWN, **MADE)
+    assert pa.concat_tables([some, none]).equals(some)
+
+
+def test_a_digest_of_no_rows_exists() -> None:
+    assert len(digest([])) == 64
+
+
+def test_a_null_among_unique_values_is_called_one() -> None:
+    with pytest.raises(DataError, match=r"Prompts must have a 'prompt' each; 1 of them are null"):
+        require(pa.table({"prompt": ["a", None, "b"]}), "Prompts", unique="prompt")
