@@ -41,7 +41,7 @@ ALONE: dict[str, Any] = {"generations": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "loop": {},
     # The length is the same for all of a group, so the first member's answer is taken, whatever it is.
-    "no grader": {"curator.score": "length", "curator.accept": 0.0, "curator.sure": 0.0},
+    "no grader": {"curator.score": "length", "curator.accept": 0.0, "curator.sure_pass_rate": 0.0},
     "verifier": {
         "grader._target_": "flywheel.recipes.addition.verifier.Verifier",
         "curator.score": "verified",

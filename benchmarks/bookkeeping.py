@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel import loop
-from flywheel.runtime.context import Made
+from flywheel.runtime.context import StageOutput
 from tests.support import fake_stages
 
 ROUND, ROUNDS = 10, 20
@@ -60,14 +60,14 @@ def turn_times(generations: int, retention: str | None) -> list[float]:
     with tempfile.TemporaryDirectory(dir=memory) as folder, fake_stages.on_strings() as patch:
         patch.setattr(loop, "turn", timed)
         patch.setattr(loop, "gate", gate)
-        patch.setattr(fake_stages.Puppets, "curate", newest)
-        fake_stages.play(Path(folder, "puppet", "run"), generations, retention=retention)
+        patch.setattr(fake_stages.FakeComponents, "curate", newest)
+        fake_stages.play(Path(folder, "fake", "run"), generations, retention=retention)
         began.append(time.process_time())
     return began
 
 
 def gate(ctx: Any, **_: Any) -> Any:
-    return Made({}, {"verdict": {"promote": ctx.generation % ROUND == 0, "reason": "one in ten"}})
+    return StageOutput({}, {"verdict": {"promote": ctx.generation % ROUND == 0, "reason": "one in ten"}})
 
 
 def newest(self: object, samples: pa.Table, carry: Any, key: Any) -> Any:

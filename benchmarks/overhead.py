@@ -123,7 +123,7 @@ def recording() -> list[tuple[Any, str]]:
     from flywheel.storage.ledger import Ledger
     from flywheel.storage.store import NamedTableWriter, Store
 
-    places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (runner.Journal, "retain")]
+    places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (runner.StageRunner, "retain")]
     places += [(Store, name) for name in ("put", "put_weights", "put_json")]
     places += [(NamedTableWriter, name) for name in ("write", "close")]
     places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch")]
@@ -166,7 +166,7 @@ class Bare:
                 ]
             samples = with_columns(pa.concat_tables(made), generation, "generated")
             grader = self.parts.build("grader", settings)
-            scores = as_table(grader.grade(samples, functools.partial(lambda lent: lent, model), key))
+            scores = as_table(grader.grade(samples, functools.partial(lambda loaded: loaded, model), key))
             for name in scores.column_names:
                 samples = samples.append_column(name, scores[name])
             batches.append(samples)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
 from flywheel.config.remembered import remembered
-from flywheel.errors import DataError, ExitCode, RunError, told_whole
+from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
 from flywheel.launch.launch import composed, fork, launch, quieten_lightning, refuse_unknown
 from flywheel.lineage.status import metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
@@ -149,7 +149,10 @@ class GenerationView:
         quieten_lightning()
         trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
         components = self._components("task", "model", "trainer", trainer=trainer)
-        with only_run(self.run.path), told_whole("What is reproduced must train and evaluate as it did:"):
+        with (
+            only_run(self.run.path),
+            wrap_user_errors("What is reproduced must train and evaluate as it did:"),
+        ):
             return reproduce(self.run.path, self.number, components, into)
 
     def _suite_columns(self) -> pa.Schema:

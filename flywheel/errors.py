@@ -189,7 +189,7 @@ def near_misses(word: str, words: Iterable[str]) -> str:
 
 
 @contextmanager
-def told_whole(rule: str) -> Iterator[None]:
+def wrap_user_errors(rule: str) -> Iterator[None]:
     """Raise DataError, with the whole traceback, for what the user's own code raises in the block."""
     try:
         yield

@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.records import Settings, Verdict
-from flywheel.runtime.context import Made
-from flywheel.runtime.runner import Done, Journal
+from flywheel.runtime.context import StageOutput
+from flywheel.runtime.runner import StageRecord, StageRunner
 from flywheel.stages.curate import curate
 from flywheel.stages.evaluate import evaluate, sealed
 from flywheel.stages.gate import gate
@@ -37,7 +37,7 @@ SHARED = (generate, tune, train, evaluate, sealed)
 """Stages that all ranks take part in; the others are rank 0's."""
 
 
-def run_loop(run: Journal) -> ExitCode:
+def run_loop(run: StageRunner) -> ExitCode:
     """Turn until nothing is left to do, and say how it ended."""
     try:
         with run.stop.on_signals():
@@ -66,7 +66,7 @@ def run_loop(run: Journal) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
-def fail(run: Journal, generation: Generation, failure: StageFailed) -> None:
+def fail(run: StageRunner, generation: Generation, failure: StageFailed) -> None:
     """End a generation as failed. What its stage cost is in that line, so that no other has it again."""
     cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
     run.end_generation(generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
@@ -78,7 +78,7 @@ def trace_of(failure: StageFailed) -> str:
     return "".join(traceback.format_exception(failure.__cause__ or failure))
 
 
-def genesis(run: Journal, generation: Generation) -> None:
+def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(step, run, generation, run.components.settings(genesis=True))
     human = do(seed)
@@ -96,7 +96,7 @@ def genesis(run: Journal, generation: Generation) -> None:
     run.end_generation(generation, Status.PROMOTED, "genesis: the first champion")
 
 
-def turn(run: Journal, generation: Generation) -> None:
+def turn(run: StageRunner, generation: Generation) -> None:
     """One generation: the champion makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
     do = functools.partial(step, run, generation, settings_in_force(run, parent))
@@ -119,13 +119,17 @@ def turn(run: Journal, generation: Generation) -> None:
 
 
 def step(
-    run: Journal, generation: Generation, settings: Settings, stage: Callable[..., Made], **inputs: object
-) -> Done:
+    run: StageRunner,
+    generation: Generation,
+    settings: Settings,
+    stage: Callable[..., StageOutput],
+    **inputs: object,
+) -> StageRecord:
     """Do a stage, or find it done."""
     return run.do(generation, stage, settings, shared=stage in SHARED, **inputs)
 
 
-def why_over(run: Journal) -> str | None:
+def why_over(run: StageRunner) -> str | None:
     """Why no further generation is to be made; None: go on."""
     if run.state.current:
         return None
@@ -134,7 +138,7 @@ def why_over(run: Journal) -> str | None:
     return run.state.is_over(config["generations"], config["patience"], config["on_failure"]) or spent
 
 
-def finish(run: Journal, why: str) -> ExitCode:
+def finish(run: StageRunner, why: str) -> ExitCode:
     """Look at the sealed suites, once for each champion that ends a run, and close the run."""
     if why == "budget":
         run.record("run_stopped", reason=f"the budget of {run.config['budget']['seconds']:g} s is spent")
@@ -148,23 +152,23 @@ def finish(run: Journal, why: str) -> ExitCode:
     return ExitCode.FINISHED
 
 
-def settings_in_force(run: Journal, parent: Generation) -> Settings:
+def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
     """Those that the champion was made with; genesis has some of its own, which end with it."""
     return run.components.settings() if parent.is_genesis else parent.settings
 
 
-def human_of(run: Journal) -> Generation:
+def human_of(run: StageRunner) -> Generation:
     """The generation that recorded the human samples."""
     return next(generation for generation in run.state.generations if "seed" in generation.stages)
 
 
-def base_of(run: Journal) -> dict[str, str]:
+def base_of(run: StageRunner) -> dict[str, str]:
     """``{"base": weights}`` if the run was given weights to start from."""
     base = human_of(run).output("seed", "base")
     return {"base": base} if base else {}
 
 
-def sources_before(run: Journal, parent: Generation) -> list[Source]:
+def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
     The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none that

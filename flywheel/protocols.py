@@ -90,8 +90,8 @@ class Task(Protocol):
 class Grader(Protocol):
     """Scores samples; sees whole groups."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Key) -> Columns:
-        """Columns of scores, row for row. ``lend()`` gives the parent model, in evaluation mode."""
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Key) -> Columns:
+        """Columns of scores, row for row. ``load_parent()`` gives the parent model, in evaluation mode."""
 
 
 class Curator(Protocol):

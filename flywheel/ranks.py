@@ -182,7 +182,7 @@ def from_rank_0(make: Callable[[], T]) -> T:
 def any_rank(flag: bool) -> bool:
     """Whether the flag is up on any rank: a collective, to be called by all at the same point.
 
-    Raises what another rank failed with, if that one is at ``raise_together`` instead.
+    Raises what another rank failed with, if that one is at ``raise_on_all_ranks`` instead.
     """
     if world_size() == 1:
         return flag
@@ -226,7 +226,7 @@ def stream_chunks(count: int, work: Callable[[int], T], check: Callable[[], None
                 mine.append(work(k))
             except Exception as error:
                 failure = error
-        raise_together(failure)
+        raise_on_all_ranks(failure)
         yield from _gathered(mine)
 
 
@@ -242,7 +242,7 @@ def _gathered(mine: list[T]) -> list[T]:
     return [result for part in parts or () for result in part]
 
 
-def raise_together(failure: Exception | None) -> None:
+def raise_on_all_ranks(failure: Exception | None) -> None:
     """Raise on all ranks if any failed: its own failure where there is one, else another rank's.
 
     A collective that failed because another rank did not come to it is nobody's own failure. What all
@@ -274,7 +274,7 @@ def _is_of_collective(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
-def together(work: Callable[[], T]) -> T:
+def run_on_all_ranks(work: Callable[[], T]) -> T:
     """``work()`` on every rank; an exception on any of them is raised on all, once all are through."""
     failure: Exception | None = None
     result: T | None = None
@@ -282,7 +282,7 @@ def together(work: Callable[[], T]) -> T:
         result = work()
     except Exception as error:
         failure = error
-    raise_together(failure)
+    raise_on_all_ranks(failure)
     return result  # type: ignore[return-value]
 
 

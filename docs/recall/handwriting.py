@@ -48,7 +48,7 @@ class Judge:
 
     mended: bool = False
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> dict[str, Any]:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> dict[str, Any]:
         """One column, ``confidence``."""
         label, score = samples["label"].to_numpy(), samples["probability"].to_numpy().copy()
         first, second = np.arange(0, len(score), 2), np.arange(1, len(score), 2)

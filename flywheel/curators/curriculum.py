@@ -22,8 +22,8 @@ class Curriculum:
 
     A lesson is the best-scored row of its group (the first among equals) if its score reaches the
     threshold. A level above the frontier is taken if the share of its groups with a lesson, the pass
-    rate, is at least ``accept``; more than ``careful`` levels in one generation only at ``sure``. The
-    first level that is not taken ends the climb, and the frontier is carried on.
+    rate, is at least ``accept``; more than ``max_levels_below_sure_rate`` levels in one generation only at
+    ``sure_pass_rate``. The first level that is not taken ends the climb, and the frontier is carried on.
 
     The corpus is drawn in batches of one level: some from the newest levels, some from the last few,
     the rest from all, human ones included. Lessons that were not drawn stay available (count 0).
@@ -44,9 +44,9 @@ class Curriculum:
     """Lowest score of a lesson."""
     accept: float = 0.15
     """Lowest pass rate of a level that is taken."""
-    careful: int = 2
-    """Levels that may be taken in one generation without being ``sure``."""
-    sure: float = 0.97
+    max_levels_below_sure_rate: int = 2
+    """Levels that may be taken in one generation without being ``sure_pass_rate``."""
+    sure_pass_rate: float = 0.97
     """Lowest pass rate of the levels after those."""
     newest: float = 0.5
     """Share of batches from the newest levels."""
@@ -106,7 +106,9 @@ class Curriculum:
         reached = frontier
         while (total := int((asked == reached + 1).sum())) > 0:
             rate = int((passed == reached + 1).sum()) / total
-            if rate < (self.accept if reached - frontier < self.careful else self.sure):
+            if rate < (
+                self.accept if reached - frontier < self.max_levels_below_sure_rate else self.sure_pass_rate
+            ):
                 break
             reached += 1
         return reached

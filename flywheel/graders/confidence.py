@@ -19,6 +19,8 @@ class Confidence:
     column: str = "probability"
     """Payload column with the producer's probability of its answer, in [0, 1]."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Key) -> dict[str, pa.ChunkedArray]:
+    def grade(
+        self, samples: pa.Table, load_parent: Callable[[], Any], key: Key
+    ) -> dict[str, pa.ChunkedArray]:
         """One column, ``confidence``."""
         return {"confidence": samples[self.column]}

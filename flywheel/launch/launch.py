@@ -21,7 +21,7 @@ from flywheel.config.components import (
 from flywheel.config.compose import add_working_directory, compose, known_targets, overrides_of
 from flywheel.config.remembered import remember
 from flywheel.config.schema import Genesis
-from flywheel.errors import ExitCode, RunError, UnwritableError, told_whole
+from flywheel.errors import ExitCode, RunError, UnwritableError, wrap_user_errors
 from flywheel.lineage.status import read_state
 from flywheel.runtime.exclusive import only_run
 from flywheel.storage import lock
@@ -117,27 +117,27 @@ def _launch(
     import torch
 
     from flywheel.launch.identity import set_aside
-    from flywheel.launch.session import open_journal, threads
+    from flywheel.launch.session import open_runner, threads
     from flywheel.loop import run_loop
     from flywheel.runtime.data import read_data
     from flywheel.runtime.preflight import check_module
-    from flywheel.trackers import Audience
+    from flywheel.trackers import TrackerGroup
 
     components = Components(config)
     quieten_lightning()
     torch.set_num_threads(threads(components.resolved, state))
-    with told_whole(_BUILDABLE.format("The recipe's task")):
+    with wrap_user_errors(_BUILDABLE.format("The recipe's task")):
         data = read_data(components.task, needs_seed=config.genesis is Genesis.train)
-    with told_whole(_BUILDABLE.format("The model or the trainer")):
+    with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     if state is not None:
         recorded = state
         ranks.from_rank_0(lambda: set_aside(directory, recorded, data))
-    audience = Audience([] if ranks.rank() else _trackers(config, components))
-    with open_journal(directory, components, data, audience, forked_from) as journal:
+    trackers = TrackerGroup([] if ranks.rank() else _trackers(config, components))
+    with open_runner(directory, components, data, trackers, forked_from) as runner:
         if ranks.rank() == 0:
             remember(directory, config_dir)
-        code = run_loop(journal)
+        code = run_loop(runner)
     return Launched(directory, config_dir, trusted, code)
 
 

@@ -24,7 +24,7 @@ from flywheel.launch.identity import check_data
 from flywheel.launch.session import versions
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.records import Weights
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import Data, read_data
 from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.extra_state import unpack
@@ -162,9 +162,9 @@ def _code_differences(store: Store, session: Event) -> dict[str, list[Any]]:
 
 def _making(generation: Generation) -> tuple[Event, str]:
     """The event that made a generation's weights, and what they started from. Raises RunError."""
-    if generation.making is None:
+    if generation.training_event is None:
         raise RunError(f"Generation {generation.number} is {generation.status}: it has no weights.")
-    return generation.making, str(generation.init)
+    return generation.training_event, str(generation.init)
 
 
 _REMEDY = "A generation is trained again with the recipe that made it: `show` names its commit and versions."
@@ -281,8 +281,8 @@ class _Again:
             "outcomes"
         ]
 
-    def _do(self, stage: Callable[..., Made], **inputs: Any) -> Made:
-        """A stage as ``Journal.do`` does it."""
+    def _do(self, stage: Callable[..., StageOutput], **inputs: Any) -> StageOutput:
+        """A stage as ``StageRunner.do`` does it."""
         key = self._state.key(self._generation.number, stage.__name__)
         ctx = Context(
             generation=self._generation.number,
@@ -293,7 +293,7 @@ class _Again:
             data=self._data,
             carry={},
             stop=Stop(self._folder),
-            tell=lambda done, total, note: None,
+            report_progress=lambda done, total, note: None,
         )
         key.seed_globals()
         return stage(ctx, **inputs)

@@ -17,14 +17,14 @@ from flywheel import ranks
 from flywheel.config import credentials
 from flywheel.config.components import Components, identity_part
 from flywheel.config.modules import Code
-from flywheel.errors import UnwritableError, told_whole
+from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.protocols import Tracker
 from flywheel.runtime.checkout import checkout
 from flywheel.runtime.data import Data
 from flywheel.runtime.environment import compute, distributions
-from flywheel.runtime.runner import Journal
+from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
 from flywheel.storage.ledger import Event, Ledger
@@ -36,13 +36,13 @@ _RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "
 
 
 @contextmanager
-def open_journal(
+def open_runner(
     directory: Path,
     components: Components,
     data: Data,
-    audience: Tracker,
+    trackers: Tracker,
     forked_from: Mapping[str, Any] | None = None,
-) -> Iterator[Journal]:
+) -> Iterator[StageRunner]:
     """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be.
 
     ``forked_from``: the generation of another run whose weights a new one starts from.
@@ -64,15 +64,15 @@ def open_journal(
     try:
         state = RunState.replay(ranks.from_rank_0(enter))
         store, stop = Store(directory), Stop(directory)
-        journal = Journal(directory, components, data, audience, stop, state, store, ledger)
-        audience.open(directory)
+        runner = StageRunner(directory, components, data, trackers, stop, state, store, ledger)
+        trackers.open(directory)
         with _disk(directory):
-            _begin(journal, forked_from)
-            _make_room(journal)
+            _begin(runner, forked_from)
+            _make_room(runner)
         with _disk(directory):  # what a stage raises has become its failure before it gets here
-            yield journal
+            yield runner
     finally:
-        audience.close()
+        trackers.close()
         if ledger:
             ledger.close()
         if is_writer:
@@ -88,49 +88,49 @@ def _disk(directory: Path) -> Iterator[None]:
         raise UnwritableError.of(directory, error) from error
 
 
-def _begin(journal: Journal, forked_from: Mapping[str, Any] | None) -> None:
+def _begin(runner: StageRunner, forked_from: Mapping[str, Any] | None) -> None:
     """Create the run or check that it is ours, and record the session."""
-    config = journal.components.resolved
-    if journal.state.created is None:
-        journal.record(
+    config = runner.components.resolved
+    if runner.state.created is None:
+        runner.record(
             "run_created",
             format=FORMAT,
             recipe=config["recipe"],
-            name=journal.directory.name,
-            config=identity_part(journal.components.config),
-            model=journal.components.model_template,
-            data=journal.data.identity,
+            name=runner.directory.name,
+            config=identity_part(runner.components.config),
+            model=runner.components.model_template,
+            data=runner.data.identity,
             threads=threads(config, None),
             **({"forked_from": dict(forked_from)} if forked_from else {}),
         )
     else:
-        where, data = (journal.directory, journal.state, journal.store), journal.data
-        journal.data = ranks.together(lambda: check_data(*where, data))
-        with told_whole("The recipe's task must be able to draw its prompts again:"):
-            check_prompts(*where, journal.components)
-    code, changes = ranks.from_rank_0(lambda: _code(journal))
+        where, data = (runner.directory, runner.state, runner.store), runner.data
+        runner.data = ranks.run_on_all_ranks(lambda: check_data(*where, data))
+        with wrap_user_errors("The recipe's task must be able to draw its prompts again:"):
+            check_prompts(*where, runner.components)
+    code, changes = ranks.from_rank_0(lambda: _code(runner))
     if changes:  # first, so that a crash between the two does not lose it
-        journal.record("code_changed", **changes)
-    journal.record(
+        runner.record("code_changed", **changes)
+    runner.record(
         "session_started",
         world_size=ranks.world_size(),
-        threads=threads(config, journal.state),
+        threads=threads(config, runner.state),
         **code,
         machine=platform.machine(),
         compute=compute(config["trainer"]),
-        trainer=journal.components.template("trainer"),
+        trainer=runner.components.template("trainer"),
         python=platform.python_version(),
         versions=versions(),
         command=credentials.without_values(sys.argv[1:]),
     )
 
 
-def _make_room(journal: Journal) -> None:
+def _make_room(runner: StageRunner) -> None:
     """End a pruning that a crash cut off, and apply a retention policy that is new or was not reached."""
-    if journal.ledger:
-        pruning.delete(journal.store, journal.state.pruned)
-    if journal.state.current is None:
-        journal.retain()
+    if runner.ledger:
+        pruning.delete(runner.store, runner.state.pruned)
+    if runner.state.current is None:
+        runner.retain()
 
 
 def threads(config: Mapping[str, Any], state: RunState | None) -> int:
@@ -154,22 +154,22 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _code(journal: Journal) -> tuple[dict[str, Any], dict[str, Any]]:
+def _code(runner: StageRunner) -> tuple[dict[str, Any], dict[str, Any]]:
     """The code that is run: checkouts, and as artifacts their changes, sources and distributions.
 
     Second, the content of ``code_changed``: how it differs from the session before; empty if it does not.
     """
-    task = sys.modules.get(type(journal.components.task).__module__)
+    task = sys.modules.get(type(runner.components.task).__module__)
     ours, theirs = (checkout(Path(str(file)).parent) for file in (__file__, getattr(task, "__file__", "")))
     found = {"flywheel": ours, "recipe": theirs if not ours or (theirs and theirs.top != ours.top) else None}
     trees = {name: tree for name, tree in found.items() if tree}
     diffs = {f"diff.{name}": _without_secrets(tree.kept_diff) for name, tree in trees.items()}
-    sources, installed = _sources(journal.components.code), distributions()
-    outputs = {name: journal.store.put(diff, ".diff") for name, diff in diffs.items() if diff}
-    outputs |= {"code": journal.store.put_json(sources), "distributions": journal.store.put_json(installed)}
+    sources, installed = _sources(runner.components.code), distributions()
+    outputs = {name: runner.store.put(diff, ".diff") for name, diff in diffs.items() if diff}
+    outputs |= {"code": runner.store.put_json(sources), "distributions": runner.store.put_json(installed)}
     trees_json = {name: tree.json() for name, tree in trees.items()}
     code = {"commit": ours.commit if ours else None, "checkouts": trees_json, "outputs": outputs}
-    return code, _changes(journal, sources, installed)
+    return code, _changes(runner, sources, installed)
 
 
 def _sources(code: Code) -> dict[str, dict[str, str | None]]:
@@ -190,15 +190,15 @@ def _without_secrets(diff: bytes | None) -> bytes | None:
     return credentials.without_secrets(text).encode(errors="surrogateescape")
 
 
-def _changes(journal: Journal, sources: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, Any]:
-    before = journal.state.session or {}
+def _changes(runner: StageRunner, sources: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, Any]:
+    before = runner.state.session or {}
     then = before.get("outputs", {})
     if "code" not in then:
         return {}
-    read = journal.store.json
+    read = runner.store.json
     changes = {
         "modules": differing(hashes(read(then["code"])), hashes(sources)),
         "distributions": differing(read(then["distributions"]), installed),
     }
-    number = len(journal.state.generations) - (journal.state.current is not None)
+    number = len(runner.state.generations) - (runner.state.current is not None)
     return {"generation": number, "since": before["seq"], **changes} if any(changes.values()) else {}

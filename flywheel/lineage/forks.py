@@ -100,7 +100,7 @@ def _recalled_in(store: Store, state: RunState) -> Descent:
     if state.recalled is not None:
         recalled = store.table(state.recalled)["id"].combine_chunks()
         for batch, turn in turns_by_batch(state).items():
-            ids = store.table(state.stand_in(batch), ["id"])["id"]
+            ids = store.table(state.resolve_pruned(batch), ["id"])["id"]
             ids = ids.filter(pc.is_in(ids, value_set=recalled))
             if len(ids):
                 descent.samples[turn] = ids
@@ -114,7 +114,7 @@ def _origin(path: Path, forked_from: Mapping[str, Any]) -> tuple[Path, RunState]
             created = ledger.parse(file.readline(ledger.MAX_LINE_BYTES + 1), ledger.GENESIS_HASH, 0)
         if f"{created['recipe']}/{created['name']}" != forked_from["run"]:
             return None
-        events = ledger.glance(path)
+        events = ledger.read_lazy(path)
         heads = {event["hash"] if isinstance(event, dict) else event.hash for event in events}
         return (path, RunState.replay(events)) if forked_from["head"] in heads else None
     except _UNREADABLE:
@@ -190,7 +190,7 @@ class _Flaw:
             chunks = [chunk for ids in self.samples.get(maker, {}).values() for chunk in ids.chunks]
             if chunks:
                 batch = str(batch_of(state.generations[turn]))
-                ids = store.table(state.stand_in(batch), ["id"])["id"]
+                ids = store.table(state.resolve_pruned(batch), ["id"])["id"]
                 here = ids.filter(pc.is_in(ids, value_set=pa.concat_arrays(chunks)))
                 if len(here):
                     yield turn, here

@@ -140,7 +140,7 @@ class _Walk:
     def _ids(self, turn: int) -> pa.ChunkedArray:
         """Ids of the samples that a turn brought."""
         batch = str(batch_of(self._state.generations[turn]))
-        return self._store.table(self._state.stand_in(batch), ["id"])["id"]
+        return self._store.table(self._state.resolve_pruned(batch), ["id"])["id"]
 
     def _edges(self, generation: Generation) -> Iterator[tuple[str, Level]]:
         parent = self._level(generation.parent)
@@ -158,11 +158,11 @@ class _Walk:
         yield "saw", Level.SUSPECT if self._saw(generation) else Level.CLEAN
 
     def _init(self, generation: Generation) -> Level:
-        if generation.making is None:
+        if generation.training_event is None:
             return Level.CLEAN
         if generation.init == "parent":
             return self._level(generation.parent)
-        start = generation.making["inputs"].get(f"starts.{generation.init}")
+        start = generation.training_event["inputs"].get(f"starts.{generation.init}")
         return self._weights.get(str(start), Level.CLEAN)
 
     def _corpus(self, generation: Generation) -> Level:

@@ -67,7 +67,7 @@ class Record:
 
     def table(self, name: str | None) -> pa.Table | None:
         """An artifact's table, or what stays of it if it was pruned; None if nothing does."""
-        place = self.state.stand_in(name) if name else ""
+        place = self.state.resolve_pruned(name) if name else ""
         return None if not place or self.is_gone(place) else self.store.table(place)
 
     def code(self, session: Event) -> dict[str, dict[str, str | None]]:

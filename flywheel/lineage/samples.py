@@ -35,13 +35,13 @@ def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Tabl
     """``samples`` of a generation that made some. Of a pruned batch, payload and scores are gone."""
     batch = str(batch_of(generation))
     if batch in state.pruned:
-        rows = store.table(state.stand_in(batch))
+        rows = store.table(state.resolve_pruned(batch))
     else:
         rows = read(store, [[batch, generation.output("grade", "scores")]])
     decided = generation.output("curate", "decisions")
     if decided is None or "keep" in rows.column_names:
         return rows
-    return beside(rows, store.table(state.stand_in(decided)))
+    return beside(rows, store.table(state.resolve_pruned(decided)))
 
 
 def samples_where(

@@ -95,9 +95,9 @@ def _diffs(session: Event) -> dict[str, str]:
 
 
 def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
-    if generation.making is None:
+    if generation.training_event is None:
         return None
-    start = generation.making["inputs"].get(f"starts.{generation.init}")
+    start = generation.training_event["inputs"].get(f"starts.{generation.init}")
     number = generation.parent if generation.init == "parent" else None
     origin = forked_from(record.state) if generation.init == "base" else None
     return {"from": generation.init, "weights": bare(start), "generation": number, "forked_from": origin}
@@ -130,8 +130,8 @@ def _batch(generation: Generation) -> dict[str, Any] | None:
     samples = batch_of(generation)
     if samples is None:
         return None
-    graded = {name: generation.fact("grade", name) for name in ("grader", "version", "lent")}
+    graded = {name: generation.fact("grade", name) for name in ("grader", "version", "loaded_parent")}
     made = generation.fact("generate", "made", generation.fact("seed", "human"))
     left_out = generation.fact("generate", "left_out")
     batch = {"samples": bare(samples), "made": made, "left_out": left_out}
-    return {**batch, **graded, "lent": bare(graded["lent"])}
+    return {**batch, **graded, "loaded_parent": bare(graded["loaded_parent"])}

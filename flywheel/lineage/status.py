@@ -58,7 +58,7 @@ def all_runs(runs_dir: str) -> list[Path]:
 def read_state(directory: Path) -> RunState:
     """The state of a run. Raises DamagedError if its ledger is not what was written."""
     with ledger.no_garbage_collection():
-        return RunState.replay(ledger.glance(directory))
+        return RunState.replay(ledger.read_lazy(directory))
 
 
 def status(directory: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def status(directory: Path) -> dict[str, Any]:
     return describe(directory, read_state(directory), lock.work_under_way(directory))
 
 
-def where(directory: Path, state: RunState) -> str:
+def summary_line(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
     work, origin = lock.work_under_way(directory), forked_from(state)
     name = state.name(is_running=work is lock.Work.RUN)
@@ -172,7 +172,7 @@ def cost(generation: Generation) -> dict[str, Any]:
         "seconds": round(sum(cost["seconds"] for cost in costs.values()), 3),
         "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
         "lost_seconds": round(generation.lost_seconds, 3),
-        "steps": generation.making["facts"]["steps"] if generation.making else 0,
+        "steps": generation.training_event["facts"]["steps"] if generation.training_event else 0,
         "stages": {stage: cost["seconds"] for stage, cost in costs.items()},
     }
 
@@ -200,8 +200,8 @@ def lineage(directory: Path, state: RunState) -> list[dict[str, Any]]:
 def _edges(
     generation: Generation, drawn: Sequence[str], makers: Mapping[str | None, Generation]
 ) -> Iterator[dict[str, Any]]:
-    if generation.making:
-        start = generation.making["inputs"].get(f"starts.{generation.init}")
+    if generation.training_event:
+        start = generation.training_event["inputs"].get(f"starts.{generation.init}")
         parent = generation.parent if generation.init == "parent" else None
         yield {"type": "init", "init": generation.init, "weights": bare(start), "generation": parent}
     if generation.fact("curate", "corpus"):

@@ -137,9 +137,9 @@ def _edges_of(
     first_with: dict[str | None, int],
 ) -> Iterator[dict[str, Any]]:
     """A generation's typed edges to what it was made from (law 4)."""
-    making = generation.making
-    if making:
-        start = making["inputs"].get(f"starts.{generation.init}")
+    training = generation.training_event
+    if training:
+        start = training["inputs"].get(f"starts.{generation.init}")
         whose = generation.parent if generation.init == "parent" else first_with.get(start)
         whose = whose if whose is not None and whose < generation.number else None
         edge = {"type": "init", "init": generation.init, "generation": whose, "weights": bare(start)}

@@ -64,7 +64,7 @@ def _generation_row(record: Record, g: Generation) -> dict[str, Any]:
         "weights": g.weights,
         "corpus": g.fact("curate", "corpus"),
         "rows": g.fact("curate", "rows"),
-        "steps": g.making["facts"]["steps"] if g.making else None,
+        "steps": g.training_event["facts"]["steps"] if g.training_event else None,
         "seconds": g.seconds,
         "settings": json.dumps(g.settings),
     }
@@ -150,7 +150,7 @@ def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
         return {"type": kind, "generation": g.number, **names}
 
     number = ("generation", str(g.number))
-    start = g.making["inputs"].get(f"starts.{g.init}") if g.making else None
+    start = g.training_event["inputs"].get(f"starts.{g.init}") if g.training_event else None
     if start:
         yield edge("init", ("weights", g.weights), ("weights", start))
     for chose in settings_from(record.state, g):
@@ -160,8 +160,8 @@ def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
     scores = g.output("grade", "scores")
     if scores:
         yield edge("graded_by", ("scores", scores), ("grader", g.fact("grade", "grader")))
-        if g.fact("grade", "lent"):
-            yield edge("graded_by", ("scores", scores), ("weights", g.fact("grade", "lent")))
+        if g.fact("grade", "loaded_parent"):
+            yield edge("graded_by", ("scores", scores), ("weights", g.fact("grade", "loaded_parent")))
     made = g.output("evaluate", "outcomes")
     rivals = record.table(made)
     for rival in pc.unique(rivals["opponent"].drop_null()).to_pylist() if rivals is not None else []:

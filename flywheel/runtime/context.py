@@ -1,6 +1,6 @@
 """What every stage is given and what it gives back.
 
-A stage takes a ``Context`` and the artifacts it works on, and returns ``Made``: values to store as
+A stage takes a ``Context`` and the artifacts it works on, and returns ``StageOutput``: values to store as
 artifacts, and small facts for the ledger. Run again with the same inputs it makes the same outputs.
 """
 
@@ -37,7 +37,7 @@ class Context:
     data: Data
     carry: Mapping[str, Carry]
     stop: Stop
-    tell: Callable[[int, int | None, str], None]
+    report_progress: Callable[[int, int | None, str], None]
     """Report progress: done, total, note."""
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
@@ -50,7 +50,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StageOutput:
     """What a stage made."""
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
@@ -59,10 +59,10 @@ class Made:
     """Small JSON values for the ledger."""
 
 
-def carried(component: Any, carry: Carry) -> Made:
+def carried(component: Any, carry: Carry) -> StageOutput:
     """A component's carry, as the loop keeps it: always, or only if the generation is promoted."""
     try:
         canonical(carry)
     except (TypeError, ValueError) as error:
         raise DataError(f"The carry of {type(component).__name__} must be JSON: {error}.") from error
-    return Made({"carry": dict(carry)}, {"carry_kept": getattr(component, "carry_kept", "promotion")})
+    return StageOutput({"carry": dict(carry)}, {"carry_kept": getattr(component, "carry_kept", "promotion")})

@@ -49,7 +49,7 @@ def fit(
 
     ``fidelity`` is the share of the configured steps or epochs to do.
     """
-    model, data, trainer = ranks.together(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
+    model, data, trainer = ranks.run_on_all_ranks(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
     watch = _Watch(ctx, model)
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
@@ -91,7 +91,7 @@ def _run(trainer: lightning.Trainer, model: lightning.LightningModule, data: Any
         raise StopRequested("SIGTERM") from None
     except Exception as error:
         failure = error
-    ranks.raise_together(failure)
+    ranks.raise_on_all_ranks(failure)
 
 
 @contextmanager
@@ -166,7 +166,7 @@ class _Watch(lightning.Callback):
         now = time.monotonic()
         if now - self._told >= _TELL_EVERY_SECONDS:
             self._told = now
-            self._ctx.tell(*_progress(trainer), "")
+            self._ctx.report_progress(*_progress(trainer), "")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
 

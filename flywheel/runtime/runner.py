@@ -17,7 +17,7 @@ from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
 from flywheel.records import Progress, Settings
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import Data
 from flywheel.runtime.stop import Stop
 from flywheel.storage import ids, pruning, tombstones
@@ -32,7 +32,7 @@ _TEXTS = ("reason", "traceback")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class StageRecord:
     """A finished stage: its outputs' artifact names by subscript, its facts by ``fact``."""
 
     event: Event
@@ -51,13 +51,13 @@ class Done:
 
 
 @dataclass(slots=True)
-class Journal:
-    """A run that is open for writing; ``session.open_journal`` opens one."""
+class StageRunner:
+    """A run that is open for writing; ``session.open_runner`` opens one."""
 
     directory: Path
     components: Components
     data: Data
-    audience: Tracker
+    trackers: Tracker
     stop: Stop
     state: RunState
     store: Store
@@ -84,7 +84,7 @@ class Journal:
 
         event = ranks.from_rank_0(append)
         self.state.apply(event)
-        self.audience.event(event, self.state)
+        self.trackers.event(event, self.state)
         return event
 
     def start_generation(self) -> Generation:
@@ -126,12 +126,12 @@ class Journal:
     def do(
         self,
         generation: Generation,
-        stage: Callable[..., Made],
+        stage: Callable[..., StageOutput],
         settings: Settings,
         *,
         shared: bool,
         **inputs: Any,
-    ) -> Done:
+    ) -> StageRecord:
         """Run a stage and record what it made, or find it recorded.
 
         ``shared``: all ranks take part; else rank 0 does it alone. Raises StageFailed.
@@ -139,13 +139,13 @@ class Journal:
         name = stage.__name__
         done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(generation.number))
         if done:
-            return Done(done)
+            return StageRecord(done)
         ctx = self._context(generation, name, settings)
-        ctx.tell(0, None, "")
+        ctx.report_progress(0, None, "")
         self.stop.check()
         clock = _Clock()
 
-        def record(made: Made | None) -> tuple[str, dict[str, Any]]:
+        def record(made: StageOutput | None) -> tuple[str, dict[str, Any]]:
             result = made or stage(ctx, **inputs)
             outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
             content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
@@ -154,8 +154,8 @@ class Journal:
 
         try:
             ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
-            made = ranks.together(lambda: stage(ctx, **inputs)) if shared else None
-            recorded = Done(self._record(lambda: record(made)))
+            made = ranks.run_on_all_ranks(lambda: stage(ctx, **inputs)) if shared else None
+            recorded = StageRecord(self._record(lambda: record(made)))
         except Control as control:
             control.cut_off = self._cut_off(generation, name, clock)
             raise
@@ -178,8 +178,8 @@ class Journal:
         return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
 
     def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
-        def tell(done: int, total: int | None, note: str) -> None:
-            self.audience.progress(Progress(generation.number, stage, done, total, note))
+        def report_progress(done: int, total: int | None, note: str) -> None:
+            self.trackers.progress(Progress(generation.number, stage, done, total, note))
 
         return Context(
             generation=generation.number,
@@ -190,7 +190,7 @@ class Journal:
             data=self.data,
             carry={part: self.store.json(name) for part, name in self.state.carries.artifacts.items()},
             stop=self.stop,
-            tell=tell,
+            report_progress=report_progress,
         )
 
 

@@ -33,7 +33,7 @@ def score_items(
         part = items.slice(chunk * size, size)
         trainer = ctx.components.resolved["trainer"]
         scored = score_chunk(ctx.components.task, model, rival, part, key("chunk", chunk), trainer)
-        ctx.tell(min((chunk + 1) * size, len(items)), len(items), suite.name)
+        ctx.report_progress(min((chunk + 1) * size, len(items)), len(items), suite.name)
         return scored
 
     chunks = ranks.in_chunks(-(-len(items) // size), score, ctx.stop.check)

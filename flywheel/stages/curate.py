@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import DataError, StageFailed
-from flywheel.runtime.context import Context, Made, carried
+from flywheel.runtime.context import Context, StageOutput, carried
 from flywheel.storage.corpus import read
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store
@@ -16,7 +16,7 @@ from flywheel.tables import DECISIONS, as_table, require_same_rows
 from flywheel.tables.digests import table_digest
 
 
-def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> Made:
+def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> StageOutput:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
     ``sources`` run from the human samples over earlier generations' to the newest. Those of which something
@@ -46,7 +46,7 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
     }
     made = carried(curator, carry)
     outputs = {"decisions": decisions, "corpus": corpus, "sources": _used(ctx.store, sources, kept)}
-    return Made({**outputs, **made.outputs}, {**facts, **made.facts})
+    return StageOutput({**outputs, **made.outputs}, {**facts, **made.facts})
 
 
 def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:

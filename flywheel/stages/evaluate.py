@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from flywheel import ranks
 from flywheel.records import Role, Suite
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.scoring import metrics, score_items
 from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
@@ -16,30 +16,32 @@ from flywheel.tables import OUTCOMES, constant
 OPEN_ROLES = (Role.DEV, Role.GATE, Role.GUARD)
 
 
-def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Made:
+def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> StageOutput:
     """The candidate's outcomes on all but the sealed suites; duels are against the champion."""
     return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role in OPEN_ROLES])
 
 
-def sealed(ctx: Context, *, weights: str, opponent: Generation | None) -> Made:
+def sealed(ctx: Context, *, weights: str, opponent: Generation | None) -> StageOutput:
     """The champion's outcomes on the sealed suites; duels are against the first champion."""
     return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role == Role.SEALED])
 
 
-def outcomes_on(ctx: Context, weights: str, opponent: Generation | None, suites: Iterable[Suite]) -> Made:
+def outcomes_on(
+    ctx: Context, weights: str, opponent: Generation | None, suites: Iterable[Suite]
+) -> StageOutput:
     """Outcomes on these suites, and their means with intervals."""
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
     chosen = [suite for suite in suites if rival is not None or not suite.duel]
     scored = [score_items(ctx, model, rival if s.duel else None, s, ctx.key(s.name)) for s in chosen]
     if ranks.rank() != 0:
-        return Made()
+        return StageOutput()
     tables = [
         _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)
         for suite, rows in zip(chosen, scored, strict=True)
     ]
     outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
-    return Made({"outcomes": outcomes}, {"metrics": metrics(outcomes, ctx.data.suites)})
+    return StageOutput({"outcomes": outcomes}, {"metrics": metrics(outcomes, ctx.data.suites)})
 
 
 def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.records import Differences, Pull, Role
-from flywheel.runtime.context import Context, Made, carried
+from flywheel.runtime.context import Context, StageOutput, carried
 
 
-def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
+def gate(ctx: Context, *, candidate: str, champion: str) -> StageOutput:
     """The gate's verdict on two tables of outcomes. The gate sees suite names and differences only."""
     rule = ctx.components.build("gate", ctx.settings)
     pull = pulls(ctx, ctx.store.table(candidate), ctx.store.table(champion))
@@ -20,7 +20,7 @@ def gate(ctx: Context, *, candidate: str, champion: str) -> Made:
     if not isinstance(verdict.promote, bool):
         raise TypeError(f"a verdict's promote must be True or False; it is {verdict.promote!r}")
     made = carried(rule, carry)
-    return Made(made.outputs, {"verdict": asdict(verdict), **made.facts})
+    return StageOutput(made.outputs, {"verdict": asdict(verdict), **made.facts})
 
 
 def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:

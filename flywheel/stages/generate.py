@@ -11,7 +11,7 @@ from flywheel import ranks
 from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Key
 from flywheel.records import Carry
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.weights import without_gradients
 from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.storage.state import Generation
@@ -21,7 +21,7 @@ from flywheel.tables.digests import sketch
 from flywheel.tables.types import is_known, matched, stored
 
 
-def generate(ctx: Context, *, parent: Generation) -> Made:
+def generate(ctx: Context, *, parent: Generation) -> StageOutput:
     """The parent's answers to this generation's prompts, as samples with provenance.
 
     Prompts that a suite asks are left out: nobody is to learn from them.
@@ -40,7 +40,7 @@ def generate(ctx: Context, *, parent: Generation) -> Made:
         key.seed_globals()
         with without_gradients(ctx.components.resolved["trainer"]):
             made = task.generate(model, prompts.slice(chunk * size, size), ctx.settings, key)
-        ctx.tell(min((chunk + 1) * size, len(prompts)), len(prompts), "")
+        ctx.report_progress(min((chunk + 1) * size, len(prompts)), len(prompts), "")
         return stored(as_table(made), f"Samples of chunk {chunk}")
 
     facts = {"left_out": left_out, "prompts": sketch(drawn)}
@@ -54,12 +54,14 @@ def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Ke
     return require(stored(prompts, "Prompts"), "Prompts", unique="prompt")
 
 
-def _recorded(ctx: Context, parent: Generation, chunks: Iterator[pa.Table], facts: dict[str, Any]) -> Made:
+def _recorded(
+    ctx: Context, parent: Generation, chunks: Iterator[pa.Table], facts: dict[str, Any]
+) -> StageOutput:
     """The chunks as one artifact, stored as they come: a batch need not fit into memory."""
     if ranks.rank() != 0:
         for _ in chunks:
             pass
-        return Made()
+        return StageOutput()
     failure: Exception | None = None
     samples = _Samples(ctx, parent)
     with ctx.store.table_writer() as writer:
@@ -77,7 +79,7 @@ def _recorded(ctx: Context, parent: Generation, chunks: Iterator[pa.Table], fact
             writer.write(part)
         if writer.rows == 0:
             raise StageFailed("generate", "the champion made no samples")
-    return Made({"samples": Stored(writer.name)}, {"made": writer.rows, **facts})
+    return StageOutput({"samples": Stored(writer.name)}, {"made": writer.rows, **facts})
 
 
 class _Samples:

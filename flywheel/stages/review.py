@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flywheel.errors import AwaitingReview
 from flywheel.records import Verdict
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.state import Generation
 
 
-def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> Made:
+def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> StageOutput:
     """Whether the reviewer consents to promoting the candidate.
 
     Raises AwaitingReview while there is no answer: nothing is recorded, and the resumed run asks again.
@@ -17,4 +17,4 @@ def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> Made:
     consent = reviewer.review(candidate, verdict)
     if consent is None:
         raise AwaitingReview
-    return Made(facts={"consent": bool(consent), "reviewer": type(reviewer).__name__})
+    return StageOutput(facts={"consent": bool(consent), "reviewer": type(reviewer).__name__})

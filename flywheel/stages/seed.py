@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import output_of
 from flywheel.runtime.weights import read_base
 from flywheel.storage.store import Stored
 
 
-def seed(ctx: Context) -> Made:
+def seed(ctx: Context) -> StageOutput:
     """Samples that people made, items to evaluate on, and weights to start from.
 
     A genesis that is tried again has those that the run has recorded.
@@ -18,4 +18,4 @@ def seed(ctx: Context) -> Made:
     path = ctx.components.resolved["base"]
     base = {"base": read_base(path)} if path else {}
     facts = {"human": len(ctx.data.human), "held_out": ctx.data.held_out}
-    return Made({**tables, **base}, facts)
+    return StageOutput({**tables, **base}, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.fit import fit
 from flywheel.runtime.weights import load_weights, take_weights
 from flywheel.storage.corpus import read_corpus
@@ -16,16 +16,16 @@ def train(
     sources: str,
     starts: dict[str, str | None],
     init: str,
-) -> Made:
+) -> StageOutput:
     """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh)."""
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
     facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
     facts |= {"best": done.best} if done.best else {}
-    return Made({"weights": take_weights(done.model)}, facts)
+    return StageOutput({"weights": take_weights(done.model)}, facts)
 
 
-def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> Made:
+def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> StageOutput:
     """The start as the candidate, without a step: imported weights, or fresh ones."""
     ctx.key("fit").seed_globals()
     model = ctx.components.model(ctx.settings)
@@ -33,4 +33,4 @@ def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> Made:
     if start is not None:
         load_weights(model, ctx.store.weights(start))
     facts = {"init": init, "settings": ctx.settings, "steps": 0, "loss": None}
-    return Made({"weights": take_weights(model)}, facts)
+    return StageOutput({"weights": take_weights(model)}, facts)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flywheel.errors import StageFailed
 from flywheel.records import Role, Settings
-from flywheel.runtime.context import Context, Made, carried
+from flywheel.runtime.context import Context, StageOutput, carried
 from flywheel.runtime.fit import fit
 from flywheel.runtime.scoring import score_mean
 from flywheel.storage.corpus import read_corpus
@@ -22,7 +22,7 @@ def tune(
     starts: dict[str, str | None],
     init: str,
     opponent: Generation | None = None,
-) -> Made:
+) -> StageOutput:
     """The tuner's settings and init.
 
     ``starts`` maps what a candidate may start from (parent, base, fresh) to weights; ``init`` is the
@@ -47,4 +47,4 @@ def tune(
         raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner chose {chosen!r}")
     made = carried(tuner, carry)
     facts = {"settings": ctx.components.tuned(settings), "init": chosen, "attempts": attempts}
-    return Made(made.outputs, facts | dict(made.facts))
+    return StageOutput(made.outputs, facts | dict(made.facts))

@@ -66,7 +66,9 @@ def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
     batch = batch_of(state.generations[turn])
     if batch is None:
         return False
-    return name in store.table(state.stand_in(batch), ["id"])["id"].to_pylist()  # pc.equal imports pandas
+    return (
+        name in store.table(state.resolve_pruned(batch), ["id"])["id"].to_pylist()
+    )  # pc.equal imports pandas
 
 
 def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
@@ -93,7 +95,8 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
     missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
     if missing:
         added = (
-            _records(turn, store.table(state.stand_in(batches[turn][0]), ["id"])["id"]) for turn in missing
+            _records(turn, store.table(state.resolve_pruned(batches[turn][0]), ["id"])["id"])
+            for turn in missing
         )
         records = np.concatenate([records, *added])
         if not lock.is_held(directory):

@@ -12,7 +12,7 @@ its hash:
     anything else                       somebody, or the disk, changed the file: DamagedError
 
 Reading comes in two strengths. ``verify`` and whoever writes check every line against all of the above.
-``read`` and ``glance`` check hashes and the chain over the bytes as they lie, which is several times as
+``read`` and ``read_lazy`` check hashes and the chain over the bytes as they lie, which is several times as
 fast; what they let pass are lines of a forger that are not canonical.
 """
 
@@ -117,7 +117,7 @@ def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
     return event
 
 
-def glance_at(line: bytes, prev: str, seq: int) -> Event | StageLine:
+def parse_lazy(line: bytes, prev: str, seq: int) -> Event | StageLine:
     """As ``parse_quickly``, but the line of a stage is left for whoever wants to know what is in it."""
     place = f'"prev":"{prev}","seq":{seq},"stage":"'.encode()
     end, at = line.rfind(place), line.find(_HASH)
@@ -223,9 +223,9 @@ def read(directory: Path) -> list[Event]:
     return _undamaged(directory, parse_quickly).events
 
 
-def glance(directory: Path) -> list[Event | StageLine]:
+def read_lazy(directory: Path) -> list[Event | StageLine]:
     """As ``read``, with the lines of stages left as they are, for ``RunState.replay``."""
-    return _undamaged(directory, glance_at).events
+    return _undamaged(directory, parse_lazy).events
 
 
 def first_event(directory: Path) -> Event:

@@ -1,4 +1,4 @@
-"""Making room in a run that nobody is writing; ``journal`` does the same after each generation that ends."""
+"""Making room in a run that nobody is writing; ``runner`` does the same after each generation that ends."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class Retention:
 
     def _free(self) -> Iterator[Drop]:
         """What nobody needs of what the generations to look at made."""
-        stay = (self._needed, self._state.pruned, self._state.stand_ins)
+        stay = (self._needed, self._state.pruned, self._state.replacements)
         seen: set[str] = set()
         for number in sorted(self._to_look_at):
             for kind, name in _droppable(self._state.generations[number]).items():

@@ -89,22 +89,22 @@ class Generation:
     @property
     def weights(self) -> str | None:
         """The candidate's weights."""
-        return self.making["outputs"]["weights"] if self.making else None
+        return self.training_event["outputs"]["weights"] if self.training_event else None
 
     @property
-    def making(self) -> Event | None:
+    def training_event(self) -> Event | None:
         """The stage event that made its weights: a fit, or the adoption of a start as it is."""
         return self.stages.get("train") or self.stages.get("adopt")
 
     @property
     def init(self) -> str | None:
         """What its weights started from: parent, base or fresh; None before it was trained."""
-        return self.making["facts"]["init"] if self.making else None
+        return self.training_event["facts"]["init"] if self.training_event else None
 
     @property
     def settings(self) -> dict[str, Any]:
         """Those it was trained with."""
-        return dict(self.making["facts"]["settings"]) if self.making else {}
+        return dict(self.training_event["facts"]["settings"]) if self.training_event else {}
 
     @property
     def seconds(self) -> float:
@@ -138,7 +138,7 @@ class RunState:
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
     """Turns that ended without promotion since the champion came into force and are not recalled."""
-    stand_ins: set[str] = field(default_factory=set)
+    replacements: set[str] = field(default_factory=set)
     """What stands in for something that was pruned: never pruned itself."""
     recalled_batches: set[str] = field(default_factory=set)
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
@@ -298,7 +298,7 @@ class RunState:
 
     def _prune(self, event: Event) -> None:
         self.pruned.update(dict.fromkeys(event["objects"], event))
-        self.stand_ins.update(event["slim"].values())
+        self.replacements.update(event["slim"].values())
         self._are_there(event["slim"].values())
 
     def _are_there(self, names: Iterable[str]) -> None:
@@ -309,7 +309,7 @@ class RunState:
     def _why_not_prune(self, names: Mapping[str, int], slim: Mapping[str, str]) -> str | None:
         if not names or self.pruned.keys() & names.keys():
             return "what is pruned is there"
-        if not names.keys().isdisjoint(slim.values()) or not self.stand_ins.isdisjoint(names):
+        if not names.keys().isdisjoint(slim.values()) or not self.replacements.isdisjoint(names):
             return "what stands in for something stays"
         stay = {g.weights for g in (self.champion, self.first_champion, self.current) if g}
         return "champions' weights stay" if stay & names.keys() else None
@@ -319,7 +319,7 @@ class RunState:
         promoted = generation.status is Status.PROMOTED and not generation.recalled
         return promoted and generation.weights not in self.pruned
 
-    def stand_in(self, name: str) -> str:
+    def resolve_pruned(self, name: str) -> str:
         """The artifact to read in place of a batch or decisions that may have been pruned.
 
         Itself if not, else the slim table with what recall and trace go by: see ``retention``.

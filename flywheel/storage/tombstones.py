@@ -108,7 +108,7 @@ class _Graves:
         while changed:
             for number in changed:
                 self._settle(number)
-            stay = {slim.name for slim in self.slims.values()} | self._state.stand_ins
+            stay = {slim.name for slim in self.slims.values()} | self._state.replacements
             changed = [n for n, going in self.going.items() if not stay.isdisjoint(going.values())]
             for number in changed:
                 self.going[number] = {k: name for k, name in self.going[number].items() if name not in stay}
@@ -145,7 +145,7 @@ class _Graves:
 def _slim_table(store: Store, state: RunState, generation: Generation, going: Container[str]) -> pa.Table:
     import pyarrow.compute as pc
 
-    batch = store.table(state.stand_in(str(generation.output("generate", "samples"))))
+    batch = store.table(state.resolve_pruned(str(generation.output("generate", "samples"))))
     rows = batch.select(SLIM if "samples" in going else ["id"])
     if "decisions" in going:
         decisions = store.table(str(generation.output("curate", "decisions")))

@@ -31,7 +31,7 @@ class NoTracker:
         """Nothing to close."""
 
 
-class Audience:
+class TrackerGroup:
     """Several trackers as one. One that raises is told of and left out: it must not fail the run."""
 
     def __init__(self, trackers: list[Tracker]) -> None:
@@ -39,21 +39,21 @@ class Audience:
 
     def open(self, directory: Path) -> None:
         """Tell all."""
-        self._tell(lambda tracker: tracker.open(directory))
+        self._call_all(lambda tracker: tracker.open(directory))
 
     def event(self, event: Event, state: RunState) -> None:
         """Tell all."""
-        self._tell(lambda tracker: tracker.event(event, state))
+        self._call_all(lambda tracker: tracker.event(event, state))
 
     def progress(self, progress: Progress) -> None:
         """Tell all."""
-        self._tell(lambda tracker: tracker.progress(progress))
+        self._call_all(lambda tracker: tracker.progress(progress))
 
     def close(self) -> None:
         """Tell all."""
-        self._tell(lambda tracker: tracker.close())
+        self._call_all(lambda tracker: tracker.close())
 
-    def _tell(self, call: Callable[[Tracker], None]) -> None:
+    def _call_all(self, call: Callable[[Tracker], None]) -> None:
         for tracker in list(self._trackers):
             try:
                 call(tracker)

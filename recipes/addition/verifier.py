@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Verifier:
     """1 for an answer that is the sum, else 0."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Key) -> dict[str, np.ndarray]:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Key) -> dict[str, np.ndarray]:
         """One column, ``verified``."""
         from .sums import digits, read
 

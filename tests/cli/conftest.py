@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import MOONS, PROBE, Child, Ended, Zygote, shared_zygote
+from tests.support.harness import MOONS, PROBE, Child, Ended, ForkServer, shared_fork_server
 from tests.support.loop_runs import quick_folder
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Zygote:
-    return shared_zygote()
+def fork_server() -> ForkServer:
+    return shared_fork_server()
 
 
 @pytest.fixture
@@ -23,18 +23,18 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cli(zygote: Zygote, folder: Path) -> Callable[..., Ended]:
+def cli(fork_server: ForkServer, folder: Path) -> Callable[..., Ended]:
     """Runs ``python -m flywheel WORDS`` to its end."""
-    return lambda *words, **options: zygote.run(words, folder, **options)
+    return lambda *words, **options: fork_server.run(words, folder, **options)
 
 
 @pytest.fixture
-def start(zygote: Zygote, folder: Path) -> Iterator[Callable[..., Child]]:
+def start(fork_server: ForkServer, folder: Path) -> Iterator[Callable[..., Child]]:
     """Starts ``python -m flywheel WORDS``; what still runs when the test ends is killed."""
     children: list[Child] = []
 
     def begin(*words: str, **options: object) -> Child:
-        children.append(zygote.start(words, folder, **options))
+        children.append(fork_server.start(words, folder, **options))
         return children[-1]
 
     yield begin
@@ -45,9 +45,9 @@ def start(zygote: Zygote, folder: Path) -> Iterator[Callable[..., Child]]:
 
 
 @pytest.fixture(scope="session")
-def _finished(zygote: Zygote) -> Iterator[Path]:
+def _finished(fork_server: ForkServer) -> Iterator[Path]:
     with quick_folder() as made:
-        done = zygote.run([*MOONS, "log=quiet", "generations=1", "name=run"], made)
+        done = fork_server.run([*MOONS, "log=quiet", "generations=1", "name=run"], made)
         assert done.code == 0, done.err
         yield made
 

@@ -116,7 +116,7 @@ def test_stop_from_another_process_and_the_same_command_goes_on(training, cli, f
     assert cli("stop", "run").code == 2
 
 
-def test_stopped_run_ends_with_the_uninterrupted_champion(start, cli, folder, zygote):
+def test_stopped_run_ends_with_the_uninterrupted_champion(start, cli, folder, fork_server):
     words = (*PROBE, "name=run", "generations=0", "settings.steps=400", "log=quiet")
     child = start(*words)
     wait_until(lambda: is_training(folder), "fit")

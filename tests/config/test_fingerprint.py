@@ -103,4 +103,4 @@ def test_a_run_records_which_grader_and_whether_it_borrowed_the_model(finished_r
     graded = Record.read(finished_run).generation(1).stages["grade"]["facts"]
     assert graded["grader"] == "Confidence"
     assert len(graded["version"]) == 64
-    assert graded["lent"] is None
+    assert graded["loaded_parent"] is None

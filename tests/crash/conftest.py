@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import artifacts, only_run, shared_zygote
+from tests.support.harness import artifacts, only_run, shared_fork_server
 from tests.support.loop_runs import TURN, quick_folder
 
 
@@ -19,7 +19,7 @@ def folder() -> Iterator[Path]:
 def calm_run() -> Iterator[Path]:
     """A run of one turn that was left alone. To be read only."""
     with quick_folder() as made:
-        done = shared_zygote().run(TURN, made)
+        done = shared_fork_server().run(TURN, made)
         assert done.code == 0, done.err
         yield only_run(made)
 

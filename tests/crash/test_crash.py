@@ -20,7 +20,7 @@ from tests.support.harness import (
     events,
     has_run,
     only_run,
-    shared_zygote,
+    shared_fork_server,
     wait_until,
 )
 
@@ -39,16 +39,16 @@ def stage_under_way(folder: Path) -> str:
 def reference(folder: Path) -> tuple[Path, float]:
     """A run that is left alone, and how many seconds it takes."""
     folder.mkdir()
-    zygote = shared_zygote()
+    fork_server = shared_fork_server()
     began = time.monotonic()
-    done = zygote.run(WORDS, folder)
+    done = fork_server.run(WORDS, folder)
     assert done.code == 0, done.err
     return only_run(folder), time.monotonic() - began
 
 
 def kill_at(folder: Path, delay: float) -> bool:
     """Start or resume the run and kill it after so many seconds; False if it ended before."""
-    child = shared_zygote().start(WORDS, folder)
+    child = shared_fork_server().start(WORDS, folder)
     time.sleep(delay)
     child.signal(signal.SIGKILL)
     done = child.wait()
@@ -79,7 +79,7 @@ def check_kills(tmp_path: Path, kills: int, stages: int) -> None:
 
 
 def finish_and_compare(folder: Path, calm: Path) -> None:
-    done = shared_zygote().run(WORDS, folder)
+    done = shared_fork_server().run(WORDS, folder)
     assert done.code == 0, done.err
     killed = only_run(folder)
     assert champion_hash(killed) == champion_hash(calm) != ""
@@ -109,23 +109,23 @@ def test_killed_right_after_a_stage_was_recorded(folder, calm, stage):
         "+tracker.number=9",
     ]
     words = [*SHORT, "generations=1"]
-    child = shared_zygote().start([*words, *deadly, f"+tracker.generation={number}"], folder)
+    child = shared_fork_server().start([*words, *deadly, f"+tracker.generation={number}"], folder)
     assert child.wait().code == -signal.SIGKILL
     last = events(only_run(folder))[-1]
     assert last.get("stage", last["event"]) == stage
-    assert shared_zygote().run(words, folder).code == 0
+    assert shared_fork_server().run(words, folder).code == 0
     assert artifacts(only_run(folder)) == calm
 
 
 def test_a_torn_last_line_is_cut_off_and_written_again(folder):
     words = [*SHORT, "generations=0"]
-    assert shared_zygote().run(words, folder).code == 0
+    assert shared_fork_server().run(words, folder).code == 0
     run = only_run(folder)
     whole = artifacts(run)
     lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (run / "ledger.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:100])
     (run / "HEAD").write_text(events(run)[4]["hash"] + "\n")
     wait_until(lambda: len(events(run)) == 5, "torn ledger")
-    assert shared_zygote().run(words, folder).code == 0
+    assert shared_fork_server().run(words, folder).code == 0
     assert artifacts(run) == whole
     assert flywheel.open_run(run).verify().first_bad is None

@@ -10,7 +10,7 @@ import pytest
 
 import flywheel
 from tests.support.deadly import POINTS
-from tests.support.harness import artifacts, has_run, only_run, shared_zygote
+from tests.support.harness import artifacts, has_run, only_run, shared_fork_server
 from tests.support.loop_runs import TURN
 
 # How often a run of one turn reaches the points at least; what is beyond its end is no kill.
@@ -25,12 +25,12 @@ REACHED = {
 
 
 def killed_and_resumed(folder: Path, point: str, number: int, calm: list) -> None:
-    child = shared_zygote().start(TURN, folder, env={"PROBE_KILL": f"{point}:{number}"})
+    child = shared_fork_server().start(TURN, folder, env={"PROBE_KILL": f"{point}:{number}"})
     done = child.wait()
     assert done.code == -signal.SIGKILL, (point, number, done)
     if has_run(folder):
         assert flywheel.open_run(only_run(folder)).verify().first_bad is None
-    resumed = shared_zygote().run(TURN, folder)
+    resumed = shared_fork_server().run(TURN, folder)
     assert resumed.code == 0, resumed.err
     run = only_run(folder)
     assert artifacts(run) == calm

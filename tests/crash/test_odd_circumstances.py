@@ -11,7 +11,7 @@ import pytest
 
 import flywheel
 from flywheel.errors import RunError
-from tests.support.harness import artifacts, events, only_run, shared_zygote
+from tests.support.harness import artifacts, events, only_run, shared_fork_server
 from tests.support.loop_runs import TURN, run_probe
 
 
@@ -44,24 +44,24 @@ def test_a_run_that_may_not_be_written_is_refused_and_can_be_read(folder, calm_r
     for path in (run, *run.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = (run / "ledger.jsonl").read_bytes()
-    done = shared_zygote().run([*TURN, "generations=2"], folder, powerless=True)
+    done = shared_fork_server().run([*TURN, "generations=2"], folder, powerless=True)
     assert done.code == 2, done
     assert "denied" in done.err
     assert "Traceback" not in done.err
     assert (run / "ledger.jsonl").read_bytes() == before
-    assert shared_zygote().run(["verify", str(run)], folder, powerless=True).code == 0
+    assert shared_fork_server().run(["verify", str(run)], folder, powerless=True).code == 0
     for path in (run, *run.rglob("*")):
         path.chmod(0o755)
 
 
 def test_a_worker_that_is_killed_fails_the_generation_and_the_command_goes_on(folder):
     run_probe(folder / "runs", generations=0)
-    done = shared_zygote().run(TURN, folder, env={"PROBE_FAULT": "data:worker"})
+    done = shared_fork_server().run(TURN, folder, env={"PROBE_FAULT": "data:worker"})
     assert done.code == 1, done
     run = only_run(folder)
     (failed,) = [event for event in events(run) if event.get("status") == "failed"]
     assert "worker" in failed["reason"]
-    assert shared_zygote().run(TURN, folder).code == 0
+    assert shared_fork_server().run(TURN, folder).code == 0
     assert flywheel.open_run(run).verify().first_bad is None
 
 
@@ -86,8 +86,8 @@ def contents(run: Path) -> dict[str, bytes]:
 def test_verify_takes_a_head_that_was_kept(folder, calm_run):
     head = (calm_run / "HEAD").read_text().strip()
     verify = ["verify", str(calm_run), "--head"]
-    assert shared_zygote().run([*verify, head], folder).code == 0
-    other = shared_zygote().run([*verify, "0" * 63 + "1"], folder)
+    assert shared_fork_server().run([*verify, head], folder).code == 0
+    other = shared_fork_server().run([*verify, "0" * 63 + "1"], folder)
     assert other.code == 1
     assert "cut off or rewritten" in other.out
-    assert shared_zygote().run([*verify, head[:12]], folder).code == 2
+    assert shared_fork_server().run([*verify, head[:12]], folder).code == 2

@@ -14,7 +14,7 @@ import pytest
 
 import flywheel
 from flywheel.storage.store import Store
-from tests.support.harness import Ended, shared_zygote
+from tests.support.harness import Ended, shared_fork_server
 from tests.support.loop_runs import quick_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,14 +28,14 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def walked() -> tuple[Path, dict[str, Ended]]:
     """The folder in which all commands were run, and what each of them said."""
-    zygote = shared_zygote()
+    fork_server = shared_fork_server()
     said: dict[str, Ended] = {}
     with quick_folder() as folder:
         here = Path(shutil.copytree(ROOT / "docs" / "recall", folder / "recall"))
         for number, line in enumerate(COMMANDS[1:], 2):
             words = shlex.split(line)
             if words[:3] == ["python", "-m", "flywheel"]:
-                ended = zygote.run(words[3:], here, env={"COLUMNS": "200"})
+                ended = fork_server.run(words[3:], here, env={"COLUMNS": "200"})
             else:
                 done = subprocess.run(words, cwd=here, capture_output=True, text=True, check=False)
                 ended = Ended(done.returncode, done.stdout, done.stderr)

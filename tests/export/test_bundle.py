@@ -237,8 +237,8 @@ def test_a_generation_whose_own_lineage_has_the_recall_is_named_without_the_run(
 def test_a_suspect_generation_is_named_as_such_and_so_is_whoever_began_on_it() -> None:
     """Flags are replayed from the lines: a generation that begins on a suspect champion is suspect."""
     with on_strings(), quick_folder() as folder:
-        play(folder / "puppet" / "run", 6, seed=1)
-        run = folder / "puppet" / "run"
+        play(folder / "fake" / "run", 6, seed=1)
+        run = folder / "fake" / "run"
         number = next(n for n in range(7) if recall(run, generation=n, why="flawed")["suspect"])
         recall(run, generation=number, why="flawed", yes=True)
         play(run, 9, seed=1)

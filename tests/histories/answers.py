@@ -40,7 +40,8 @@ def state_by_code(directory: Path, questions: list[Question]) -> Answer:
         "turns without promotion": state.turns_without_promotion,
         "seconds": round(state.seconds, 6),
         "pruned": {
-            name: None if state.stand_in(name) == name else state.stand_in(name) for name in state.pruned
+            name: None if state.resolve_pruned(name) == name else state.resolve_pruned(name)
+            for name in state.pruned
         },
         "can be champion": [g.number for g in state.generations if state.can_be_champion(g)],
     }

@@ -83,7 +83,7 @@ class Run:
         self.recalled_samples: str | None = None
         self.gone: dict[str, str | None] = {}
         """What was pruned -> what stands in for it."""
-        self.stand_ins: set[str] = set()
+        self.replacements: set[str] = set()
         self.expected: list[tuple[str, Any, Any]] = []
         """If ``check``: what an event says, and what it should have said."""
         self.dropping: tuple[set[str], set[str]] = (set(), set())
@@ -147,7 +147,7 @@ class Run:
         for name in event["objects"]:
             self.gone[name] = event["slim"].get(name)
         for name in event["slim"].values():
-            self.stand_ins.add(name)
+            self.replacements.add(name)
             self.gone.pop(name, None)
 
     def _check_pruned(self, event: Event) -> None:
@@ -503,7 +503,7 @@ class Run:
         whole = self.kept_whole(policy)
         keep = {w for g in self.generations for w in self.always(g)}
         keep |= {n for g in whole for n in self.wholly(g)}
-        keep |= set(self.stand_ins)
+        keep |= set(self.replacements)
         for g in self.generations:  # what may be champion again, if its weights are kept
             if self.can_be_champion(g) and g.weights in keep:
                 keep |= self.drawn_on_next(g)

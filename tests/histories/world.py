@@ -25,9 +25,9 @@ from flywheel import loop
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
 from flywheel.keys import Key
 from flywheel.launch import fork, session
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import Data
-from flywheel.runtime.runner import Journal
+from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop, request
 from flywheel.storage import lock, parquet
 from flywheel.storage.ledger import Event, Ledger
@@ -153,60 +153,60 @@ class Parts:
             request(self.directory)
 
 
-def seed(ctx: Context) -> Made:
+def seed(ctx: Context) -> StageOutput:
     parts(ctx).meet_fate("seed")
     base = parts(ctx).config.base
     weights = {"base": Stored(ctx.store.put(base.read_bytes(), ".safetensors"))} if base else {}
-    return Made({"samples": ctx.data.human, **weights}, {"human": len(ctx.data.human)})
+    return StageOutput({"samples": ctx.data.human, **weights}, {"human": len(ctx.data.human)})
 
 
-def generate(ctx: Context, *, parent: Any) -> Made:
+def generate(ctx: Context, *, parent: Any) -> StageOutput:
     parts(ctx).meet_fate("generate")
     where = {"source": parent.weights, "generation": ctx.generation, "key": ctx.key.seed}
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
     samples = with_provenance(rows, own=("prompt",), origin="generated", **where)
-    return Made({"samples": samples}, {"made": MADE})
+    return StageOutput({"samples": samples}, {"made": MADE})
 
 
-def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
+def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     parts(ctx).meet_fate("grade")
     ids = ctx.store.table(samples)["id"]
-    lent = parent.weights if parts(ctx).config.lends else None
-    facts = {"grader": "Fake", "version": "1", "lent": lent}
-    return Made({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, facts)
+    loaded_parent = parent.weights if parts(ctx).config.lends else None
+    facts = {"grader": "Fake", "version": "1", "loaded_parent": loaded_parent}
+    return StageOutput({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, facts)
 
 
-def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("tune")
     rng = ctx.key.numpy()
     chosen = str(rng.choice(sorted(set(starts) & {*parts(ctx).config.inits}) or [init]))
     return left(ctx, "tuner", rng, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
 
 
-def train(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+def train(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("train")
     own = save({"weights": np.array([ctx.key.seed, ctx.generation], np.int64)})
     is_still = starts[init] and ctx.key.numpy().random() < parts(ctx).config.still
     weights = starts[init] if is_still else ctx.store.put(own, ".safetensors")
     facts = {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
-    return Made({"weights": Stored(weights)}, facts)
+    return StageOutput({"weights": Stored(weights)}, facts)
 
 
-def adopt(ctx: Context, *, starts: Any, init: str) -> Made:
+def adopt(ctx: Context, *, starts: Any, init: str) -> StageOutput:
     parts(ctx).meet_fate("adopt")
     own = save({"weights": np.array([ctx.key.seed], np.int64)})
     weights = starts[init] or ctx.store.put(own, ".safetensors")
     facts = {"init": init, "settings": dict(ctx.settings), "steps": 0, "loss": None}
-    return Made({"weights": Stored(weights)}, facts)
+    return StageOutput({"weights": Stored(weights)}, facts)
 
 
-def evaluate(ctx: Context, *, weights: str, opponent: Any) -> Made:
+def evaluate(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
     parts(ctx).meet_fate("evaluate")
     return outcomes(ctx, weights, opponent)
 
 
-def outcomes(ctx: Context, weights: str, opponent: Any) -> Made:
+def outcomes(ctx: Context, weights: str, opponent: Any) -> StageOutput:
     """Of a suite that is solved alone, and of one that is a duel."""
     rivals = [None, opponent.weights] if opponent else [None]
     rows = [
@@ -214,36 +214,36 @@ def outcomes(ctx: Context, weights: str, opponent: Any) -> Made:
         | {"opponent": rival, "score": float(ctx.key.numpy().integers(0, 2))}
         for rival in rivals
     ]
-    return Made({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, {"metrics": {}})
+    return StageOutput({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, {"metrics": {}})
 
 
-def sealed(ctx: Context, *, weights: str, opponent: Any) -> Made:
+def sealed(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
     parts(ctx).meet_fate("sealed")
     return outcomes(ctx, weights, opponent)
 
 
-def gate(ctx: Context, **_: Any) -> Made:
+def gate(ctx: Context, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("gate")
     rng = ctx.key.numpy()
     promote = bool(rng.random() < parts(ctx).config.promote)
     return left(ctx, "gate", rng, {"verdict": {"promote": promote, "reason": "drawn"}})
 
 
-def review(ctx: Context, **_: Any) -> Made:
+def review(ctx: Context, **_: Any) -> StageOutput:
     there = parts(ctx)
     there.meet_fate("review")
     if there.fate == "no_answer":
         raise AwaitingReview
-    return Made({}, {"consent": bool(ctx.key.numpy().random() < 0.9), "reviewer": "Fake"})
+    return StageOutput({}, {"consent": bool(ctx.key.numpy().random() < 0.9), "reviewer": "Fake"})
 
 
-def left(ctx: Context, component: str, rng: Any, facts: dict[str, Any]) -> Made:
+def left(ctx: Context, component: str, rng: Any, facts: dict[str, Any]) -> StageOutput:
     """Facts of a stage, and the carry that its component leaves."""
     kept = parts(ctx).config.carry_kept.get(component)
     if kept is None:
-        return Made({}, facts)
+        return StageOutput({}, facts)
     carry = parts(ctx).carry_of(component, ctx.carry.get(component, {}), rng)
-    return Made({"carry": carry}, facts | {"carry_kept": kept})
+    return StageOutput({"carry": carry}, facts | {"carry_kept": kept})
 
 
 def parts(ctx: Context) -> Parts:
@@ -301,17 +301,17 @@ class World:
         try:
             state, store = RunState.replay(ledger), Store(directory)
             data, stop = Data(human(), {}), Stop(directory)
-            journal = Journal(directory, there, data, Watcher(there), stop, state, store, ledger)
+            runner = StageRunner(directory, there, data, Watcher(there), stop, state, store, ledger)
             if state.created is None:
                 fork = {"forked_from": config.forked_from} if config.forked_from else {}
                 identity = {"config": {"seed": config.seed}, "format": 1}
-                journal.record(
+                runner.record(
                     "run_created", recipe=directory.parent.name, name=directory.name, **identity, **fork
                 )
-            journal.record("session_started")
-            session._make_room(journal)
-            journal.data = data.as_recorded(state, store)
-            return loop.run_loop(journal)
+            runner.record("session_started")
+            session._make_room(runner)
+            runner.data = data.as_recorded(state, store)
+            return loop.run_loop(runner)
         except (Killed, Interrupted):  # the loop's own interrupts are recorded; one at run_created is not
             return None
         finally:

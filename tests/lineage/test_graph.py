@@ -18,7 +18,7 @@ from flywheel.lineage.record import Record
 from flywheel.lineage.status import read_state
 from flywheel.lineage.trace import trace
 from flywheel.lineage.views import edges
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.ids import batch_of
 from flywheel.storage.sources import drawn_of, seen_of, sources_of
 from flywheel.storage.state import Status
@@ -40,24 +40,24 @@ def puppets() -> Iterator[pytest.MonkeyPatch]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
-        yield folder / "puppet" / "run"
+        yield folder / "fake" / "run"
 
 
 def leveled(rows: pa.Table, level: int) -> pa.Table:
     return rows.append_column("level", pa.array([level] * len(rows), pa.int64()))
 
 
-def generate(ctx: Context, *, parent: Any) -> Made:
+def generate(ctx: Context, *, parent: Any) -> StageOutput:
     """Six answers, one level above what people wrote."""
     where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     made = with_provenance(rows, own=("prompt",), origin="generated", **where)
-    return Made({"samples": leveled(made, 2)}, {"made": MADE})
+    return StageOutput({"samples": leveled(made, 2)}, {"made": MADE})
 
 
-def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
+def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     ids = ctx.store.table(samples)["id"]
-    return Made({"scores": pa.table({"id": ids, "vote": np.ones(len(ids))})}, {"grader": "Votes"})
+    return StageOutput({"scores": pa.table({"id": ids, "vote": np.ones(len(ids))})}, {"grader": "Votes"})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def climbing(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A curriculum that took level 2 on six lessons of turn 1, none of which was drawn."""
     monkeypatch.setattr(loop, "generate", generate)
     monkeypatch.setattr(loop, "grade", grade)
-    monkeypatch.setattr("puppet.human", lambda: leveled(human(), 1))
+    monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
     assert climb(run, 1) == 0
     return run
 
@@ -112,7 +112,7 @@ def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(
 ) -> None:
     monkeypatch.setattr(loop, "generate", generate)
     monkeypatch.setattr(loop, "grade", grade)
-    monkeypatch.setattr("puppet.human", lambda: leveled(human(), 1))
+    monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
     ladder = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
     play(run, 1, stages=5 + 3, seed=DRAWS_A_HUMAN_ROW, curator=ladder)  # its curate is done, its fit is not
     assert recall(run, where=WRONG, why="wrong", yes=True)["ends"] == 1

@@ -35,7 +35,7 @@ def puppets() -> Iterator[None]:
 def run() -> Iterator[Path]:
     """Directory of a run to make."""
     with quick_folder() as folder:
-        yield folder / "puppet" / "run"
+        yield folder / "fake" / "run"
 
 
 class Oracle:
@@ -110,7 +110,7 @@ def flawed(step: Any, turns: int) -> dict[str, Any]:
 @given(seed=st.integers(0, 10**6), steps=st.lists(STEP, min_size=1, max_size=4))
 def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any]) -> None:
     with quick_folder() as folder:
-        run, generations = folder / "puppet" / "run", 0
+        run, generations = folder / "fake" / "run", 0
         for more, stages, flaw, strict, cut_short in steps:
             generations += more
             play(run, generations, seed=seed, stages=stages if cut_short else None)
@@ -338,11 +338,11 @@ def test_a_run_that_is_being_written_is_not_recalled(run: Path) -> None:
 def test_patience_starts_anew_from_the_restored_champion() -> None:
     state = RunState()
     with quick_folder() as folder:
-        play(folder / "puppet" / "run", 8, patience=2, seed=1)
-        state = read_state(folder / "puppet" / "run")
+        play(folder / "fake" / "run", 8, patience=2, seed=1)
+        state = read_state(folder / "fake" / "run")
         assert state.turns_without_promotion == 2
-        recall(folder / "puppet" / "run", generation=state.generations[-1].number, why="flawed", yes=True)
-        assert read_state(folder / "puppet" / "run").turns_without_promotion == 1
+        recall(folder / "fake" / "run", generation=state.generations[-1].number, why="flawed", yes=True)
+        assert read_state(folder / "fake" / "run").turns_without_promotion == 1
 
 
 def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:

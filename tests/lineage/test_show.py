@@ -27,7 +27,7 @@ def test_all_that_made_a_generation(finished_run: Path) -> None:
     assert f"{report['weights']}.safetensors" == record.weights
     assert report["seeds"]["stages"]["train"] == Key.root(0)(1, "train").seed
     assert report["batch"]["grader"] == "Confidence"
-    assert report["cost"]["steps"] == record.making["facts"]["steps"]
+    assert report["cost"]["steps"] == record.training_event["facts"]["steps"]
     assert report["artifacts"]["train"]["outputs"] == {"weights": record.weights}
     assert json.loads(json.dumps(report)) == report
 

@@ -9,7 +9,16 @@ import pytest
 
 import flywheel
 from flywheel.errors import DamagedError, RunError
-from flywheel.lineage.status import all_runs, bare, find_run, find_runs, lineage, read_state, status, where
+from flywheel.lineage.status import (
+    all_runs,
+    bare,
+    find_run,
+    find_runs,
+    lineage,
+    read_state,
+    status,
+    summary_line,
+)
 from flywheel.storage import lock
 from flywheel.testing import CONFIG_DIR
 
@@ -127,7 +136,7 @@ def test_a_run_that_is_written_by_something_else_is_not_running(run_copy: Path, 
     lock.acquire(run_copy, work)
     try:
         assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("finished", work)
-        told = where(run_copy, read_state(run_copy))
+        told = summary_line(run_copy, read_state(run_copy))
         assert "running" not in told
         assert told.endswith(f"finished  (all generations are made)  (being {work.passive})")
     finally:

@@ -25,7 +25,7 @@ from tests.support.fake_stages import on_strings, play
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with on_strings():
-        folder = tmp_path_factory.mktemp("puppets") / "puppet" / "run"
+        folder = tmp_path_factory.mktemp("fakes") / "fake" / "run"
         play(folder, 5, seed=1)
         yield folder
 
@@ -53,7 +53,7 @@ def test_a_human_sample_has_no_ancestors(run: Path) -> None:
 
 @pytest.mark.parametrize("length", [8, 32])
 def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_path: Path, length: int) -> None:
-    run = tmp_path / "runs" / "puppets" / "run"
+    run = tmp_path / "runs" / "fakes" / "run"
     with on_strings():
         play(run, 1, stages=1)  # before the ids of its seed were noted
         play(run, 1, leaves={(0, "train"): RuntimeError("so it shall be")})

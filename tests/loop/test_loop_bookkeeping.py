@@ -13,9 +13,9 @@ import pytest
 
 from flywheel import loop
 from flywheel.storage.store import Store
-from tests.support.fake_stages import Puppets, on_strings, play
+from tests.support.fake_stages import FakeComponents, on_strings, play
 
-WATCHED = {"loop.py", "journal.py", "state.py", "retention.py", "tombstones.py", "sources.py", "stages.py"}
+WATCHED = {"loop.py", "runner.py", "state.py", "retention.py", "tombstones.py", "sources.py", "stages.py"}
 ROUND, ROUNDS = 4, 5
 
 
@@ -62,7 +62,7 @@ def of_round(counts: Counter[int], number: int) -> int:
 def test_a_late_turn_is_as_much_work_as_an_early_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: str
 ) -> None:
-    monkeypatch.setattr(Puppets, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
+    monkeypatch.setattr(FakeComponents, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
     with on_strings() as patch:
         work, before = Work(patch), sys.gettrace()
         sys.settrace(work.trace)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.lineage.status import read_state, where
+from flywheel.lineage.status import read_state, summary_line
 from flywheel.runtime import runner
 from flywheel.storage import files
 from tests.support.fake_stages import on_strings, play
@@ -43,11 +43,11 @@ def test_a_genesis_that_fails_ends_the_session_and_uses_up_no_turn(tmp_path: Pat
     code = play(tmp_path, 1, on_failure=on_failure, **broken((0, "train")))
     assert code is ExitCode.FAILED
     assert events(tmp_path)[-1]["reason"] == "train: on purpose"
-    assert "all generations are made" not in where(tmp_path, read_state(tmp_path))
+    assert "all generations are made" not in summary_line(tmp_path, read_state(tmp_path))
     assert play(tmp_path, 1, on_failure=on_failure) is ExitCode.FINISHED
     assert statuses(tmp_path)[0] == "failed"
     assert len(statuses(tmp_path)) == 3
-    assert "all generations are made" in where(tmp_path, read_state(tmp_path))
+    assert "all generations are made" in summary_line(tmp_path, read_state(tmp_path))
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "go_on"])

@@ -61,7 +61,7 @@ class DrawingTask(Task):
 class DrawingGrader(Confidence):
     """Draws a part of each score from the global generators."""
 
-    def grade(self, samples: pa.Table, lend: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
         drawn = np.random.random(len(samples)) * torch.rand(len(samples)).double().numpy()
         return {"confidence": samples["probability"].to_numpy() * drawn}
 
@@ -78,11 +78,11 @@ class DrawingCurator(Confident):
 class SignalledGrader(Confidence):
     """A worker died of the signal that this process got too."""
 
-    def grade(self, samples: pa.Table, lend: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
         if name := os.environ.get("GRADER_SIGNAL"):
             os.kill(os.getpid(), getattr(signal, name))
             raise RuntimeError("a worker died")
-        return super().grade(samples, lend, key)
+        return super().grade(samples, load_parent, key)
 
 
 class WrappingTuner:
@@ -101,7 +101,7 @@ class WrappingTuner:
 class SlowBrokenGrader(Confidence):
     """Fails after a while."""
 
-    def grade(self, samples: pa.Table, lend: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
         time.sleep(SLEEP)
         raise RuntimeError("broken at last")
 

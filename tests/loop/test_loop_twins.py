@@ -56,7 +56,7 @@ def everything_is_answered(directory: Path) -> None:
     for generation in state.generations:
         for stage, output in (("generate", "samples"), ("curate", "decisions")):
             if name := generation.output(stage, output):
-                assert "id" in store.table(state.stand_in(name)).column_names
+                assert "id" in store.table(state.resolve_pruned(name)).column_names
     assert verify(directory).first_bad is None
 
 

@@ -23,9 +23,9 @@ from flywheel import loop
 from flywheel.errors import DataError, ExitCode, Interrupted
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.records import Role, Suite
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import read_data
-from flywheel.runtime.runner import Journal
+from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import lock
 from flywheel.storage.corpus import read_corpus
@@ -35,7 +35,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import as_table
 from flywheel.trackers import NoTracker
-from tests.support import fake_stages as puppet
+from tests.support import fake_stages
 from tests.support.arrow_tables import tables
 from tests.support.harness import artifacts, events
 
@@ -75,13 +75,13 @@ class Task:
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> Any:
         return [seen(items) % 11 / 10] * len(items)
 
-    def grade(self, samples: pa.Table, lend: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
         grades = as_table(self.graded).slice(0, len(samples))
         renamed = grades.rename_columns([f"graded {k}" for k in range(grades.num_columns)])
         return renamed.append_column("score", pa.array([seen(samples) / 2**32] * len(samples)))
 
 
-class Parts(puppet.Puppets):
+class Parts(fake_stages.FakeComponents):
     """The components of a run of a task."""
 
     def __init__(self, task: Task, *, broken: bool) -> None:
@@ -105,17 +105,17 @@ class Parts(puppet.Puppets):
         return bool(ctx.key("gate").seed % 3)
 
 
-def train(ctx: Context, *, corpus: str, sources: str, init: str, **_: Any) -> Made:
+def train(ctx: Context, *, corpus: str, sources: str, init: str, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
     facts = {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
-    return Made({"weights": pa.table({"seen": [seen(rows)]})}, facts)
+    return StageOutput({"weights": pa.table({"seen": [seen(rows)]})}, facts)
 
 
 @contextmanager
 def without_models() -> Iterator[None]:
     kept = [loop.generate, loop.grade, loop.evaluate, loop.sealed]
-    with puppet.on_strings() as patch:
+    with fake_stages.on_strings() as patch:
         for stage in [*kept, train]:
             patch.setattr(loop, stage.__name__, stage)
         patch.setattr(Context, "load_model", lambda *_: None)
@@ -124,15 +124,15 @@ def without_models() -> Iterator[None]:
 
 
 def session(directory: Path, task: Task, *, stages: int | None = None, broken: bool = False) -> ExitCode:
-    """A session of so many stages; opened as ``session.open_journal`` opens one."""
+    """A session of so many stages; opened as ``session.open_runner`` opens one."""
     data = read_data(task, needs_seed=True)
     directory.mkdir(parents=True, exist_ok=True)
     lock.acquire(directory)
     ledger = Ledger(directory)
     try:
         parts, state, store = Parts(task, broken=broken), RunState.replay(ledger), Store(directory)
-        tracker = NoTracker() if stages is None else puppet.Interrupter(stages)
-        run = Journal(directory, parts, data, tracker, Stop(directory), state, store, ledger)
+        tracker = NoTracker() if stages is None else fake_stages.Interrupter(stages)
+        run = StageRunner(directory, parts, data, tracker, Stop(directory), state, store, ledger)
         if state.created is None:
             run.record("run_created", recipe="drawn", name="run", config={"seed": 0}, data=data.identity)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import HERE, ROOT, Zygote, command, environment, shared_zygote
+from tests.support.harness import HERE, ROOT, ForkServer, command, environment, shared_fork_server
 
 MOONS = (ROOT / "flywheel" / "testing" / "moons" / "conf" / "recipe" / "moons.yaml").read_text()
 TASK = """
@@ -20,8 +20,8 @@ class Crescents(Moons):
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Zygote:
-    return shared_zygote()
+def fork_server() -> ForkServer:
+    return shared_fork_server()
 
 
 def recipe(summary: str, task: str) -> str:
@@ -64,31 +64,31 @@ def with_site(site: Path) -> dict[str, str]:
     return environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(HERE), str(site)]))
 
 
-def test_config_dir_with_a_module_in_the_working_directory(own_folder, zygote):
+def test_config_dir_with_a_module_in_the_working_directory(own_folder, fork_server):
     words = ["--config-dir", "mine", "recipe=crescents", "generations=1", "threads=1", "log=plain"]
-    done = zygote.run(words, own_folder)
+    done = fork_server.run(words, own_folder)
     assert done.code == 0, done.err
     assert next((own_folder / "runs" / "crescents").iterdir()).joinpath("HEAD").exists()
-    listed = zygote.run(["recipes", "--config-dir", "mine", "--json"], own_folder)
+    listed = fork_server.run(["recipes", "--config-dir", "mine", "--json"], own_folder)
     assert {"name": "crescents", "summary": "My own", "source": "--config-dir"} in json.loads(listed.out)
 
 
-def test_a_recipe_without_an_overlay_is_not_silently_left_as_large_as_it_is(own_folder, zygote):
+def test_a_recipe_without_an_overlay_is_not_silently_left_as_large_as_it_is(own_folder, fork_server):
     words = ["--config-dir", "mine", "recipe=crescents", "--cfg", "job"]
-    done = zygote.run([*words, "debug=tiny"], own_folder)
+    done = fork_server.run([*words, "debug=tiny"], own_folder)
     assert done.code == 2
     assert "crescents has no overlay/tiny/crescents.yaml" in done.err
     assert "debug=fast_dev_run, which works for every recipe" in done.err
-    assert zygote.run([*words, "debug=fast_dev_run"], own_folder).code == 0
+    assert fork_server.run([*words, "debug=fast_dev_run"], own_folder).code == 0
     overlay = own_folder / "mine" / "overlay" / "tiny" / "crescents.yaml"
     overlay.parent.mkdir(parents=True)
     overlay.write_text("# @package _global_\nsettings:\n  steps: 2\n")
-    done = zygote.run([*words, "debug=tiny"], own_folder)
+    done = fork_server.run([*words, "debug=tiny"], own_folder)
     assert "steps: 2" in done.out, done.err
 
 
-def test_without_its_folder_it_is_unknown(own_folder, zygote):
-    done = zygote.run(["recipe=crescents"], own_folder)
+def test_without_its_folder_it_is_unknown(own_folder, fork_server):
+    done = fork_server.run(["recipe=crescents"], own_folder)
     assert done.code == 2
     assert "There is no recipe 'crescents'" in done.err
     assert "--config-dir" in done.err

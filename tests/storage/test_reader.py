@@ -29,14 +29,14 @@ from tests.support.loop_runs import quick_folder
 def run() -> Iterator[Path]:
     """A run of which a pruning to the champion drops batches, scores and decisions that others drew on."""
     with on_strings(), quick_folder() as folder:
-        play(folder / "puppet" / "run", 7, seed=4)
-        yield folder / "puppet" / "run"
+        play(folder / "fake" / "run", 7, seed=4)
+        yield folder / "fake" / "run"
 
 
 @pytest.fixture
 def copy(run: Path) -> Iterator[Path]:
     with quick_folder() as folder:
-        yield Path(shutil.copytree(run, folder / "puppet" / "run"))
+        yield Path(shutil.copytree(run, folder / "fake" / "run"))
 
 
 def first_rejected(run: Path) -> int:

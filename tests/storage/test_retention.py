@@ -211,7 +211,9 @@ def test_what_comes_to_stand_in_for_something_is_no_longer_pruned() -> None:
     writer.add("pruned", policy="champion", objects={"decisions1": 1}, slim={})
     writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
     assert writer.state.pruned.keys() == {"decisions2"}
-    assert writer.state.stand_in("decisions2") == writer.state.stand_in("decisions1") == "decisions1"
+    assert (
+        writer.state.resolve_pruned("decisions2") == writer.state.resolve_pruned("decisions1") == "decisions1"
+    )
 
 
 def test_what_is_made_again_is_no_longer_pruned() -> None:

@@ -61,9 +61,9 @@ def test_a_flipped_bit_in_the_ledger_is_found_by_whoever_reads_quickly(run_copy:
 def test_the_quick_ways_to_read_find_what_the_strict_one_does(run_copy: Path) -> None:
     strict = ledger.scan(run_copy / "ledger.jsonl").events
     assert ledger.read(run_copy) == strict
-    lazy = [e.event() if isinstance(e, ledger.StageLine) else e for e in ledger.glance(run_copy)]
+    lazy = [e.event() if isinstance(e, ledger.StageLine) else e for e in ledger.read_lazy(run_copy)]
     assert lazy == strict
-    assert any(isinstance(e, ledger.StageLine) for e in ledger.glance(run_copy))
+    assert any(isinstance(e, ledger.StageLine) for e in ledger.read_lazy(run_copy))
 
 
 def test_a_damaged_file_that_no_line_names_is_found(run_copy: Path) -> None:

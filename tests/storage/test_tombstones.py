@@ -97,7 +97,7 @@ class Book:
         for generation in self.state.generations:
             for stage, output in (("generate", "samples"), ("curate", "decisions")):
                 if name := generation.output(stage, output):
-                    assert len(Store(self.directory).table(self.state.stand_in(name))["id"])
+                    assert len(Store(self.directory).table(self.state.resolve_pruned(name))["id"])
         assert verify(self.directory).first_bad is None
 
 
@@ -157,7 +157,7 @@ def test_a_table_that_stands_in_for_another_stays(book: Book, together: bool, fi
     assert kinds_on_disk(book, stays) == {"samples", "scores"}
     assert kinds_on_disk(book, goes) == set()
     name = str(book.state.generations[goes].output("generate", "samples"))
-    assert book.state.stand_in(name) == book.state.generations[stays].output("generate", "samples")
+    assert book.state.resolve_pruned(name) == book.state.generations[stays].output("generate", "samples")
 
 
 def test_what_is_dropped_made_again_and_dropped_again_is_answered(book: Book) -> None:
@@ -172,10 +172,10 @@ def test_what_is_dropped_made_again_and_dropped_again_is_answered(book: Book) ->
 def test_a_lost_stand_in_is_damage_though_it_was_pruned_once(book: Book) -> None:
     book.turn(samples("a", "b", payload=900), samples("z"))
     book.prune()
-    (stand_in,) = book.state.stand_ins
+    (resolve_pruned,) = book.state.replacements
     assert verify(book.directory).first_bad is None
-    book.store.path(stand_in).unlink()
-    assert f"objects/{stand_in[:2]}/{stand_in[2:]}" in str(verify(book.directory).first_bad)
+    book.store.path(resolve_pruned).unlink()
+    assert f"objects/{resolve_pruned[:2]}/{resolve_pruned[2:]}" in str(verify(book.directory).first_bad)
 
 
 def test_an_orphan_that_will_be_a_slim_table_is_counted_once(book: Book) -> None:

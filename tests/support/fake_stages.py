@@ -17,9 +17,9 @@ import pytest
 
 from flywheel import loop
 from flywheel.errors import ExitCode, Interrupted
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import Data
-from flywheel.runtime.runner import Journal
+from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import lock
 from flywheel.storage.ledger import Ledger
@@ -31,7 +31,7 @@ from flywheel.trackers import NoTracker
 HUMAN, MADE = 4, 3
 
 
-class Puppets:
+class FakeComponents:
     """In place of ``Components``: a curator that keeps and draws at random, and counts its turns."""
 
     carry_kept = "always"
@@ -68,47 +68,49 @@ class Puppets:
         return columns | {"count": count}, {"turns": carry.get("turns", 0) + 1}
 
 
-def generate(ctx: Context, *, parent: Any) -> Made:
+def generate(ctx: Context, *, parent: Any) -> StageOutput:
     where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
-    return Made(
+    return StageOutput(
         {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE}
     )
 
 
-def grade(ctx: Context, *, samples: str, parent: Any) -> Made:
+def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     ids = ctx.store.table(samples)["id"]
-    return Made({"scores": pa.table({"id": ids, "score": np.ones(len(ids))})}, {"grader": "Puppet"})
+    return StageOutput({"scores": pa.table({"id": ids, "score": np.ones(len(ids))})}, {"grader": "Puppet"})
 
 
-def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> Made:
+def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     chosen = str(ctx.key("init").numpy().choice(sorted(starts)))
-    return Made({}, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
+    return StageOutput({}, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
 
 
-def train(ctx: Context, *, init: str, **_: Any) -> Made:
+def train(ctx: Context, *, init: str, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     weights = pa.table({"weights of": [ctx.generation]})
-    return Made({"weights": weights}, {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0})
+    return StageOutput(
+        {"weights": weights}, {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+    )
 
 
-def evaluate(ctx: Context, **_: Any) -> Made:
+def evaluate(ctx: Context, **_: Any) -> StageOutput:
     alone = pa.array([None], pa.string())
-    return Made({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, {"metrics": {}})
+    return StageOutput({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, {"metrics": {}})
 
 
-def sealed(ctx: Context, **_: Any) -> Made:
+def sealed(ctx: Context, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "sealed")
     return evaluate(ctx)
 
 
-def gate(ctx: Context, **_: Any) -> Made:
-    return Made({}, {"verdict": {"promote": ctx.components.verdict(ctx), "reason": "drawn"}})
+def gate(ctx: Context, **_: Any) -> StageOutput:
+    return StageOutput({}, {"verdict": {"promote": ctx.components.verdict(ctx), "reason": "drawn"}})
 
 
-def review(ctx: Context, **_: Any) -> Made:
+def review(ctx: Context, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "review")
-    return Made({}, {"consent": True})
+    return StageOutput({}, {"consent": True})
 
 
 def human() -> pa.Table:
@@ -147,13 +149,11 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
     ledger = Ledger(directory)
     try:
         tracker = NoTracker() if stages is None else Interrupter(stages)
-        puppets, state = Puppets(generations=generations, **config), RunState.replay(ledger)
+        puppets, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
         world = (Data(human(), {}), tracker, Stop(directory), state, Store(directory), ledger)
-        run = Journal(directory, puppets, *world)
+        run = StageRunner(directory, puppets, *world)
         if state.created is None:
-            run.record(
-                "run_created", recipe="puppet", name=directory.name, config={"seed": run.config["seed"]}
-            )
+            run.record("run_created", recipe="fake", name=directory.name, config={"seed": run.config["seed"]})
         run.record("session_started")
         return loop.run_loop(run)
     except Interrupted:

@@ -1,6 +1,6 @@
 """What the end-to-end tests share: commands in subprocesses, a quick way to start many, ledgers to read.
 
-A ``Zygote`` is a process that has imported everything and run nothing. It forks a child for each command,
+A ``ForkServer`` is a process that has imported everything and run nothing. It forks a child for each command,
 which saves the five seconds that importing torch and lightning take.
 """
 
@@ -70,10 +70,10 @@ def command(
 
 
 class Child:
-    """A command that a zygote forked."""
+    """A command that a fork_server forked."""
 
-    def __init__(self, zygote: Zygote, pid: int, out: Path, err: Path) -> None:
-        self._zygote, self.pid, self._out, self._err = zygote, pid, out, err
+    def __init__(self, fork_server: ForkServer, pid: int, out: Path, err: Path) -> None:
+        self._zygote, self.pid, self._out, self._err = fork_server, pid, out, err
         self._code: int | None = None
 
     @property
@@ -92,7 +92,7 @@ class Child:
         return self._err.read_text()
 
     def signal(self, number: int) -> None:
-        if self.code is None:  # the zygote has not reaped it, so the id is still its own
+        if self.code is None:  # the fork_server has not reaped it, so the id is still its own
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = 60.0) -> Ended:
@@ -105,13 +105,13 @@ class Child:
         return Ended(self.code, self.out, self.err)
 
 
-class Zygote:
+class ForkServer:
     """Starts ``python -m flywheel`` commands by forking a process that has imported it all."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
+            [sys.executable, str(HERE / "fork_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
@@ -164,11 +164,11 @@ class Zygote:
 
 
 @functools.cache
-def shared_zygote() -> Zygote:
-    """The zygote of this test process."""
-    zygote = Zygote(Path(tempfile.mkdtemp(prefix="flywheel-tests-")))
-    atexit.register(zygote.close)
-    return zygote
+def shared_fork_server() -> ForkServer:
+    """The fork_server of this test process."""
+    fork_server = ForkServer(Path(tempfile.mkdtemp(prefix="flywheel-tests-")))
+    atexit.register(fork_server.close)
+    return fork_server
 
 
 def events(run: Path) -> list[dict[str, Any]]:

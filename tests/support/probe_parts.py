@@ -146,12 +146,12 @@ class TakesGradients(Moons):
 class TrainsInGrade(Confidence):
     """Fits a copy of the parent before it scores, as a reward model may be."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
         note_mode("grade")
-        model = lend()
+        model = load_parent()
         with torch.enable_grad():
             model(torch.ones(1, 2)).sum().backward()
-        return super().grade(samples, lend, key)
+        return super().grade(samples, load_parent, key)
 
 
 class NotesModes(Moons):
@@ -167,12 +167,12 @@ class NotesModes(Moons):
 
 
 class NotesModeInGrade(Confidence):
-    """A grader that only notes how it is called, and that the model it is lent is an ordinary one."""
+    """A grader that only notes how it is called, and that the model it is given is an ordinary one."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
         note_mode("grade")
-        assert not any(parameter.is_inference() for parameter in lend().parameters())
-        return super().grade(samples, lend, key)
+        assert not any(parameter.is_inference() for parameter in load_parent().parameters())
+        return super().grade(samples, load_parent, key)
 
 
 @dataclass
@@ -245,18 +245,18 @@ class NotAModule(torch.nn.Module):
 class Grader(Confidence):
     """Confidence with faults."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
         fault("grade")
-        return super().grade(samples, lend, key)
+        return super().grade(samples, load_parent, key)
 
 
 class SlowGrader(Confidence):
     """Takes a minute, and leaves a file that says it began."""
 
-    def grade(self, samples: pa.Table, lend: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
         Path("grading").touch()
         time.sleep(60)
-        return super().grade(samples, lend, key)
+        return super().grade(samples, load_parent, key)
 
 
 @dataclass(kw_only=True)

@@ -100,22 +100,22 @@ class InfinitePoints(Moons):
 
 
 class ScoresSome(Confidence):
-    def grade(self, samples: Any, lend: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
         return {"confidence": samples[self.column][1:]}
 
 
 class NoScore(Confidence):
-    def grade(self, samples: Any, lend: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
         return {"answer": samples["prompt"]}
 
 
 class Guesses(Confidence):
-    def grade(self, samples: Any, lend: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
         return {"confidence": np.random.default_rng().random(len(samples))}
 
 
 class TakesAColumn(Confidence):
-    def grade(self, samples: Any, lend: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
         return {self.column: samples[self.column]}
 
 

@@ -127,8 +127,8 @@ def test_a_gate_may_say_its_error_rate_in_the_call() -> None:
 
 def test_a_grader_may_borrow_the_model() -> None:
     class Asks(Confidence):
-        def grade(self, samples: Any, lend: Any, key: Any) -> Any:
-            weight = lend().head.weight.sum().item()
+        def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+            weight = load_parent().head.weight.sum().item()
             return {"sum": np.full(len(samples), weight)}
 
     check_grader(Asks(), SAMPLES, model=Classifier())

@@ -1,5 +1,5 @@
 from flywheel.storage.state import RunState
-from flywheel.trackers import Audience, NoTracker
+from flywheel.trackers import NoTracker, TrackerGroup
 
 
 class Broken(NoTracker):
@@ -17,8 +17,8 @@ class Counting(NoTracker):
 
 def test_a_tracker_that_raises_is_left_out_and_told_of_once(capsys):
     counting = Counting()
-    audience = Audience([Broken(), counting])
+    trackers = TrackerGroup([Broken(), counting])
     for _ in range(3):
-        audience.event({}, RunState())
+        trackers.event({}, RunState())
     assert counting.events == 3
     assert capsys.readouterr().err.count("no network") == 1

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """The tree of generations: parents, verdicts, and the typed edges to what each was made from."""
-    from flywheel.lineage.status import lineage, read_state, where
+    from flywheel.lineage.status import lineage, read_state, summary_line
 
     directory = directory_of(options)
     state = read_state(directory)
@@ -30,5 +30,5 @@ def main(options: argparse.Namespace) -> int:
 
     for entry in entries:  # a reason may hold what a model wrote
         entry["reason"] = plain_text(entry["reason"])
-    wide_console().print(lineage_tree(printable(where(directory, state)), entries))
+    wide_console().print(lineage_tree(printable(summary_line(directory, state)), entries))
     return ExitCode.FINISHED

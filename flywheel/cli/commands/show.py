@@ -104,8 +104,8 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
         start = f"{start}, {init['forked_from']}"
     version = (batch.get("version") or "unknown")[:12]
     grader = f"{batch['grader']}, version {version}" if batch.get("grader") else ""
-    if batch.get("lent"):
-        grader += f", with the weights {batch['lent'][:12]}"
+    if batch.get("loaded_parent"):
+        grader += f", with the weights {batch['loaded_parent'][:12]}"
     told = {
         "parent": None if report["parent"] is None else f"generation {report['parent']}",
         "init": start,

@@ -17,9 +17,9 @@ from flywheel.config.compose import compose
 from flywheel.keys import Key
 from flywheel.launch.session import threads
 from flywheel.records import Carry
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import read_data
-from flywheel.runtime.runner import Done
+from flywheel.runtime.runner import StageRecord
 from flywheel.runtime.stop import Stop
 from flywheel.stages.train import adopt
 from flywheel.storage.corpus import read
@@ -70,13 +70,13 @@ class Bench:
 
     def do(
         self,
-        stage: Callable[..., Made],
+        stage: Callable[..., StageOutput],
         *,
         generation: int = 1,
         carry: Mapping[str, Carry] | None = None,
         **inputs: Any,
-    ) -> Done:
-        """Do a stage as the journal does it, but for the record."""
+    ) -> StageRecord:
+        """Do a stage as the runner does it, but for the record."""
         ctx = Context(
             generation=generation,
             key=Key.root(0)(generation, stage.__name__),
@@ -86,16 +86,16 @@ class Bench:
             data=self.data,
             carry=carry or {},
             stop=self._stop,
-            tell=lambda *_: None,
+            report_progress=lambda *_: None,
         )
         before = canonical(ctx.carry)
         ctx.key.seed_globals()
         made = stage(ctx, **inputs)
         rule(canonical(ctx.carry) == before, f"{stage.__name__}: a carry is changed by returning a new one.")
         outputs = {name: self.store.put_value(value) for name, value in made.outputs.items()}
-        return Done({"outputs": outputs, "facts": _json(stage.__name__, dict(made.facts))})
+        return StageRecord({"outputs": outputs, "facts": _json(stage.__name__, dict(made.facts))})
 
-    def twice(self, stage: Callable[..., Made], **inputs: Any) -> Done:
+    def twice(self, stage: Callable[..., StageOutput], **inputs: Any) -> StageRecord:
         """Do a stage two times and check law 2: the same inputs give the same outputs."""
         first, second = self.do(stage, **inputs).event, self.do(stage, **inputs).event
         pairs = {**first["outputs"], **first["facts"]}, {**second["outputs"], **second["facts"]}
@@ -106,7 +106,7 @@ class Bench:
             f"resumed; {', '.join(differ)} differ. Draw from `key` or a global generator, and keep state in "
             "the carry.",
         )
-        return Done(first)
+        return StageRecord(first)
 
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""

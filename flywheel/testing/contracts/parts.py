@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from flywheel.errors import AwaitingReview
 from flywheel.records import Verdict
-from flywheel.runtime.runner import Done
+from flywheel.runtime.runner import StageRecord
 from flywheel.stages.curate import curate
 from flywheel.stages.grade import grade
 from flywheel.stages.review import review
@@ -23,7 +23,7 @@ from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 def check_grader(grader: Any, samples: Any, model: Any = None) -> None:
     """Check a grader on samples as a task's ``generate`` returns them.
 
-    ``model``: what ``lend()`` gives, if the grader asks for it.
+    ``model``: what ``load_parent()`` gives, if the grader asks for it.
     """
     parts = {"grader": grader} if model is None else {"grader": grader, "model": model}
     with bench_of(given(**parts)) as bench:
@@ -103,7 +103,7 @@ def check_reviewer_on(bench: Bench) -> None:
         return
 
 
-def check_carry_kept(component: str, done: Done) -> None:
+def check_carry_kept(component: str, done: StageRecord) -> None:
     """``carry_kept`` is one of two words; any other would be read as the second."""
     kept = done.fact("carry_kept")
     rule(

@@ -12,7 +12,7 @@ import torch
 
 from flywheel.keys import Key
 from flywheel.records import Suite
-from flywheel.runtime.context import Context, Made
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages.evaluate import outcomes_on
@@ -80,7 +80,7 @@ def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite
     """Evaluate on a suite, in chunks of which the last has one item."""
     bench.components.resolved["chunk_size"] = max(1, len(suite.items) - 1)
 
-    def evaluate(ctx: Context) -> Made:
+    def evaluate(ctx: Context) -> StageOutput:
         return outcomes_on(ctx, str(champion.weights), champion, [suite])
 
     bench.twice(evaluate)
@@ -99,7 +99,7 @@ class Call:
 
 
 class Watched:
-    """A task that hands every call on, and watches those that are lent a model."""
+    """A task that hands every call on, and watches those that are given a model."""
 
     def __init__(self, task: Any, trainer: Mapping[str, Any]) -> None:
         self._task, self._trainer = task, trainer
