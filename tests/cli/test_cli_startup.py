@@ -83,7 +83,7 @@ def test_ctrl_c_before_the_loop_begins_is_answered_calmly(folder):
 def test_ctrl_c_in_generated_code_has_the_same_exit_code(folder):
     """A dataclass's methods are exec'd strings; CPython dies of an interrupt that passed through one."""
     (folder / "interrupted.py").write_text(
-        "import sys\nfrom flywheel import cli\n"
+        "import sys\nfrom flywheel.cli import main as cli\n"
         "cli._subcommand = lambda words: exec('raise KeyboardInterrupt')\n"
         "sys.exit(cli.main(['status']))\n"
     )

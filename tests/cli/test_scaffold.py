@@ -42,7 +42,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 def test_what_is_written_is_clean(tmp_path: Path) -> None:
     folder = write("beans", str(tmp_path))
-    config = TEMPLATE.parents[3] / "pyproject.toml"
+    config = TEMPLATE.parents[2] / "pyproject.toml"
     for check in (["check"], ["format", "--check"]):
         command = [sys.executable, "-m", "ruff", *check, "--no-cache", "--config", str(config), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

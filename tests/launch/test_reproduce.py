@@ -13,7 +13,7 @@ import torch
 import flywheel
 from flywheel.errors import IdentityError, PrunedError, RunError
 from flywheel.keys import Key
-from flywheel.launch.launch import reproduce
+from flywheel.launch import reproduce
 from flywheel.runtime import environment
 from flywheel.storage import ledger
 from flywheel.storage.state import RunState
