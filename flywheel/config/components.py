@@ -264,7 +264,13 @@ class Components:
         """
         model: lightning.LightningModule = self.build("model", settings)
         if hasattr(model, "configure_model"):
-            model.configure_model()
+            try:
+                model.configure_model()
+            except RuntimeError as error:  # e.g. self.trainer
+                raise ConfigError(
+                    "configure_model must work without a trainer, as weights are loaded outside of a fit; "
+                    f"{type(model).__name__}'s raised: {error}"
+                ) from error
         return model
 
     def tuned(self, settings: Settings) -> Settings:

@@ -15,12 +15,12 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from flywheel import ranks
-from flywheel.errors import StageFailed, StopRequested
+from flywheel.errors import ConfigError, StageFailed, StopRequested
 from flywheel.keys import Key
-from flywheel.records import Json, Settings
+from flywheel.records import Json, Settings, Weights
 from flywheel.runtime.checkpoints import kept_aside, take_best
 from flywheel.runtime.context import Context
-from flywheel.runtime.weights import load_weights, not_finite
+from flywheel.runtime.weights import load_weights, not_finite, take_weights
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,7 @@ def fit(
     ``fidelity`` is the share of the configured steps or epochs to do.
     """
     model, data, trainer = ranks.run_on_all_ranks(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
-    watch = _Watch(ctx, model)
+    watch = _Watch(ctx, model, settings)
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
@@ -63,8 +63,25 @@ def fit(
         best = take_best(trainer, model)
     bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
     if bad:
-        raise StageFailed("train", f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}")
+        raise StageFailed(
+            "train",
+            f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}. What is infinite by "
+            "design must be a buffer, and be so before the fit",
+        )
     return Fit(model, trainer.global_step, watch.loss, best)
+
+
+def check_loads(ctx: Context, settings: Settings, weights: Weights) -> Weights:
+    """The weights, which a module that is built anew takes. Raises StageFailed if it does not."""
+    try:
+        load_weights(ctx.components.model(settings), weights)
+    except ConfigError as error:
+        raise StageFailed(
+            "train",
+            f"what a fit leaves must load into a module that is built anew. {error} Make every layer and "
+            "buffer in __init__ or configure_model, in the shape that it keeps",
+        ) from error
+    return weights
 
 
 def _prepare(
@@ -129,9 +146,10 @@ def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Tra
 class _Watch(lightning.Callback):
     """Stops at a step boundary, tells progress, and fails the fit on a non-finite loss."""
 
-    def __init__(self, ctx: Context, model: lightning.LightningModule) -> None:
-        self._ctx = ctx
-        self._tensors = _tensors(model)
+    def __init__(self, ctx: Context, model: lightning.LightningModule, settings: Settings) -> None:
+        self._ctx, self._settings = ctx, settings
+        self._tensors, self._names = _tensors(model), set(model.state_dict())
+        self._has_begun = False
         self._told = 0.0
         self._bad = torch.tensor(False)
         self._last: torch.Tensor | None = None
@@ -147,7 +165,8 @@ class _Watch(lightning.Callback):
         if made:  # they are not there when the weights are loaded again, or the start's weights are lost
             raise StageFailed(
                 "train",
-                f"a model must have its layers when it is built; setup or configure_model made {made[0]}. "
+                "a model must have its layers when it is built; setup, configure_model or "
+                f"configure_optimizers made {made[0]}. "
                 "Make layers in __init__, or in configure_model if they are not there yet "
                 "(`if self.net is None: ...`)",
             )
@@ -158,6 +177,9 @@ class _Watch(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any
     ) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._check_layers(module)
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, torch.Tensor):
             self._last = loss.detach()
@@ -169,6 +191,12 @@ class _Watch(lightning.Callback):
             self._ctx.report_progress(*_progress(trainer), "")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
+
+    def _check_layers(self, module: lightning.LightningModule) -> None:
+        """Fail at once where layers came or went since the fit began: their weights would be lost."""
+        if set(module.state_dict()) != self._names:
+            with torch.random.fork_rng():
+                check_loads(self._ctx, self._settings, take_weights(module))
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._fail_if_bad(trainer)

@@ -28,7 +28,7 @@ def check_module(components: Components) -> None:
     _check_trainer(components)
     if components.resolved["base"] is not None:
         load_weights(model, read_base(components.resolved["base"]))
-    elif not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
+    if not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
         load_weights(components.model(components.settings()), take_weights(model))
 
 

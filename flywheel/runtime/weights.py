@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError
 from flywheel.records import Weights
-from flywheel.runtime.extra_state import pack, unpack
+from flywheel.runtime.extra_state import pack, require_kept, unpack
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,7 @@ def _once(tensors: Mapping[str, torch.Tensor]) -> Weights:
     """The tensors, those that share memory by their first name only, as safetensors wants them."""
     kept: dict[tuple[Any, ...], str] = {}
     for name, tensor in sorted(tensors.items()):
+        require_kept(name, tensor)
         kept.setdefault(_storage(tensor, name), name)
     return {name: tensors[name].detach().cpu().contiguous().clone() for name in kept.values()}
 
@@ -70,24 +71,29 @@ def _once(tensors: Mapping[str, torch.Tensor]) -> Weights:
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Fill the model with all of ``weights`` and nothing less. Raises ConfigError on a mismatch.
 
-    As in Lightning, ``on_load_checkpoint`` sees them first, and ``strict_loading = False`` allows the
-    model to have tensors that the weights lack.
+    As in Lightning, ``on_load_checkpoint`` sees them first, then torch's load hooks, which may rename or
+    reshape; and ``strict_loading = False`` allows the model to have tensors that the weights lack.
     """
     tensors, extra = unpack(weights)
     checkpoint = {"state_dict": tensors | extra.get("modules", {}), **extra.get("checkpoint", {})}
     _call_hook(model, "on_load_checkpoint", checkpoint)
-    state = checkpoint["state_dict"]
+    state = dict(checkpoint["state_dict"])
     own = model.state_dict()
-    given = {_storage(own[name], name) for name in state if _is_tensor(own.get(name))}
-    lacking = [name for name in own if name not in state and getattr(model, "strict_loading", True)]
-    missing = [name for name in lacking if _storage(own[name], name) not in given]
-    unknown = [name for name in state if name not in own]
-    shapes = [name for name in state if name in own and not _fits(own[name], state[name], name)]
-    if missing or unknown or shapes:
-        kinds = {"missing": missing, "not in the model": unknown, "of another shape": shapes}
+    try:
+        loaded = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        shapes = [name for name in state if name in own and not _fits(own[name], state[name], name)]
+        fault = f"of another shape: {', '.join(shapes[:3])}" if shapes else str(error)
+        raise ConfigError(f"The weights do not fit {type(model).__name__}: {fault}.") from error
+    lacking = set(getattr(loaded, "missing_keys", ()))  # an overridden load_state_dict may return nothing
+    given = {_storage(own[name], name) for name in own if name not in lacking}
+    missing = [name for name in own if name in lacking and _storage(own[name], name) not in given]
+    missing = missing if getattr(model, "strict_loading", True) else []
+    unknown = list(getattr(loaded, "unexpected_keys", ()))
+    if missing or unknown:
+        kinds = {"missing": missing, "not in the model": unknown}
         listed = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
         raise ConfigError(f"The weights do not fit {type(model).__name__}: {listed}.")
-    model.load_state_dict(dict(state), strict=False)
 
 
 def _call_hook(model: nn.Module, hook: str, checkpoint: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flywheel.runtime.context import Context, StageOutput
-from flywheel.runtime.fit import fit
+from flywheel.runtime.fit import check_loads, fit
 from flywheel.runtime.weights import load_weights, take_weights
 from flywheel.storage.corpus import read_corpus
 from flywheel.storage.sources import read_sources
@@ -22,7 +22,7 @@ def train(
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
     facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
     facts |= {"best": done.best} if done.best else {}
-    return StageOutput({"weights": take_weights(done.model)}, facts)
+    return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
 
 
 def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> StageOutput:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
+import torchmetrics
 from torch import nn
+from torch.nn.utils import prune
 
 import flywheel
 from flywheel.errors import ConfigError
@@ -96,6 +100,99 @@ class PartlyInSetup(Classifier):
         self.head = nn.Linear(self.head.in_features, 2)
 
 
+class NeedsTrainer(Late):
+    def configure_model(self) -> None:
+        self.net = nn.Linear(2, self.trainer.max_steps)
+
+
+class InFitStart(Classifier):
+    """Keeps an average of its weights from the start of the fit on, as a submodule."""
+
+    def on_fit_start(self) -> None:
+        self.average = copy.deepcopy(self.head)
+
+
+class InStep(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 0:
+            self.register_buffer("mean", batch[0].mean(0))
+        return super().training_step(batch, batch_idx)
+
+
+class InOptimizers(Classifier):
+    def configure_optimizers(self) -> Any:
+        self.scale = nn.Parameter(torch.ones(1))
+        return super().configure_optimizers()
+
+
+class Drops(Classifier):
+    """Has a layer for training only, which it removes."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.projection = nn.Linear(2, 2)
+
+    def on_train_end(self) -> None:
+        del self.projection
+
+
+class Grows(Classifier):
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        self.register_buffer("bank", torch.zeros(0, 2))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.bank = torch.cat([self.bank, batch[0]])
+        return super().training_step(batch, batch_idx)
+
+
+class Prunes(Classifier):
+    def on_train_end(self) -> None:
+        prune.l1_unstructured(self.head, "weight", amount=0.5)
+
+
+class State(nn.Module):
+    """State outside tensors, of all kinds that a checkpoint may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Any = {"best": float("inf"), "size": (2, 3), 0: None, "mean": np.zeros(2)}
+
+    def get_extra_state(self) -> Any:
+        return self.state
+
+    def set_extra_state(self, state: Any) -> None:
+        self.state = state
+
+
+class Odd(Late):
+    """Layers, ties, buffers and state of many kinds at once, all of which can be kept."""
+
+    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+        super().__init__(width, lr)
+        net = nn.Sequential(nn.LazyLinear(width), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(width, 2))
+        nn.utils.parametrizations.weight_norm(net[3])
+        self.net, self.state = net, State()
+        self.again, self.average = net[3], copy.deepcopy(net[3])
+        self.accuracy = torchmetrics.MeanMetric()
+        self.accuracy.persistent(True)
+        self.register_buffer("lowest", torch.full((2,), float("inf")))
+        self.register_buffer("absent", None)
+        self.register_buffer("view", self.lowest[:1])
+        self.register_buffer("scratch", torch.full((2,), float("nan")), persistent=False)
+        for kind in ("float8_e5m2", "bfloat16", "uint16", "bool", "complex64"):
+            self.register_buffer(f"of_{kind}", torch.ones(2).to(getattr(torch, kind)))
+
+    def configure_model(self) -> None: ...
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.lowest.copy_(torch.minimum(self.lowest, batch[0].min(0).values))
+        self.accuracy.update(1.0)
+        loss = super().training_step(batch, batch_idx)
+        self.state.state |= {"best": min(self.state.state["best"], loss.item()), "mean": np.ones(2)}
+        return loss
+
+
 class Shifted(Classifier):
     """What it learns besides weights goes into a checkpoint by Lightning's hooks."""
 
@@ -118,7 +215,7 @@ class Shifted(Classifier):
 
 class KeepsObject(Shifted):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["shift"] = {1: self.shift}
+        checkpoint["shift"] = {self.shift}
 
 
 def run(folder: Path, model: type, **overrides: Any) -> flywheel.Run:
@@ -156,9 +253,10 @@ def test_layers_made_late_are_there_when_weights_are_loaded(
 @pytest.mark.parametrize(
     ("model", "overrides", "words"),
     [
+        (NeedsTrainer, {}, "configure_model must work without a trainer.* not attached"),
         (InSetup, {}, "has no parameters. Layers made in setup"),
         (Lazy, {"genesis": "fresh"}, "has none before a first batch"),
-        (KeepsObject, {}, r"checkpoint\.shift is a dict"),
+        (KeepsObject, {}, r"checkpoint\.shift is a set"),
     ],
 )
 def test_what_cannot_be_loaded_again_is_refused_before_training(
@@ -173,7 +271,52 @@ def test_what_cannot_be_loaded_again_is_refused_before_training(
 def test_layers_that_a_fit_would_make_anew_fail_before_its_first_step(model: type, tmp_path: Path) -> None:
     made = run(tmp_path, model)
     assert made.exit_code == 1
-    assert "setup or configure_model made" in made.status()["reason"]
+    assert "setup, configure_model or configure_optimizers made" in made.status()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(InOptimizers, "scale"), (InFitStart, "average"), (InStep, "mean")]
+)
+def test_layers_that_come_with_the_first_steps_end_the_fit_there(
+    model: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(model, "on_train_batch_end", lambda *more: steps.append(1), raising=False)
+    made = run(tmp_path, model)
+    assert made.exit_code == 1
+    assert made.status()["reason"].startswith("train: ")
+    assert name in made.status()["reason"]
+    assert "in __init__" in made.status()["reason"]
+    assert len(steps) <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        (Drops, "missing: projection"),
+        (Prunes, "missing: head.weight; not in the model: head.weight_mask"),
+        (Grows, "of another shape: bank"),
+    ],
+)
+def test_weights_that_a_new_module_does_not_take_fail_the_fit_that_left_them(
+    model: type, fault: str, tmp_path: Path
+) -> None:
+    made = run(tmp_path, model)
+    assert made.exit_code == 1
+    assert made.status()["reason"].startswith("train: what a fit leaves must load")
+    assert fault in made.status()["reason"]
+
+
+def test_layers_ties_buffers_and_state_of_many_kinds_are_judged_as_trained(tmp_path: Path) -> None:
+    made = run(tmp_path, Odd, **{"settings.steps": 4})
+    assert made.exit_code == 0, made.status()["reason"]
+    model = made.champion().load()
+    assert model.again.parametrizations is model.net[3].parametrizations
+    assert model.lowest.isfinite().all()
+    assert model.state.state["size"] == (2, 3)
+    assert model.state.state["best"] < 1
+    assert model.state.state["mean"].tolist() == [1, 1]
+    assert model.accuracy.mean_value == model.accuracy.weight > 0
 
 
 def test_a_model_is_judged_with_the_state_it_was_trained_to(tmp_path: Path) -> None:

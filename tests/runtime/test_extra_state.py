@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,15 +16,18 @@ from flywheel.errors import ConfigError
 from flywheel.runtime.extra_state import NAME, pack, unpack
 from flywheel.storage.store import Store
 
-PLAIN = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
-KEYS = st.text().filter(lambda key: key != "$tensor")
-TREES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12)
+KEYS = st.text() | st.sampled_from(["$tensor", "$tuple", "$pairs"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | KEYS
+OTHER_KEYS = st.integers() | st.booleans() | st.none() | st.tuples(st.integers(), st.text())
 
 
-@given(st.dictionaries(KEYS, TREES))
-def test_json_values_come_back_as_they_were_with_their_types_and_order(state: dict[str, Any]) -> None:
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    mappings = st.dictionaries(KEYS, inner) | st.dictionaries(OTHER_KEYS | KEYS, inner, max_size=3)
+    return st.lists(inner) | st.tuples(inner, inner) | mappings
+
+
+@given(st.dictionaries(KEYS, st.recursive(PLAIN, nested, max_leaves=12)))
+def test_plain_values_come_back_as_they_were_with_their_types_and_order(state: dict[str, Any]) -> None:
     others, found = unpack(pack(state) | {"weight": torch.ones(1)})
     assert repr(found) == repr(state)
     assert list(others) == ["weight"]
@@ -37,6 +42,27 @@ def test_tensors_among_the_values_come_back_through_the_store(tmp_path: Path) ->
     assert (found["ema"]["c"][1], found["n"]) == (1.5, 3)
 
 
+ARRAYS = [
+    np.arange(6.0).reshape(2, 3).T,
+    np.float32([1, np.nan]),
+    np.array(True),
+    np.uint16([3]),
+    np.float64(2.5),
+    np.int8(3),
+    np.bool_(True),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=repr)
+def test_arrays_and_numbers_of_numpy_come_back(array: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    _, found = unpack(store.weights(store.put_weights(pack({"best": [array], "by": {0: array}}))))
+    for value in (found["best"][0], found["by"][0]):
+        assert type(value) is type(array)
+        assert value.dtype == array.dtype
+        np.testing.assert_array_equal(value, array)
+
+
 def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     state = {"words": {"b": 1, "a": 2}, "shift": torch.ones(2)}
     assert Store(tmp_path).put_weights(pack(state)) == Store(tmp_path).put_weights(pack(state))
@@ -44,7 +70,18 @@ def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{1: "x"}, (1, 2), {1, 2}, float("nan"), float("inf"), b"x", object(), {"$tensor": "x"}],
+    [
+        {1, 2},
+        b"x",
+        object(),
+        Counter("aab"),
+        defaultdict(int),
+        torch.ones(2, 3).shape,
+        np.array([object()]),
+        np.datetime64("2024-01-01"),
+        torch.float32,
+        Path("x"),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_would_come_back_as_something_else_is_refused_by_its_name(value: Any) -> None:
