@@ -59,7 +59,7 @@ def turn_times(generations: int, retention: str | None) -> list[float]:
 
     with tempfile.TemporaryDirectory(dir=memory) as folder, fake_stages.on_strings() as patch:
         patch.setattr(loop, "turn", timed)
-        patch.setattr(loop, "gate", gate)
+        fake_stages.put(patch, gate)
         patch.setattr(fake_stages.FakeComponents, "curate", newest)
         fake_stages.play(Path(folder, "fake", "run"), generations, retention=retention)
         began.append(time.process_time())

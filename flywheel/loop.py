@@ -15,26 +15,15 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.records import Settings, Verdict
-from flywheel.runtime.context import StageOutput
+from flywheel.runtime.context import Stage
 from flywheel.runtime.runner import StageRecord, StageRunner
-from flywheel.stages.curate import curate
-from flywheel.stages.evaluate import evaluate, sealed
-from flywheel.stages.gate import gate
-from flywheel.stages.generate import generate
-from flywheel.stages.grade import grade
-from flywheel.stages.review import review
-from flywheel.stages.seed import seed
-from flywheel.stages.train import adopt, train
-from flywheel.stages.tune import tune
+from flywheel.stages import table as stages
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation, Status
-
-SHARED = (generate, tune, train, evaluate, sealed)
-"""Stages that all ranks take part in; the others are rank 0's."""
 
 
 def run_loop(run: StageRunner) -> ExitCode:
@@ -69,8 +58,14 @@ def run_loop(run: StageRunner) -> ExitCode:
 def fail(run: StageRunner, generation: Generation, failure: StageFailed) -> None:
     """End a generation as failed. What its stage cost is in that line, so that no other has it again."""
     cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
-    run.end_generation(generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
+    end(run, generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
     failure.cut_off = {}
+
+
+def end(run: StageRunner, generation: Generation, status: Status, reason: str, **details: Any) -> None:
+    """End a generation with a verdict."""
+    carries = {stage.name: str(stage.part) for stage in stages.STAGES if stage.has_carry}
+    run.end_generation(generation, status, reason, carries, **details)
 
 
 def trace_of(failure: StageFailed) -> str:
@@ -81,52 +76,48 @@ def trace_of(failure: StageFailed) -> str:
 def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(step, run, generation, run.components.settings(genesis=True))
-    human = do(seed)
+    human = do(stages.seed)
     base = human.get("base")
     starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
     if run.config["genesis"] == "train":
-        corpus = do(curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
+        corpus = do(stages.curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
         rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
-        chosen = do(tune, **rows, init=init)
+        chosen = do(stages.tune, **rows, init=init)
         do = functools.partial(step, run, generation, chosen.fact("settings"))
-        candidate = do(train, **rows, init=chosen.fact("init"))
+        candidate = do(stages.train, **rows, init=chosen.fact("init"))
     else:
-        candidate = do(adopt, starts=starts, init=init)
-    do(evaluate, weights=candidate["weights"], opponent=None)
-    run.end_generation(generation, Status.PROMOTED, "genesis: the first champion")
+        candidate = do(stages.adopt, starts=starts, init=init)
+    do(stages.evaluate, weights=candidate["weights"], opponent=None)
+    end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
 
 def turn(run: StageRunner, generation: Generation) -> None:
     """One generation: the champion makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
     do = functools.partial(step, run, generation, settings_in_force(run, parent))
-    samples = do(generate, parent=parent)
-    scores = do(grade, samples=samples["samples"], parent=parent)
+    samples = do(stages.generate, parent=parent)
+    scores = do(stages.grade, samples=samples["samples"], parent=parent)
     fresh = [samples["samples"], scores["scores"]]
-    corpus = do(curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
+    corpus = do(stages.curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
     starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
     rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
-    chosen = do(tune, **rows, init=run.config["init"], opponent=parent)
+    chosen = do(stages.tune, **rows, init=run.config["init"], opponent=parent)
     do = functools.partial(step, run, generation, chosen.fact("settings"))
-    candidate = do(train, **rows, init=chosen.fact("init"))
-    outcomes = do(evaluate, weights=candidate["weights"], opponent=parent)
-    evidence = do(gate, candidate=outcomes["outcomes"], champion=parent.output("evaluate", "outcomes"))
+    candidate = do(stages.train, **rows, init=chosen.fact("init"))
+    outcomes = do(stages.evaluate, weights=candidate["weights"], opponent=parent)
+    evidence = do(stages.gate, candidate=outcomes["outcomes"], champion=parent.output("evaluate", "outcomes"))
     verdict = Verdict(**evidence.fact("verdict"))
-    consent = verdict.promote and do(review, candidate=generation, verdict=verdict).fact("consent")
+    consent = verdict.promote and do(stages.review, candidate=generation, verdict=verdict).fact("consent")
     refused = "the review said no, though " if verdict.promote and not consent else ""
     status = Status.PROMOTED if consent else Status.REJECTED
-    run.end_generation(generation, status, refused + verdict.reason)
+    end(run, generation, status, refused + verdict.reason)
 
 
 def step(
-    run: StageRunner,
-    generation: Generation,
-    settings: Settings,
-    stage: Callable[..., StageOutput],
-    **inputs: object,
+    run: StageRunner, generation: Generation, settings: Settings, stage: Stage, **inputs: object
 ) -> StageRecord:
     """Do a stage, or find it done."""
-    return run.do(generation, stage, settings, shared=stage in SHARED, **inputs)
+    return run.do(generation, stage, settings, **inputs)
 
 
 def why_over(run: StageRunner) -> str | None:
@@ -147,7 +138,7 @@ def finish(run: StageRunner, why: str) -> ExitCode:
     assert first is not None, "only a run with a champion is over by its turns"
     assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
-        step(run, generation, generation.settings, sealed, weights=generation.weights, opponent=first)
+        step(run, generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
     run.record("run_finished", reason=why, champion=champion.number)
     return ExitCode.FINISHED
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,13 +24,12 @@ from flywheel.launch.identity import check_data
 from flywheel.launch.session import versions
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.records import Weights
-from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.data import Data, read_data
 from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
-from flywheel.stages.evaluate import evaluate
-from flywheel.stages.train import adopt, train
+from flywheel.stages import table as stages
 from flywheel.storage import ledger
 from flywheel.storage.ledger import Event
 from flywheel.storage.state import Generation, RunState
@@ -258,42 +257,30 @@ class _Again:
         self, directory: Path, folder: Path, state: RunState, generation: Generation, components: Components
     ) -> None:
         self.store, self._state = _Beside(directory), state
-        self._folder, self._generation, self._components = folder, generation, components
+        self._generation = generation
         self._parent = None if generation.parent is None else state.generations[generation.parent]
-        self._data = _data(directory, state, components)
+        data = _data(directory, state, components)
+        self._tools = StageTools(components, self.store, data, Stop(folder))
 
     def train(self) -> Weights:
         """The weights, from the recorded corpus and start."""
         generation, (made, init) = self._generation, _making(self._generation)
         starts = {"starts": {init: made["inputs"].get(f"starts.{init}")}, "init": init}
         if made["stage"] == "adopt":
-            done = self._do(adopt, **starts)
+            done = self._do(stages.adopt, **starts)
         else:
             corpus, sources = generation.output("curate", "corpus"), generation.output("curate", "sources")
-            done = self._do(train, corpus=corpus, sources=sources, **starts)
+            done = self._do(stages.train, corpus=corpus, sources=sources, **starts)
         weights: Weights = done.outputs["weights"]
         return weights
 
     def evaluate(self, weights: str) -> pa.Table:
         """Outcomes of the weights; the champion of the time is needed for duels only."""
-        duels = any(suite.duel for suite in self._data.suites.values())
-        return self._do(evaluate, weights=weights, opponent=self._parent if duels else None).outputs[
+        duels = any(suite.duel for suite in self._tools.data.suites.values())
+        return self._do(stages.evaluate, weights=weights, opponent=self._parent if duels else None).outputs[
             "outcomes"
         ]
 
-    def _do(self, stage: Callable[..., StageOutput], **inputs: Any) -> StageOutput:
-        """A stage as ``StageRunner.do`` does it."""
-        key = self._state.key(self._generation.number, stage.__name__)
-        ctx = Context(
-            generation=self._generation.number,
-            key=key,
-            settings=self._generation.settings,
-            components=self._components,
-            store=self.store,
-            data=self._data,
-            carry={},
-            stop=Stop(self._folder),
-            report_progress=lambda done, total, note: None,
-        )
-        key.seed_globals()
-        return stage(ctx, **inputs)
+    def _do(self, stage: Stage, **inputs: Any) -> StageOutput:
+        settings = self._generation.settings
+        return self._tools.run(stage, self._generation.number, self._state.key, settings, **inputs)

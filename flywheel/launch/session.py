@@ -22,6 +22,7 @@ from flywheel.launch.identity import check_data, check_prompts
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.protocols import Tracker
 from flywheel.runtime.checkout import checkout
+from flywheel.runtime.context import StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.runner import StageRunner
@@ -63,8 +64,8 @@ def open_runner(
 
     try:
         state = RunState.replay(ranks.from_rank_0(enter))
-        store, stop = Store(directory), Stop(directory)
-        runner = StageRunner(directory, components, data, trackers, stop, state, store, ledger)
+        tools = StageTools(components, Store(directory), data, Stop(directory))
+        runner = StageRunner(directory, tools, trackers, state, ledger)
         trackers.open(directory)
         with _disk(directory):
             _begin(runner, forked_from)
@@ -99,13 +100,13 @@ def _begin(runner: StageRunner, forked_from: Mapping[str, Any] | None) -> None:
             name=runner.directory.name,
             config=identity_part(runner.components.config),
             model=runner.components.model_template,
-            data=runner.data.identity,
+            data=runner.tools.data.identity,
             threads=threads(config, None),
             **({"forked_from": dict(forked_from)} if forked_from else {}),
         )
     else:
-        where, data = (runner.directory, runner.state, runner.store), runner.data
-        runner.data = ranks.run_on_all_ranks(lambda: check_data(*where, data))
+        where, data = (runner.directory, runner.state, runner.store), runner.tools.data
+        runner.tools.data = ranks.run_on_all_ranks(lambda: check_data(*where, data))
         with wrap_user_errors("The recipe's task must be able to draw its prompts again:"):
             check_prompts(*where, runner.components)
     code, changes = ranks.from_rank_0(lambda: _code(runner))

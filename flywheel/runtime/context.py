@@ -1,4 +1,4 @@
-"""What every stage is given and what it gives back.
+"""What every stage is given and what it gives back, and the one way to run it.
 
 A stage takes a ``Context`` and the artifacts it works on, and returns ``StageOutput``: values to store as
 artifacts, and small facts for the ledger. Run again with the same inputs it makes the same outputs.
@@ -57,6 +57,57 @@ class StageOutput:
     """Name -> Arrow table, state dict or JSON value; stored as artifacts."""
     facts: Mapping[str, Json] = field(default_factory=dict)
     """Small JSON values for the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A row of the table of stages, ``flywheel.stages.table``."""
+
+    name: str
+    function: Callable[..., StageOutput]
+    part: str | None = None
+    """Section of the configuration behind it. Its carry, if it has one, is that part's."""
+    on_all_ranks: bool = False
+    """Whether all ranks take part; else rank 0 does it alone."""
+    has_carry: bool = False
+    of_a_turn: bool = False
+    """Whether every turn goes through it."""
+
+
+@dataclass(slots=True)
+class StageTools:
+    """What the stages of one process share: the loop's, those that are reproduced, those under test."""
+
+    components: Components
+    store: Store
+    data: Data
+    stop: Stop
+
+    def run(
+        self,
+        stage: Stage,
+        generation: int,
+        root: Key,
+        settings: Settings,
+        *,
+        carry: Mapping[str, Carry] | None = None,
+        report_progress: Callable[[int, int | None, str], None] = lambda done, total, note: None,
+        **inputs: Any,
+    ) -> StageOutput:
+        """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded."""
+        ctx = Context(
+            generation=generation,
+            key=root(generation, stage.name),
+            settings=settings,
+            components=self.components,
+            store=self.store,
+            data=self.data,
+            carry=carry or {},
+            stop=self.stop,
+            report_progress=report_progress,
+        )
+        ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
+        return stage.function(ctx, **inputs)
 
 
 def carried(component: Any, carry: Carry) -> StageOutput:

@@ -17,8 +17,7 @@ from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
 from flywheel.records import Progress, Settings
-from flywheel.runtime.context import Context, StageOutput
-from flywheel.runtime.data import Data
+from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
 from flywheel.storage import ids, pruning, tombstones
 from flywheel.storage.ledger import Event, Ledger
@@ -55,15 +54,27 @@ class StageRunner:
     """A run that is open for writing; ``session.open_runner`` opens one."""
 
     directory: Path
-    components: Components
-    data: Data
+    tools: StageTools
     trackers: Tracker
-    stop: Stop
     state: RunState
-    store: Store
     ledger: Ledger | None
     """None on ranks other than 0."""
     _retention: Retention | None = None
+
+    @property
+    def components(self) -> Components:
+        """What the configuration builds."""
+        return self.tools.components
+
+    @property
+    def store(self) -> Store:
+        """The run's artifacts."""
+        return self.tools.store
+
+    @property
+    def stop(self) -> Stop:
+        """Whether somebody asks the run to stop."""
+        return self.tools.stop
 
     @property
     def config(self) -> dict[str, Any]:
@@ -94,11 +105,21 @@ class StageRunner:
         self.record("generation_started", generation=len(self.state.generations), parent=parent)
         return self.state.generations[-1]
 
-    def end_generation(self, generation: Generation, status: Status, reason: str, **details: Any) -> None:
-        """Record the verdict, and the carries that are kept with it."""
+    def end_generation(
+        self,
+        generation: Generation,
+        status: Status,
+        reason: str,
+        carries: Mapping[str, str],
+        **details: Any,
+    ) -> None:
+        """Record the verdict, and the carries that are kept with it.
+
+        ``carries``: stage -> component, of the stages that may leave a carry.
+        """
         carry = {
             component: str(generation.output(stage, "carry"))
-            for stage, component in (("curate", "curator"), ("tune", "tuner"), ("gate", "gate"))
+            for stage, component in carries.items()
             if _is_kept(generation, stage, status)
         }
         verdict = {"generation": generation.number, "status": status, "reason": reason}
@@ -123,38 +144,34 @@ class StageRunner:
         buried = tombstones.bury(self.store, self.state, drops, str(policy), keep=True)
         return buried.content() if buried.drops else None
 
-    def do(
-        self,
-        generation: Generation,
-        stage: Callable[..., StageOutput],
-        settings: Settings,
-        *,
-        shared: bool,
-        **inputs: Any,
-    ) -> StageRecord:
-        """Run a stage and record what it made, or find it recorded.
-
-        ``shared``: all ranks take part; else rank 0 does it alone. Raises StageFailed.
-        """
-        name = stage.__name__
-        done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(generation.number))
+    def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageRecord:
+        """Run a stage and record what it made, or find it recorded. Raises StageFailed."""
+        name, number = stage.name, generation.number
+        done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(number))
         if done:
             return StageRecord(done)
-        ctx = self._context(generation, name, settings)
-        ctx.report_progress(0, None, "")
+
+        def report_progress(done: int, total: int | None, note: str) -> None:
+            self.trackers.progress(Progress(number, name, done, total, note))
+
+        report_progress(0, None, "")
         self.stop.check()
         clock = _Clock()
+        carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}
+
+        def run() -> StageOutput:
+            where = stage, number, self.state.key, settings
+            return self.tools.run(*where, carry=carry, report_progress=report_progress, **inputs)
 
         def record(made: StageOutput | None) -> tuple[str, dict[str, Any]]:
-            result = made or stage(ctx, **inputs)
+            result = made or run()
             outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
             content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
-            where = {"generation": generation.number, "stage": name}
+            where = {"generation": number, "stage": name}
             return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
 
         try:
-            ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
-            made = ranks.run_on_all_ranks(lambda: stage(ctx, **inputs)) if shared else None
+            made = ranks.run_on_all_ranks(run) if stage.on_all_ranks else None
             recorded = StageRecord(self._record(lambda: record(made)))
         except Control as control:
             control.cut_off = self._cut_off(generation, name, clock)
@@ -165,9 +182,9 @@ class StageRunner:
             left.cut_off = self._cut_off(generation, name, clock)
             raise left from error
         if name == "seed":
-            self.data = self.data.as_recorded(self.state, self.store)
+            self.tools.data = self.tools.data.as_recorded(self.state, self.store)
         if self.ledger is not None and recorded.get("samples"):
-            ids.note(self.directory, generation.number, name, self.store.table(recorded["samples"], ["id"]))
+            ids.note(self.directory, number, name, self.store.table(recorded["samples"], ["id"]))
         return recorded
 
     def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
@@ -176,22 +193,6 @@ class StageRunner:
         last = self.ledger.events[-1] if self.ledger and self.ledger.events else {}
         is_recorded = stage in generation.stages or line.items() <= last.items()
         return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
-
-    def _context(self, generation: Generation, stage: str, settings: Settings) -> Context:
-        def report_progress(done: int, total: int | None, note: str) -> None:
-            self.trackers.progress(Progress(generation.number, stage, done, total, note))
-
-        return Context(
-            generation=generation.number,
-            key=self.state.key(generation.number, stage),
-            settings=settings,
-            components=self.components,
-            store=self.store,
-            data=self.data,
-            carry={part: self.store.json(name) for part, name in self.state.carries.artifacts.items()},
-            stop=self.stop,
-            report_progress=report_progress,
-        )
 
 
 def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:

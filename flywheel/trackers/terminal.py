@@ -29,7 +29,6 @@ from flywheel.trackers.console import FILE_WIDTH, plain_console, printable, wide
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-STAGES = ("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review")
 COLOURS = {
     Status.PROMOTED: "green",
     Status.REJECTED: "yellow",
@@ -184,11 +183,13 @@ class LiveView(NoTracker):
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
     def _stages(self, generation: Generation) -> Text:
-        text = Text()
-        for stage in STAGES:
+        from flywheel.stages.table import STAGES  # whoever shows a status imports this module, and no Arrow
+
+        text, names = Text(), [stage.name for stage in STAGES if stage.of_a_turn]
+        for stage in names:
             now = self._progress is not None and self._progress.stage == stage
             style = "bold cyan" if now else "green" if stage in generation.stages else "dim"
-            text.append(stage, style).append(" > " if stage != STAGES[-1] else "", "dim")
+            text.append(stage, style).append(" > " if stage != names[-1] else "", "dim")
         return text
 
     def _bar(self) -> Any:

@@ -25,7 +25,7 @@ from flywheel import loop
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
 from flywheel.keys import Key
 from flywheel.launch import fork, session
-from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop, request
@@ -35,6 +35,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
+from tests.support.fake_stages import put
 
 HUMAN, MADE = 5, 3
 WORD_BYTES = 2000
@@ -300,8 +301,9 @@ class World:
         ledger = Ledger(directory, has_start=config.forked_from is not None)
         try:
             state, store = RunState.replay(ledger), Store(directory)
-            data, stop = Data(human(), {}), Stop(directory)
-            runner = StageRunner(directory, there, data, Watcher(there), stop, state, store, ledger)
+            data = Data(human(), {})
+            tools = StageTools(there, store, data, Stop(directory))
+            runner = StageRunner(directory, tools, Watcher(there), state, ledger)
             if state.created is None:
                 fork = {"forked_from": config.forked_from} if config.forked_from else {}
                 identity = {"config": {"seed": config.seed}, "format": 1}
@@ -310,7 +312,7 @@ class World:
                 )
             runner.record("session_started")
             session._make_room(runner)
-            runner.data = data.as_recorded(state, store)
+            tools.data = data.as_recorded(state, store)
             return loop.run_loop(runner)
         except (Killed, Interrupted):  # the loop's own interrupts are recorded; one at run_created is not
             return None
@@ -326,8 +328,7 @@ def staged() -> Iterator[Clocks]:
     with pytest.MonkeyPatch.context() as patch:
         for stage in STAGES:
             if stage != "curate":
-                patch.setattr(loop, stage, getattr(here, stage))
-        patch.setattr(loop, "SHARED", ())
+                put(patch, getattr(here, stage))
         patch.setattr(parquet, "read", functools.lru_cache(4096)(parquet.read))  # of bytes that were hashed
         patch.setattr("os.fsync", lambda descriptor: None)
         patch.setattr(Key, "seed_globals", lambda key: None)  # the fakes draw from keys alone

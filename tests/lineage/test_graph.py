@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flywheel import loop
 from flywheel.curators.confident import Confident
 from flywheel.curators.curriculum import Curriculum
 from flywheel.lineage.recall import recall
@@ -24,7 +23,7 @@ from flywheel.storage.sources import drawn_of, seen_of, sources_of
 from flywheel.storage.state import Status
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
-from tests.support.fake_stages import human, on_strings, play
+from tests.support.fake_stages import human, on_strings, play, put
 from tests.support.loop_runs import quick_folder
 
 MADE = 6
@@ -63,8 +62,8 @@ def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
 @pytest.fixture
 def climbing(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A curriculum that took level 2 on six lessons of turn 1, none of which was drawn."""
-    monkeypatch.setattr(loop, "generate", generate)
-    monkeypatch.setattr(loop, "grade", grade)
+    put(monkeypatch, generate)
+    put(monkeypatch, grade)
     monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
     assert climb(run, 1) == 0
     return run
@@ -110,8 +109,8 @@ def test_who_began_with_such_a_carry_is_suspect_too(climbing: Path) -> None:
 def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "generate", generate)
-    monkeypatch.setattr(loop, "grade", grade)
+    put(monkeypatch, generate)
+    put(monkeypatch, grade)
     monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
     ladder = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
     play(run, 1, stages=5 + 3, seed=DRAWS_A_HUMAN_ROW, curator=ladder)  # its curate is done, its fit is not
@@ -125,7 +124,7 @@ def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(
 def test_a_part_without_a_carry_keeps_nothing_of_what_it_saw(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "grade", grade)
+    put(monkeypatch, grade)
     play(run, 1, curator=Confident(score="vote", fractions=[0.3]))
     state, store = read_state(run), Store(run)
     drawn = set(store.table(str(state.generations[1].output("curate", "corpus")))["id"].to_pylist())

@@ -23,10 +23,11 @@ from flywheel import loop
 from flywheel.errors import DataError, ExitCode, Interrupted
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.records import Role, Suite
-from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import read_data
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
+from flywheel.stages import table
 from flywheel.storage import lock
 from flywheel.storage.corpus import read_corpus
 from flywheel.storage.ledger import Ledger
@@ -114,10 +115,11 @@ def train(ctx: Context, *, corpus: str, sources: str, init: str, **_: Any) -> St
 
 @contextmanager
 def without_models() -> Iterator[None]:
-    kept = [loop.generate, loop.grade, loop.evaluate, loop.sealed]
+    kept = [table.generate, table.grade, table.evaluate, table.sealed]
     with fake_stages.on_strings() as patch:
-        for stage in [*kept, train]:
-            patch.setattr(loop, stage.__name__, stage)
+        for stage in kept:
+            patch.setattr(table, stage.name, stage)
+        fake_stages.put(patch, train)
         patch.setattr(Context, "load_model", lambda *_: None)
         patch.setattr("flywheel.stages.grade.fingerprint", lambda *_: "0" * 64)
         yield
@@ -132,11 +134,12 @@ def session(directory: Path, task: Task, *, stages: int | None = None, broken: b
     try:
         parts, state, store = Parts(task, broken=broken), RunState.replay(ledger), Store(directory)
         tracker = NoTracker() if stages is None else fake_stages.Interrupter(stages)
-        run = StageRunner(directory, parts, data, tracker, Stop(directory), state, store, ledger)
+        tools = StageTools(parts, store, data, Stop(directory))
+        run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
             run.record("run_created", recipe="drawn", name="run", config={"seed": 0}, data=data.identity)
         else:
-            run.data = check_data(directory, state, store, data)
+            tools.data = check_data(directory, state, store, data)
             check_prompts(directory, state, store, parts)
         run.record("session_started")
         return loop.run_loop(run)

@@ -6,8 +6,9 @@ from the run's seed, unless ``verdicts`` says it. A run of ten generations takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 
 from flywheel import loop
 from flywheel.errors import ExitCode, Interrupted
-from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
+from flywheel.stages import table
 from flywheel.storage import lock
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
@@ -130,14 +132,19 @@ class Interrupter(NoTracker):
             raise Interrupted("the puppeteer")
 
 
+def put(patch: pytest.MonkeyPatch, function: Callable[..., StageOutput]) -> None:
+    """Have this function do the stage of its name, on rank 0."""
+    row = getattr(table, function.__name__)
+    patch.setattr(table, row.name, replace(row, function=function, on_all_ranks=False))
+
+
 @contextmanager
 def on_strings() -> Iterator[pytest.MonkeyPatch]:
     """Put the puppets in the loop's stages' places; nothing is synced."""
     with pytest.MonkeyPatch.context() as patch:
         stages = (generate, grade, tune, train, evaluate, sealed, gate, review)
         for stage in stages:
-            patch.setattr(loop, stage.__name__, stage)
-        patch.setattr(loop, "SHARED", ())
+            put(patch, stage)
         patch.setattr("os.fsync", lambda descriptor: None)
         yield patch
 
@@ -150,8 +157,8 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
     try:
         tracker = NoTracker() if stages is None else Interrupter(stages)
         puppets, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
-        world = (Data(human(), {}), tracker, Stop(directory), state, Store(directory), ledger)
-        run = StageRunner(directory, puppets, *world)
+        tools = StageTools(puppets, Store(directory), Data(human(), {}), Stop(directory))
+        run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
             run.record("run_created", recipe="fake", name=directory.name, config={"seed": run.config["seed"]})
         run.record("session_started")

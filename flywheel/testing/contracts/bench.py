@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from flywheel.config.compose import compose
 from flywheel.keys import Key
 from flywheel.launch.session import threads
 from flywheel.records import Carry
-from flywheel.runtime.context import Context, StageOutput
-from flywheel.runtime.data import read_data
+from flywheel.runtime.context import Stage, StageTools
+from flywheel.runtime.data import Data, read_data
 from flywheel.runtime.runner import StageRecord
 from flywheel.runtime.stop import Stop
-from flywheel.stages.train import adopt
+from flywheel.stages import table as stages
 from flywheel.storage.corpus import read
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import Source
@@ -64,45 +64,39 @@ class Bench:
     """
 
     def __init__(self, components: Components, directory: Path) -> None:
+        data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
         self.components, self.store = components, Store(directory)
-        self.data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
-        self._stop = Stop(directory)
+        self.tools = StageTools(components, self.store, data, Stop(directory))
+
+    @property
+    def data(self) -> Data:
+        """The human samples and the suites."""
+        return self.tools.data
 
     def do(
         self,
-        stage: Callable[..., StageOutput],
+        stage: Stage,
         *,
         generation: int = 1,
         carry: Mapping[str, Carry] | None = None,
         **inputs: Any,
     ) -> StageRecord:
         """Do a stage as the runner does it, but for the record."""
-        ctx = Context(
-            generation=generation,
-            key=Key.root(0)(generation, stage.__name__),
-            settings=self.components.settings(genesis=generation == 0),
-            components=self.components,
-            store=self.store,
-            data=self.data,
-            carry=carry or {},
-            stop=self._stop,
-            report_progress=lambda *_: None,
-        )
-        before = canonical(ctx.carry)
-        ctx.key.seed_globals()
-        made = stage(ctx, **inputs)
-        rule(canonical(ctx.carry) == before, f"{stage.__name__}: a carry is changed by returning a new one.")
+        settings, carry = self.components.settings(genesis=generation == 0), carry or {}
+        before = canonical(carry)
+        made = self.tools.run(stage, generation, Key.root(0), settings, carry=carry, **inputs)
+        rule(canonical(carry) == before, f"{stage.name}: a carry is changed by returning a new one.")
         outputs = {name: self.store.put_value(value) for name, value in made.outputs.items()}
-        return StageRecord({"outputs": outputs, "facts": _json(stage.__name__, dict(made.facts))})
+        return StageRecord({"outputs": outputs, "facts": _json(stage.name, dict(made.facts))})
 
-    def twice(self, stage: Callable[..., StageOutput], **inputs: Any) -> StageRecord:
+    def twice(self, stage: Stage, **inputs: Any) -> StageRecord:
         """Do a stage two times and check law 2: the same inputs give the same outputs."""
         first, second = self.do(stage, **inputs).event, self.do(stage, **inputs).event
         pairs = {**first["outputs"], **first["facts"]}, {**second["outputs"], **second["facts"]}
         differ = [name for name in pairs[0] if pairs[0][name] != pairs[1].get(name)]
         rule(
             not differ,
-            f"{stage.__name__}: run again with the same inputs it must make the same, or no run can be "
+            f"{stage.name}: run again with the same inputs it must make the same, or no run can be "
             f"resumed; {', '.join(differ)} differ. Draw from `key` or a global generator, and keep state in "
             "the carry.",
         )
@@ -110,7 +104,7 @@ class Bench:
 
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""
-        made = self.do(adopt, generation=0, starts={"fresh": None}, init="fresh")
+        made = self.do(stages.adopt, generation=0, starts={"fresh": None}, init="fresh")
         champion = Generation(0, None, Status.PROMOTED)
         champion.stages["adopt"] = made.event
         return champion

@@ -11,7 +11,7 @@ import pyarrow as pa
 from flywheel.keys import Key
 from flywheel.records import Differences, Role, Suite
 from flywheel.runtime.data import Data
-from flywheel.stages.gate import gate as gate_stage
+from flywheel.stages import table as stages
 from flywheel.tables import OUTCOMES, constant
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 from flywheel.testing.contracts.parts import check_carry_kept
@@ -33,7 +33,7 @@ def check_gate(gate: Any, *, alpha: float | None = None, items: int = 400, simul
 
 def check_gate_on(bench: Bench, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
     """Check the gate of a bench; its data give way to a suite of ``items`` items."""
-    bench.data = Data(bench.data.human, {_SUITE: Suite(_SUITE, Role.GATE, _items(items))})
+    bench.tools.data = Data(bench.data.human, {_SUITE: Suite(_SUITE, Role.GATE, _items(items))})
     rng = Key.root(0)("gate contract").numpy()
     some = (rng.random(items) < 0.7).astype(float)
     share = rng.random(items)
@@ -89,7 +89,7 @@ def _check_errors(part: Any, level: float, clusters: np.ndarray, simulations: in
 
 def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray, clusters: np.ndarray) -> bool:
     tables = _stored(bench, candidate, clusters), _stored(bench, champion, clusters)
-    done = bench.twice(gate_stage, candidate=tables[0], champion=tables[1])
+    done = bench.twice(stages.gate, candidate=tables[0], champion=tables[1])
     check_carry_kept("gate", done)
     return bool(done.fact("verdict")["promote"])
 

@@ -11,10 +11,7 @@ import pyarrow.compute as pc
 from flywheel.errors import AwaitingReview
 from flywheel.records import Verdict
 from flywheel.runtime.runner import StageRecord
-from flywheel.stages.curate import curate
-from flywheel.stages.grade import grade
-from flywheel.stages.review import review
-from flywheel.stages.tune import tune
+from flywheel.stages import table as stages
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -34,8 +31,8 @@ def check_grader_on(bench: Bench, samples: str) -> str:
     """Check the grader of a bench on all samples and on one group alone; return the scores."""
     champion, table = bench.champion(), bench.store.table(samples)
     group = table.filter(pc.equal(table["group"], table["group"][0]))
-    bench.twice(grade, samples=bench.store.put_table(group), parent=champion)
-    name = bench.twice(grade, samples=samples, parent=champion)["scores"]
+    bench.twice(stages.grade, samples=bench.store.put_table(group), parent=champion)
+    name = bench.twice(stages.grade, samples=samples, parent=champion)["scores"]
     scores = bench.store.table(name)
     kinds = [str(field.type) for field in scores.schema][1:]
     rule(
@@ -58,7 +55,9 @@ def check_curator_on(bench: Bench, sources: Sequence[Source]) -> None:
     carry: dict[str, Any] = {}
     trained = len(bench.store.table(str(sources[0][0]))) > 0
     for turn in range(0 if trained else 1, len(sources)):
-        done = bench.twice(curate, generation=turn, sources=sources[: turn + 1], carry={"curator": carry})
+        done = bench.twice(
+            stages.curate, generation=turn, sources=sources[: turn + 1], carry={"curator": carry}
+        )
         check_carry_kept("curator", done)
         carry = bench.store.json(done["carry"])
 
@@ -76,7 +75,7 @@ def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
         starts = {"fresh": None} | ({"parent": champion.weights} if generation else {})
         opponent = champion if generation else None
         done = bench.twice(
-            tune, generation=generation, **rows, starts=starts, init="fresh", opponent=opponent
+            stages.tune, generation=generation, **rows, starts=starts, init="fresh", opponent=opponent
         )
         check_carry_kept("tuner", done)
 
@@ -98,7 +97,7 @@ def check_reviewer_on(bench: Bench) -> None:
         f"as {bool(answer)}.",
     )
     try:
-        bench.do(review, candidate=candidate, verdict=verdict)
+        bench.do(stages.review, candidate=candidate, verdict=verdict)
     except AwaitingReview:
         return
 

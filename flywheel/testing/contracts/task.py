@@ -12,12 +12,11 @@ import torch
 
 from flywheel.keys import Key
 from flywheel.records import Suite
-from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.context import Context, Stage, StageOutput
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
+from flywheel.stages import table as stages
 from flywheel.stages.evaluate import outcomes_on
-from flywheel.stages.generate import generate
-from flywheel.stages.train import train
 from flywheel.storage.state import Generation
 from flywheel.tables import as_table
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -44,7 +43,7 @@ def check_task_on(bench: Bench) -> list[str]:
     human = [bench.human()] if len(bench.data.human) else []
     for rows in (human, [*human, [samples[0], None]]):
         if rows:
-            bench.twice(train, **bench.corpus(rows), starts={"fresh": None}, init="fresh")
+            bench.twice(stages.train, **bench.corpus(rows), starts={"fresh": None}, init="fresh")
     return samples
 
 
@@ -64,7 +63,7 @@ def check_samples(bench: Bench, task: Watched, champion: Generation, generation:
     """Generate in chunks, the last of one row (which breaks code that squeezes); return the samples."""
     prompts = as_table(task.prompts(generation, {}, Key.root(0)))
     bench.components.resolved["chunk_size"] = max(1, len(prompts) - 1)
-    made = bench.twice(generate, generation=generation, parent=champion)
+    made = bench.twice(stages.generate, generation=generation, parent=champion)
     for call in task.calls:
         asked, answered = (set(as_table(rows)["prompt"].to_pylist()) for rows in (call.rows, call.answer))
         rule(
@@ -83,7 +82,7 @@ def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite
     def evaluate(ctx: Context) -> StageOutput:
         return outcomes_on(ctx, str(champion.weights), champion, [suite])
 
-    bench.twice(evaluate)
+    bench.twice(Stage("evaluate", evaluate))
     task.check_order()
 
 
