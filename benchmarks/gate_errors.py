@@ -28,10 +28,12 @@ import numpy as np
 from flywheel.gates.paired import Paired
 from flywheel.keys import Key
 from flywheel.metrics.intervals import mean_interval
-from flywheel.records import Carry, Differences
+from flywheel.records import Differences
+from flywheel.runtime.accountant import decide
+from flywheel.testing import FixedEvidence
 
 RECIPES = {"addition": (512, 0.05), "mnist": (750, 0.1)}
-"""Items of the gate and ``gate.alpha``, as committed."""
+"""Items of the gate and ``error_budget.alpha``, as committed."""
 ACCURACIES = (0.3, 0.6, 0.9, 0.97)
 SHARES = (0.02, 0.05, 0.1, 0.3)
 SPREAD = 2.0
@@ -63,7 +65,7 @@ def main() -> None:
     print("| gate | alpha | candidates | differ | errors | runs with a promotion | risen by |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, (items, alpha) in RECIPES.items():
-        gate = Paired(alpha=options.alpha or alpha)
+        level = options.alpha or alpha
         cases = [
             ("luck", f"at {a:.0%}", 2 * a * (1 - a) * SPREAD / (SPREAD + 1), partial(luck, a))
             for a in ACCURACIES
@@ -71,8 +73,8 @@ def main() -> None:
         cases += [("drift", "", share, partial(drift, share)) for share in SHARES]
         for kind, at, differ, models in cases:
             keys = (Key.root(run)(name, kind, at, str(differ)) for run in range(options.runs))
-            runs = [simulate(gate, items, models, options.generations, key) for key in keys]
-            label = f"{items} items ({name}) | {gate.alpha:g} | {kind} {at}".rstrip()
+            runs = [simulate(level, items, models, options.generations, key) for key in keys]
+            label = f"{items} items ({name}) | {level:g} | {kind} {at}".rstrip()
             print(f"| {label} | {differ:.0%} | {summary(runs)} |", flush=True)
 
 
@@ -86,7 +88,7 @@ def summary(runs: list[Run]) -> str:
 
 
 def simulate(
-    gate: Paired,
+    level: float,
     items: int,
     models: Callable[[int, np.random.Generator], Models],
     generations: int,
@@ -96,20 +98,19 @@ def simulate(
     rng = key.numpy()
     first, candidate_of = models(items, rng)
     champion, promoted = first, []
-    carry: Carry = {}
     for generation in range(generations):
         candidate = candidate_of(champion, rng)
-        promote, carry = decide(gate, candidate - champion, carry, key(generation))
+        promote = promotes(level, candidate - champion, key(generation))
         promoted.append(promote)
         champion = candidate if promote else champion
     return Run(promoted[0], sum(promoted), float(champion.mean() - first.mean()))
 
 
-def decide(gate: Paired, differences: np.ndarray, carry: Carry, key: Key) -> tuple[bool, Carry]:
-    """The gate's decision on independent items."""
-    pulled = Differences(differences, np.arange(len(differences)))
-    verdict, carry = gate.decide(lambda suite, n: pulled, ["gate"], carry, key)
-    return verdict.promote, carry
+def promotes(level: float, differences: np.ndarray, key: Key) -> bool:
+    """The decision on independent items, by the gate and the accountant."""
+    items = np.arange(len(differences))
+    result, _ = Paired().test(FixedEvidence({"gate": Differences(differences, items)}), level, {}, key)
+    return decide(result, level).promote
 
 
 def luck(accuracy: float, items: int, rng: np.random.Generator) -> Models:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flywheel.records import Carry, Progress, Pull, Settings, Suite, Verdict
+from flywheel.records import Carry, Differences, GateResult, Progress, Settings, Suite, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,11 +120,26 @@ class Tuner(Protocol):
         """
 
 
-class Gate(Protocol):
-    """Decides on promotion from paired differences; never sees a model, an item or a mean."""
+class Evidence(Protocol):
+    """What a gate may look at: paired differences; never a model, an item or a mean."""
 
-    def decide(self, pull: Pull, suites: Sequence[str], carry: Carry, key: Key) -> tuple[Verdict, Carry]:
-        """The verdict over the gate suites, and the new carry; ``pull`` gives the differences."""
+    @property
+    def suites(self) -> Sequence[str]:
+        """Names of the gate suites."""
+
+    def differences(self, suite: str, clusters: int | None = None) -> Differences:
+        """Those of the suite's first ``clusters`` clusters, with all their items; None: of all."""
+
+
+class Gate(Protocol):
+    """Says how strong the evidence for a candidate is. The core decides: see ``runtime.accountant``."""
+
+    def test(self, evidence: Evidence, level: float, carry: Carry, key: Key) -> tuple[GateResult, Carry]:
+        """A p-value or an e-value with its sentence, and the new carry.
+
+        ``level``: what the value will be held against, e.g. to know when more items can change nothing.
+        Called on all ranks with the same arguments; it must answer the same on all.
+        """
 
 
 class Reviewer(Protocol):

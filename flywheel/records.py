@@ -23,7 +23,7 @@ Outcomes    suite, item, cluster, subject, opponent   string (opponent null for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -50,10 +50,6 @@ class Differences:
     """Float, shape (items,), in [-1, 1]. Their mean is the difference of the suites' means."""
     clusters: np.ndarray
     """Int, shape (items,): the cluster of each item, numbered 0, 1, ... as they first appear."""
-
-
-Pull = Callable[[str, "int | None"], Differences]
-"""``pull(suite, n)``: differences of all items in the suite's first n clusters (None: all)."""
 
 
 class Role(StrEnum):
@@ -128,14 +124,31 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a gate found: a p-value or an e-value against "the candidate is no better", and a sentence."""
+
+    reason: str
+    """For people, without the value, e.g. ``+2.13% on 750 items, 21 won, 5 lost, exact McNemar``."""
+    p_value: float | None = None
+    """In [0, 1]: where nothing is better, at most x with a chance of at most x."""
+    e_value: float | None = None
+    """0 or more: where nothing is better, its expectation is at most 1."""
+    numbers: Mapping[str, Json] = field(default_factory=dict)
+    """What the sentence says, e.g. test, n (items), clusters, wins, losses, effect."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a gate decided, and on what evidence."""
+    """Promote or not, with the gate's value, the level that the accountant gave, and a sentence."""
 
     promote: bool
     reason: str
-    """One sentence for people, e.g. ``accuracy +2.1% on gate (wins 21, losses 5, p 0.001 <= 0.05)``."""
-    evidence: Mapping[str, Json] = field(default_factory=dict)
-    """Numbers that decided: n (items), clusters, wins, losses, effect, p_value, alpha, test."""
+    """E.g. ``+2.13% on 750 items, 21 won, 5 lost, exact McNemar: p 0.0012 <= 0.05``."""
+    level: float
+    p_value: float | None = None
+    e_value: float | None = None
+    numbers: Mapping[str, Json] = field(default_factory=dict)
+    """Those of the gate's result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ def test_looking_at_a_run_imports_nothing_heavy(
         ["recipe=moon"],
         ["recipe=moons", "sed=1"],
         ["recipe=moons", "settings.lr=7"],
-        ["recipe=moons", "gate.alpha=9"],
+        ["recipe=moons", "error_budget.alpha=9"],
     ],
     ids=" ".join,
 )

@@ -68,6 +68,17 @@ class Budget:
 
 
 @dataclass(kw_only=True, slots=True)
+class ErrorBudget:
+    """How often a run may promote what is no better. No part can reach it: see ``runtime.accountant``."""
+
+    alpha: float = 0.05
+    """Chance, per comparison, of promoting a candidate that is not better."""
+
+    def __post_init__(self) -> None:
+        check("error_budget.alpha", self.alpha, 0 < self.alpha < 1, "must be between 0 and 1")
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """All keys of ``python -m flywheel``. The components are dicts with ``_target_``."""
 
@@ -84,6 +95,8 @@ class Config:
     patience: int | None = operational(None)
     """Finish after so many generations in a row without promotion, failed ones too; null: never."""
     budget: Budget = field(default_factory=Budget, metadata={"operational": True})
+    error_budget: ErrorBudget = field(default_factory=ErrorBudget)
+    """How sure a promotion must be."""
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
     retention: str | None = operational(None)

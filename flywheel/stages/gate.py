@@ -1,51 +1,69 @@
-"""Gate: is there evidence that the candidate is better than the champion?"""
+"""Gate: how strong is the evidence that the candidate is better than the champion, and is it enough?"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from flywheel.records import Differences, Pull, Role
+from flywheel import ranks
+from flywheel.records import Differences, Role, Suite
+from flywheel.runtime.accountant import decide, level_of
 from flywheel.runtime.context import Context, StageOutput, carried
 
 
 def gate(ctx: Context, *, candidate: str, champion: str) -> StageOutput:
-    """The gate's verdict on two tables of outcomes. The gate sees suite names and differences only."""
-    rule = ctx.components.build("gate", ctx.settings)
-    pull = pulls(ctx, ctx.store.table(candidate), ctx.store.table(champion))
-    names = [suite.name for suite in ctx.data.suites.values() if suite.role == Role.GATE]
-    verdict, carry = rule.decide(pull, names, ctx.carry.get("gate", {}), ctx.key("gate"))
-    if not isinstance(verdict.promote, bool):
-        raise TypeError(f"a verdict's promote must be True or False; it is {verdict.promote!r}")
-    made = carried(rule, carry)
-    return StageOutput(made.outputs, {"verdict": asdict(verdict), **made.facts})
+    """The verdict on two tables of outcomes: the gate tests, the accountant gives the level and decides.
+
+    All ranks do it, so that a gate may have more items evaluated.
+    """
+    part = ctx.components.build("gate", ctx.settings)
+    level = level_of(ctx.components.resolved["error_budget"])
+    evidence = PairedOutcomes(ctx.data.suites, ctx.store.table(candidate), ctx.store.table(champion))
+    result, carry = part.test(evidence, level, ctx.carry.get("gate", {}), ctx.key("gate"))
+    verdict = decide(result, level)
+    if ranks.rank() != 0:
+        return StageOutput()
+    output = carried(part, carry)
+    return StageOutput(output.outputs, {"verdict": asdict(verdict), **output.facts})
 
 
-def pulls(ctx: Context, candidate: pa.Table, champion: pa.Table) -> Pull:
-    """Differences candidate - champion on the same items; of a duel, 2 x mean score - 1."""
+@dataclass(frozen=True, slots=True)
+class PairedOutcomes:
+    """What a gate sees of two models: names of suites and paired differences, no item and no mean."""
 
-    def pull(suite: str, n: int | None) -> Differences:
-        theirs = candidate.filter(_is(candidate, suite))
+    _all: Mapping[str, Suite]
+    _candidate: pa.Table
+    _champion: pa.Table
+
+    @property
+    def suites(self) -> list[str]:
+        """Names of the gate suites."""
+        return [suite.name for suite in self._all.values() if suite.role == Role.GATE]
+
+    def differences(self, suite: str, clusters: int | None = None) -> Differences:
+        """Differences candidate - champion on the same items; of a duel, 2 x mean score - 1.
+
+        Of the suite's first ``clusters`` clusters, with all their items; None: of all.
+        """
+        theirs = _of_suite(self._candidate, suite)
         scores = theirs["score"].to_numpy()
-        if ctx.data.suites[suite].duel:
+        if self._all[suite].duel:
             differences = 2 * scores - 1
         else:
-            ours = champion.filter(_is(champion, suite))
+            ours = _of_suite(self._champion, suite)
             if ours["item"].to_pylist() != theirs["item"].to_pylist():
                 raise ValueError(f"champion and candidate were scored on different items of {suite}")
             differences = scores - ours["score"].to_numpy()
-        clusters = _numbered(theirs["cluster"].to_pylist())
-        chosen = clusters < (len(clusters) if n is None else n)
-        return Differences(differences[chosen], clusters[chosen])
-
-    return pull
+        numbers = _numbered(theirs["cluster"].to_pylist())
+        chosen = numbers < (len(numbers) if clusters is None else clusters)
+        return Differences(differences[chosen], numbers[chosen])
 
 
-def _is(outcomes: pa.Table, suite: str) -> np.ndarray:
-    mask: np.ndarray = np.equal(outcomes["suite"].to_numpy(), suite)
-    return mask
+def _of_suite(outcomes: pa.Table, suite: str) -> pa.Table:
+    return outcomes.filter(np.equal(outcomes["suite"].to_numpy(), suite))
 
 
 def _numbered(clusters: list[str]) -> np.ndarray:

@@ -14,6 +14,7 @@ from flywheel.testing.places import CONFIG_DIR
 if TYPE_CHECKING:
     from flywheel.testing.contracts import (
         ContractBroken,
+        FixedEvidence,
         check_curator,
         check_gate,
         check_grader,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIG_DIR",
     "ContractBroken",
+    "FixedEvidence",
     "check_curator",
     "check_gate",
     "check_grader",

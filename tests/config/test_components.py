@@ -28,7 +28,7 @@ from flywheel.runtime.preflight import check_module
 from flywheel.storage.ledger import canonical
 from flywheel.testing import CONFIG_DIR
 
-GATE = "flywheel.gates.paired.Paired"
+CONFIDENT = "flywheel.curators.Confident"
 MOONS = "flywheel.testing.moons.task.Moons"
 
 
@@ -99,10 +99,11 @@ def test_the_users_own_bug_is_shown_whole(module_dir: Path) -> None:
 
 
 def test_an_unknown_argument_is_told_with_near_misses() -> None:
-    assert f"gate.alfa is no argument of {GATE}. Did you mean alpha?" in refused(
-        {"_target_": GATE, "alfa": 1}
+    known = {"_target_": f"{CONFIDENT}"}
+    assert f"gate.treshold is no argument of {CONFIDENT}. Did you mean threshold?" in refused(
+        {**known, "treshold": 1}
     )
-    assert "It takes alpha." in refused({"_target_": GATE, "zzz": 1})
+    assert "It takes score, threshold, by, fractions." in refused({**known, "zzz": 1})
     assert "It takes nothing." in refused({"_target_": "flywheel.reviewers.NoReview", "who": "me"}, "review")
 
 
@@ -123,10 +124,13 @@ def test_any_argument_goes_where_the_class_takes_any(module_dir: Path) -> None:
     ("node", "told"),
     [
         (
-            {"_target_": GATE, "alpha": "high"},
-            "gate.alpha: Value 'high' of type 'str' could not be converted",
+            {"_target_": CONFIDENT, "threshold": "high"},
+            "gate.threshold: Value 'high' of type 'str' could not be converted",
         ),
-        ({"_target_": GATE, "alpha": 7}, "gate.alpha must be between 0 and 1; it is 7"),
+        (
+            {"_target_": CONFIDENT, "fractions": [7]},
+            "gate.fractions must be above 0 and at most 1; they are [7",
+        ),
         ({"_target_": MOONS, "items": 2.5}, "gate.items: Value '2.5' of type 'float' could not be converted"),
     ],
 )
@@ -285,7 +289,7 @@ def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
         ("settings.steps=many", "settings.steps: Value 'many'"),
         ("+genesis_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
         ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
-        ("gate.alpha=2", "gate.alpha must be between 0 and 1"),
+        ("error_budget.alpha=2", "error_budget.alpha must be between 0 and 1"),
         ("+curator.treshold=1", "curator.treshold is no argument of .*Did you mean threshold"),
         ("+task.n=1", "task.n is no argument of flywheel.testing.moons.task.Moons"),
         ("~grader._target_", "grader must name a class: give grader._target_=PATH.TO.CLASS"),
@@ -398,7 +402,7 @@ def test_where_a_fit_runs_does_not_change_the_identity(change: str) -> None:
         "trainer.precision=bf16-mixed",
         "trainer.gradient_clip_val=1.0",
         "curator.threshold=0.7",
-        "gate.alpha=0.1",
+        "error_budget.alpha=0.1",
         "+grader.column=p",
         "task.seed_value=5",
         "model.width=4",

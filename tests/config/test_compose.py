@@ -125,7 +125,7 @@ def test_a_recipe_must_be_named() -> None:
         ("settings.lrr=2", "settings.lr"),
         ("trainer.max_stps=2", "trainer.max_steps"),
         ("budget.secnds=2", "budget.seconds"),
-        ("gate.alfa=0.1", "gate.alpha"),
+        ("error_budget.alfa=0.1", "error_budget.alpha"),
     ],
 )
 def test_an_unknown_key_is_told_with_near_misses_each_once(override: str, near: str) -> None:

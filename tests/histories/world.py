@@ -35,7 +35,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
-from tests.support.fake_stages import put
+from tests.support.fake_stages import drawn_verdict, put
 
 HUMAN, MADE = 5, 3
 WORD_BYTES = 2000
@@ -227,7 +227,7 @@ def gate(ctx: Context, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("gate")
     rng = ctx.key.numpy()
     promote = bool(rng.random() < parts(ctx).config.promote)
-    return left(ctx, "gate", rng, {"verdict": {"promote": promote, "reason": "drawn"}})
+    return left(ctx, "gate", rng, {"verdict": drawn_verdict(promote)})
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:

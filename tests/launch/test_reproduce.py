@@ -122,7 +122,7 @@ def test_recorded_weights_that_were_pruned_are_compared_by_their_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rejected generation's weights go; its batch stays, as the next corpus may draw on it."""
-    strict = {**SMALL, "gate.alpha": 1e-9, "runs_dir": str(tmp_path)}
+    strict = {**SMALL, "error_budget.alpha": 1e-9, "runs_dir": str(tmp_path)}
     run = flywheel.run(strict, config_dir=CONFIG_DIR)
     run.prune("champion", yes=True)
     with pytest.raises(PrunedError):

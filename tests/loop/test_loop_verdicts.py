@@ -41,7 +41,7 @@ def test_evidence_promotes(probe):
     before, after = run.status()["generations"]
     gate = next(e for e in events(run.path) if e.get("stage") == "gate")["facts"]["verdict"]
     better = after["metrics"]["gate"]["accuracy"]["value"] > before["metrics"]["gate"]["accuracy"]["value"]
-    assert gate["promote"] == (better and gate["evidence"]["p_value"] <= 0.05)
+    assert gate["promote"] == (better and gate["p_value"] <= gate["level"] == 0.05)
     assert after["status"] == ("promoted" if gate["promote"] else "rejected")
 
 

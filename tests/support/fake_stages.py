@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from flywheel import loop
 from flywheel.errors import ExitCode, Interrupted
+from flywheel.records import Verdict
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
@@ -106,8 +107,13 @@ def sealed(ctx: Context, **_: Any) -> StageOutput:
     return evaluate(ctx)
 
 
+def drawn_verdict(promote: bool) -> dict[str, Any]:
+    """A verdict as the gate stage records it."""
+    return asdict(Verdict(promote, "drawn", 0.05, p_value=0.0 if promote else 1.0))
+
+
 def gate(ctx: Context, **_: Any) -> StageOutput:
-    return StageOutput({}, {"verdict": {"promote": ctx.components.verdict(ctx), "reason": "drawn"}})
+    return StageOutput({}, {"verdict": drawn_verdict(ctx.components.verdict(ctx))})
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:

@@ -23,7 +23,7 @@ import torch
 
 from flywheel.curators.confident import Confident
 from flywheel.graders.confidence import Confidence
-from flywheel.records import Role, Suite, Verdict
+from flywheel.records import GateResult, Role, Suite, Verdict
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
 from flywheel.trackers import NoTracker
@@ -296,12 +296,11 @@ class Decided:
     """A gate whose verdict is given: it promotes always or never."""
 
     promote: bool = True
-    alpha: float = 0.05
 
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> tuple[Verdict, Any]:
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> tuple[GateResult, Any]:
         fault("gate")
-        differences = np.concatenate([pull(suite, None).items for suite in suites])
-        return Verdict(self.promote, f"decided on {len(differences)} items"), {}
+        differences = np.concatenate([evidence.differences(suite).items for suite in evidence.suites])
+        return GateResult(f"decided on {len(differences)} items", p_value=0.0 if self.promote else 1.0), {}
 
 
 class Reviewer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from flywheel.curators.confident import Confident
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
-from flywheel.records import Differences, Role, Suite, Verdict
+from flywheel.records import Differences, GateResult, Role, Suite
+from flywheel.testing import FixedEvidence
 from flywheel.testing.moons.task import Moons
 from flywheel.tuners.fixed import Fixed
 
@@ -169,56 +171,53 @@ class StartsFromParent(Fixed):
 
 
 class AlwaysPromotes(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return Verdict(True, "why not"), carry
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        return GateResult("why not", p_value=0.0), carry
 
 
 class NeverPromotes(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return Verdict(False, "no"), carry
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        return GateResult("no", e_value=0.0), carry
+
+
+class NoValue(Paired):
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        return GateResult("better, believe me"), carry
 
 
 class ComparesMeans(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return Verdict(bool(np.mean(pull(suites[0], None).items) > 0), "a higher mean"), carry
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        is_better = np.mean(evidence.differences(evidence.suites[0]).items) > 0
+        return GateResult("a higher mean", p_value=0.0 if is_better else 1.0), carry
 
 
 class IgnoresClusters(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        def items(suite: Any, n: Any) -> Differences:
-            found = pull(suite, n).items
-            return Differences(found, np.arange(len(found)))
-
-        return super().decide(items, suites, carry, key)
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        items = {suite: evidence.differences(suite).items for suite in evidence.suites}
+        alone = {suite: Differences(found, np.arange(len(found))) for suite, found in items.items()}
+        return super().test(FixedEvidence(alone), level, carry, key)
 
 
 class CountsClusters(Paired):
     """Compares means of clusters, whatever their sizes."""
 
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        def means(suite: Any, n: Any) -> Differences:
-            found = pull(suite, n)
-            means = np.bincount(found.clusters, found.items) / np.bincount(found.clusters)
-            return Differences(means, np.arange(len(means)))
-
-        return super().decide(means, suites, carry, key)
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        found = {suite: evidence.differences(suite) for suite in evidence.suites}
+        means = {s: np.bincount(d.clusters, d.items) / np.bincount(d.clusters) for s, d in found.items()}
+        alone = {suite: Differences(mean, np.arange(len(mean))) for suite, mean in means.items()}
+        return super().test(FixedEvidence(alone), level, carry, key)
 
 
-class NumpyEvidence(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        verdict, carry = super().decide(pull, suites, carry, key)
-        return Verdict(verdict.promote, verdict.reason, {"n": np.int64(3)}), carry
+class NumpyNumbers(Paired):
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        result, carry = super().test(evidence, level, carry, key)
+        return replace(result, numbers={"n": np.int64(3)}), carry
 
 
 class Unkeyed(Paired):
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        verdict, carry = super().decide(pull, suites, carry, key)
-        return Verdict(verdict.promote, verdict.reason, {"p": np.random.default_rng().random()}), carry
-
-
-class NoAlpha:
-    def decide(self, pull: Any, suites: Any, carry: Any, key: Any) -> Any:
-        return Paired().decide(pull, suites, carry, key)
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        result, carry = super().test(evidence, level, carry, key)
+        return replace(result, numbers={"p": np.random.default_rng().random()}), carry
 
 
 class SaysYes:

@@ -41,7 +41,7 @@ def check_part(part: Any) -> None:
         "grade": lambda grader: check_grader(grader, SAMPLES),
         "curate": lambda curator: check_curator(curator, HUMAN, GENERATED),
         "tune": check_tuner,
-        "decide": check_gate,
+        "test": check_gate,
         "review": check_reviewer,
     }
     next(suite for method, suite in suites.items() if hasattr(part, method))(part)
@@ -56,7 +56,6 @@ def check_part(part: Any) -> None:
         Confident(by="label", fractions=[0.5]),
         Fixed(),
         Paired(),
-        Paired(alpha=0.3),
         NoReview(),
     ],
     ids=lambda part: type(part).__name__,
@@ -105,9 +104,9 @@ BROKEN = [
         ContractBroken,
         "must never promote a loss of most items",
     ),
-    (broken.NumpyEvidence(), ContractBroken, r"must be JSON.*\.item\(\)"),
+    (broken.NoValue(), ValueError, "a gate gives a p-value or an e-value; it gave none"),
+    (broken.NumpyNumbers(), ContractBroken, r"must be JSON.*\.item\(\)"),
     (broken.Unkeyed(), ContractBroken, "gate: run again with the same inputs"),
-    (broken.NoAlpha(), ContractBroken, "no `alpha`"),
     (broken.SaysYes(), ContractBroken, "answered 'no', which a run would take as True"),
 ]
 
@@ -119,10 +118,10 @@ def test_a_broken_part_is_refused(part: Any, error: type[Exception], message: st
         check_part(part)
 
 
-def test_a_gate_may_say_its_error_rate_in_the_call() -> None:
-    check_gate(broken.NoAlpha(), alpha=0.05)
-    with pytest.raises(ContractBroken, match=r"no more than 0\.01"):
-        check_gate(Paired(alpha=0.2), alpha=0.01)
+def test_a_gate_is_held_to_every_level() -> None:
+    check_gate(Paired(), level=0.2)
+    with pytest.raises(ContractBroken, match=r"no more than 0\.2"):
+        check_gate(broken.ComparesMeans(), level=0.2)
 
 
 def test_a_grader_may_borrow_the_model() -> None:

@@ -71,7 +71,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[RenderableType]:
     numbers = grid_of(("suite", "metric", "value", "95% interval"), _numbers(report))
     yield section("evaluation", numbers, held_out_text(report["held_out"]) if report["held_out"] else None)
     if report["verdict"]:
-        yield section("verdict", pairs({"why": report["verdict"]["reason"], **report["verdict"]["evidence"]}))
+        yield section("verdict", pairs({"why": report["verdict"]["reason"], **report["verdict"]["numbers"]}))
     for session in report["sessions"]:
         yield section("session", pairs(_session(session)))
     cost, seeds = report["cost"], report["seeds"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from flywheel.keys import Key
 from flywheel.records import Differences, Role, Suite
+from flywheel.runtime.accountant import decide
 from flywheel.runtime.data import Data
 from flywheel.stages import table as stages
 from flywheel.tables import OUTCOMES, constant
@@ -19,19 +22,35 @@ from flywheel.testing.contracts.parts import check_carry_kept
 _SUITE = "gate"
 
 
-def check_gate(gate: Any, *, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
+@dataclass(frozen=True, slots=True)
+class FixedEvidence:
+    """Evidence that is given: the differences of each suite, all of them however many are asked for."""
+
+    by_suite: Mapping[str, Differences]
+
+    @property
+    def suites(self) -> list[str]:
+        """Names of the gate suites."""
+        return list(self.by_suite)
+
+    def differences(self, suite: str, clusters: int | None = None) -> Differences:
+        """Those that were given."""
+        return self.by_suite[suite]
+
+
+def check_gate(gate: Any, *, level: float = 0.05, items: int = 400, simulations: int = 400) -> None:
     """Check a gate: ties, a clear win and a clear loss of ``items`` items, and its errors by chance.
 
     Also with items in clusters of very different sizes, which are won or lost as a whole.
 
-    ``alpha``: the error rate that it promises; by default its attribute of that name. It is held against
-    ``simulations`` candidates that are as good as their champion, and may be passed by three standard errors.
+    At most a share ``level`` of ``simulations`` candidates that are as good as their champion may be promoted
+    at that level, up to three standard errors.
     """
     with bench_of(given(gate=gate)) as bench:
-        check_gate_on(bench, alpha, items, simulations)
+        check_gate_on(bench, level, items, simulations)
 
 
-def check_gate_on(bench: Bench, alpha: float | None = None, items: int = 400, simulations: int = 400) -> None:
+def check_gate_on(bench: Bench, level: float = 0.05, items: int = 400, simulations: int = 400) -> None:
     """Check the gate of a bench; its data give way to a suite of ``items`` items."""
     bench.tools.data = Data(bench.data.human, {_SUITE: Suite(_SUITE, Role.GATE, _items(items))})
     rng = Key.root(0)("gate contract").numpy()
@@ -52,15 +71,12 @@ def check_gate_on(bench: Bench, alpha: float | None = None, items: int = 400, si
         promote = _promotes(bench, candidate, champion, one_large if name in clustered else alone)
         wanted = "must promote" if expected else "must never promote"
         rule(promote is expected, f"A gate {wanted} {name} ({items} items); it answered {promote}.")
-    check_error_rate(bench, alpha, items, simulations)
+    check_error_rate(bench, level, items, simulations)
 
 
-def check_error_rate(bench: Bench, alpha: float | None, items: int, simulations: int) -> None:
-    """Under the null, candidates are promoted at a rate of alpha, up to three standard errors."""
+def check_error_rate(bench: Bench, level: float, items: int, simulations: int) -> None:
+    """Under the null, candidates are promoted at a rate of ``level``, up to three standard errors."""
     part = bench.components.build("gate", bench.components.settings())
-    level = alpha if alpha is not None else getattr(part, "alpha", None)
-    rule(isinstance(level, float), "A gate must say its error rate; it has no `alpha`. Call with alpha=....")
-    assert isinstance(level, float)
     sizes = np.unique(np.geomspace(1, items, 20).astype(int))
     for name, clusters in (
         ("independent items", np.arange(items)),
@@ -76,8 +92,8 @@ def _check_errors(part: Any, level: float, clusters: np.ndarray, simulations: in
     for k in range(simulations):
         candidate, champion = (rng.random((2, clusters.max() + 1)) < 0.7).astype(float)
         differences = Differences((candidate - champion)[clusters], clusters)
-        verdict, _ = part.decide(lambda suite, n, d=differences: d, [_SUITE], {}, Key.root(k)("gate"))
-        promoted += verdict.promote
+        result, _ = part.test(FixedEvidence({_SUITE: differences}), level, {}, Key.root(k)("gate"))
+        promoted += decide(result, level).promote
     limit = level + 3 * math.sqrt(level * (1 - level) / simulations)
     rule(
         promoted <= limit * simulations,

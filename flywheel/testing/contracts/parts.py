@@ -89,7 +89,7 @@ def check_reviewer(reviewer: Any) -> None:
 def check_reviewer_on(bench: Bench) -> None:
     """Check the reviewer of a bench."""
     candidate = Generation(1, 0, stages=copy.deepcopy(bench.champion().stages))
-    verdict = Verdict(True, "better beyond chance")
+    verdict = Verdict(True, "better beyond chance", 0.05, p_value=0.01)
     answer = bench.components.build("review", bench.components.settings()).review(candidate, verdict)
     rule(
         answer is None or isinstance(answer, bool),
