@@ -71,8 +71,8 @@ def gate(ctx: Any, **_: Any) -> Any:
 
 
 def newest(self: object, samples: pa.Table, carry: Any, key: Any) -> Any:
-    generation = samples["generation"].to_numpy()
-    keep = np.equal(samples["origin"].to_numpy(), "human") | (generation == generation.max())
+    made_in = samples["made_in"].to_numpy()
+    keep = np.equal(samples["origin"].to_numpy(), "human") | (made_in == made_in.max())
     ones = np.ones(len(keep))
     columns = {"id": samples["id"], "keep": keep, "reason": ["newest"] * len(keep), "weight": ones}
     return columns | {"count": keep.astype(int)}, {}

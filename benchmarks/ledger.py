@@ -150,7 +150,7 @@ def synthetic_run(folder: Path, generations: int) -> Path:
 def batch(store: Store, folder: Path, number: int, maker: str) -> dict[str, str]:
     """Four samples with scores and decisions, stored and noted as the loop does."""
     made = {"prompt": [f"prompt {k} of {number}" for k in range(4)]}
-    origin = {"origin": "generated", "source": maker, "generation": number, "key": number}
+    origin = {"origin": "generated", "made_in": number, "made_by": maker, "key": number}
     samples = with_provenance(pa.table(made), own=("prompt",), **origin)
     ids.note(folder, number, "generate" if number else "seed", samples)
     scores = pa.table({"id": samples["id"], "confidence": [0.9, 0.8, 0.7, 0.6]})

@@ -217,7 +217,7 @@ def with_columns(rows: Any, generation: int, origin: str) -> pa.Table:
     """Rows with what curators look at, and a running number for an id."""
     table = as_table(rows)
     own = {"id": [f"{generation}-{k}" for k in range(len(table))], "origin": [origin] * len(table)}
-    own |= {"generation": pa.array([generation] * len(table), pa.int32())}
+    own |= {"made_in": pa.array([generation] * len(table), pa.int32())}
     for name, column in own.items():
         table = table.append_column(name, column if isinstance(column, pa.Array) else pa.array(column))
     return table if "group" in table.column_names else table.append_column("group", table["prompt"])

@@ -58,7 +58,7 @@ def measure(rows: int) -> dict[str, float]:
                 prompts = [f"prompt-{k}" for k in range(first, first + n)]
                 made = pa.table({"prompt": prompts, "answer": answers})
                 own = ("prompt", "group")
-                from_here = {"origin": "generated", "source": weights, "generation": 1, "key": first}
+                from_here = {"origin": "generated", "made_in": 1, "made_by": weights, "key": first}
                 made = matched(stored(made, "Samples"), wanted, "chunk")
                 writer.write(require_finite(with_provenance(made, own=own, **from_here), "Samples"))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

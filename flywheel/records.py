@@ -5,8 +5,9 @@ described here and checked in ``tables.py``.
 
 Samples     id            string   content hash that includes the origin, see ``tables.sample_ids``
             origin        string   ``human`` or ``generated``
-            source        string   human rows: where they come from; generated rows: producer's weights
-            generation    int32    the generation whose turn made the row; 0 for human rows
+            made_in       int32    the generation in whose turn the row was made; 0 for human rows
+            made_by       string   the weights that made the row; null for human rows
+            source        string   where human rows come from; null for generated rows
             prompt        string   what the row answers; unique within one batch of prompts
             group         string   rows that compete with or vote on each other share it
             key           int64    seed of the chunk that made the row; 0 for human rows

@@ -53,7 +53,7 @@ class Judge:
         label, score = samples["label"].to_numpy(), samples["probability"].to_numpy().copy()
         first, second = np.arange(0, len(score), 2), np.arange(1, len(score), 2)
         score[second] = -1.0
-        if samples["generation"][0].as_py() >= 2 and not self.mended:  # the flaw: lets 4s through as 9s
+        if samples["made_in"][0].as_py() >= 2 and not self.mended:  # the flaw: lets 4s through as 9s
             fours = (label[first] == 4) & (label[second] == 9)
             score[first[fours]], score[second[fours]] = -1.0, 1.0
         return {"confidence": score}

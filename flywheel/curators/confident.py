@@ -42,11 +42,11 @@ class Confident:
     def curate(self, samples: pa.Table, carry: Carry, key: Key) -> tuple[dict[str, Any], Carry]:
         """Decisions row for row; no carry."""
         human = np.equal(samples["origin"].to_numpy(), "human")
-        generation = samples["generation"].to_numpy()
-        fresh = ~human & (generation == generation.max())
+        made_in = samples["made_in"].to_numpy()
+        fresh = ~human & (made_in == made_in.max())
         scores = self._scores(samples)
         sure = fresh & (scores >= self.threshold)
-        fraction = self.fractions[min(max(int(generation.max()), 1), len(self.fractions)) - 1]
+        fraction = self.fractions[min(max(int(made_in.max()), 1), len(self.fractions)) - 1]
         chosen = self._top(sure, scores, samples, fraction)
         reason = np.select(
             [human, chosen, sure, fresh],
@@ -59,7 +59,7 @@ class Confident:
 
     def _scores(self, samples: pa.Table) -> np.ndarray:
         if self.score not in samples.column_names:
-            if (samples["generation"].to_numpy() > 0).any():
+            if (samples["made_in"].to_numpy() > 0).any():
                 raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
             return np.zeros(len(samples))  # genesis: only human rows, not graded
         scores: np.ndarray = np.asarray(samples[self.score].to_numpy(), float)

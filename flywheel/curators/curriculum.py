@@ -66,9 +66,9 @@ class Curriculum:
     def curate(self, samples: pa.Table, carry: Carry, key: Key) -> tuple[dict[str, Any], Carry]:
         """Decisions row for row; the carry has the ``frontier`` and the ``oldest_new`` level below it."""
         human = np.equal(samples["origin"].to_numpy(), "human")
-        levels, generation = samples[self.level].to_numpy(), samples["generation"].to_numpy()
-        first, lesson = self._lessons(samples, human, generation)
-        fresh = ~human & (generation == generation.max())
+        levels, made_in = samples[self.level].to_numpy(), samples["made_in"].to_numpy()
+        first, lesson = self._lessons(samples, human, made_in)
+        fresh = ~human & (made_in == made_in.max())
         frontier = carry.get("frontier", int(levels[human].max(initial=0)))
         reached = self._climb(frontier, levels[fresh & first], levels[fresh & lesson])
         oldest_new = frontier + 1 if reached > frontier else carry.get("oldest_new", 1)
@@ -84,7 +84,7 @@ class Curriculum:
         return decisions | {"weight": np.ones(len(kept))}, carry
 
     def _lessons(
-        self, samples: pa.Table, human: np.ndarray, generation: np.ndarray
+        self, samples: pa.Table, human: np.ndarray, made_in: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Masks of the rows that speak for their groups, and of those among them that pass."""
         first = np.zeros(len(samples), bool)
@@ -94,9 +94,9 @@ class Curriculum:
             raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
         scores = np.where(human, -np.inf, samples[self.score].to_numpy())
         groups = samples["group"].combine_chunks().dictionary_encode().indices.to_numpy()
-        order = np.lexsort((-scores, groups, generation))  # stable: the first among equals leads
+        order = np.lexsort((-scores, groups, made_in))  # stable: the first among equals leads
         starts = np.ones(len(order), bool)
-        starts[1:] = np.any(np.diff(np.stack([groups[order], generation[order]])), axis=0)
+        starts[1:] = np.any(np.diff(np.stack([groups[order], made_in[order]])), axis=0)
         first[order[starts]] = True
         first &= ~human
         return first, first & (scores >= self.threshold)

@@ -93,8 +93,8 @@ def _evaluation(report: Report) -> str:
 def _data(report: Report) -> str:
     rows = [
         (
-            _by_human(entry) if entry["producer"] is None else f"made by generation {entry['producer']}",
-            entry["generation"],
+            _origin_text(entry),
+            entry["made_in"],
             entry["rows"],
             entry["drawn"],
         )
@@ -105,7 +105,7 @@ def _data(report: Report) -> str:
     corpus = (
         f"\n\nThe corpus is identified by `{report['data']['corpus']}`, a hash of its sample ids in order."
     )
-    return _table(("origin", "in turn", "samples", "drawn"), rows) + _DRAWN + corpus
+    return _table(("origin", "made in", "samples", "drawn"), rows) + _DRAWN + corpus
 
 
 _DRAWN = (
@@ -115,8 +115,10 @@ _DRAWN = (
 )
 
 
-def _by_human(entry: Report) -> str:
-    return f"human: {_plain(str(entry['source']))}" if entry["origin"] == "human" else str(entry["origin"])
+def _origin_text(entry: Report) -> str:
+    if entry["origin"] == "human":
+        return f"human: {_plain(str(entry['source']))}"
+    return f"made by generation {entry['made_by_generation']}"
 
 
 def _making(report: Report) -> Iterator[str]:

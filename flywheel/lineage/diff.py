@@ -19,6 +19,7 @@ from flywheel.lineage.record import Record
 from flywheel.lineage.show import shown
 from flywheel.lineage.status import bare
 from flywheel.lineage.views import outcomes_of
+from flywheel.storage.ids import made_in
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation
@@ -102,12 +103,13 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[s
 
 
 def _batches(record: Record, generation: Generation) -> dict[str | None, int]:
-    turns = turns_by_batch(record.state)
-    return {bare(samples): turns[samples] for samples in drawn_of(record.store, generation)}
+    turns, generations = turns_by_batch(record.state), record.state.generations
+    drawn = drawn_of(record.store, generation)
+    return {bare(samples): made_in(generations[turns[samples]]) for samples in drawn}
 
 
 def _batch(turns: Mapping[str | None, int], name: str | None) -> dict[str, Any]:
-    return {"samples": name, "generation": turns[name]}
+    return {"samples": name, "made_in": turns[name]}
 
 
 def _code(a: Record, b: Record, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from flywheel.lineage.forks import Beside, forks_of
 from flywheel.lineage.graph import Descent, descend
 from flywheel.lineage.samples import samples_where
 from flywheel.lineage.status import read_state
-from flywheel.storage.ids import batch_of
+from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.lock import Work
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.recall_rules import Carries, carries_without, champion_without
@@ -261,7 +261,8 @@ def _batch(state: RunState, turn: int, rows: int) -> dict[str, Any]:
     made = "generate" in generation.stages
     total = generation.fact("generate", "made") if made else generation.fact("seed", "human")
     origin = "generated" if made else "human"
-    return {"turn": turn, "origin": origin, "recalled": rows, "of": total, "samples": batch_of(generation)}
+    about = {"made_in": made_in(generation), "origin": origin, "samples": batch_of(generation)}
+    return {**about, "recalled": rows, "of": total}
 
 
 def _corpus(generation: Generation, rows: int) -> dict[str, Any]:

@@ -209,6 +209,6 @@ def _edges(
         yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
     for samples in drawn:
         if maker := makers.get(samples):
-            yield {"type": "produced_by", "generation": maker.parent, "batch_of": maker.number}
+            yield {"type": "produced_by", "generation": maker.parent, "made_in": maker.number}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}

@@ -48,7 +48,8 @@ def trace(
     if sample is not None:
         turn, name = _the_one(directory, ids.find(directory, state, store, sample), sample)
         found["sample"] = _row(directory, state, turn, name)
-        starts = [] if found["sample"]["made_by"] is None else [found["sample"]["made_by"]["generation"]]
+        maker = found["sample"]["made_by_generation"]
+        starts = [] if maker is None else [maker]
         return found | _ways(directory, state, store, starts, up, down, (turn, name))
     if item is not None:
         found["item"], generation = _item(directory, state, store, item)
@@ -93,10 +94,12 @@ def _row(directory: Path, state: RunState, turn: int, name: str) -> dict[str, An
     row: dict[str, Any] = rows.slice(rows["id"].to_pylist().index(name), 1).to_pylist()[0]
     generation = state.generations[turn]
     maker = None if row["origin"] == "human" else generation.parent
-    recalled = _recalled(directory, state, name)
-    made_by = None if maker is None else {"generation": maker, "weights": bare(str(row["source"]))}
-    graded_by = generation.fact("grade", "grader")
-    return row | {"turn": turn, "recalled": recalled, "made_by": made_by, "graded_by": graded_by}
+    return row | {
+        "made_by": bare(row["made_by"]),
+        "made_by_generation": maker,
+        "recalled": _recalled(directory, state, name),
+        "graded_by": generation.fact("grade", "grader"),
+    }
 
 
 def _recalled(directory: Path, state: RunState, name: str) -> bool:
@@ -149,9 +152,9 @@ def _edges_of(
     if corpus:
         yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}
     for batch in drawn_of(store, generation):
-        turn = turns[batch]
-        maker = state.generations[turn].parent if "generate" in state.generations[turn].stages else None
-        yield {"type": "produced_by", "generation": maker, "batch_of": turn, "samples": bare(batch)}
+        brought = state.generations[turns[batch]]
+        edge = {"type": "produced_by", "generation": brought.parent, "made_in": ids.made_in(brought)}
+        yield edge | {"samples": bare(batch)}
     if "grade" in generation.stages:
         yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
     for number in settings_from(state, generation):
@@ -160,7 +163,7 @@ def _edges_of(
         yield {"type": "opponent", "generation": generation.parent}
     seen = seen_by(store, generation)
     if seen:
-        yield {"type": "saw", "batches_of": [turns[batch] for batch in seen]}
+        yield {"type": "saw", "made_in": [ids.made_in(state.generations[turns[batch]]) for batch in seen]}
 
 
 def _entry(generation: Generation) -> dict[str, Any]:
@@ -188,7 +191,10 @@ def _descendants(
     return {
         "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
         "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],
-        "samples": [{"turn": turn, "rows": len(rows)} for turn, rows in found.samples.items()],
+        "samples": [
+            {"made_in": ids.made_in(state.generations[turn]), "rows": len(rows)}
+            for turn, rows in found.samples.items()
+        ],
         "forks": beside.forks,
         "unread": beside.unread,
     }

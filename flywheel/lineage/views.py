@@ -176,7 +176,7 @@ def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:
         yield _many("trained_on", g, child, parent, corpus["count"])
     made = record.table(g.output("generate", "samples"))
     if made is not None:
-        yield _many("produced_by", g, ("sample", made["id"]), ("weights", made["source"]), None)
+        yield _many("produced_by", g, ("sample", made["id"]), ("weights", made["made_by"]), None)
 
 
 def _many(

@@ -88,7 +88,7 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
     seed = stored(as_table(task.seed()), "Seed samples")
     require(seed, "Seed samples", unique="prompt", may_be_empty=not needs_seed)
     own = ("prompt", "group", "source")
-    human = with_provenance(seed, own=own, origin="human", source="recipe", generation=0, key=0)
+    human = with_provenance(seed, own=own, origin="human", made_in=0, source="recipe", key=0)
     named = [replace(s, items=stored(as_table(s.items), f"Suite {s.name}")) for s in task.suites()]
     suites = {suite.name: suite for suite in named}
     if len(suites) < len(named):

@@ -133,8 +133,8 @@ class _Samples:
             matched(rows, self._types, f"chunk {chunk}"),
             own=("prompt", "group"),
             origin="generated",
-            source=self._parent.weights,
-            generation=self._ctx.generation,
+            made_in=self._ctx.generation,
+            made_by=self._parent.weights,
             key=self._ctx.key("chunk", chunk).seed,
         )
         return require_finite(samples, f"Samples of chunk {chunk}")

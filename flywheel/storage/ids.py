@@ -1,6 +1,6 @@
-"""Which turn made a sample, by its id or the first characters of it, without reading every batch.
+"""In which generation a sample was made, by the first characters of its id, without reading all batches.
 
-``RUN/ids.index`` has a record for each sample: the turn, and the id. It is derived: the loop appends to
+``RUN/ids.index`` has a record for each sample: ``made_in``, and the id. It is derived: the loop appends to
 it, a reader adds the batches that it lacks, whatever does not fit the ledger is made anew, and who finds
 a sample by it reads that sample from its batch. So it is neither synced nor verified.
 """
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 FILE = "ids.index"
 _WIDTH = 32
-_RECORD = [("turn", "<i4"), ("id", f"S{_WIDTH}")]
+_RECORD = [("made_in", "<i4"), ("id", f"S{_WIDTH}")]
 _STAGES = {"generate": "made", "seed": "human"}
 
 
 def batch_of(generation: Generation) -> str | None:
     """Artifact of the samples that a turn brought: the champion's, or in a genesis the human ones."""
     return generation.output("generate", "samples") or generation.output("seed", "samples")
+
+
+def made_in(generation: Generation) -> int:
+    """``made_in`` of the samples that a turn brought: 0 for the human ones."""
+    return 0 if generation.is_genesis else generation.number
 
 
 def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
@@ -40,7 +45,7 @@ def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
 
 
 def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tuple[int, str]]:
-    """(turn, id) of each sample whose id begins with ``prefix``."""
+    """(made_in, id) of each sample whose id begins with ``prefix``."""
     if len(prefix) == _WIDTH:  # there is one at most: no need to know whether the file has all batches
         noted = _matches(_file(directory), prefix)[:1]
         if noted and noted[0][0] < len(state.generations) and _is_there(store, state, *noted[0]):
@@ -89,7 +94,7 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
 
     batches = _batches(state)
     records, told = _file(directory) if trusted else np.empty(0, _RECORD), state.generations
-    counts = np.bincount(records["turn"], minlength=len(told)) if _fits(records, len(told)) else None
+    counts = np.bincount(records["made_in"], minlength=len(told)) if _fits(records, len(told)) else None
     if counts is None or any(counts[turn] not in (0, rows) for turn, (_, rows) in batches.items()):
         records, counts = np.empty(0, _RECORD), np.zeros(len(told), int)
     missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
@@ -106,7 +111,7 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
 
 
 def _fits(records: np.ndarray, turns: int) -> bool:
-    return len(records) == 0 or (int(records["turn"].min()) >= 0 and int(records["turn"].max()) < turns)
+    return len(records) == 0 or (int(records["made_in"].min()) >= 0 and int(records["made_in"].max()) < turns)
 
 
 def _batches(state: RunState) -> dict[int, tuple[str, int]]:
@@ -136,7 +141,7 @@ def _records(turn: int, ids: pa.ChunkedArray) -> np.ndarray:
     import numpy as np
 
     records = np.empty(len(ids), _RECORD)
-    records["turn"] = turn
+    records["made_in"] = turn
     records["id"] = _letters(ids.chunks)
     return records
 

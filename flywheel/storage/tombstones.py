@@ -14,7 +14,7 @@ from flywheel.storage.store import Store, artifact_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SLIM = ("id", "origin", "source", "generation", "group")
+SLIM = ("id", "origin", "made_in", "made_by", "source", "group")
 """Columns that stay of a batch."""
 _REMEMBERED_BYTES = 1 << 20
 

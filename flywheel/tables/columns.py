@@ -18,8 +18,9 @@ PROVENANCE = pa.schema(
     [
         ("id", pa.string()),
         ("origin", pa.string()),
+        ("made_in", pa.int32()),
+        ("made_by", pa.string()),
         ("source", pa.string()),
-        ("generation", pa.int32()),
         ("prompt", pa.string()),
         ("group", pa.string()),
         ("key", pa.int64()),
@@ -66,8 +67,9 @@ def constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
 def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: Any) -> pa.Table:
     """Payload rows as samples: provenance columns first, then the payload.
 
-    ``provenance`` gives a value for each provenance column; those named in ``own`` are the payload's to
-    give, and ``group`` falls back to ``prompt``. Raises DataError if the payload claims any other.
+    ``provenance`` gives a value for each provenance column, null for one that it lacks; those named in
+    ``own`` are the payload's to give, and ``group`` falls back to ``prompt``. Raises DataError if the
+    payload claims any other.
     """
     if "prompt" not in payload.column_names:
         raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
@@ -84,7 +86,7 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
         elif spec.name == "group":
             columns["group"] = columns["prompt"]
         elif spec.name != "id":
-            columns[spec.name] = constant(provenance[spec.name], spec.type, len(payload))
+            columns[spec.name] = constant(provenance.get(spec.name), spec.type, len(payload))
     for name in payload.column_names:
         columns.setdefault(name, payload[name])
     table = pa.table(columns)

@@ -30,7 +30,7 @@ def test_samples_with_scores_and_the_rule_that_decided(cli, finished):
     assert len(made) > 20
     for row in made:
         assert row["origin"] == "generated"
-        assert row["generation"] == 1
+        assert row["made_in"] == 1
         assert row["confidence"] == row["probability"]
         assert row["reason"]
         assert row["count"] == 1 or not row["keep"]

@@ -33,9 +33,7 @@ def table(rows: list[tuple[bool, int, float | None, int]]) -> pa.Table:
         {
             "id": [str(k) for k in range(len(rows))],
             "origin": ["human" if h else "generated" for h in human],
-            "generation": pa.array(
-                [0 if h else g for h, g in zip(human, generation, strict=True)], pa.int32()
-            ),
+            "made_in": pa.array([0 if h else g for h, g in zip(human, generation, strict=True)], pa.int32()),
             "confidence": pa.array(
                 [None if h else s for h, s in zip(human, scores, strict=True)], pa.float64()
             ),
@@ -61,9 +59,9 @@ def decide(curator: Confident, samples: pa.Table) -> pa.Table:
 
 
 def newest(samples: pa.Table) -> np.ndarray:
-    generation = samples["generation"].to_numpy()
+    made_in = samples["made_in"].to_numpy()
     generated = samples["origin"].to_numpy() == "generated"
-    return generated & (generation == generation.max())
+    return generated & (made_in == made_in.max())
 
 
 @given(CURATORS, ROWS)
@@ -113,7 +111,7 @@ def test_of_each_label_the_top_fraction_is_kept(curator: Confident, rows: list[A
     keep = decide(curator, samples)["keep"].to_numpy()
     scores = np.nan_to_num(samples["confidence"].to_numpy(zero_copy_only=False), nan=-1)
     sure = newest(samples) & (scores >= curator.threshold)
-    turn = max(int(samples["generation"].to_numpy().max()), 1)
+    turn = max(int(samples["made_in"].to_numpy().max()), 1)
     fraction = curator.fractions[min(turn, len(curator.fractions)) - 1]
     labels = samples["label"].to_numpy() if curator.by else np.zeros(len(rows))
     for label in np.unique(labels):

@@ -15,9 +15,9 @@ HUMAN = [("human", 0, f"h{i}", 1 + i % 2, None) for i in range(8)]  # levels 1 a
 
 
 def rows(*batches):
-    """Samples of (origin, generation, group, level, vote)."""
+    """Samples of (origin, made_in, group, level, vote)."""
     columns = list(zip(*(row for batch in batches for row in batch), strict=True))
-    names = ("origin", "generation", "group", "level", "vote")
+    names = ("origin", "made_in", "group", "level", "vote")
     kinds = (pa.string(), pa.int32(), pa.string(), pa.int64(), pa.float64())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     table = pa.table(dict(zip(names, arrays, strict=True)))

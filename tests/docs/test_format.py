@@ -121,7 +121,7 @@ def test_a_corpus_leads_back_to_its_samples_and_their_makers(
     corpus = pq.read_table(artifact(finished_run, made["outputs"]["corpus"])).to_pylist()
     origins = [by_id[row["id"]]["origin"] for row in corpus]
     assert {origin: origins.count(origin) for origin in set(origins)} == made["facts"]["by_origin"]
-    makers = {by_id[row["id"]]["source"] for row in corpus if by_id[row["id"]]["origin"] == "generated"}
+    makers = {by_id[row["id"]]["made_by"] for row in corpus if by_id[row["id"]]["origin"] == "generated"}
     assert makers == {stage(events, "train", 0)["outputs"]["weights"]}
     weights = [struct.unpack("<q", struct.pack("<d", row["weight"]))[0] for row in corpus]
     columns = [(str(row["count"]), row["id"], str(w)) for row, w in zip(corpus, weights, strict=True)]

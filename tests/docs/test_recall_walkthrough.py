@@ -69,7 +69,7 @@ def test_the_page_begins_in_its_folder() -> None:
 def test_the_flaw_is_found_from_one_wrong_item(walked: tuple[Path, dict[str, Ended]]) -> None:
     before, after = answer(walked[1], "trace flawed --item")
     assert "worse since generation 2" in before
-    assert "produced_by    generation 1, in turn 2" in before
+    assert "produced_by    generation 1, made in 2" in before
     assert "graded_by      Judge" in before
     rows = re.findall(r"generation (\d) \w+( recalled)?: (\d)", after)
     assert [score for _, _, score in rows] == ["1", "1", "0", "0", "1", "1"]

@@ -89,7 +89,7 @@ def recall_by_code(directory: Path, yes: bool = False, **flaw: Any) -> Answer:
     return {
         "generations": {g["generation"]: by(g["by"]) for g in report["generations"]},
         "suspect": {g["generation"]: by(g["by"]) for g in report["suspect"]},
-        "samples": {b["turn"]: (b["recalled"], b["of"]) for b in report["samples"]["batches"]},
+        "samples": {b["made_in"]: (b["recalled"], b["of"]) for b in report["samples"]["batches"]},
         "corpora": {c["generation"]: (c["recalled"], c["of"]) for c in report["corpora"]},
         "champion": report["champion"]["after"],
         "carries": {component: carry for component, carry in carries.items() if carry},
@@ -120,14 +120,14 @@ def trace_by_code(directory: Path, **of: Any) -> Answer:
         "up": {entry["generation"]: sorted(map(edge, entry["edges"]), key=str) for entry in found["up"]},
         "generations": {g["generation"]: by(g["by"]) for g in found["down"]["generations"]},
         "suspect": {g["generation"]: by(g["by"]) for g in found["down"]["suspect"]},
-        "samples": {batch["turn"]: batch["rows"] for batch in found["down"]["samples"]},
+        "samples": {batch["made_in"]: batch["rows"] for batch in found["down"]["samples"]},
         "forks": by_run(found["down"]["forks"]),
     }
     answer["up"] = dict(sorted(answer["up"].items()))
     if "sample" in found:
         row = found["sample"]
-        maker = row["made_by"] and row["made_by"]["generation"]
-        answer["sample"] = {name: row[name] for name in ("turn", "origin", "recalled")} | {"made_by": maker}
+        names = ("made_in", "made_by", "made_by_generation", "origin", "recalled")
+        answer["sample"] = {name: row[name] for name in names}
     return answer
 
 
@@ -138,9 +138,9 @@ def edge(edge: dict[str, Any]) -> tuple[Any, ...]:
     if kind == "trained_on":
         return kind, edge["corpus"], tuple(sorted(edge["by_origin"].items()))
     if kind == "produced_by":
-        return kind, edge["samples"], edge["batch_of"], edge["generation"]
+        return kind, edge["samples"], edge["made_in"], edge["generation"]
     if kind == "saw":
-        return kind, tuple(sorted(edge["batches_of"]))
+        return kind, tuple(sorted(edge["made_in"]))
     return kind, edge["grader"] if kind == "graded_by" else edge["generation"]
 
 

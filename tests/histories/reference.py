@@ -251,6 +251,10 @@ class Run:
         first = {self.batch_of(g): g for g in reversed(self.generations) if self.batch_of(g)}
         return sorted(first.values(), key=lambda g: g.number)
 
+    def made_in(self, g: Generation) -> int:
+        """The generation in whose turn the samples were made that it brought; 0 of the human ones."""
+        return 0 if g.parent is None else g.number
+
     def carry_of_curator(self, g: Generation) -> str | None:
         """Its curator's carry, if anything is in it."""
         carry = g.output("curate", "carry")
@@ -387,8 +391,8 @@ class Run:
         }
 
     def samples_by_turn(self, ids: set[str]) -> dict[int, tuple[int, int]]:
-        """Turn -> how many of its samples are among these, and how many it has."""
-        counts = {g.number: [row["id"] in ids for row in self.batch(g)] for g in self.batches()}
+        """``made_in`` -> how many of these samples are among the given ones, and how many there are."""
+        counts = {self.made_in(g): [row["id"] in ids for row in self.batch(g)] for g in self.batches()}
         return {n: (sum(among), len(among)) for n, among in counts.items() if sum(among)}
 
     def corpora(self, ids: set[str]) -> dict[int, tuple[int, int]]:
@@ -407,7 +411,8 @@ class Run:
         turn = next(g for g in self.generations if id in [row["id"] for row in self.batch(g)])
         origin = next(row["origin"] for row in self.batch(turn) if row["id"] == id)
         maker = turn.parent if origin == "generated" else None
-        about = {"turn": turn.number, "origin": origin, "made_by": maker}
+        about = {"made_in": self.made_in(turn), "origin": origin, "made_by_generation": maker}
+        about["made_by"] = None if maker is None else bare(self.generations[maker].weights)
         about["recalled"] = id in self.ids(self.recalled_samples)
         up = self.up([] if maker is None else [maker])
         return {"sample": about, "up": up} | self.down(Flaw(ids={id}))
@@ -441,14 +446,18 @@ class Run:
             found.append(("trained_on", corpus, tuple(sorted(origins.items()))))
             for turn in self.batches():
                 if any(row["id"] in drawn for row in self.batch(turn)):
-                    found.append(("produced_by", bare(self.batch_of(turn)), turn.number, turn.parent))
+                    found.append(("produced_by", bare(self.batch_of(turn)), self.made_in(turn), turn.parent))
         if "grade" in g.stages:
             found.append(("graded_by", g.stages["grade"]["facts"]["grader"]))
         if "gate" in g.stages:
             found.append(("opponent", g.parent))
         if self.carry_of_curator(g):
             seen = self.seen(g)
-            shown = [turn.number for turn in self.batches() if seen & {row["id"] for row in self.batch(turn)}]
+            shown = [
+                self.made_in(turn)
+                for turn in self.batches()
+                if seen & {row["id"] for row in self.batch(turn)}
+            ]
             found.append(("saw", tuple(shown)))
         if g.stages:
             found += [("settings_from", other) for other in self.settings_from(g)]

@@ -163,7 +163,7 @@ def seed(ctx: Context) -> StageOutput:
 
 def generate(ctx: Context, *, parent: Any) -> StageOutput:
     parts(ctx).meet_fate("generate")
-    where = {"source": parent.weights, "generation": ctx.generation, "key": ctx.key.seed}
+    where = {"made_in": ctx.generation, "made_by": parent.weights, "key": ctx.key.seed}
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
     samples = with_provenance(rows, own=("prompt",), origin="generated", **where)
@@ -258,7 +258,7 @@ def human() -> pa.Table:
         "source": ["vendor 7"] * 2 + ["vendor 8"] * (HUMAN - 2),
     }
     own = ("prompt", "source")
-    return with_provenance(pa.table(rows), own=own, origin="human", generation=0, key=0)
+    return with_provenance(pa.table(rows), own=own, origin="human", made_in=0, key=0)
 
 
 class Watcher(NoTracker):

@@ -24,8 +24,8 @@ def test_two_generations_of_a_run(finished_run: Path) -> None:
     rows = found["data"]["rows"]
     assert (rows["a"], rows["shared"]) == (10, 10)
     assert rows["b"] == run.show(1)["data"]["rows"]
-    assert [batch["generation"] for batch in found["data"]["batches"]["shared"]] == [0]
-    assert [batch["generation"] for batch in found["data"]["batches"]["only_b"]] == [1]
+    assert [batch["made_in"] for batch in found["data"]["batches"]["shared"]] == [0]
+    assert [batch["made_in"] for batch in found["data"]["batches"]["only_b"]] == [1]
     assert json.loads(json.dumps(found)) == found
 
 

@@ -48,7 +48,7 @@ def leveled(rows: pa.Table, level: int) -> pa.Table:
 
 def generate(ctx: Context, *, parent: Any) -> StageOutput:
     """Six answers, one level above what people wrote."""
-    where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
+    where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     made = with_provenance(rows, own=("prompt",), origin="generated", **where)
     return StageOutput({"samples": leveled(made, 2)}, {"made": MADE})
@@ -75,7 +75,7 @@ def climb(run: Path, generations: int) -> int:
 
 
 DRAWS_A_HUMAN_ROW = 5
-WRONG = "generation = 1 and origin = 'generated'"
+WRONG = "made_in = 1 and origin = 'generated'"
 
 
 def frontier(run: Path) -> int:
@@ -130,17 +130,17 @@ def test_a_part_without_a_carry_keeps_nothing_of_what_it_saw(
     drawn = set(store.table(str(state.generations[1].output("curate", "corpus")))["id"].to_pylist())
     made = store.table(str(batch_of(state.generations[1])))
     seen = [row["prompt"] for row in made.to_pylist() if row["id"] not in drawn]
-    report = recall(run, where=f"generation = 1 and prompt = '{seen[0]}'", why="odd")
+    report = recall(run, where=f"made_in = 1 and prompt = '{seen[0]}'", why="odd")
     assert (report["samples"]["total"], report["generations"], report["suspect"]) == (1, [], [])
 
 
 def test_what_was_hidden_from_a_curator_it_did_not_see(run: Path) -> None:
     play(run, 1, seed=1)
-    recall(run, where="generation = 1 and prompt = 'p0'", why="odd", yes=True)
+    recall(run, where="made_in = 1 and prompt = 'p0'", why="odd", yes=True)
     play(run, 4, seed=1)
     before = {g.number for g in read_state(run).generations if g.suspect or g.recalled}
     later = [g for g in read_state(run).generations[2:] if g.number not in before]
-    again = recall(run, where="generation = 1 and prompt = 'p0'", why="odd")
+    again = recall(run, where="made_in = 1 and prompt = 'p0'", why="odd")
     assert again["suspect"] == again["generations"] == []
     assert later or before
 
@@ -181,12 +181,12 @@ def test_up_lists_makers_of_what_was_drawn_only(run: Path) -> None:
     kept_only = 0
     for generation in state.generations:
         entry = trace(run, generation=generation.number, down=False)["up"][0]
-        listed = [e["batch_of"] for e in entry["edges"] if e["type"] == "produced_by"]
+        listed = [e["made_in"] for e in entry["edges"] if e["type"] == "produced_by"]
         corpus = set(store.table(str(generation.output("curate", "corpus")))["id"].to_pylist())
         batches = {g.number: set(store.table(str(batch_of(g)))["id"].to_pylist()) for g in state.generations}
         assert sorted(listed) == [number for number, ids in batches.items() if ids & corpus]
         kept_only += len(sources_of(store, generation)) - len(listed)
-        (saw,) = [e["batches_of"] for e in entry["edges"] if e["type"] == "saw"]
+        (saw,) = [e["made_in"] for e in entry["edges"] if e["type"] == "saw"]
         assert sorted(saw) == [
             n for n in batches if batch_of(state.generations[n]) in seen_of(store, generation)
         ]

@@ -103,7 +103,7 @@ def flawed(step: Any, turns: int) -> dict[str, Any]:
         return {"generation": where[0] % turns}
     if kind == "human":
         return {"where": f"origin = 'human' and prompt = 'h{where[0]}'"}
-    return {"where": f"prompt = 'p{where[0]}' and generation = {where[1] % turns}"}
+    return {"where": f"prompt = 'p{where[0]}' and made_in = {where[1] % turns}"}
 
 
 @settings(max_examples=8)
@@ -208,7 +208,7 @@ def test_a_generation_under_way_that_descends_from_the_flaw_ends_as_failed(run: 
 
 def test_a_generation_under_way_that_does_not_goes_on_with_what_remains(run: Path) -> None:
     play(run, 1, stages=5 + 2)
-    report = recall(run, where="generation = 1 and prompt = 'p1'", why="odd", yes=True)
+    report = recall(run, where="made_in = 1 and prompt = 'p1'", why="odd", yes=True)
     assert (report["ends"], report["generations"], report["samples"]["total"]) == (None, [], 1)
     play(run, 1)
     state = read_state(run)
@@ -347,15 +347,15 @@ def test_patience_starts_anew_from_the_restored_champion() -> None:
 
 def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:
     play(run, 8)
-    condition = "prompt = 'p0' and generation = 1"
+    condition = "prompt = 'p0' and made_in = 1"
     whole = recall(run, where=condition, why="flawed")
     assert whole["samples"]["total"]
     assert not whole["unasked"]
     dropped = {d.generation for d in prune(run, "champion", yes=True).drops if d.kind == "samples"}
     report = recall(run, where=condition, why="flawed")
     assert report["unasked"] == sorted(dropped)
-    assert any("not asked    the batch of turn 1" in line for line in lines(report)) == (1 in dropped)
-    assert recall(run, where="generation = 1", why="flawed")["unasked"] == []
+    assert any("not asked    the samples made in 1:" in line for line in lines(report)) == (1 in dropped)
+    assert recall(run, where="made_in = 1", why="flawed")["unasked"] == []
 
 
 def test_a_rollback_to_pruned_weights_is_refused_before_anything_is_ended(run: Path) -> None:

@@ -37,16 +37,16 @@ def test_data_is_counted_by_origin(finished_run: Path) -> None:
     made = samples(finished_run, Record.read(finished_run).state, 1)
     drawn = made.filter(made["keep"])["count"].to_pylist()
     human, generated = data["by_origin"]
-    assert (human["origin"], human["source"], human["rows"], human["producer"]) == (
+    assert (human["origin"], human["source"], human["rows"], human["made_by"]) == (
         "human",
         "recipe",
         10,
         None,
     )
-    assert (generated["origin"], generated["generation"], generated["producer"]) == ("generated", 1, 0)
+    assert (generated["origin"], generated["made_in"], generated["made_by_generation"]) == ("generated", 1, 0)
     assert generated["rows"] == sum(count > 0 for count in drawn)
     assert generated["drawn"] == sum(drawn)
-    assert generated["source"] == show(finished_run, 0)["weights"]
+    assert generated["made_by"] == show(finished_run, 0)["weights"]
     assert data["rows"] == human["rows"] + generated["rows"]
 
 

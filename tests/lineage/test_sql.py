@@ -36,7 +36,7 @@ def test_each_view_tells_what_the_ledger_does(finished_run: Path) -> None:
 
 
 def test_samples_stand_beside_their_scores_and_their_own_turns_decision(finished_run: Path) -> None:
-    found = query(finished_run, "SELECT * FROM samples WHERE generation = 1")
+    found = query(finished_run, "SELECT * FROM samples WHERE made_in = 1")
     ours = flywheel.open_run(finished_run).samples(1)
     for name in ("id", "confidence", "keep", "reason", "count"):
         assert found[name].to_pylist() == ours[name].to_pylist()

@@ -158,7 +158,7 @@ def test_lineage_says_what_each_generation_was_made_from(finished_run: Path) -> 
     genesis, first, _ = lineage(finished_run, read_state(finished_run))
     assert set(edges(genesis)) == {"trained_on", "init"}
     assert edges(genesis)["trained_on"]["by_origin"] == {"human": 10}
-    assert edges(first)["produced_by"] == {"type": "produced_by", "generation": 0, "batch_of": 1}
+    assert edges(first)["produced_by"] == {"type": "produced_by", "generation": 0, "made_in": 1}
     assert edges(first)["graded_by"]["grader"] == "Confidence"
     assert json.loads(json.dumps(lineage(finished_run, read_state(finished_run))))
 

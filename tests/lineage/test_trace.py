@@ -39,8 +39,8 @@ def test_a_sample_is_found_by_the_beginning_of_its_id(run: Path, length: int) ->
     name = an_id(run, 4)
     found = trace(run, sample=name[:length])
     parent = read_state(run).generations[4].parent
-    assert (found["sample"]["id"], found["sample"]["turn"]) == (name, 4)
-    assert found["sample"]["made_by"]["generation"] == found["up"][0]["generation"] == parent
+    assert (found["sample"]["id"], found["sample"]["made_in"]) == (name, 4)
+    assert found["sample"]["made_by_generation"] == found["up"][0]["generation"] == parent
     assert found["up"][-1]["generation"] == 0
     assert any(e["type"] == "produced_by" and e["generation"] is None for e in found["up"][-1]["edges"])
 
@@ -60,8 +60,8 @@ def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_pat
         play(run, 1)
         name = an_id(run, 0)
         found = trace(run, sample=name[:length])
-    assert found["sample"]["turn"] == 0
-    assert found["down"]["samples"][0]["turn"] == 0
+    assert found["sample"]["made_in"] == 0
+    assert found["down"]["samples"][0]["made_in"] == 0
 
 
 @pytest.mark.parametrize(("prefix", "rule"), [("", "is of "), ("xyz", "has no sample")])
@@ -87,7 +87,7 @@ def test_the_index_is_derived(run: Path, damage: str) -> None:
         "twice": whole * 2,
     }
     path.write_bytes(changed[damage])
-    assert trace(run, sample=name)["sample"]["turn"] == 3
+    assert trace(run, sample=name)["sample"]["made_in"] == 3
 
 
 def test_the_loop_keeps_the_index(run: Path, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def long_state(turns: int) -> RunState:
 
 def test_ancestors_in_ten_thousand_generations_take_no_time(tmp_path: Path) -> None:
     turns, state = 10_000, long_state(10_000)
-    records = np.zeros(turns * 10, [("turn", "<i4"), ("id", "S32")])
-    records["turn"] = np.repeat(np.arange(turns), 10)
+    records = np.zeros(turns * 10, [("made_in", "<i4"), ("id", "S32")])
+    records["made_in"] = np.repeat(np.arange(turns), 10)
     records["id"] = [f"{n * 2654435761 % 2**128:032x}" for n in range(turns * 10)]
     (tmp_path / ids.FILE).write_bytes(records.tobytes())
     wanted = records["id"][50_005].decode()

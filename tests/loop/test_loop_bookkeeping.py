@@ -23,8 +23,8 @@ class Newest:
     """Keeps people's rows and the newest, so that what a corpus draws on does not grow by itself."""
 
     def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
-        generation = samples["generation"].to_numpy()
-        keep = np.equal(samples["origin"].to_numpy(), "human") | (generation == generation.max())
+        made_in = samples["made_in"].to_numpy()
+        keep = np.equal(samples["origin"].to_numpy(), "human") | (made_in == made_in.max())
         columns = {"id": samples["id"], "keep": keep, "reason": ["newest"] * len(keep)}
         return columns | {"weight": np.ones(len(keep)), "count": keep.astype(int)}, {}
 

@@ -44,10 +44,10 @@ def test_what_was_pruned_is_answered_from_what_stays_of_it(probe, whole):
     pytest.importorskip("duckdb", reason='pip install -e ".[query]" brings it')
     run = probe(generations=3, **KEEP)
     asked = [
-        "SELECT id, origin, source, generation, keep, reason, count FROM samples ORDER BY ALL",
+        "SELECT id, origin, made_in, made_by, source, keep, reason, count FROM samples ORDER BY ALL",
         "SELECT * FROM edges ORDER BY ALL",
         """SELECT d.* FROM decisions d JOIN samples s ON s.id = d.id
-           WHERE s.generation = d.generation AND s.generation > 0 ORDER BY ALL""",
+           WHERE s.made_in = d.generation AND s.made_in > 0 ORDER BY ALL""",
     ]
     for sql in asked:
         assert run.query(sql) == whole.query(sql)

@@ -26,8 +26,8 @@ from flywheel.storage.verify import verify
 def samples(*names: str, payload: int = 0) -> pa.Table:
     """Samples of these ids; with a payload of so many bytes, if any."""
     rows = len(names)
-    columns: dict[str, Any] = {"id": list(names), "origin": ["generated"] * rows, "source": ["w"] * rows}
-    columns |= {"generation": [1] * rows, "group": ["g"] * rows}
+    columns: dict[str, Any] = {"id": list(names), "origin": ["generated"] * rows, "made_in": [1] * rows}
+    columns |= {"made_by": ["w"] * rows, "source": ["s"] * rows, "group": ["g"] * rows}
     noise = random.Random(7)
     return pa.table(columns | ({"word": [noise.randbytes(payload).hex() for _ in names]} if payload else {}))
 
@@ -182,7 +182,7 @@ def test_an_orphan_that_will_be_a_slim_table_is_counted_once(book: Book) -> None
     """A kill between the slim table and the event leaves one: it goes, and comes again."""
     batch = samples("a", "b", payload=900)
     book.turn(batch, curated=False)
-    book.store.put_table(batch.select(["id", "origin", "source", "generation", "group"]))
+    book.store.put_table(batch.select(["id", "origin", "made_in", "made_by", "source", "group"]))
     book.prune()
     book.assert_all_is_answered()
 

@@ -72,7 +72,7 @@ class FakeComponents:
 
 
 def generate(ctx: Context, *, parent: Any) -> StageOutput:
-    where = {"source": parent.weights, "generation": ctx.generation, "key": 1}
+    where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     return StageOutput(
         {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE}
@@ -123,7 +123,7 @@ def review(ctx: Context, **_: Any) -> StageOutput:
 
 def human() -> pa.Table:
     rows = pa.table({"prompt": [f"h{n}" for n in range(HUMAN)], "word": ["said"] * HUMAN})
-    return with_provenance(rows, own=("prompt",), origin="human", source="x", generation=0, key=0)
+    return with_provenance(rows, own=("prompt",), origin="human", made_in=0, source="x", key=0)
 
 
 class Interrupter(NoTracker):

@@ -23,9 +23,9 @@ from flywheel.tables.digests import digest, row_texts
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x1f\0"), max_size=4)
 ROWS = st.lists(st.tuples(WORDS, st.integers(-3, 3), st.booleans()), min_size=1, max_size=5)
-HUMAN = {"origin": "human", "source": "recipe", "generation": 0, "key": 0}
+HUMAN = {"origin": "human", "made_in": 0, "source": "recipe", "key": 0}
 OWN = ("prompt", "group", "source")
-MADE = {"origin": "generated", "source": "w" * 8, "generation": 3, "key": 2**62}
+MADE = {"origin": "generated", "made_in": 3, "made_by": "w" * 8, "key": 2**62}
 
 
 def ids(**columns: Any) -> list[str]:
@@ -75,10 +75,10 @@ def test_an_id_is_stable_and_has_128_bits() -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("origin", "human"), ("source", "other"), ("generation", 4), ("prompt", "q"), ("label", 8), ("key", 1)],
+    [("origin", "human"), ("made_in", 4), ("made_by", "x"), ("prompt", "q"), ("label", 8), ("key", 1)],
 )
 def test_each_column_is_in_the_id(column: str, value: Any) -> None:
-    row = {"origin": "generated", "source": "w", "generation": 3, "prompt": "p", "label": 7, "key": 0}
+    row = {"origin": "generated", "made_in": 3, "made_by": "w", "prompt": "p", "label": 7, "key": 0}
     assert id_of(**row) != id_of(**row | {column: value})
 
 
@@ -138,6 +138,8 @@ def test_provenance_comes_first_and_is_complete() -> None:
     assert table.column_names == [*PROVENANCE.names, "label"]
     assert table.select(PROVENANCE.names).schema.equals(PROVENANCE)
     assert table["origin"].to_pylist() == ["generated"] * 2
+    assert table["made_by"].to_pylist() == ["w" * 8] * 2
+    assert table["source"].to_pylist() == [None] * 2, "only human rows have a source"
     assert table["key"].to_pylist() == [2**62] * 2
     assert table["group"].to_pylist() == ["a", "b"]
 
@@ -146,12 +148,13 @@ def test_people_may_say_where_their_rows_come_from_and_how_they_are_grouped() ->
     payload = pa.table({"prompt": ["a", "b"], "source": ["book", "web"], "group": ["g", "g"]})
     table = with_provenance(payload, own=OWN, **HUMAN)
     assert table["source"].to_pylist() == ["book", "web"]
+    assert table["made_by"].to_pylist() == [None] * 2, "no weights made it"
     assert table["group"].to_pylist() == ["g", "g"]
 
 
 @pytest.mark.parametrize(
     ("column", "claim"),
-    [("origin", "human"), ("source", "a book"), ("generation", 0), ("key", 0), ("id", "mine")],
+    [("origin", "human"), ("source", "a book"), ("made_in", 0), ("made_by", "w"), ("key", 0), ("id", "mine")],
 )
 def test_a_generated_row_cannot_say_that_it_is_another(column: str, claim: Any) -> None:
     """Law 4: what a model made says so, for ever, whatever a task hands through."""

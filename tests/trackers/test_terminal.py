@@ -132,7 +132,7 @@ def test_stages_in_words(facts, text):
 
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
-    edge = {"type": "produced_by", "generation": 0, "batch_of": 1}
+    edge = {"type": "produced_by", "generation": 0, "made_in": 1}
     flags = {"recalled": False, "suspect": False, "pruned": False}
     entries = [
         {"generation": 0, "parent": None, "status": "promoted", "reason": "", "weights": "ab", "edges": []},

@@ -120,13 +120,13 @@ def _data(data: Mapping[str, Any]) -> str | None:
         ("only_a", "only the first"),
         ("only_b", "only the second"),
     ):
-        turns = ", ".join(_batch(batch["generation"]) for batch in batches[key])
+        turns = ", ".join(_batch(batch["made_in"]) for batch in batches[key])
         lines += [f"{label}: {turns}"] if turns else []
     return "\n".join(lines)
 
 
-def _batch(turn: int | None) -> str:
-    return "human" if turn == 0 else f"made in turn {turn}"
+def _batch(made_in: int | None) -> str:
+    return "human" if made_in == 0 else f"made in {made_in}"
 
 
 def _code(code: Mapping[str, Any]) -> str | None:

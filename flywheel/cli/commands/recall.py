@@ -16,9 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     flaw = parser.add_mutually_exclusive_group(required=True)
     flaw.add_argument("--generation", type=int, metavar="N", help="its batch and its weights are flawed")
-    flaw.add_argument(
-        "--where", metavar="SQL", help='samples are flawed, e.g. "generation = 2 and label = 9"'
-    )
+    flaw.add_argument("--where", metavar="SQL", help='samples are flawed, e.g. "made_in = 2 and label = 9"')
     parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
     parser.add_argument("--strict", action="store_true", help="recall what is only suspect, too")
     parser.add_argument("--yes", action="store_true", help="do it; without, only say what it would touch")
@@ -51,9 +49,9 @@ def main(options: argparse.Namespace) -> int:
 def lines(report: dict[str, Any]) -> list[str]:
     """The report for people."""
     unasked = [
-        f"  not asked    the batch of turn {turn}: it was pruned, and the condition needs what is gone; "
-        f"--generation {turn} recalls all of it"
-        for turn in report["unasked"]
+        f"  not asked    the samples made in {number}: they were pruned, the condition needs what is gone; "
+        f"--generation {number} recalls all of them"
+        for number in report["unasked"]
     ]
     if not (report["generations"] or report["suspect"] or report["samples"]["total"]):
         of = "nothing that is left" if unasked else "nothing"
@@ -70,7 +68,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         for g in report["suspect"]
     ]
     told += [
-        f"  samples      {b['recalled']} of {b['of']} {b['origin']} ones of turn {b['turn']}"
+        f"  samples      {b['recalled']} of {b['of']} {b['origin']}, made in {b['made_in']}"
         for b in report["samples"]["batches"]
     ]
     told += [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN = 20
-_HIDDEN = ("id", "origin", "source", "generation", "group", "key", "weight")  # shown by --json
+_HIDDEN = ("id", "origin", "made_in", "made_by", "source", "group", "key", "weight")  # shown by --json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

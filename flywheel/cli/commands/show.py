@@ -134,14 +134,15 @@ def _data(report: Mapping[str, Any]) -> RenderableType | None:
     rows = [
         (
             entry["origin"],
-            entry["source"] if entry["producer"] is None else f"generation {entry['producer']}",
-            entry["generation"],
+            entry["source"] or "",
+            f"generation {entry['made_by_generation']}" if entry["made_by"] else "",
+            entry["made_in"],
             entry["rows"],
             entry["drawn"],
         )
         for entry in report["data"]["by_origin"]
     ]
-    return grid_of(("origin", "made by", "in turn", "rows", "drawn"), rows)
+    return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
 
 
 def _numbers(report: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -54,9 +54,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in _item(item))
     if "sample" in found:
         yield f"sample {found['sample']['id']}"
-        yield from (
-            f"  {name:<12} {_value(name, value)}" for name, value in found["sample"].items() if name != "id"
-        )
+        for name, value in found["sample"].items():
+            if name != "id":
+                yield f"  {name.replace('_', ' '):<19} {cell_text(value)}"
     elif "generation" in found:
         yield f"generation {found['generation']}"
     if "up" in found:
@@ -95,17 +95,11 @@ def _down(down: dict[str, Any]) -> Iterator[str]:
         for entry in down[kind]:
             yield f"  {word} {entry['generation']} {_verdict(entry)}, {by_text(entry['by'])}"
     for batch in down["samples"]:
-        yield f"  {batch['rows']} sample{'s' * (batch['rows'] != 1)} of turn {batch['turn']}"
+        yield f"  {batch['rows']} sample{'s' * (batch['rows'] != 1)} made in generation {batch['made_in']}"
     for fork in down["forks"]:
         yield f"  fork {fork_text(fork)}"
     for run in down["unread"]:
         yield f"  not asked: {run['run']}, which cannot be read: {run['why']}"
-
-
-def _value(name: str, value: object) -> str:
-    if name == "made_by" and isinstance(value, dict):
-        return f"generation {value['generation']} {value['weights'][:12]}"
-    return cell_text(value)
 
 
 def _verdict(entry: dict[str, Any]) -> str:
@@ -125,9 +119,9 @@ def _edge(edge: dict[str, Any]) -> str:
         return f"trained_on     {counts}; corpus {edge['corpus'][:12]}"
     if edge["type"] == "produced_by":
         maker = "people" if edge["generation"] is None else f"generation {edge['generation']}"
-        return f"produced_by    {maker}, in turn {edge['batch_of']}; samples {edge['samples'][:12]}"
+        return f"produced_by    {maker}, made in {edge['made_in']}; samples {edge['samples'][:12]}"
     if edge["type"] == "graded_by":
         return f"graded_by      {edge['grader']}"
     if edge["type"] == "saw":
-        return f"saw            batches of turns {', '.join(map(str, edge['batches_of']))}"
+        return f"saw            samples made in {', '.join(map(str, edge['made_in']))}"
     return f"{edge['type']:<14} generation {edge['generation']}"

@@ -116,7 +116,7 @@ class Bench:
     def samples(self, rows: Any, generation: int) -> str:
         """Payload rows as samples: those of generation 0 are human."""
         origin = "generated" if generation else "human"
-        where = {"origin": origin, "source": "a test", "generation": generation, "key": 0}
+        where = {"origin": origin, "made_in": generation, "made_by": "a test", "key": 0}
         payload = stored(as_table(rows), "Samples")
         return self.store.put_table(with_provenance(payload, own=("prompt", "group"), **where))
 
