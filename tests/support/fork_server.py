@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import sys
 import traceback
 from typing import Any
@@ -13,16 +15,26 @@ from typing import Any
 
 def preload() -> int:
     """Import what a run imports, and return the number of threads, which must be 1 to fork safely."""
-    import hydra.utils
+    import antlr4.LL1Analyzer
     import lightning
-    import omegaconf
-    import pyarrow.compute
+    import pandas
     import pyarrow.parquet
     import rich.live
     import safetensors.torch
     import torch
 
-    del hydra, lightning, omegaconf, pyarrow, rich, safetensors, torch
+    import flywheel
+
+    del antlr4, lightning, pandas, pyarrow, rich, safetensors, torch
+    for module in pkgutil.walk_packages(flywheel.__path__, "flywheel."):
+        if not module.name.startswith("flywheel.testing.") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    import flywheel.testing
+    from flywheel.config.compose import compose
+
+    compose(
+        ["recipe=moons"], flywheel.testing.CONFIG_DIR
+    )  # what Hydra reads of its own plug-ins and learns of its grammar
     gc.freeze()
     return len(os.listdir("/proc/self/task"))
 
