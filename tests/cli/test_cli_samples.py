@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 import flywheel
-from tests.support.harness import MOONS_CONF, PROBE, environment
+from tests.support.harness import MOONS_CONF, PROBE
 
 ITEMS = [
     {"point": [0.0, 1.0], "label": 0},
@@ -120,8 +118,8 @@ def test_whoever_started_the_run_need_not_name_its_folder_again(cli, finished, f
     assert cli("evaluate", "run", "--items", items).code == 0
     assert cli("reproduce", "run", "0").code == 0
     code = "import flywheel, sys; flywheel.open_run(sys.argv[1]).champion().load()"
-    done = subprocess.run([sys.executable, "-c", code, finished], env=environment(), check=False)
-    assert done.returncode == 0
+    (folder / "loads_it.py").write_text(code)
+    assert cli(str(finished), module="loads_it").code == 0
 
 
 def test_where_none_is_such_that_is_said(cli, finished):

@@ -11,22 +11,23 @@ import pytest
 
 from flywheel.cli.scaffold import TEMPLATE, write
 from flywheel.errors import ConfigError
+from tests.support.harness import Ended, shared_fork_server
 
 
-def answer(words: list[str], folder: Path, env: dict[str, str]) -> str:
-    """What a command prints, in a process of its own."""
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def answer(module: str, words: list[str], folder: Path) -> str:
+    """What ``python -m MODULE WORDS`` prints."""
+    done: Ended = shared_fork_server().run(words, folder, module=module)
+    assert done.code == 0, done.out + done.err
+    return done.out
 
 
-def test_new_and_the_commands_it_prints(tmp_path: Path, python_env: dict[str, str]) -> None:
-    told = answer([sys.executable, "-m", "flywheel", "new", "beans"], tmp_path, python_env)
+def test_new_and_the_commands_it_prints(tmp_path: Path) -> None:
+    told = answer("flywheel", ["new", "beans"], tmp_path)
     run, test = (line.split() for line in told.splitlines() if line.startswith("  "))
-    assert run[:2] + test == ["python", "-m", "pytest", "beans"]
-    out = answer([sys.executable, *run[1:]], tmp_path, python_env)
+    assert run[:3] + test == ["python", "-m", "flywheel", "pytest", "beans"]
+    out = answer("flywheel", run[3:], tmp_path)
     assert "  promoted: +" in out, "it improves, and on evidence"
-    assert "1 passed" in answer([sys.executable, "-m", *test], tmp_path, python_env)
+    assert "1 passed" in answer("pytest", test[1:], tmp_path)
 
 
 def test_what_is_written(tmp_path: Path) -> None:
@@ -96,10 +97,10 @@ def test_nothing_is_left_of_a_recipe_that_the_disk_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_into_another_folder_says_where(tmp_path: Path, python_env: dict[str, str]) -> None:
+def test_into_another_folder_says_where(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    words = [sys.executable, "-m", "flywheel", "new", "beans", "--into", "there"]
-    assert "next, in there:" in answer(words, tmp_path, python_env)
-    done = subprocess.run(words, cwd=tmp_path, env=python_env, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "exists already" in done.stderr
+    words = ["new", "beans", "--into", "there"]
+    assert "next, in there:" in answer("flywheel", words, tmp_path)
+    done = shared_fork_server().run(words, tmp_path)
+    assert done.code == 2
+    assert "exists already" in done.err

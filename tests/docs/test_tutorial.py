@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.harness import shared_fork_server
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "your-own-model.md").read_text()
@@ -35,7 +36,7 @@ def test_the_model_knows_nothing_of_flywheel() -> None:
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory, python_env: dict[str, str]) -> str:
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the commands print, one after the other, in a folder with the files."""
     pytest.importorskip("river", reason='pip install -e ".[dev]" brings it')
     folder, said = tmp_path_factory.mktemp("tutorial"), []
@@ -44,13 +45,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory, python_env: dict[str, str]
         (folder / name).write_text(text)
     for line in COMMANDS.splitlines():
         words = line.split("#")[0].split()
-        assert words[0] == "python"
-        command = [sys.executable, *words[1:]]
-        done = subprocess.run(
-            command, cwd=folder, env=python_env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        said.append(done.stdout)
+        assert words[:2] == ["python", "-m"]
+        done = shared_fork_server().run(words[3:], folder, module=words[2])
+        assert done.code == 0, done.out + done.err
+        said.append(done.out)
     return "".join(said)
 
 

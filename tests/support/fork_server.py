@@ -1,4 +1,4 @@
-"""Forks a ``python -m flywheel`` for each request; see ``harness.ForkServer``. Runs no torch operation."""
+"""Forks a ``python -m MODULE`` for each request; see ``harness.ForkServer``. Runs no torch operation itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import sys
 import traceback
 from typing import Any
@@ -62,10 +63,15 @@ def start(request: dict[str, Any]) -> int:
         os.environ.update(request["env"])
         if request["powerless"]:
             drop_capabilities()
-        sys.argv = ["flywheel", *request["start"]]
-        from flywheel.cli.main import main
+        sys.argv = [request["module"], *request["start"]]
+        if request["module"] == "flywheel":
+            from flywheel.cli.main import main
 
-        code = main(request["start"])
+            code = main(request["start"])
+        else:
+            sys.path.insert(0, request["cwd"])
+            runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+            code = 0
     except SystemExit as leaving:  # what `sys.exit` would have made of it
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:

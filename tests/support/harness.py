@@ -137,8 +137,9 @@ class ForkServer:
         env: Mapping[str, str] | None = None,
         powerless: bool = False,
         terminal: str | None = None,
+        module: str = "flywheel",
     ) -> Child:
-        """Start a command.
+        """Start ``python -m MODULE ARGUMENTS``.
 
         ``terminal``: the device that is its standard input and outputs. ``powerless``: without root's power
         to write everywhere.
@@ -149,7 +150,12 @@ class ForkServer:
         for path in (out, err):
             path.touch()
         pid = self.ask(
-            start=list(arguments), cwd=str(cwd), env=dict(env or {}), powerless=powerless, streams=streams
+            start=list(arguments),
+            module=module,
+            cwd=str(cwd),
+            env=dict(env or {}),
+            powerless=powerless,
+            streams=streams,
         )
         return Child(self, pid, out, err)
 
