@@ -58,16 +58,20 @@ def check_restarted(folder: Path, err: str, survivors: int) -> None:
 
 
 def test_a_rank_that_dies_in_the_fit_is_started_again_and_the_run_goes_on(folder):
-    """With torchrun's static rendezvous, as ``torchrun`` without options has it."""
+    """With torchrun's static rendezvous, as ``torchrun`` without options has it. One process may go on."""
     options = restarting(1, f"--master-port={free_port()}")
-    with torchrun((*WORDS, "generations=0"), folder, options=options, fault="train:kill1") as process:
+    with torchrun(WORDS, folder, options=options, fault="train:kill1") as process:
         done = ended(process)
     assert done.code == 0, done.err
     assert sessions(folder) == 2
     assert [e["stage"] for e in events(only_run(folder)) if e["event"] == "stage"] == [
-        *("seed", "curate", "tune", "train", "evaluate", "sealed")
+        *("seed", "curate", "tune", "train", "evaluate"),
+        *("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review"),
+        *("sealed", "sealed"),
     ]
     check_restarted(folder, done.err, survivors=1)
+    words = [*PROBE[2:], *WORDS[len(PROBE) :], "generations=2", f"runs_dir={folder / 'runs'}"]
+    assert flywheel.run(words, config_dir=PROBE[1]).exit_code == 0
 
 
 @pytest.fixture(scope="module")
