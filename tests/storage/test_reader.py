@@ -29,7 +29,7 @@ from tests.support.loop_runs import quick_folder
 def run() -> Iterator[Path]:
     """A run of which a pruning to the champion drops batches, scores and decisions that others drew on."""
     with on_strings(), quick_folder() as folder:
-        play(folder / "fake" / "run", 7, seed=4)
+        play(folder / "fake" / "run", 5, seed=4)
         yield folder / "fake" / "run"
 
 
