@@ -33,9 +33,7 @@ def preload() -> int:
     import flywheel.testing
     from flywheel.config.compose import compose
 
-    compose(
-        ["recipe=moons"], flywheel.testing.CONFIG_DIR
-    )  # what Hydra reads of its own plug-ins and learns of its grammar
+    compose(["recipe=moons"], flywheel.testing.CONFIG_DIR)  # Hydra finds its plug-ins, and learns its grammar
     gc.freeze()
     return len(os.listdir("/proc/self/task"))
 
