@@ -195,6 +195,6 @@ def wrap_user_errors(rule: str) -> Iterator[None]:
         yield
     except FlywheelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         whole = "".join(traceback.format_exception(error))
         raise DataError(f"{rule}\n\n{whole}") from error

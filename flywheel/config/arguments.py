@@ -1,8 +1,9 @@
 """Arguments of the classes that a configuration names: do they fit, and in which order were they written.
 
-Types are checked where OmegaConf knows the annotation, e.g. ``int``, ``list[float]``, ``Optional[str]`` or an
-Enum, and for ``Literal``. Whatever else a field is annotated with (a union, a set, a callable, an array) is
-left to the class.
+Types are checked where OmegaConf knows the annotation, e.g. ``int`` or ``list[float]``, and
+for ``Literal`` and Enums, whose members may be given by name or value; what is no dataclass is checked for
+texts, bools and choices. Nothing but an Enum is converted: ``flag=no`` is a text. Whatever else a
+field is annotated with (a union, a set, a callable, an array) is left to the class.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, make_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from flywheel.errors import ConfigError, FlywheelError, near_misses
 
@@ -65,24 +69,94 @@ def check_types(section: str, target: type, arguments: Mapping[str, Any]) -> Non
         value, kind = arguments.get(field.name), kinds.get(field.name)
         if field.name not in arguments or kind is None or has_target(value):
             continue  # what a nested target makes is checked by its own arguments
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            choices = ", ".join(map(repr, get_args(kind)))
-            raise ConfigError(f"{section}.{field.name} must be one of {choices}; it is {value!r}.")
-        if kind in (str, str | None) and not isinstance(value, (str, type(None))):
-            raise ConfigError(
-                f"{section}.{field.name} must be a text; {value!r} was read as a {type(value).__name__}. "
-                f"Quote it; in a shell: \"{section}.{field.name}='...'\"."
-            )
-        if _is_known(kind):
+        _check_scalar(f"{section}.{field.name}", kind, value)
+        if _is_known(kind) and _enum_of(kind) is None:
             known[field.name] = kind
     checked = make_dataclass("Checked", list(known.items()), kw_only=True)
     try:
         typed = OmegaConf.merge(OmegaConf.structured(checked), {name: arguments[name] for name in known})
-        OmegaConf.to_container(typed, throw_on_missing=True)
+        container: Any = OmegaConf.to_container(typed, throw_on_missing=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
         key = str(getattr(error, "full_key", "") or "")
         raise ConfigError(f"{section}{'.' + key if key else ''}: {first}") from error
+    for name in known:  # the class is given what was written, not what OmegaConf makes of it
+        _refuse_misread(f"{section}.{name}", arguments[name], container[name])
+
+
+def check_annotated(section: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError where an argument annotated as a text, bool or choice is read as another."""
+    owner: Any = target
+    try:
+        kinds = get_type_hints(owner.__init__ if isinstance(target, type) else target)
+    except Exception:  # names that only a type checker knows, or a C function
+        return
+    for name, value in arguments.items():
+        if name in kinds:
+            _check_scalar(f"{section}.{name}", kinds[name], value)
+
+
+def _check_scalar(place: str, kind: Any, value: Any) -> None:
+    kind = _without_none(kind)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if (enum := _enum_of(kind)) is not None and not isinstance(value, enum):
+        choices = (*enum.__members__, *(member.value for member in enum))
+    if choices and value is not None and value not in choices:
+        listed = ", ".join(map(repr, dict.fromkeys(choices)))
+        raise ConfigError(f"{place} must be one of {listed}; it is {value!r}.")
+    if kind is str and isinstance(value, (bool, int, float)):
+        raise ConfigError(
+            f"{place} must be a text; {value!r} was read as a {type(value).__name__}. Quote it; in a shell: "
+            f"\"{place}='...'\"."
+        )
+    if kind is bool and isinstance(value, str):
+        raise ConfigError(f"{place} must be true or false; it is the text {value!r}.")
+
+
+def _without_none(kind: Any) -> Any:
+    """T of ``T | None``; any other annotation as it is."""
+    kinds = [k for k in get_args(kind) if k is not type(None)] if _is_union(kind) else []
+    return kinds[0] if len(kinds) == 1 else kind
+
+
+def _is_union(kind: Any) -> bool:
+    return isinstance(kind, UnionType) or get_origin(kind) is Union
+
+
+def _enum_of(kind: Any) -> type[Enum] | None:
+    kind = _without_none(kind)
+    return kind if isinstance(kind, type) and issubclass(kind, Enum) else None
+
+
+def with_enums(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a dataclass, those annotated as an Enum as its members, by name or value."""
+    given = dict(arguments)
+    for name, kind in _annotations(target).items():
+        enum = _enum_of(kind)
+        if enum is not None and name in given and given[name] is not None:
+            value = given[name]
+            given[name] = enum[value] if value in enum.__members__ else enum(value)
+    return given
+
+
+def _refuse_misread(place: str, given: Any, typed: Any) -> None:
+    """Raise ConfigError if a scalar had to be converted to its type, e.g. 1.10 to a text."""
+    if isinstance(given, Mapping) and isinstance(typed, Mapping):
+        for key, value in given.items():
+            if key in typed:
+                _refuse_misread(f"{place}.{key}", value, typed[key])
+    elif isinstance(given, (list, tuple)) and isinstance(typed, (list, tuple)):
+        for position, (value, other) in enumerate(zip(given, typed, strict=False)):
+            _refuse_misread(f"{place}[{position}]", value, other)
+    elif isinstance(given, str) != isinstance(typed, str) and not isinstance(typed, (Enum, Path)):
+        raise ConfigError(
+            f"{place} must be a {type(typed).__name__}; {given!r} was read as a {type(given).__name__}. "
+            + (
+                "Quote it."
+                if isinstance(typed, str)
+                else "Give it without quotes, as a number, true or false."
+            )
+        )
 
 
 def _annotations(target: type) -> dict[str, Any]:
@@ -119,11 +193,14 @@ def has_target(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(map(has_target, value))
 
 
-def explain(section: str, error: Exception) -> FlywheelError:
-    """The error for what a class raised when it was built from its section: a sentence for ValueError."""
+def explain(section: str, error: BaseException) -> FlywheelError:
+    """The error for what a class raised when it was built from its section: a sentence for ValueError.
+
+    Its kinds, e.g. UnicodeDecodeError, say too little without their place.
+    """
     if isinstance(error, FlywheelError):
         return error
-    if isinstance(error, ValueError):
+    if type(error) is ValueError and str(error):
         return ConfigError(f"{section}.{error}")
     whole = "".join(traceback.format_exception(error))
     return ConfigError(f"{section} must be buildable before anything is trained:\n\n{whole}")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.config import credentials
 from flywheel.config.arguments import (
     KeyOrders,
+    check_annotated,
     check_signature,
     check_types,
     explain,
@@ -28,6 +29,7 @@ from flywheel.config.arguments import (
     in_order,
     key_orders,
     named_arguments,
+    with_enums,
 )
 from flywheel.config.modules import Code, defined_in, note_imports
 from flywheel.config.schema import OPERATIONAL
@@ -80,7 +82,8 @@ def identity(config: DictConfig) -> str:
 def check_components(config: DictConfig) -> None:
     """Import every class that the configuration names and check its arguments. Raises ConfigError."""
     resolved = plain(config)
-    check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
+    if resolved["genesis_settings"]:
+        check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
     for section in SECTIONS:
         node = resolved[section]
         if "_target_" not in node:
@@ -110,12 +113,13 @@ def check_target(section: str, node: Mapping[str, Any]) -> None:
     check_signature(section, target, node)
     arguments = named_arguments(node)
     if not (isinstance(target, type) and is_dataclass(target)):
+        check_annotated(section, target, arguments)
         return
     check_types(section, target, arguments)
     if section.partition(".")[0] not in _BUILT_LATER and not has_target(arguments) and "_args_" not in node:
         try:
-            target(**arguments)  # ranges and rules between arguments
-        except Exception as error:
+            target(**with_enums(target, arguments))  # ranges and rules between arguments
+        except (Exception, SystemExit) as error:
             raise explain(section, error) from error
 
 
@@ -186,6 +190,17 @@ def _import_error(key: str, path: str, error: Exception) -> ConfigError:
     return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{whole}")
 
 
+def _with_enums(section: str, node: Any) -> Any:
+    """A node in which every dataclass is given the members of its Enums, however deep."""
+    if isinstance(node, (list, tuple)):
+        return [_with_enums(section, value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    inner = {key: _with_enums(section, value) for key, value in node.items()}
+    target = locate(f"{section}._target_", node["_target_"]) if "_target_" in node else None
+    return with_enums(target, inner) if is_dataclass(target) else inner
+
+
 class Components:
     """The live objects of a run."""
 
@@ -213,7 +228,7 @@ class Components:
         """The recipe's task: it holds the data, so it is built once. Raises ConfigError or DataError."""
         try:
             return self.build("task", self.settings())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise explain("task", error) from error
 
     @cached_property
@@ -235,7 +250,7 @@ class Components:
         from hydra.utils import instantiate
 
         try:
-            return instantiate(self.section(section, settings), _convert_="all")
+            return instantiate(_with_enums(section, self.section(section, settings)), _convert_="all")
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
 

@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ def config_dirs(config_dir: str | None = None) -> list[tuple[str, Path]]:
     beside = _PACKAGE / "conf"
     dirs = [("built-in", beside if beside.is_dir() else _PACKAGE.parent / "conf")]
     if config_dir is not None:
-        folder = Path(config_dir).resolve()
+        folder = Path(config_dir).expanduser().resolve()
         if not folder.is_dir():
             raise ConfigError(f"--config-dir must be a folder; {config_dir!r} is not.")
         dirs.append(("--config-dir", folder))
@@ -119,13 +120,15 @@ def _quoted(override: str, sweep: bool) -> str:
     from flywheel.config.schema import TEXT_KEYS
 
     key, _, value = override.partition("=")
-    if key.lstrip("+") not in TEXT_KEYS or not value or _GRAMMAR.match(value):
+    bare = key.lstrip("+")
+    if bare not in {*TEXT_KEYS, "recipe", "debug"} or not value or _GRAMMAR.match(value):
         return override
-    parts = value.split(",") if sweep and key != "retention" else [value]
+    parts = value.split(",") if sweep and bare != "retention" else [value]
     return f"{key}={','.join(part if _GRAMMAR.match(part) else hydra_value(part) for part in parts)}"
 
 
-_GRAMMAR = re.compile(r"null$|['\"$]|\w+\(")
+_FUNCTIONS = "bool|choice|extend_list|float|glob|int|interval|json_str|range|shuffle|sort|str|tag"
+_GRAMMAR = re.compile(rf"""null$|(['"]).*\1$|\$\{{|(?:{_FUNCTIONS})\(.*\)$""", re.DOTALL)
 """Values that are left to Hydra: none, quoted ones, interpolations, and functions such as ``choice(a,b)``."""
 
 
@@ -244,6 +247,10 @@ def checked(config: Any, choices: Any) -> Any:
         config.pop("hydra", None)
         config.recipe = choices.recipe
         config.debug = choices.debug
+        written: Any = OmegaConf.to_container(config, resolve=False)
+        for key in ("runs_dir", "base"):  # a shell fills in ~ only at the beginning of a word, Python nowhere
+            if str(written[key]).startswith("~/"):
+                config[key] = os.path.expanduser(written[key])
     try:
         OmegaConf.to_object(config)
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -270,7 +277,7 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
 
 def check_overlay(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise ConfigError for ``debug=tiny`` of a recipe that has no overlay to make it so."""
-    given = {key: value for key, _, value in (text.partition("=") for text in overrides)}
+    given = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
     debug, recipe = given.get("debug", "none"), given.get("recipe", "")
     path, folders = (
         Path("overlay", debug, f"{recipe}.yaml"),
@@ -299,7 +306,7 @@ def explained(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> I
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         faults = encoding_faults(config_dir)  # such a file is often what is behind it
         if isinstance(error, UnicodeDecodeError) and faults:
             raise ConfigError("\n".join(faults)) from error
@@ -312,7 +319,9 @@ def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> Config
 
     cause = error.__cause__ or error
     if isinstance(error, OverrideParseException):
-        name, _, value = error.override.partition("=")
+        name, sign, value = error.override.partition("=")
+        if not sign:
+            return ConfigError(f"An override is KEY=VALUE; {error.override!r} has no =.")
         reason = str(error).splitlines()[0]
         return ConfigError(
             f"{error.override!r} cannot be read: {reason}. If {value!r} is a text, quote it; in a shell: "

@@ -176,7 +176,9 @@ class StageRunner:
         except Control as control:
             control.cut_off = self._cut_off(generation, name, clock)
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a recipe's sys.exit(0) must not look like the run's end
+            if isinstance(error, SystemExit) and ranks.world_size() > 1:
+                raise  # the other ranks see it as a death
             stopped = ranks.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
             left = StopRequested(self.stop.by) if stopped else _failed(name, error)
             left.cut_off = self._cut_off(generation, name, clock)
@@ -230,7 +232,7 @@ class _Clock:
         return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
 
 
-def _failed(stage: str, error: Exception) -> StageFailed:
+def _failed(stage: str, error: BaseException) -> StageFailed:
     """The failure of a stage as the loop knows it."""
     if isinstance(error, StageFailed):
         return StageFailed(error.stage, error.reason)

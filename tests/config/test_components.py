@@ -171,6 +171,12 @@ class Odd:
             open("/nowhere/data.csv")
         if self.size == 9:
             {}["missing"]
+        if self.size == 10:
+            b"\\xff".decode()
+        if self.size == 11:
+            raise SystemExit(0)
+        if self.size == 12:
+            raise ValueError
 """
 
 
@@ -204,6 +210,9 @@ def test_types_that_cannot_be_checked_are_left_to_the_class(module_dir: Path, ar
         ({"size": 7}, "grader.size must not be 7."),
         ({"size": 8}, "grader must be buildable .*No such file or directory: '/nowhere/data.csv'"),
         ({"size": 9}, "grader must be buildable .*KeyError: 'missing'"),
+        ({"size": 10}, "grader must be buildable .*in __post_init__.*UnicodeDecodeError"),
+        ({"size": 11}, "grader must be buildable .*SystemExit: 0"),
+        ({"size": 12}, "grader must be buildable .*in __post_init__.*ValueError"),
     ],
     ids=str,
 )
@@ -212,6 +221,80 @@ def test_types_that_can_be_checked_are_and_what_a_class_raises_is_explained(
 ) -> None:
     name = module(module_dir, "mine_typed", ANNOTATED)
     assert re.search(told, refused({"_target_": f"{name}.Odd", **arguments}, "grader"), re.DOTALL)
+
+
+MISREAD = """
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+class Mode(enum.Enum):
+    hard = "difficult"
+    soft = 2
+
+@dataclass(kw_only=True)
+class Typed:
+    mode: Mode = Mode.hard
+    also: Mode | None = None
+    flag: bool = False
+    rate: float | None = 1.0
+    path: Path = Path("x")
+    tags: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    kind: Literal["a", 1] | None = None
+    inner: object = None
+
+class Plain:
+    def __init__(self, path: str = "x", flag: bool | None = False, kind: Literal["a"] = "a", n: int = 1): ...
+
+class Later(Plain): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "told"),
+    [
+        ("Typed", {"flag": "no"}, "x.flag must be true or false; it is the text 'no'"),
+        ("Typed", {"rate": "1e-3"}, "x.rate must be a float; '1e-3' was read as a str. Give it without"),
+        ("Typed", {"tags": ["a", 1.1]}, "x.tags[1] must be a str; 1.1 was read as a float. Quote it"),
+        ("Typed", {"names": {"a": True}}, "x.names.a must be a str; True was read as a bool"),
+        ("Typed", {"mode": "harder"}, "x.mode must be one of 'hard', 'soft', 'difficult', 2; it is 'harder'"),
+        ("Typed", {"also": 3}, "x.also must be one of"),
+        ("Typed", {"kind": "b"}, "x.kind must be one of 'a', 1; it is 'b'"),
+        ("Plain", {"path": 1.1}, "x.path must be a text; 1.1 was read as a float"),
+        ("Later", {"path": True}, "x.path must be a text; True was read as a bool"),
+        ("Plain", {"flag": "off"}, "x.flag must be true or false; it is the text 'off'"),
+        ("Plain", {"kind": "b"}, "x.kind must be one of 'a'; it is 'b'"),
+        ("Typed", {"flag": 1, "rate": 1, "tags": ["1.1"], "path": "/a", "kind": 1, "also": None}, ""),
+        ("Plain", {"path": None, "flag": True, "n": "what the class makes of it"}, ""),
+    ],
+    ids=str,
+)
+def test_a_value_that_was_read_as_another_kind_is_refused(
+    module_dir: Path, cls: str, arguments: dict[str, Any], told: str
+) -> None:
+    node = {"_target_": f"{module(module_dir, 'mine_misread', MISREAD)}.{cls}", **arguments}
+    if told:
+        assert told in refused(node, "x")
+    else:
+        check_target("x", node)
+
+
+def test_an_enum_is_given_as_its_member_however_deep(module_dir: Path) -> None:
+    name = module(module_dir, "mine_misread", MISREAD)
+    inner = {"_target_": f"{name}.Typed", "also": "difficult"}
+    node = {"recipe": "moons", "+grader.mode": "soft", "+grader.also": 2, "+grader.inner": [inner]}
+    config = compose(overrides_of({**node, "grader._target_": f"{name}.Typed"}), CONFIG_DIR)
+    check_components(config)
+    built, modes = Components(config).build("grader", {}), sys.modules[name].Mode
+    assert (built.mode, built.also, built.inner[0].also) == (modes.soft, modes.soft, modes.hard)
+
+
+@pytest.mark.parametrize("value", ["no", "'false'", "off"])
+def test_a_text_for_a_bool_of_the_trainer_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.inference_mode must be true or false; it is the text"):
+        check_components(moons(f"+trainer.inference_mode={value}"))
 
 
 def test_a_task_is_built_once_and_what_it_raises_is_explained(module_dir: Path) -> None:
@@ -286,7 +369,8 @@ def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
     ("override", "told"),
     [
         ("settings.lr=7", "settings.lr must be between 0 and 1; it is 7"),
-        ("settings.steps=many", "settings.steps: Value 'many'"),
+        ("settings.steps=many", "^settings.steps: Value 'many'"),
+        ("+settings.word=x", "^settings.word is no argument of"),
         ("+genesis_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
         ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
         ("error_budget.alpha=2", "error_budget.alpha must be between 0 and 1"),

@@ -315,7 +315,18 @@ def test_a_name_is_the_text_that_was_given(name: str) -> None:
         assert moons(given_).name == name
 
 
-PATHS = ["epoch=3-step=10", "a (1) #2", "a,b c d", "it's[x]{y}", "~x:y", "a\\b", "1.10", 'p"x"', "päth"]
+PATHS = [
+    "epoch=3-step=10",
+    "a (1) #2",
+    "a,b c d",
+    "it's[x]{y}",
+    "~x:y",
+    "a\\b",
+    "1.10",
+    'p"x"',
+    "päth",
+    "it(1)",
+]
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -324,6 +335,44 @@ def test_a_path_is_the_text_that_was_given(name: str, tmp_path: Path) -> None:
     base.touch()
     config = moons(f"runs_dir={tmp_path}/{name}", f"base={base}", "genesis=load")
     assert (config.runs_dir, config.base) == (f"{tmp_path}/{name}", str(base))
+
+
+def test_a_path_may_begin_like_what_hydra_means_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("model(1).ckpt", "glob(a).ckpt", "'tis.ckpt", "$x.ckpt", "null.ckpt", "[a].ckpt"):
+        Path(name).touch()
+        assert moons(f"base={name}").base == name
+        assert compose(overrides_of({"recipe": "moons", "base": name}), CONFIG_DIR).base == name
+    home = moons("base=~/$x.ckpt", "runs_dir=~/runs")
+    assert (home.base, home.runs_dir) == (f"{tmp_path}/$x.ckpt", f"{tmp_path}/runs")
+
+
+@pytest.mark.parametrize("name", ["2048", "1.10", "true"])
+def test_a_recipe_may_have_a_name_that_looks_like_a_number(name: str, tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, name, b"# @package _global_\n# Numbers\ndefaults:\n  - mnist\n  - _self_\n")
+    assert compose([f"recipe={name}"], folder).recipe == name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["recipe=moons", "debug=1"], "There is no debug '1'. Known: fast_dev_run, none, tiny"),
+        (["recipe=moons", "gate=1"], "Config group override must be a string"),
+        (["recipe=moons", "generations"], "An override is KEY=VALUE; 'generations' has no ="),
+        (["recipe=moons", "runs_dir=${nowhere}"], "runs_dir: Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_what_hydra_refuses_raw_is_told(overrides: list[str], told: str) -> None:
+    assert told in refusal(*overrides)
+
+
+def test_an_overlay_that_is_not_there_is_told_in_python_too(tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "mine", b"# @package _global_\n# Mine\ndefaults:\n  - mnist\n  - _self_\n")
+    with pytest.raises(ConfigError, match="debug=tiny needs an overlay"):
+        compose(overrides_of({"recipe": "mine", "debug": "tiny"}), folder)
 
 
 def test_what_hydra_means_by_a_text_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:

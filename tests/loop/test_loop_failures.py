@@ -14,6 +14,8 @@ FAULTS = {
     "train:raise": "train: RuntimeError: the train stage broke on purpose",
     "data:empty": "train: the fit ended without a step",
     "generate:raise": "generate: RuntimeError: the generate stage broke on purpose",
+    "generate:exit": "generate: SystemExit: 0",
+    "train:exit": "train: SystemExit: 0",
     "generate:empty": "generate: the champion made no samples",
     "generate:nan": "generate: Samples of chunk 0 must have finite numbers",
     "grade:raise": "grade: RuntimeError: the grade stage broke on purpose",

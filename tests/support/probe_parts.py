@@ -37,6 +37,8 @@ def fault(stage: str) -> str:
     where, _, kind = os.environ.get("PROBE_FAULT", "").partition(":")
     if where == stage and kind == "raise":
         raise RuntimeError(f"the {stage} stage broke on purpose")
+    if where == stage and kind == "exit":
+        raise SystemExit(0)
     rank = os.environ.get("RANK")
     if where == stage and kind == f"kill{rank}" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), signal.SIGKILL)
