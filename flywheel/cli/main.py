@@ -11,6 +11,7 @@ from typing import Any
 from flywheel import __version__
 from flywheel.cli import commands
 from flywheel.errors import ExitCode, FlywheelError, RankDied, near_misses
+from flywheel.trackers.console import printable
 
 HELP = """\
 usage: python -m flywheel recipe=NAME [key=value ...]      run a recipe, or resume it
@@ -78,10 +79,10 @@ def main(arguments: Sequence[str]) -> int:
         from flywheel import ranks
 
         if ranks.rank() == 0:
-            print(f"{error}", file=sys.stderr)
+            print(printable(error), file=sys.stderr)
         return error.exit_code
     except RankDied as error:
-        print(f"{error}", file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:  # before the loop began; it handles its own
         exec("")  # CPython dies of SIGINT at its end if one went through its latest exec of a string
@@ -177,7 +178,7 @@ def _job(config_dir: str | None) -> Callable[[Any], int]:
         try:
             return _launch(checked(config, HydraConfig.get().runtime.choices), config_dir)
         except FlywheelError as error:
-            print(f"{error}", file=sys.stderr)
+            print(printable(error), file=sys.stderr)
             return error.exit_code
 
     return job

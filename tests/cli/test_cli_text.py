@@ -65,6 +65,14 @@ def test_commands_show_text_as_it_is(
         assert shows(out, text)
 
 
+def test_errors_have_no_power_over_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["status", "[/]\x1b[2J"], ["recipe=\x1b[2J"], ["--config-dir", "\x1b[2J", "recipe=x"]):
+        assert main(words) == 2
+        err = capsys.readouterr().err
+        assert "\x1b" not in err
+        assert "[2J" in err
+
+
 def test_live_and_plain_views_show_text_as_it_is(
     odd_run: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
