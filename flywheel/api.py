@@ -268,7 +268,7 @@ class Run:
         *,
         sample: str | None = None,
         generation: int | None = None,
-        item: str | None = None,
+        item: str | tuple[str, str] | None = None,
         up: bool = True,
         down: bool = True,
     ) -> dict[str, Any]:

@@ -80,14 +80,25 @@ def _line(state: RunState) -> Iterator[int]:
         at = None if at.parent is None else state.generations[at.parent]
 
 
+def evaluated_suites(state: RunState, store: Store) -> list[str]:
+    """The names of all suites on which some generation was evaluated, in order."""
+    looks = {outcomes for generation in state.generations for outcomes in _looks(state, generation)}
+    return sorted({name for look in looks for name in store.table(look)["suite"].unique().to_pylist()})
+
+
+def _looks(state: RunState, generation: Generation) -> list[str]:
+    """The outcomes of a generation, as artifacts: on its own suites, and on the sealed ones."""
+    sealed = state.sealed.get(generation.number)
+    looks = [generation.output("evaluate", "outcomes"), sealed["outputs"]["outcomes"] if sealed else None]
+    return [look for look in looks if look is not None]
+
+
 def _scores(
     state: RunState, store: Store, generation: Generation, suite: str, item: str
 ) -> Iterator[ItemScore]:
     import pyarrow.compute as pc
 
-    sealed = state.sealed.get(generation.number)
-    looks = [generation.output("evaluate", "outcomes"), sealed["outputs"]["outcomes"] if sealed else None]
-    for outcomes in filter(None, looks):
+    for outcomes in _looks(state, generation):
         rows: pa.Table = store.table(outcomes)
         mask = pc.and_(pc.equal(rows["suite"], suite), pc.equal(rows["item"], item))
         for row in rows.filter(mask).to_pylist()[:1]:

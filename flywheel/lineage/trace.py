@@ -13,7 +13,7 @@ from typing import Any
 from flywheel.errors import RunError
 from flywheel.lineage.forks import forks_of
 from flywheel.lineage.graph import descend, seen_by, settings_from, turns_by_batch
-from flywheel.lineage.item_history import item_history
+from flywheel.lineage.item_history import ItemHistory, evaluated_suites, item_history
 from flywheel.lineage.samples import samples
 from flywheel.lineage.status import bare, forked_from, read_state
 from flywheel.storage import ids
@@ -33,15 +33,15 @@ def trace(
     *,
     sample: str | None = None,
     generation: int | None = None,
-    item: str | None = None,
+    item: str | tuple[str, str] | None = None,
     up: bool = True,
     down: bool = True,
 ) -> dict[str, Any]:
     """The ancestors (``up``) and descendants (``down``) of one of three, with typed edges.
 
-    ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, traced from
-    the generation on the champion's line since which it is worse, else from the champion; see
-    ``item_history``. Raises RunError if there is none.
+    ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, both of
+    which may have slashes, or the two as a pair; traced from the generation on the champion's line since
+    which it is worse, else from the champion; see ``item_history``. Raises RunError if there is none.
     """
     state, store = read_state(directory), Store(directory)
     found: dict[str, Any] = {"run": str(directory)}
@@ -200,12 +200,11 @@ def _descendants(
     }
 
 
-def _item(directory: Path, state: RunState, store: Store, item: str) -> tuple[dict[str, Any], int]:
+def _item(
+    directory: Path, state: RunState, store: Store, item: str | tuple[str, str]
+) -> tuple[dict[str, Any], int]:
     """An item's scores, since when the champion does worse on it, and the generation to trace."""
-    suite, _, name = item.partition("/")
-    history = item_history(state, store, suite, name)
-    if not history.scores:
-        raise RunError(f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM.")
+    suite, name, history = _the_one_item(directory, state, store, item)
     listed = [
         _entry(state.generations[s.generation]) | {"score": s.score, "opponent": bare(s.opponent)}
         for s in history.scores
@@ -223,3 +222,32 @@ def _item(directory: Path, state: RunState, store: Store, item: str) -> tuple[di
     if history.drop:
         return report, history.drop[1]
     return report, history.line[-1] if history.line else history.scores[-1].generation
+
+
+def _readings(item: str, suites: list[str]) -> Iterator[tuple[str, str]]:
+    """Each (suite, item) that SUITE/ITEM may mean."""
+    for suite in suites:
+        if item.startswith(f"{suite}/"):
+            yield suite, item.removeprefix(f"{suite}/")
+
+
+def _the_one_item(
+    directory: Path, state: RunState, store: Store, item: str | tuple[str, str]
+) -> tuple[str, str, ItemHistory]:
+    """Suite, item and history of what was named: slashes may be the suite's, the item's, or between both."""
+    known = evaluated_suites(state, store)
+    pairs = [item] if isinstance(item, tuple) else list(_readings(item, known))
+    found = [(suite, name, item_history(state, store, suite, name)) for suite, name in pairs]
+    found = [one for one in found if one[2].scores]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        these = " and ".join(f"{name!r} of suite {suite!r}" for suite, name, _ in found)
+        raise RunError(
+            f"SUITE/ITEM must name one item; {item!r} is {these}. In Python, give the pair: "
+            f"run.trace(item={found[0][:2]!r})."
+        )
+    raise RunError(
+        f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM. Suites that were "
+        f"evaluated: {', '.join(known) or 'none'}."
+    )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from flywheel.cli.commands.trace import lines
+from flywheel.errors import RunError
 from flywheel.lineage.item_history import ItemHistory, item_history
 from flywheel.lineage.trace import trace
 from flywheel.storage.state import Generation, RunState, Status
@@ -129,3 +130,44 @@ def test_trace_says_so(
     assert found["generation"] == traced
     assert text in "\n".join(lines(found))
     assert json.loads(json.dumps(found)) == found
+
+
+SUITES = {"gate/with/slash": ["a/b", "/a", "a/", "a b", "-x", "--json", "", "7", "[b]"], "gate/with": ["x"]}
+NAMED = [(suite, item) for suite, items in SUITES.items() for item in items]
+
+
+def run_of_suites(directory: Path, monkeypatch: pytest.MonkeyPatch, suites: dict[str, list[str]]) -> None:
+    state, store = run_of(directory, [0])
+    same = {"cluster": "c", "subject": "w", "opponent": None, "score": 1.0}
+    rows = [{"suite": suite, "item": item, **same} for suite, items in suites.items() for item in items]
+    name = store.put_table(pa.Table.from_pylist(rows, OUTCOMES))
+    state.generations[0].stages["evaluate"] = {"outputs": {"outcomes": name}, "facts": {}}
+    monkeypatch.setattr("flywheel.lineage.trace.read_state", lambda directory: state)
+
+
+@pytest.mark.parametrize(("suite", "item"), NAMED)
+def test_suites_and_items_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, item: str
+) -> None:
+    run_of_suites(tmp_path, monkeypatch, SUITES)
+    for given in (f"{suite}/{item}", (suite, item)):
+        found = trace(tmp_path, item=given, down=False)["item"]
+        assert (found["suite"], found["item"], len(found["scores"])) == (suite, item, 1)
+
+
+def test_what_names_two_items_is_refused_and_a_pair_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of_suites(tmp_path, monkeypatch, {"gate": ["x/1"], "gate/x": ["1"]})
+    with pytest.raises(RunError, match=r"'x/1' of suite 'gate' and '1' of suite 'gate/x'\. In Python"):
+        trace(tmp_path, item="gate/x/1")
+    assert trace(tmp_path, item=("gate/x", "1"), down=False)["item"]["suite"] == "gate/x"
+
+
+def test_an_item_that_is_not_there_is_told_with_the_suites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of_suites(tmp_path, monkeypatch, SUITES)
+    for item in ("gate/with/slash/nothing", "gate", "", "/", "other/a/b"):
+        with pytest.raises(RunError, match=r"Suites that were evaluated: gate/with, gate/with/slash\."):
+            trace(tmp_path, item=item)
