@@ -62,35 +62,55 @@ def recipes(config_dir: str | None = None) -> list[RecipeInfo]:
     """All recipes, by name; the first folder that has one wins."""
     found: dict[str, RecipeInfo] = {}
     for source, folder in config_dirs(config_dir):
-        for path in sorted((folder / "recipe").glob("*.yaml")):
+        for path in _files(folder / "recipe", "*.yaml"):
             comments = [s[1:].strip() for s in _text(path).splitlines() if s.startswith("# ")]
             summary = next((s for s in comments if not s.startswith("@")), "")
             found.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
     return [found[name] for name in sorted(found)]
 
 
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a name below a folder; neither folders nor links that lead nowhere."""
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
+
+
 def _text(path: Path) -> str:
     """A YAML file to look through; what cannot be read in it is told when it is composed."""
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return ""
 
 
-def encoding_faults(config_dir: str | None) -> list[str]:
-    """A sentence on each YAML file on the search path that is not UTF-8, or begins with a byte order mark."""
+def file_faults(config_dir: str | None) -> list[str]:
+    """A sentence on each YAML file on the search path that is not UTF-8, or begins with a byte order mark.
+
+    And on each recipe's file that puts its keys below ``recipe``, as it does not say ``@package _global_``.
+    """
     faults = []
-    for path in (p for _, folder in config_dirs(config_dir) for p in sorted(folder.rglob("*.yaml"))):
-        data = path.read_bytes()
+    for path in (p for _, folder in config_dirs(config_dir) for p in _files(folder, "**/*.yaml")):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            faults.append(f"{path} cannot be read: {error.strerror}.")
+            continue
         try:
             data.decode()
         except UnicodeDecodeError as error:
             faults.append(f"{path} must be UTF-8; byte {error.start} is {data[error.start]:#x}.")
         if data.startswith(codecs.BOM_UTF8):
             faults.append(f"{path} begins with a byte order mark; save it as UTF-8 without one.")
+        elif path.parent.name == "recipe" and not _GLOBAL.search(data):
+            faults.append(f"{path} must begin with the line '# @package _global_', and have keys below it.")
     return faults
+
+
+_GLOBAL = re.compile(rb"^#\s*@package\s+_global_\s*$", re.MULTILINE)
 
 
 def known_targets(config_dir: str | None = None) -> set[str]:
     """Every ``_target_`` that the YAML files on the search path name."""
-    texts = (_text(p) for _, folder in config_dirs(config_dir) for p in folder.rglob("*.yaml"))
+    texts = (_text(p) for _, folder in config_dirs(config_dir) for p in _files(folder, "**/*.yaml"))
     return {target for text in texts for target in re.findall(r"_target_:\s*['\"]?([\w.]+)", text)}
 
 
@@ -306,9 +326,9 @@ def explained(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> I
 
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        faults = encoding_faults(config_dir)  # such a file is often what is behind it
-        if isinstance(error, UnicodeDecodeError) and faults:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        faults = file_faults(config_dir)  # such a file is often what is behind it
+        if isinstance(error, (UnicodeDecodeError, OSError)) and faults:
             raise ConfigError("\n".join(faults)) from error
         known = _explained(error, hydra, overrides)
         raise ConfigError("\n".join([str(known), *faults])) from error
@@ -369,7 +389,7 @@ def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
 def _one_paragraph(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     wanted = [s for s in lines if s and not s.startswith(("full_key:", "object_type=", "reference_type="))]
-    key = next((s.removeprefix("full_key: ") for s in lines if s.startswith("full_key:")), "")
+    key = next((s.removeprefix("full_key:").strip() for s in lines if s.startswith("full_key:")), "")
     text = "\n".join(wanted)
     return f"{key}: {text}" if key and key not in text else text
 

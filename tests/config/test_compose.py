@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,55 @@ def test_yaml_that_cannot_be_parsed_is_told_with_its_place(tmp_path: Path) -> No
     folder = odd_recipe(tmp_path, "broken", b"# @package _global_\nseed: [1\n")
     with pytest.raises(ConfigError, match=r"(?s)broken\.yaml.*line 3"):
         compose(["recipe=broken"], folder)
+
+
+GOOD = "# @package _global_\n# Good\ndefaults:\n  - mnist\n  - _self_\n"
+READ = {
+    "crlf": GOOD.replace("\n", "\r\n").encode(),
+    "emoji": (GOOD + "# \U0001f600\n").encode(),
+    "anchor": (GOOD + "seed: &a 1\ngenerations: *a\n").encode(),
+}
+ODD = {
+    "utf16": (GOOD.encode("utf-16"), r"odd\.yaml must be UTF-8; byte 0 is 0xff"),
+    "utf16le": (GOOD.encode("utf-16-le"), r"(?s)#x0000.*odd\.yaml"),
+    "tab": (GOOD.encode() + b"settings:\n\tlr: 1\n", r"(?s)'\\t'.*odd\.yaml.*line 7"),
+    "key twice": (GOOD.encode() + b"seed: 1\nseed: 2\n", r"(?s)duplicate key seed.*odd\.yaml.*line 7"),
+    "two documents": (GOOD.encode() + b"---\nseed: 1\n", r"(?s)single document.*odd\.yaml"),
+    "empty": (b"", r"odd\.yaml must begin with the line '# @package _global_'"),
+    "only a comment": (b"# Odd\n", r"odd\.yaml must begin with the line '# @package _global_'"),
+    "no package": (b"seed: 1\n", r"odd\.yaml must begin with the line '# @package _global_'"),
+    "a list": (b"- a\n- b\n", r"odd\.yaml must begin with the line '# @package _global_'"),
+    "list for a mapping": (GOOD.encode() + b"settings: [1]\n", r"^In 'recipe/odd'"),
+}
+
+
+@pytest.mark.parametrize("kind", [*READ, *ODD])
+def test_odd_files_are_read_or_named_with_what_is_wrong(kind: str, tmp_path: Path) -> None:
+    data, told = ODD.get(kind, (READ.get(kind), ""))
+    folder = odd_recipe(tmp_path, "odd", data)
+    assert "odd" in {info.name for info in recipes(folder)}
+    if kind in READ:
+        assert compose(["recipe=odd"], folder).recipe == "odd"
+    else:
+        with pytest.raises(ConfigError, match=told):
+            compose(["recipe=odd"], folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "link to itself", "pipe"])
+def test_what_is_no_file_is_no_recipe(kind: str, tmp_path: Path) -> None:
+    folder = odd_recipe(tmp_path, "good", GOOD.encode())
+    odd = tmp_path / "recipe" / "odd.yaml"
+    if kind == "folder":
+        odd.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("odd.yaml" if kind == "link to itself" else "nowhere")
+    assert compose(["recipe=good"], folder).recipe == "good"
+    for words, told in ((["recipe=odd"], "no recipe 'odd'"), (["recipe=good", "sed=1"], "Did you mean seed")):
+        with pytest.raises(ConfigError, match=told):
+            compose(words, folder)
+    assert "flywheel.recipes.mnist.task.Mnist" in known_targets(folder)
 
 
 @pytest.fixture
