@@ -9,10 +9,12 @@ field is annotated with (a union, a set, a callable, an array) is left to the cl
 from __future__ import annotations
 
 import inspect
+import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, make_dataclass
 from enum import Enum
+from math import isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -30,6 +32,8 @@ def check_signature(section: str, target: Callable[..., Any], node: Mapping[str,
     except ValueError:  # some C classes have none
         return
     name, arguments = node["_target_"], named_arguments(node)
+    if not isinstance(node.get("_args_", []), (list, tuple)):
+        raise ConfigError(f"{section}._args_ must be a list; it is {node['_args_']!r}.")
     parameters = signature.parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
@@ -38,7 +42,7 @@ def check_signature(section: str, target: Callable[..., Any], node: Mapping[str,
             raise ConfigError(f"{section}.{key} is no argument of {name}.{hint}")
     own = [None] if "self" in parameters else []  # a method taken from its class
     try:
-        bound = signature.bind_partial(*own, *(node.get("_args_") or ()), **arguments)
+        bound = signature.bind_partial(*own, *node.get("_args_", ()), **arguments)
     except TypeError as error:
         raise ConfigError(f"{section}: {name} cannot take these arguments: {error}.") from error
     missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in bound.arguments]
@@ -213,11 +217,11 @@ def key_orders(node: Any, path: tuple[str, ...] = (), *, inside: bool = False) -
     """
     if isinstance(node, Mapping):
         keys = list(node)
-        if inside and "_target_" not in node and (keys != sorted(keys, key=str) or not _are_texts(keys)):
+        if inside and "_target_" not in node and (keys != sorted(keys, key=_text) or not _are_texts(keys)):
             _refuse_keys(".".join(path), keys)
             yield [list(path), keys]
         for key, value in node.items():
-            yield from key_orders(value, (*path, str(key)), inside=inside or "_target_" in node)
+            yield from key_orders(value, (*path, _text(key)), inside=inside or "_target_" in node)
     elif isinstance(node, (list, tuple)):
         for position, value in enumerate(node):
             yield from key_orders(value, (*path, str(position)), inside=inside)
@@ -227,9 +231,14 @@ def _are_texts(keys: Iterable[Any]) -> bool:
     return all(type(key) is str for key in keys)
 
 
+def _text(key: Any) -> str:
+    """A key as JSON has it; YAML reads on, yes and true as one."""
+    return json.dumps(key) if isinstance(key, bool) else str(key)
+
+
 def _refuse_keys(place: str, keys: Sequence[Any]) -> None:
-    strange = [key for key in keys if not isinstance(key, (str, int, float))]
-    if strange or len({str(key) for key in keys}) < len(keys):
+    is_known = [isinstance(key, (str, int)) or (isinstance(key, float) and isfinite(key)) for key in keys]
+    if not all(is_known) or len({_text(key) for key in keys}) < len(keys):
         raise ConfigError(
             f"Keys of a mapping must be texts or numbers, and differ as texts; {place} has "
             f"{', '.join(map(repr, keys))}. Give a list of pairs instead."
@@ -243,9 +252,9 @@ def in_order(node: Any, orders: Mapping[tuple[str, ...], Sequence[Any]], path: t
     given.
     """
     if isinstance(node, Mapping):
-        keys = orders.get(path) or (sorted(node, key=str) if "_target_" in node else list(node))
-        by_text = {str(key): value for key, value in node.items()}
-        return {key: in_order(by_text[str(key)], orders, (*path, str(key))) for key in keys}
+        keys = orders.get(path) or (sorted(node, key=_text) if "_target_" in node else list(node))
+        by_text = {_text(key): value for key, value in node.items()}
+        return {key: in_order(by_text[_text(key)], orders, (*path, _text(key))) for key in keys}
     if isinstance(node, list):
         return [in_order(value, orders, (*path, str(k))) for k, value in enumerate(node)]
     return node

@@ -11,7 +11,7 @@ import hashlib
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -115,8 +115,10 @@ def check_target(section: str, node: Mapping[str, Any]) -> None:
     if not (isinstance(target, type) and is_dataclass(target)):
         check_annotated(section, target, arguments)
         return
+    in_turn = [field.name for field in fields(target) if field.init and not field.kw_only]
+    arguments |= dict(zip(in_turn, node.get("_args_", ()), strict=False))
     check_types(section, target, arguments)
-    if section.partition(".")[0] not in _BUILT_LATER and not has_target(arguments) and "_args_" not in node:
+    if section.partition(".")[0] not in _BUILT_LATER and not has_target(arguments):
         try:
             target(**with_enums(target, arguments))  # ranges and rules between arguments
         except (Exception, SystemExit) as error:

@@ -323,6 +323,8 @@ def test_a_task_is_built_once_and_what_it_raises_is_explained(module_dir: Path) 
         ({"_args_": [2]}, "x lacks out_features, which torch.nn.Linear needs"),
         ({"_args_": [2, 3], "in_features": 1}, "multiple values for argument 'in_features'"),
         ({"_args_": [1, 2, 3, 4, 5, 6, 7, 8]}, "too many positional arguments"),
+        ({"_args_": None}, "x._args_ must be a list; it is None"),
+        ({"_args_": 2}, "x._args_ must be a list; it is 2"),
     ],
     ids=str,
 )
@@ -334,10 +336,68 @@ def test_positional_arguments_count(node: dict[str, Any], told: str) -> None:
         check_target("x", node)
 
 
+POSITIONAL = """
+from dataclasses import dataclass, field
+
+@dataclass
+class Two:
+    size: int
+    made: list = field(init=False)
+    share: float = 0.5
+    def __post_init__(self):
+        if self.share > 1:
+            raise ValueError("share must be at most 1.")
+
+class Other:
+    def __init__(self, first, /, second, *more, third=3): pass
+    @classmethod
+    def make(cls, first, second=2): return cls(first, second)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "told"),
+    [
+        ("Two", {"_args_": [1]}, ""),
+        ("Two", {"_args_": [1, 0.1]}, ""),
+        ("Two", {"_args_": ["many"]}, "x.size: Value 'many'"),
+        ("Two", {"_args_": [1, 2.0]}, "x.share must be at most 1"),
+        ("Two", {"_args_": [1], "size": 2}, "multiple values for argument 'size'"),
+        ("Other", {"_args_": [1, 2, 3, 4], "third": 5}, ""),
+        ("Other", {"_args_": [1], "second": 2}, ""),
+        ("Other", {"_args_": [1]}, "x lacks second"),
+        ("Other", {"first": 1, "second": 2}, "positional only"),
+        ("Other", {"_args_": [1], "_partial_": True}, ""),
+        ("Other.make", {"_args_": [1]}, ""),
+        ("Other.make", {"_args_": []}, "x lacks first"),
+    ],
+)
+def test_positional_arguments_are_checked_as_named_ones_are(
+    module_dir: Path, name: str, node: dict[str, Any], told: str
+) -> None:
+    node = {"_target_": f"{module(module_dir, 'mine_positional', POSITIONAL)}.{name}", **node}
+    if told:
+        assert told in refused(node, "x")
+    else:
+        check_target("x", node)
+
+
 ORDERED = {"stem": 1, "body": {"b": 1, "a": 2}, "head": [{"z": 1, "y": 2}]}
 
 
-@pytest.mark.parametrize("mapping", [ORDERED, {0: 1.0, 10: 2.0, 9: 3.0}, {"a": {2: "x"}}], ids=str)
+MAPPINGS = [
+    ORDERED,
+    {0: 1.0, 10: 2.0, 9: 3.0},
+    {"a": {2: "x"}},
+    {True: "on", False: "off"},
+    {1.5: "a", 0.5: "b", -1: "c"},
+    {10: {9: {8: 1, 2: [{2: 1, 1: 2}]}}},
+    {"true": 1, "null": 2, "A": 3, "a": 4},
+    {"a": {}, "_": []},
+]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS, ids=str)
 def test_mappings_among_arguments_are_built_as_written_also_from_a_ledger(
     module_dir: Path, mapping: dict[Any, Any]
 ) -> None:
@@ -359,9 +419,12 @@ def test_the_order_of_a_mapping_is_part_of_the_identity() -> None:
     assert identity(one) != identity(other)
 
 
-def test_keys_that_json_cannot_tell_apart_are_refused() -> None:
-    node = {"_target_": "x.Y", "parts": {1: "a", "1": "b"}}
-    with pytest.raises(ConfigError, match=r"task\.parts has 1, '1'\. Give a list of pairs"):
+@pytest.mark.parametrize(
+    "keys", [(1, "1"), (1.5, "1.5"), (True, "true"), (float("nan"),), (float("inf"), 1), (b"a", "b"), (None,)]
+)
+def test_keys_that_json_cannot_keep_or_tell_apart_are_refused(keys: tuple[Any, ...]) -> None:
+    node = {"_target_": "x.Y", "parts": dict.fromkeys(keys, 0)}
+    with pytest.raises(ConfigError, match=rf"task\.parts has {', '.join(map(repr, keys))}\. Give a list"):
         list(key_orders({"task": node}))
 
 
