@@ -62,7 +62,11 @@ class Confident:
             if (samples["made_in"].to_numpy() > 0).any():
                 raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
             return np.zeros(len(samples))  # genesis: only human rows, not graded
-        scores: np.ndarray = np.asarray(samples[self.score].to_numpy(), float)
+        scores: np.ndarray = samples[self.score].to_numpy()
+        if scores.dtype.kind not in "biuf":
+            raise DataError(
+                f"score must be a column of numbers; {self.score!r} is {samples[self.score].type}."
+            )
         return np.where(np.isnan(scores), -np.inf, scores)
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import lightning
 
 _ROUNDING = 1e-6
-"""What a mean of 32-bit floats may be above 1, or below 0."""
+"""What a mean of 32-bit floats may be above 1, or below 0; of coarser floats it may be one step of theirs."""
 
 
 def score_items(
@@ -59,13 +59,30 @@ def score_chunk(
     """
     key.seed_globals()
     with without_gradients(trainer):
-        scores = np.asarray(task.evaluate(model, rival, items, key), float)
+        scores, step = _numbers(task.evaluate(model, rival, items, key))
     if scores.shape != (len(items),):
         raise ValueError(f"evaluate() must score every item: {len(items)} items, shape {scores.shape}")
-    if not ((scores >= -_ROUNDING) & (scores <= 1 + _ROUNDING)).all():
-        raise ValueError(f"scores must lie in [0, 1]; they span {scores.min()} to {scores.max()}")
-    scores = scores.clip(0, 1)
+    bad = np.flatnonzero(~((scores >= -step) & (scores <= 1 + step)))
+    if len(bad):
+        raise ValueError(
+            f"scores must lie in [0, 1]; {len(bad)} of {len(scores)} do not, the first is "
+            f"{scores[bad[0]]:g}, of item {str(items['item'][bad[0]])!r}"
+        )
+    scores = scores.clip(0, 1) + 0.0  # no -0.0
     return pa.table({"item": items["item"], "cluster": items["cluster"], "score": pa.array(scores)})
+
+
+def _numbers(scores: Any) -> tuple[np.ndarray, float]:
+    """Scores as 64-bit floats, NaN where there is none, and by how much rounding may have moved them."""
+    if str(getattr(scores, "dtype", "")) == "torch.bfloat16":  # NumPy has no such type
+        return scores.double().numpy(force=True), 2.0**-7
+    if isinstance(scores, np.ma.MaskedArray):
+        scores = np.ma.filled(scores.astype(float), np.nan)
+    raw = np.asarray(scores)
+    if raw.dtype.kind not in "biufO":
+        raise ValueError(f"scores must be numbers; evaluate() gave {raw.dtype}")
+    step = float(np.finfo(raw.dtype).eps) if raw.dtype.kind == "f" else 0.0
+    return np.asarray(scores, float), max(step, _ROUNDING)
 
 
 def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> float:

@@ -51,12 +51,38 @@ RESERVED = frozenset(PROVENANCE.names) | frozenset(DECISIONS.names)
 
 
 def as_table(batch: pa.Table | pa.RecordBatch | Mapping[str, Any]) -> pa.Table:
-    """A table from whatever a recipe returns: a table, a record batch, or columns."""
+    """A table from whatever a recipe returns: a table, a record batch, or columns.
+
+    Raises DataError, naming the column, for what cannot become one.
+    """
     if isinstance(batch, pa.Table):
         return batch
     if isinstance(batch, pa.RecordBatch):
         return pa.Table.from_batches([batch])
-    return pa.table(dict(batch))
+    try:
+        columns = {name: _as_column(values, name) for name, values in dict(batch).items()}
+    except (TypeError, ValueError) as error:
+        kind = type(batch).__name__
+        raise DataError(
+            f"Rows must come as an Arrow table, a record batch, or a mapping of columns; they are a {kind}. "
+            "Of a list of dicts, pa.Table.from_pylist makes a table."
+        ) from error
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"Columns must have one length; theirs are {lengths}.")
+    return pa.table(columns)
+
+
+def _as_column(values: Any, name: object) -> pa.Array | pa.ChunkedArray:
+    if not isinstance(name, str):
+        raise DataError(f"Columns must have texts as names; {name!r} is a {type(name).__name__}.")
+    try:
+        return values if isinstance(values, pa.ChunkedArray) else pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            "A column must be a list, a NumPy array of one dimension or an Arrow array, of values that Arrow "
+            f"knows; {name!r} is none: {error}."
+        ) from error
 
 
 def constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
@@ -147,11 +173,21 @@ def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = Fal
         raise DataError(f"{what} must have at least one row; they have none.")
     if table[unique].null_count:
         raise DataError(f"{what} must have a {unique!r} each; {table[unique].null_count} of them are null.")
-    if pa.types.is_nested(table[unique].type):
-        raise DataError(f"{what} must have text in column {unique!r}; it is {table[unique].type}.")
-    if pc.count_distinct(table[unique]).as_py() != len(table):
-        raise DataError(f"{what} must have unique values of {unique!r}; some occur twice.")
+    try:
+        texts = table[unique].cast(pa.string())
+    except pa.ArrowException as error:
+        kind = table[unique].type
+        raise DataError(f"{what} must have text in column {unique!r}; it is {kind}: {error}.") from error
+    if pc.count_distinct(texts).as_py() != len(table):
+        raise DataError(
+            f"{what} must have unique values of {unique!r}; {_twice(texts)} occurs more than once."
+        )
     return require_finite(table, what)
+
+
+def _twice(texts: pa.ChunkedArray) -> str:
+    """The first value that occurs more than once."""
+    return next(repr(text) for text, count in Counter(texts.to_pylist()).items() if count > 1)
 
 
 def require_finite(table: pa.Table, what: str) -> pa.Table:

@@ -23,7 +23,7 @@ FAULTS = {
     "tune:raise": "tune: RuntimeError: the tune stage broke on purpose",
     "evaluate:raise": "evaluate: RuntimeError: the evaluate stage broke on purpose",
     "evaluate:range": "evaluate: ValueError: scores must lie in [0, 1]",
-    "evaluate:nan": "evaluate: ValueError: scores must lie in [0, 1]; they span nan",
+    "evaluate:nan": "evaluate: ValueError: scores must lie in [0, 1]; 80 of 80 do not, the first is nan",
     "evaluate:short": "evaluate: ValueError: evaluate() must score every item",
     "gate:raise": "gate: RuntimeError: the gate stage broke on purpose",
 }

@@ -1,34 +1,73 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from flywheel.keys import Key
 from flywheel.runtime.scoring import score_chunk
 
 
 class Says:
-    def __init__(self, *scores: Any) -> None:
+    def __init__(self, scores: Any) -> None:
         self.scores = scores
 
     def evaluate(self, *_: Any) -> Any:
-        return np.array(self.scores, np.float32)
+        return self.scores
 
 
-def scored(*scores: float) -> list[float]:
+def scored(scores: Any) -> list[float]:
     items = pa.table({"item": ["a", "b"], "cluster": ["a", "b"]})
-    found: list[float] = score_chunk(Says(*scores), None, None, items, Key.root(0), {})["score"].to_pylist()
+    found: list[float] = score_chunk(Says(scores), None, None, items, Key.root(0), {})["score"].to_pylist()
     return found
 
 
-def test_what_rounding_adds_to_a_mean_is_taken_off() -> None:
-    assert scored(1.0000001, -1e-8) == [1.0, 0.0]
+STEP = 2.0**-7  # of bfloat16, at 1
+ROUNDED = {
+    "float32": np.array([1.0000001, -1e-8], np.float32),
+    "float16": np.array([1.001, -1e-4], np.float16),
+    "bfloat16": torch.tensor([1 + STEP, 0.0], dtype=torch.bfloat16),
+    "gradient": torch.tensor([1.0, 0.0], requires_grad=True),
+    "-0.0": [1, -0.0],
+    "bool": torch.tensor([True, False]),
+    "bools": [np.bool_(True), False],
+    "scalars": [np.float16(1), torch.tensor(0)],
+    "decimals": pa.array([Decimal(1), Decimal(0)]),
+    "chunks": pa.chunked_array([[1.0], [0.0]]),
+    "bytes": np.array([1, 0], np.uint8),
+}
 
 
-@pytest.mark.parametrize("scores", [(1.001, 0.0), (0.0, -0.001), (float("nan"), 0.0), (float("inf"), 0.0)])
-def test_other_numbers_beside_the_range_are_refused(scores: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"scores must lie in \[0, 1\]"):
-        scored(*scores)
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_scores_may_come_in_any_numbers_and_rounding_is_taken_off(kind: str) -> None:
+    assert list(map(str, scored(ROUNDED[kind]))) == ["1.0", "0.0"]
+
+
+NUMBERS = {
+    "above": ([1.001, 0.0], "1 of 2 do not, the first is 1.001, of item 'a'"),
+    "below": (np.array([0.0, -0.001], np.float32), "the first is -0.001, of item 'b'"),
+    "two steps": (torch.tensor([1 + 2 * STEP, 0.0], dtype=torch.bfloat16), "1 of 2 do not"),
+    "infinite": ([0.0, np.inf], "the first is inf, of item 'b'"),
+    "nan": ([0.0, np.nan], "the first is nan, of item 'b'"),
+    "none": ([None, 0.5], "the first is nan, of item 'a'"),
+    "null": (pa.array([0.5, None]), "the first is nan, of item 'b'"),
+    "masked": (np.ma.array([0.5, 1.0], mask=[True, False]), "the first is nan, of item 'a'"),
+    "percent": ([50, 100], "2 of 2 do not, the first is 50"),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_other_numbers_beside_the_range_are_refused(kind: str) -> None:
+    scores, told = NUMBERS[kind]
+    with pytest.raises(ValueError, match=rf"scores must lie in \[0, 1\]; .*{told}"):
+        scored(scores)
+
+
+@pytest.mark.parametrize("scores", [["0.5", "1"], [1j, 0], np.array([0, 1], "m8[s]")], ids=str)
+def test_what_is_no_number_is_no_score(scores: Any) -> None:
+    with pytest.raises(ValueError, match="scores must be numbers; evaluate"):
+        scored(scores)

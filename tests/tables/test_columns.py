@@ -270,3 +270,38 @@ def test_a_digest_of_no_rows_exists() -> None:
 def test_a_null_among_unique_values_is_called_one() -> None:
     with pytest.raises(DataError, match=r"Prompts must have a 'prompt' each; 1 of them are null"):
         require(pa.table({"prompt": ["a", None, "b"]}), "Prompts", unique="prompt")
+
+
+NO_COLUMNS = {
+    "list of dicts": ([{"a": 1}], "a mapping of columns; they are a list"),
+    "none": (None, "they are a NoneType"),
+    "lengths": ({"a": [1], "b": [1, 2]}, r"one length; theirs are {'a': 1, 'b': 2}"),
+    "scalar": ({"a": 1}, "'a' is none"),
+    "object": ({"b": [0], "a": [object()]}, "'a' is none"),
+    "mixed": ({"a": [1, "x"]}, "'a' is none"),
+    "too large": ({"a": [2**64]}, "'a' is none"),
+    "half a character": ({"a": ["\ud800"]}, "'a' is none"),
+    "two dimensions": ({"a": np.zeros((2, 2))}, "NumPy array of one dimension.*; 'a' is none"),
+    "complex": ({"a": [1j]}, "'a' is none"),
+    "a number as name": ({1: [1]}, "texts as names; 1 is a int"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_COLUMNS)
+def test_what_cannot_become_a_table_is_refused_by_column(kind: str) -> None:
+    rows, told = NO_COLUMNS[kind]
+    with pytest.raises(DataError, match=told):
+        as_table(rows)
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([b"\xff", b"a"]), pa.array([{"a": 1}, {"a": 2}]), [["a"], ["b"]]], ids=str
+)
+def test_a_key_that_is_no_text_is_refused_before_anything_is_trained(column: Any) -> None:
+    with pytest.raises(DataError, match="Prompts must have text in column 'prompt'; it is "):
+        require(pa.table({"prompt": column}), "Prompts", "prompt")
+
+
+def test_the_key_that_occurs_twice_is_named() -> None:
+    with pytest.raises(DataError, match=r"unique values of 'item'; '2' occurs more than once"):
+        require(pa.table({"item": [3, 2, 1, 2]}), "Items", "item")
