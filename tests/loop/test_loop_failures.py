@@ -15,7 +15,6 @@ FAULTS = {
     "data:empty": "train: the fit ended without a step",
     "generate:raise": "generate: RuntimeError: the generate stage broke on purpose",
     "generate:exit": "generate: SystemExit: 0",
-    "train:exit": "train: SystemExit: 0",
     "generate:empty": "generate: the champion made no samples",
     "generate:nan": "generate: Samples of chunk 0 must have finite numbers",
     "grade:raise": "grade: RuntimeError: the grade stage broke on purpose",

@@ -282,7 +282,7 @@ def test_layers_that_come_with_the_first_steps_end_the_fit_there(
 ) -> None:
     steps: list[int] = []
     monkeypatch.setattr(model, "on_train_batch_end", lambda *more: steps.append(1), raising=False)
-    made = run(tmp_path, model)
+    made = run(tmp_path, model, **{"settings.steps": 4})
     assert made.exit_code == 1
     assert made.status()["reason"].startswith("train: ")
     assert name in made.status()["reason"]
@@ -301,7 +301,7 @@ def test_layers_that_come_with_the_first_steps_end_the_fit_there(
 def test_weights_that_a_new_module_does_not_take_fail_the_fit_that_left_them(
     model: type, fault: str, tmp_path: Path
 ) -> None:
-    made = run(tmp_path, model)
+    made = run(tmp_path, model, **{"settings.steps": 4})
     assert made.exit_code == 1
     assert made.status()["reason"].startswith("train: what a fit leaves must load")
     assert fault in made.status()["reason"]
