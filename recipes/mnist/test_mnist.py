@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from itertools import combinations
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def test_task_settings_out_of_range(wrong):
 
 def test_a_damaged_cache_is_written_again(monkeypatch, tmp_path, labels):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(digits, "_parse", functools.cache(digits._parse))  # it takes seconds
     whole = digits.images_and_labels()
     (cached,) = tmp_path.rglob("*.npy")
     good = cached.read_bytes()
