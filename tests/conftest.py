@@ -16,8 +16,28 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flywheel-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
+# Runs sync all that they write; in memory that takes no time. Containers often have a small /dev/shm.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# Two test processes with two threads each on two cores would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("repeatable", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+class OneThread:
+    """A run leaves its number of threads to the process; the tests after it compute with one again."""
+
+    def pytest_runtest_setup(self) -> None:
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(OneThread())
 
 
 @pytest.fixture(scope="session")
