@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 FRAMEWORKS = frozenset(
@@ -188,8 +189,10 @@ def _functions(module: ModuleType) -> Iterator[CodeType]:
 def _codes(value: Any) -> Iterator[CodeType]:
     parts = [value.fget, value.fset] if isinstance(value, property) else [value]
     for part in parts:
-        function = getattr(part, "__func__", part)  # of a classmethod or staticmethod
-        code = getattr(function, "__code__", None)
+        function: Any = part.__func__ if isinstance(part, (classmethod, staticmethod, MethodType)) else part
+        is_plain = isinstance(function, FunctionType)
+        # Other objects are not asked: a module that loads lazily, as wandb has them, would be imported.
+        code: Any = function.__code__ if is_plain else inspect.getattr_static(function, "__code__", None)
         if isinstance(code, CodeType):
             yield code
 
@@ -252,7 +255,10 @@ def _spec(name: str) -> ModuleSpec | None:
     parent = _spec(above) if above else None
     if above and (parent is None or parent.submodule_search_locations is None):
         return None
-    return PathFinder.find_spec(name, parent.submodule_search_locations if parent else None)
+    try:
+        return PathFinder.find_spec(name, parent.submodule_search_locations if parent else None)
+    except KeyError:  # below a folder without __init__.py whose parent is not imported
+        return None
 
 
 def is_there(name: str) -> bool:

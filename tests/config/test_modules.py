@@ -151,3 +151,15 @@ def test_what_was_typed_in_or_not_named_at_the_start_is_not_known(module_dir: Pa
     write(module_dir, grader_g=GRADER)
     assert Code.of(["__nowhere__"]).versions(["__nowhere__"]) == {"__nowhere__": None}
     assert Code.of([]).versions(["grader_g"]) == {"grader_g": None}
+
+
+def test_what_loads_lazily_is_not_loaded(module_dir: Path) -> None:
+    """As modules of wandb do, whose import of tensorflow fails; other objects raise what they like."""
+    lazy = (
+        "import types\n\nclass Lazy(types.ModuleType):\n    def __getattr__(self, name):\n"
+        "        raise ModuleNotFoundError(name)\n\nclass Odd:\n    def __getattr__(self, name):\n"
+        "        raise KeyError(name)\n\nkeras, config = Lazy('keras'), Odd()\n"
+    )
+    write(module_dir, lazy_parts=lazy + METHOD)
+    imported("lazy_parts")
+    assert Code.of(["lazy_parts"]).json()["lazy_parts"]["sha256"] == sha256(lazy + METHOD)
