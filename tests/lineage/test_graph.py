@@ -30,7 +30,7 @@ MADE = 6
 
 
 @pytest.fixture(autouse=True, scope="module")
-def puppets() -> Iterator[pytest.MonkeyPatch]:
+def fakes() -> Iterator[pytest.MonkeyPatch]:
     with on_strings() as patch:
         yield patch
 
@@ -160,8 +160,8 @@ def test_a_rejected_generation_made_nothing_of_what_its_parent_made(run: Path, s
         assert drew <= {g["generation"] for g in touched["generations"]}
 
 
-def test_up_names_who_has_the_weights_started_from(run: Path, puppets: pytest.MonkeyPatch) -> None:
-    with puppets.context() as patch:
+def test_up_names_who_has_the_weights_started_from(run: Path, fakes: pytest.MonkeyPatch) -> None:
+    with fakes.context() as patch:
         patch.setattr("flywheel.stages.seed.read_base", lambda path: pa.table({"weights of": [0]}))
         play(run, 8, base="the weights of generation 0")
     starts = set()

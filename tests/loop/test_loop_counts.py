@@ -19,7 +19,7 @@ COST = {"seconds": 2.0, "cpu_seconds": 1.0}
 
 
 @pytest.fixture(autouse=True)
-def _puppets(monkeypatch: pytest.MonkeyPatch):
+def _fakes(monkeypatch: pytest.MonkeyPatch):
     with on_strings():
         yield
 

@@ -26,7 +26,7 @@ POLICIES = ("champion", "promoted", "last=1", "last=2", "promoted,last=1", "prom
 
 
 @pytest.fixture(autouse=True, scope="module")
-def puppets():
+def fakes():
     with on_strings():
         yield
 

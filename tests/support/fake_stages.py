@@ -1,4 +1,4 @@
-"""Runs whose stages are puppets: the real loop, ledger, store, curate stage and rules, without a model.
+"""Runs whose stages are fakes: the real loop, ledger, store, curate stage and rules, without a model.
 
 Weights are one-row tables, samples one-word rows; what is kept, drawn, started from and promoted is drawn
 from the run's seed, unless ``verdicts`` says it. A run of ten generations takes a tenth of a second.
@@ -135,7 +135,7 @@ class Interrupter(NoTracker):
     def event(self, event: Any, state: RunState) -> None:
         self.left -= event["event"] == "stage"
         if self.left <= 0:
-            raise Interrupted("the puppeteer")
+            raise Interrupted("the test")
 
 
 def put(patch: pytest.MonkeyPatch, function: Callable[..., StageOutput]) -> None:
@@ -146,7 +146,7 @@ def put(patch: pytest.MonkeyPatch, function: Callable[..., StageOutput]) -> None
 
 @contextmanager
 def on_strings() -> Iterator[pytest.MonkeyPatch]:
-    """Put the puppets in the loop's stages' places; nothing is synced."""
+    """Put the fakes in the loop's stages' places; nothing is synced."""
     with pytest.MonkeyPatch.context() as patch:
         stages = (generate, grade, tune, train, evaluate, sealed, gate, review)
         for stage in stages:
@@ -162,8 +162,8 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
     ledger = Ledger(directory)
     try:
         tracker = NoTracker() if stages is None else Interrupter(stages)
-        puppets, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
-        tools = StageTools(puppets, Store(directory), Data(human(), {}), Stop(directory))
+        fakes, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
+        tools = StageTools(fakes, Store(directory), Data(human(), {}), Stop(directory))
         run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
             run.record("run_created", recipe="fake", name=directory.name, config={"seed": run.config["seed"]})

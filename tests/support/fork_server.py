@@ -1,4 +1,4 @@
-"""Forks a ``python -m MODULE`` for each request; see ``harness.ForkServer``. Runs no torch operation itself."""
+"""Forks a ``python -m MODULE`` for each request; see ``harness.ForkServer``. Runs no torch operation."""
 
 from __future__ import annotations
 

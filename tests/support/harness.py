@@ -73,14 +73,14 @@ class Child:
     """A command that a fork_server forked."""
 
     def __init__(self, fork_server: ForkServer, pid: int, out: Path, err: Path) -> None:
-        self._zygote, self.pid, self._out, self._err = fork_server, pid, out, err
+        self._server, self.pid, self._out, self._err = fork_server, pid, out, err
         self._code: int | None = None
 
     @property
     def code(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
         if self._code is None:
-            self._code = self._zygote.ask(poll=self.pid)
+            self._code = self._server.ask(poll=self.pid)
         return self._code
 
     @property
