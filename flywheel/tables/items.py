@@ -34,8 +34,8 @@ def as_items(items: Any, like: pa.Schema, what: str = "The items") -> pa.Table:
         for position, name in enumerate(table.column_names):
             if name in known:
                 table = table.set_column(position, name, table[name].cast(known[name]))
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"{what} must be rows with the columns that suites have: {error}.") from error
+    except (DataError, pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{what} must be rows with the columns that suites have: {error}") from error
     if "item" not in table.column_names:
         table = table.add_column(0, "item", pa.array([str(row) for row in range(len(table))], pa.string()))
     return require(table, what, unique="item")
