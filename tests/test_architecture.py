@@ -122,6 +122,18 @@ def test_rooms_are_small() -> None:
     assert max(sizes.values()) <= 20, sizes
 
 
+def test_the_page_on_the_layout_is_of_this_code() -> None:
+    """Its picture has the layers, each package has a paragraph, and every path that it names exists."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    picture = page.split("```")[1].strip().splitlines()
+    assert [set(line.split("  ")[0].split()) for line in picture] == [set(names) for names in LAYERS[::-1]]
+    packages = {f"flywheel/{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    paragraphs = {line for line in page.splitlines() if line.startswith("**`flywheel/")}
+    assert {name for line in paragraphs for name in re.findall(r"\*\*`([^`]*)`\*\*", line)} == packages
+    named = re.findall(r"`((?:flywheel|recipes|conf|docs|tests)/[^`\s]*)`", page)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_stages_do_not_import_each_other() -> None:
     wrong = [(a, b) for a, b in edges() if a.startswith("stages.") and b.startswith("stages")]
     assert wrong == []

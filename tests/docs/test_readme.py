@@ -40,11 +40,11 @@ def test_all_subcommands_are_described():
 
 
 def test_the_quick_start_is_what_ci_runs():
-    ran = (ROOT / ".ci" / "run").read_text()
-    assert "\npytest " in TEXT
-    assert ran.rstrip().endswith("pytest")
-    assert "&& python -m flywheel recipe=addition " in TEXT
-    assert "\npython -m flywheel recipe=addition " in ran
+    ran = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = ["scripts/install", "scripts/check", "python -m flywheel recipe=addition", "scripts/test"]
+    assert [line.partition(" runs_dir=")[0] for line in ran[-4:]] == commands
+    for command in (f"{commands[0]} && {commands[2]} ", f"\n{commands[3]} "):
+        assert command in TEXT
 
 
 def test_no_placeholder_is_left():
