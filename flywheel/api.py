@@ -9,6 +9,7 @@ Reading a run executes nothing that it names; what is built is of classes that a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,22 +118,24 @@ class GenerationView:
         """
         import pyarrow as pa
 
-        from flywheel.runtime.scoring import score_chunk, with_clusters
+        from flywheel.runtime.scoring import item_names, score_unit, with_clusters
+        from flywheel.runtime.work import cut
         from flywheel.tables.items import as_items
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be evaluated")
         model, components = self.load(), self._components("task")
         trainer = components.resolved["trainer"]
         items, size = with_clusters(as_items(items, self._suite_columns())), components.resolved["chunk_size"]
-        key = self.state.key(self.number, "items")
-        chunks = range(-(-len(items) // size))
+        keys = self.state.key(self.number, "items").each(item_names(items))
+        ends = cut(size, len(items))
+        units = [slice(*pair) for pair in itertools.pairwise(ends)]
 
-        def score(k: int) -> pa.Table:
-            part = items.slice(k * size, size)
-            return score_chunk(components.task, model, None, part, key("chunk", k), trainer)
+        def score(unit: slice) -> pa.Table:
+            part = items.slice(unit.start, unit.stop - unit.start)
+            return score_unit(components.task, model, None, part, keys[unit], trainer)
 
         try:
-            return pa.concat_tables(score(k) for k in chunks)
+            return pa.concat_tables(score(unit) for unit in units)
         except Exception as error:
             missing = [name for name in self._suite_columns().names if name not in items.column_names]
             lack = f" Its suites have columns that these lack: {', '.join(missing)}." if missing else ""

@@ -14,10 +14,20 @@ generation carried is never kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flywheel.records import Carry, Differences, GateResult, Progress, Settings, Suite, Verdict
+from flywheel.records import (
+    Carry,
+    Differences,
+    GateResult,
+    Progress,
+    Settings,
+    Suite,
+    Unit,
+    UnitResult,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
     import lightning
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Key, Keys
     from flywheel.storage.ledger import Event
     from flywheel.storage.state import Generation, RunState
 
@@ -64,14 +74,17 @@ class Task(Protocol):
         """
 
     def generate(
-        self, model: lightning.LightningModule, prompts: pa.Table, settings: Settings, key: Key
+        self, model: lightning.LightningModule, prompts: pa.Table, settings: Settings, keys: Keys
     ) -> Columns:
-        """Samples for a chunk of prompts: ``prompt``, the payload, optionally ``group`` (default: prompt).
+        """Samples for a unit of prompts: ``prompt``, the payload, optionally ``group`` (default: prompt).
 
-        The payload's columns take the types that the seed samples have, or else the first chunk, where
+        ``keys`` has one key a prompt. What is drawn by them depends neither on ranks nor on ``chunk_size``,
+        the number of prompts in a unit. torch's and NumPy's global generators are seeded from all keys of the
+        unit, so what is drawn by those depends on ``chunk_size``. Several rows may answer a prompt.
+
+        The payload's columns take the types that the seed samples have, or else the first unit, where
         nothing is lost by it; no column may be called ``keep``, ``reason``, ``weight`` or ``count``, or as
-        provenance is. All types are those that Parquet gives back. Several rows may answer a
-        prompt. torch's and NumPy's global generators are seeded from ``key``.
+        provenance is. All types are those that Parquet gives back.
         """
 
     def data(self, corpus: pa.Table, settings: Settings) -> Any:
@@ -82,16 +95,23 @@ class Task(Protocol):
         model: lightning.LightningModule,
         opponent: lightning.LightningModule | None,
         items: pa.Table,
-        key: Key,
+        keys: Keys,
     ) -> Any:
-        """A score in [0, 1] for each item of a chunk; against the opponent where the suite is a duel."""
+        """A score in [0, 1] for each item of a unit; against the opponent where the suite is a duel.
+
+        ``keys`` has one key an item; see ``generate``.
+        """
 
 
 class Grader(Protocol):
-    """Scores samples; sees whole groups."""
+    """Scores samples; sees whole groups, some at a time."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Key) -> Columns:
-        """Columns of scores, row for row. ``load_parent()`` gives the parent model, in evaluation mode."""
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> Columns:
+        """Columns of scores, row for row, for whole groups of about ``chunk_size`` samples together.
+
+        ``load_parent()`` gives the parent model, in evaluation mode; units share it: leave it as it is.
+        ``keys`` has the key of each row's group.
+        """
 
 
 class Curator(Protocol):
@@ -147,6 +167,18 @@ class Reviewer(Protocol):
 
     def review(self, candidate: Generation, verdict: Verdict) -> bool | None:
         """Consent: True or False; None: the answer is not there yet, and the run waits for it."""
+
+
+class Executor(Protocol):
+    """Does the units of a stage: in this process, on the ranks of torchrun, or elsewhere."""
+
+    def run(self, work: Callable[[Unit], bytes], units: Iterable[Unit]) -> Iterator[UnitResult]:
+        """The results of ``work``, a failure in place of one that raised, in the order of ``units``.
+
+        All ranks call it; rank 0 alone has units and is given results. Units are pulled one by one, when
+        there is somebody to do them: to end early, let them come to their end, and take what is under way.
+        ``work`` can be pickled if the recipe's parts can.
+        """
 
 
 class Tracker(Protocol):

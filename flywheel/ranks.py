@@ -1,4 +1,4 @@
-"""Ranks: who am I, agree with the others, share work in chunks. On one process all of it is free.
+"""Ranks: who am I, agree with the others, raise together. On one process all of it is free.
 
 Under torchrun every rank runs the loop; rank 0 decides and writes. Control traffic has a gloo group
 of its own with no practical timeout, since a stage that only rank 0 runs may outlast the default
@@ -15,7 +15,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -151,7 +151,7 @@ def _collective() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_of_collective(error):
+        if not is_of_collective(error):
             raise  # e.g. of unpickling
         # "[/path/of/gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:4831. This is typically ..."
         cause = re.sub(r"^\[\S*\] ", "", str(error)).partition(". ")[0]
@@ -171,7 +171,7 @@ def from_rank_0(make: Callable[[], T]) -> T:
             box[0] = make()
         except (Exception, Control) as error:
             failure = error
-            box[1] = _portable(error)
+            box[1] = portable(error)
     with _collective():
         dist.broadcast_object_list(box, src=0, group=_control)
     if failure is not None or box[1] is not None:
@@ -203,34 +203,7 @@ def _highest(signal: int) -> int:
     return int(tensor.item())
 
 
-def in_chunks(count: int, work: Callable[[int], T], check: Callable[[], None]) -> Sequence[T] | None:
-    """``[work(0), ..., work(count - 1)]`` on rank 0, None elsewhere; see ``stream_chunks``."""
-    done = list(stream_chunks(count, work, check))
-    return done if rank() == 0 else None
-
-
-def stream_chunks(count: int, work: Callable[[int], T], check: Callable[[], None]) -> Iterator[T]:
-    """``work(0), ..., work(count - 1)`` on rank 0, nothing elsewhere; chunk k is done by rank k mod world.
-
-    All ranks must run it to its end. The result does not depend on the number of ranks. An exception on
-    any rank is raised on all. ``check`` is called before each round of chunks, by all ranks together; it
-    may raise to leave. No more than a round of chunks is in memory.
-    """
-    for first in range(0, count, world_size()):
-        check()
-        k = first + rank()
-        failure: Exception | None = None
-        mine: list[T] = []
-        if k < count:
-            try:
-                mine.append(work(k))
-            except Exception as error:
-                failure = error
-        raise_on_all_ranks(failure)
-        yield from _gathered(mine)
-
-
-def _gathered(mine: list[T]) -> list[T]:
+def gather(mine: list[T]) -> list[T]:
     """What each rank has, in the order of ranks, on rank 0; an empty list elsewhere."""
     if world_size() == 1:
         return mine
@@ -261,13 +234,13 @@ def _raise_failures(failure: Exception | None) -> None:
 
     failures: list[Exception | None] = [None] * world_size()
     with _collective():
-        dist.all_gather_object(failures, _portable(failure), group=_control)
-    error = min((error for error in (failure, *failures) if error is not None), key=_is_of_collective)
+        dist.all_gather_object(failures, portable(failure), group=_control)
+    error = min((error for error in (failure, *failures) if error is not None), key=is_of_collective)
     setattr(error, _AGREED, True)
     raise error
 
 
-def _is_of_collective(error: BaseException) -> bool:
+def is_of_collective(error: BaseException) -> bool:
     """Whether a collective raised it: gloo's errors are known by their text alone."""
     import torch.distributed as dist
 
@@ -286,7 +259,7 @@ def run_on_all_ranks(work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def _portable(error: BaseException | None) -> Any:
+def portable(error: BaseException | None) -> Any:
     """What another rank raises for the error: a copy that says where it was, or its text if it has none."""
     if error is None:
         return None

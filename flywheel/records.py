@@ -10,7 +10,7 @@ Samples     id            string   content hash that includes the origin, see ``
             source        string   where human rows come from; null for generated rows
             prompt        string   what the row answers; unique within one batch of prompts
             group         string   rows that compete with or vote on each other share it
-            key           int64    seed of the chunk that made the row; 0 for human rows
+            key           int64    seed of the prompt's key; 0 for human rows
             ...                    payload: whatever columns the recipe trains on
 Scores      id, then one float64 column per grader, then the grader's further columns
 Decisions   id            string
@@ -150,6 +150,29 @@ class Verdict:
     e_value: float | None = None
     numbers: Mapping[str, Json] = field(default_factory=dict)
     """Those of the gate's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A piece of a stage's work: some rows of what it works on."""
+
+    number: int
+    start: int
+    """The first row, e.g. 512."""
+    stop: int
+    """One beyond the last row."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """What came of a unit."""
+
+    number: int
+    data: bytes | None
+    """What the work returned; None: it failed."""
+    error: Exception | None
+    seconds: float
+    """Wall time that it took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("lineage", "graders", "curators", "gates", "tuners", "reviewers", "metrics"),
     ("runtime",),
-    ("stages", "trackers", "export"),
+    ("stages", "trackers", "export", "executors"),
     ("loop", "launch"),
     ("api",),
     ("testing", "cli", "__main__", "__init__"),

@@ -28,7 +28,7 @@ class Digits(Mnist):
         everyday = Suite("everyday", Role.GUARD, gate.items, "accuracy")
         return [_without_4(dev), _without_4(gate), everyday, sealed]
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> dict[str, Any]:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> dict[str, Any]:
         """The two likeliest labels of each image, a group."""
         probability, label = model(self._images(prompts).to(model.device)).softmax(1).cpu().topk(2)
         rows = np.repeat(np.arange(len(prompts)), 2)
@@ -48,7 +48,7 @@ class Judge:
 
     mended: bool = False
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> dict[str, Any]:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> dict[str, Any]:
         """One column, ``confidence``."""
         label, score = samples["label"].to_numpy(), samples["probability"].to_numpy().copy()
         first, second = np.arange(0, len(score), 2), np.arange(1, len(score), 2)

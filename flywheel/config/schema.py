@@ -40,6 +40,13 @@ class OnFailure(Enum):
     go_on = "go_on"
 
 
+class OnUnitFailure(Enum):
+    """What a stage does when a unit of its work raises."""
+
+    fail = "fail"
+    skip = "skip"
+
+
 class Log(Enum):
     """What the terminal shows."""
 
@@ -108,7 +115,9 @@ class Config:
     debug: str = "none"
     """Overlay that shrinks a run: ``tiny`` (four short generations) or ``fast_dev_run`` (each stage once)."""
     chunk_size: int = 512
-    """Rows that ``generate`` and ``evaluate`` see at a time; samples depend on it, not on ranks."""
+    """Rows in a unit of ``generate``, ``evaluate`` and ``grade``; floats depend on it, but not on ranks."""
+    on_unit_failure: OnUnitFailure = OnUnitFailure.fail
+    """Whether a unit that raises fails the stage, or is skipped: no samples, null scores, outcomes of 0."""
     init: Init = Init.parent
     """Weights that a candidate starts from: its parent's, the base checkpoint's, or fresh ones."""
     genesis: Genesis = Genesis.train

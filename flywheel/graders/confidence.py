@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Keys
 
 
 @dataclass(kw_only=True)
@@ -20,7 +20,7 @@ class Confidence:
     """Payload column with the producer's probability of its answer, in [0, 1]."""
 
     def grade(
-        self, samples: pa.Table, load_parent: Callable[[], Any], key: Key
+        self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys
     ) -> dict[str, pa.ChunkedArray]:
         """One column, ``confidence``."""
         return {"confidence": samples[self.column]}

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Keys
 
 
 @dataclass(kw_only=True)
@@ -24,7 +24,7 @@ class Vote:
     answer: str = "answer"
     """Payload column that is voted on; a null agrees with nothing."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Key) -> dict[str, np.ndarray]:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> dict[str, np.ndarray]:
         """One column, ``vote``, in [0, 1]."""
         groups, answers = _codes(samples["group"]), _codes(samples[self.answer])
         pairs = groups * (answers.max(initial=0) + 1) + answers

@@ -20,6 +20,7 @@ from flywheel.config.components import Components
 from flywheel.config.compose import differences
 from flywheel.config.modules import Code, is_there
 from flywheel.errors import PrunedError, RunError
+from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data
 from flywheel.launch.session import versions
 from flywheel.lineage.code_changes import differing, hashes
@@ -260,7 +261,8 @@ class _Again:
         self._generation = generation
         self._parent = None if generation.parent is None else state.generations[generation.parent]
         data = _data(directory, state, components)
-        self._tools = StageTools(components, self.store, data, Stop(folder))
+        stop = Stop(folder)
+        self._tools = StageTools(components, self.store, data, stop, executor_of_process(stop.check))
 
     def train(self) -> Weights:
         """The weights, from the recorded corpus and start."""

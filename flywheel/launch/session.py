@@ -18,9 +18,11 @@ from flywheel.config import credentials
 from flywheel.config.components import Components, identity_part
 from flywheel.config.modules import Code
 from flywheel.errors import UnwritableError, wrap_user_errors
+from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.protocols import Tracker
+from flywheel.runtime import work
 from flywheel.runtime.checkout import checkout
 from flywheel.runtime.context import StageTools
 from flywheel.runtime.data import Data
@@ -64,7 +66,8 @@ def open_runner(
 
     try:
         state = RunState.replay(ranks.from_rank_0(enter))
-        tools = StageTools(components, Store(directory), data, Stop(directory))
+        store, stop, folder = Store(directory), Stop(directory), directory / work.FOLDER
+        tools = StageTools(components, store, data, stop, executor_of_process(stop.check), folder)
         runner = StageRunner(directory, tools, trackers, state, ledger)
         trackers.open(directory)
         with _disk(directory):
@@ -131,6 +134,8 @@ def _make_room(runner: StageRunner) -> None:
     if runner.ledger:
         pruning.delete(runner.store, runner.state.pruned)
     if runner.state.current is None:
+        if runner.ledger:
+            work.discard(runner.directory)
         runner.retain()
 
 

@@ -17,11 +17,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from flywheel import ranks
 from flywheel.records import Json
 from flywheel.runtime.weights import load_weights, weights_of
+from flywheel.runtime.work import FOLDER
 
 if TYPE_CHECKING:
     import lightning
-
-FOLDER = "work"
 
 
 @contextmanager

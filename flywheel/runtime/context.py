@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.config.components import Components
 from flywheel.errors import DataError
 from flywheel.keys import Key
+from flywheel.protocols import Executor
 from flywheel.records import Carry, Json, Settings
 from flywheel.runtime.data import Data
 from flywheel.runtime.stop import Stop
+from flywheel.runtime.work import Work
 from flywheel.storage.ledger import canonical
 from flywheel.storage.store import Store
 
@@ -37,16 +40,16 @@ class Context:
     data: Data
     carry: Mapping[str, Carry]
     stop: Stop
+    work: Work
+    """Does what the stage cuts into units."""
     report_progress: Callable[[int, int | None, str], None]
     """Report progress: done, total, note."""
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
         """A model with the weights of an artifact, in evaluation mode, on this rank's device."""
-        from flywheel.runtime.weights import device, load_weights
+        from flywheel.runtime.weights import load_model
 
-        model = self.components.model(settings)
-        load_weights(model, self.store.weights(weights))
-        return model.eval().to(device(self.components.resolved["trainer"]))
+        return load_model(self.components, self.store, weights, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class StageOutput:
     """Name -> Arrow table, state dict or JSON value; stored as artifacts."""
     facts: Mapping[str, Json] = field(default_factory=dict)
     """Small JSON values for the ledger."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What is known of its cost besides the time from its start to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,9 @@ class StageTools:
     store: Store
     data: Data
     stop: Stop
+    executor: Executor
+    work: Path | None = None
+    """``RUN/work``, where finished units are kept; None: nowhere."""
 
     def run(
         self,
@@ -91,19 +99,32 @@ class StageTools:
         settings: Settings,
         *,
         carry: Mapping[str, Carry] | None = None,
+        conditions: Json = None,
         report_progress: Callable[[int, int | None, str], None] = lambda done, total, note: None,
         **inputs: Any,
     ) -> StageOutput:
-        """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded."""
+        """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded.
+
+        ``conditions``: what units depend on besides a stage's inputs; others discard those that are kept.
+        """
+        key, resolved = root(generation, stage.name), self.components.resolved
         ctx = Context(
             generation=generation,
-            key=root(generation, stage.name),
+            key=key,
             settings=settings,
             components=self.components,
             store=self.store,
             data=self.data,
             carry=carry or {},
             stop=self.stop,
+            work=Work(
+                executor=self.executor,
+                folder=self.work and self.work / stage.name,
+                stage={"stage": stage.name, "generation": generation},
+                conditions=[key.seed, settings, conditions],
+                skip_failures=resolved["on_unit_failure"] == "skip",
+                report_progress=report_progress,
+            ),
             report_progress=report_progress,
         )
         ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before

@@ -16,7 +16,8 @@ from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
-from flywheel.records import Progress, Settings
+from flywheel.records import Json, Progress, Settings
+from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
 from flywheel.storage import ids, pruning, tombstones
@@ -149,6 +150,7 @@ class StageRunner:
         name, number = stage.name, generation.number
         done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(number))
         if done:
+            self._discard_units(name)
             return StageRecord(done)
 
         def report_progress(done: int, total: int | None, note: str) -> None:
@@ -160,13 +162,16 @@ class StageRunner:
         carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}
 
         def run() -> StageOutput:
-            where = stage, number, self.state.key, settings
-            return self.tools.run(*where, carry=carry, report_progress=report_progress, **inputs)
+            where, how = (stage, number, self.state.key, settings), self._conditions()
+            return self.tools.run(
+                *where, carry=carry, conditions=how, report_progress=report_progress, **inputs
+            )
 
         def record(made: StageOutput | None) -> tuple[str, dict[str, Any]]:
             result = made or run()
             outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
-            content = {"outputs": outputs, "facts": dict(result.facts), "cost": clock.cost()}
+            content = {"outputs": outputs, "facts": dict(result.facts)}
+            content["cost"] = {**clock.cost(), **result.cost}
             where = {"generation": number, "stage": name}
             return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
 
@@ -182,12 +187,25 @@ class StageRunner:
             stopped = ranks.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
             left = StopRequested(self.stop.by) if stopped else _failed(name, error)
             left.cut_off = self._cut_off(generation, name, clock)
+            if not stopped:
+                self._discard_units(name)
             raise left from error
+        self._discard_units(name)
         if name == "seed":
             self.tools.data = self.tools.data.as_recorded(self.state, self.store)
         if self.ledger is not None and recorded.get("samples"):
             ids.note(self.directory, number, name, self.store.table(recorded["samples"], ["id"]))
         return recorded
+
+    def _conditions(self) -> Json:
+        """The code, packages and threads of the session: with others, units would come out otherwise."""
+        session = self.state.session or {}
+        outputs = session.get("outputs", {})
+        return [outputs.get("code"), outputs.get("distributions"), session.get("threads")]
+
+    def _discard_units(self, stage: str) -> None:
+        if self.ledger is not None:
+            work.discard(self.directory, stage)
 
     def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
         """What is to be said of a stage that was left; nothing if its line is in the ledger already."""

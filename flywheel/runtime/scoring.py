@@ -1,8 +1,9 @@
-"""Scoring a model on a suite, item by item, in chunks shared among the ranks."""
+"""Scoring a model on suites, item by item, in units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pyarrow as pa
 
 from flywheel import ranks
 from flywheel.errors import StageFailed
-from flywheel.keys import Key
+from flywheel.keys import Key, Keys
 from flywheel.metrics.intervals import mean_interval, reach
-from flywheel.records import Json, Role, Suite
+from flywheel.records import Json, Role, Suite, Unit
 from flywheel.runtime.context import Context
 from flywheel.runtime.weights import without_gradients
+from flywheel.runtime.work import UnitsDone, cut, to_bytes
+from flywheel.tables import as_text
 
 if TYPE_CHECKING:
     import lightning
@@ -23,21 +26,61 @@ _ROUNDING = 1e-6
 """What a mean of 32-bit floats may be above 1, or below 0; of coarser floats it may be one step of theirs."""
 
 
-def score_items(
-    ctx: Context, model: lightning.LightningModule, rival: object, suite: Suite, key: Key
-) -> pa.Table | None:
-    """Columns ``item``, ``cluster``, ``score`` of a suite's items, on rank 0; None elsewhere."""
-    size, items = ctx.components.resolved["chunk_size"], with_clusters(suite.items)
+def score_suites(
+    ctx: Context,
+    model: lightning.LightningModule,
+    rival: Any,
+    suites: Sequence[Suite],
+    key: Key,
+    inputs: Json = None,
+) -> tuple[list[pa.Table], UnitsDone]:
+    """Columns ``item``, ``cluster``, ``score`` of each suite's items, on rank 0; empty lists elsewhere.
 
-    def score(chunk: int) -> pa.Table:
-        part = items.slice(chunk * size, size)
-        trainer = ctx.components.resolved["trainer"]
-        scored = score_chunk(ctx.components.task, model, rival, part, key("chunk", chunk), trainer)
-        ctx.report_progress(min((chunk + 1) * size, len(items)), len(items), suite.name)
-        return scored
+    An item of a unit that failed and is skipped scores 0: none is missing. ``inputs``: see ``Work.do``.
+    """
+    config = ctx.components.resolved
+    items = [with_clusters(suite.items) for suite in suites]
+    keys = [key(suite.name).each(item_names(part)) for suite, part in zip(suites, items, strict=True)]
+    rivals = [rival if suite.duel else None for suite in suites]
+    work = ScoreItems(ctx.components.task, model, rivals, items, keys, config["trainer"])
+    scored: list[list[pa.Table]] = [[] for _ in suites]
 
-    chunks = ranks.in_chunks(-(-len(items) // size), score, ctx.stop.check)
-    return None if chunks is None else pa.concat_tables(chunks)
+    def take(unit: Unit, rows: pa.Table | None, failure: Exception | None) -> None:
+        suite, part = work.place(unit)
+        scored[suite].append(_scores(part, np.zeros(len(part))) if rows is None else rows)
+
+    boundaries = cut(config["chunk_size"], *map(len, items))
+    units = ctx.work.do(
+        boundaries, work, take, inputs=inputs, note=lambda unit: suites[work.place(unit)[0]].name
+    )
+    return [pa.concat_tables(parts) for parts in scored if parts], units
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreItems:
+    """The work of a unit: the scores of its items, which are of one suite. Suites follow each other."""
+
+    task: Any
+    model: Any
+    rivals: Sequence[Any]
+    """Each suite's opponent, or None."""
+    items: Sequence[pa.Table]
+    keys: Sequence[Keys]
+    trainer: Mapping[str, Any]
+
+    def place(self, unit: Unit) -> tuple[int, pa.Table]:
+        """The number of a unit's suite, and the unit's items."""
+        suite, first = 0, 0
+        while unit.start >= first + len(self.items[suite]):
+            suite, first = suite + 1, first + len(self.items[suite])
+        return suite, self.items[suite].slice(unit.start - first, unit.stop - unit.start)
+
+    def __call__(self, unit: Unit) -> bytes:
+        """Columns ``item``, ``cluster``, ``score``. Raises ValueError for bad scores."""
+        suite, part = self.place(unit)
+        first = sum(map(len, self.items[:suite]))
+        keys = self.keys[suite][unit.start - first : unit.stop - first]
+        return to_bytes(score_unit(self.task, self.model, self.rivals[suite], part, keys, self.trainer))
 
 
 def with_clusters(items: pa.Table) -> pa.Table:
@@ -45,21 +88,27 @@ def with_clusters(items: pa.Table) -> pa.Table:
     return items if "cluster" in items.column_names else items.append_column("cluster", items["item"])
 
 
-def score_chunk(
+def item_names(items: pa.Table) -> list[str]:
+    """By what items are told apart, as text."""
+    names: list[str] = as_text(items["item"], "item").to_pylist()
+    return names
+
+
+def score_unit(
     task: Any,
     model: lightning.LightningModule,
     rival: object,
     items: pa.Table,
-    key: Key,
+    keys: Keys,
     trainer: Mapping[str, Any],
 ) -> pa.Table:
-    """Columns ``item``, ``cluster``, ``score`` of a chunk of items. Raises ValueError for bad scores.
+    """Columns ``item``, ``cluster``, ``score`` of a unit of items. Raises ValueError for bad scores.
 
     ``trainer``: the configured section; see ``without_gradients``.
     """
-    key.seed_globals()
+    keys.seed_globals()
     with without_gradients(trainer):
-        scores, step = _numbers(task.evaluate(model, rival, items, key))
+        scores, step = _numbers(task.evaluate(model, rival, items, keys))
     if scores.shape != (len(items),):
         raise ValueError(f"evaluate() must score every item: {len(items)} items, shape {scores.shape}")
     bad = np.flatnonzero(~((scores >= -step) & (scores <= 1 + step)))
@@ -68,7 +117,10 @@ def score_chunk(
             f"scores must lie in [0, 1]; {len(bad)} of {len(scores)} do not, the first is "
             f"{scores[bad[0]]:g}, of item {str(items['item'][bad[0]])!r}"
         )
-    scores = scores.clip(0, 1) + 0.0  # no -0.0
+    return _scores(items, scores.clip(0, 1) + 0.0)  # no -0.0
+
+
+def _scores(items: pa.Table, scores: np.ndarray) -> pa.Table:
     return pa.table({"item": items["item"], "cluster": items["cluster"], "score": pa.array(scores)})
 
 
@@ -91,10 +143,8 @@ def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, ro
     suites = [s for s in ctx.data.suites.values() if s.role == role and (rival or not s.duel)]
     if not suites:
         raise StageFailed("tune", f"attempts are scored on {role} suites, and the task has none to use")
-    tables = [score_items(ctx, model, rival if s.duel else None, s, key(s.name)) for s in suites]
-    return ranks.from_rank_0(
-        lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables if t is not None])))
-    )
+    tables, _ = score_suites(ctx, model, rival, suites, key)
+    return ranks.from_rank_0(lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables]))))
 
 
 def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Json]]:

@@ -13,8 +13,13 @@ from flywheel.records import Weights
 from flywheel.runtime.extra_state import pack, require_kept, unpack
 
 if TYPE_CHECKING:
+    import lightning
     import torch
     from torch import nn
+
+    from flywheel.config.components import Components
+    from flywheel.records import Settings
+    from flywheel.storage.store import Store
 
 _LIGHTNING_KEYS = {
     *("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks"),
@@ -94,6 +99,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         kinds = {"missing": missing, "not in the model": unknown}
         listed = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
         raise ConfigError(f"The weights do not fit {type(model).__name__}: {listed}.")
+
+
+def load_model(
+    components: Components, store: Store, weights: str, settings: Settings
+) -> lightning.LightningModule:
+    """A model with the weights of an artifact, in evaluation mode, on this rank's device."""
+    model = components.model(settings)
+    load_weights(model, store.weights(weights))
+    return model.eval().to(device(components.resolved["trainer"]))
 
 
 def _call_hook(model: nn.Module, hook: str, checkpoint: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from flywheel import ranks
 from flywheel.records import Role, Suite
 from flywheel.runtime.context import Context, StageOutput
-from flywheel.runtime.scoring import metrics, score_items
+from flywheel.runtime.scoring import metrics, score_suites
 from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
 
@@ -33,7 +33,12 @@ def outcomes_on(
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
     chosen = [suite for suite in suites if rival is not None or not suite.duel]
-    scored = [score_items(ctx, model, rival if s.duel else None, s, ctx.key(s.name)) for s in chosen]
+    named = {
+        "weights": weights,
+        "opponent": opponent and opponent.weights,
+        "suites": [s.name for s in chosen],
+    }
+    scored, units = score_suites(ctx, model, rival, chosen, ctx.key, named)
     if ranks.rank() != 0:
         return StageOutput()
     tables = [
@@ -41,7 +46,8 @@ def outcomes_on(
         for suite, rows in zip(chosen, scored, strict=True)
     ]
     outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
-    return StageOutput({"outcomes": outcomes}, {"metrics": metrics(outcomes, ctx.data.suites)})
+    facts = {"metrics": metrics(outcomes, ctx.data.suites), **units.facts}
+    return StageOutput({"outcomes": outcomes}, facts, units.cost)
 
 
 def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:

@@ -1,22 +1,33 @@
-"""Generate: the champion makes samples, chunk by chunk, on all ranks."""
+"""Generate: the champion makes samples, a unit of prompts after another, on all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel import ranks
 from flywheel.errors import DataError, StageFailed
-from flywheel.keys import Key
-from flywheel.records import Carry
+from flywheel.keys import Key, Keys
+from flywheel.records import Carry, Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.weights import without_gradients
+from flywheel.runtime.work import cut, to_bytes
 from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.storage.state import Generation
 from flywheel.storage.store import Stored
-from flywheel.tables import PROVENANCE, as_table, require, require_finite, with_provenance
+from flywheel.tables import (
+    PROVENANCE,
+    as_table,
+    as_text,
+    require,
+    require_finite,
+    require_own_columns,
+    with_provenance,
+)
 from flywheel.tables.digests import sketch
 from flywheel.tables.types import is_known, matched, stored
 
@@ -26,25 +37,34 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
 
     Prompts that a suite asks are left out: nobody is to learn from them.
     """
-    task = ctx.components.task
+    task, config = ctx.components.task, ctx.components.resolved
     drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key)
     prompts, left_out = ctx.data.hold_out(drawn)
     if len(prompts) == 0:
         raise StageFailed("generate", f"all {left_out} prompts are items of suites: none is left to answer")
     model = ctx.load_model(str(parent.weights), parent.settings)
-    size = ctx.components.resolved["chunk_size"]
-    count = -(-len(prompts) // size)
-
-    def make(chunk: int) -> pa.Table:
-        key = ctx.key("chunk", chunk)
-        key.seed_globals()
-        with without_gradients(ctx.components.resolved["trainer"]):
-            made = task.generate(model, prompts.slice(chunk * size, size), ctx.settings, key)
-        ctx.report_progress(min((chunk + 1) * size, len(prompts)), len(prompts), "")
-        return stored(as_table(made), f"Samples of chunk {chunk}")
-
+    keys = ctx.key("prompt").each(as_text(prompts["prompt"], "prompt").to_pylist())
+    make = MakeSamples(task, model, prompts, keys, ctx.settings, config["trainer"])
+    boundaries = cut(config["chunk_size"], len(prompts))
     facts = {"left_out": left_out, "prompts": sketch(drawn)}
-    return _recorded(ctx, parent, ranks.stream_chunks(count, make, ctx.stop.check), facts)
+    if ranks.rank() != 0:
+        ctx.work.do(boundaries, make, lambda *_: None)
+        return StageOutput()
+    samples = _Samples(ctx, parent)
+    with ctx.store.table_writer() as writer:  # as they come: a batch need not fit into memory
+
+        def take(unit: Unit, rows: pa.Table | None, failure: Exception | None) -> None:
+            for part in [] if rows is None else samples.of(unit.number, rows):
+                writer.write(part)
+
+        inputs = {"parent": parent.weights, "prompts": facts["prompts"]}
+        units = ctx.work.do(boundaries, make, take, inputs=inputs)
+        for part in samples.rest():
+            writer.write(part)
+        if writer.rows == 0:
+            raise StageFailed("generate", f"the champion made no samples{units.why_failed}")
+    facts |= {"made": writer.rows, **units.facts}
+    return StageOutput({"samples": Stored(writer.name)}, facts, units.cost)
 
 
 def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
@@ -54,39 +74,49 @@ def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Ke
     return require(stored(prompts, "Prompts"), "Prompts", unique="prompt")
 
 
-def _recorded(
-    ctx: Context, parent: Generation, chunks: Iterator[pa.Table], facts: dict[str, Any]
-) -> StageOutput:
-    """The chunks as one artifact, stored as they come: a batch need not fit into memory."""
-    if ranks.rank() != 0:
-        for _ in chunks:
-            pass
-        return StageOutput()
-    failure: Exception | None = None
-    samples = _Samples(ctx, parent)
-    with ctx.store.table_writer() as writer:
-        for chunk, rows in enumerate(chunks):
-            try:
-                for part in samples.of(chunk, rows) if failure is None else ():
-                    writer.write(part)
-            except Exception as error:
-                if ranks.world_size() == 1:
-                    raise
-                failure = error  # the other ranks still make chunks together with this one
-        if failure is not None:
-            raise failure
-        for part in samples.rest():
-            writer.write(part)
-        if writer.rows == 0:
-            raise StageFailed("generate", "the champion made no samples")
-    return StageOutput({"samples": Stored(writer.name)}, {"made": writer.rows, **facts})
+@dataclass(frozen=True, slots=True)
+class MakeSamples:
+    """The work of a unit: what the task generates for its prompts, each row with its prompt's key."""
+
+    task: Any
+    model: Any
+    prompts: pa.Table
+    keys: Keys
+    settings: Settings
+    trainer: Mapping[str, Any]
+    """The configured section; see ``without_gradients``."""
+
+    def __call__(self, unit: Unit) -> bytes:
+        """The unit's rows. Raises DataError if they cannot be samples."""
+        prompts = self.prompts.slice(unit.start, unit.stop - unit.start)
+        keys = self.keys[unit.start : unit.stop]
+        keys.seed_globals()
+        with without_gradients(self.trainer):
+            made = self.task.generate(self.model, prompts, self.settings, keys)
+        what = f"Samples of unit {unit.number}"
+        rows = stored(as_table(made), what)
+        require_own_columns(rows, ("prompt", "group"))
+        return to_bytes(require_finite(_with_keys(rows, prompts["prompt"], keys), what))
+
+
+def _with_keys(rows: pa.Table, prompts: pa.ChunkedArray, keys: Keys) -> pa.Table:
+    """The rows with a column ``key``. Raises DataError if they answer what was not asked."""
+    asked, answered = (as_text(column, "prompt") for column in (prompts, rows["prompt"]))
+    where = pc.index_in(answered, value_set=asked.combine_chunks())
+    if where.null_count:
+        stray = answered.filter(pc.is_null(where))[0].as_py()
+        raise DataError(
+            "generate() must answer the prompts of its unit and no others; it answered "
+            f"{stray!r}. Take the column 'prompt' from the rows it is given."
+        )
+    return rows.append_column("key", pa.array(keys.seeds).take(where.combine_chunks()))
 
 
 class _Samples:
-    """Makes samples of what ``generate`` returned, chunk after chunk, all with the same columns and types.
+    """Makes samples of what ``generate`` returned, unit after unit, all with the same columns and types.
 
-    The types are those of the seed samples; of a column that those lack, those of the first chunk that says
-    one: while all have only nulls or empty lists there, chunks wait, up to a row group of them.
+    The types are those of the seed samples; of a column that those lack, those of the first unit that says
+    one: while all have only nulls or empty lists there, units wait, up to a row group of them.
     """
 
     def __init__(self, ctx: Context, parent: Generation) -> None:
@@ -96,28 +126,28 @@ class _Samples:
         self._waiting: list[tuple[int, pa.Table]] = []
         self._rows = self._bytes = 0
 
-    def of(self, chunk: int, rows: pa.Table) -> list[pa.Table]:
-        """The samples that are ready now that ``rows`` of this chunk are here.
+    def of(self, unit: int, rows: pa.Table) -> list[pa.Table]:
+        """The samples that are ready now that ``rows`` of this unit are here.
 
         Raises DataError if a column's type cannot become that of the others without loss, or the columns are
-        not those of the first chunk.
+        not those of the first unit.
         """
         if len(rows) == 0:  # nothing says what its columns would be
             return []
         names = self._names = self._names or rows.column_names
         if sorted(names) != sorted(rows.column_names):
             raise DataError(
-                f"Every chunk must have the same columns; chunk {chunk} has {rows.column_names}, those "
+                f"Every unit must have the same columns; unit {unit} has {rows.column_names}, those "
                 f"before it {names}."
             )
         self._types = _known_types(rows) | self._types
-        self._waiting.append((chunk, rows.select(names)))
+        self._waiting.append((unit, rows.select(names)))
         self._rows, self._bytes = self._rows + len(rows), self._bytes + rows.nbytes
         is_full = self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES
         return self.rest() if is_full or _own(rows).keys() <= self._types.keys() else []
 
     def rest(self) -> list[pa.Table]:
-        """The samples of all chunks that still wait."""
+        """The samples of all units that still wait."""
         unknown: dict[str, pa.DataType] = {}
         for _, rows in self._waiting:
             nulls = {name for name, kind in unknown.items() if pa.types.is_null(kind)}
@@ -126,18 +156,17 @@ class _Samples:
             }
         self._types = unknown | self._types
         ready, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
-        return [self._samples(chunk, rows) for chunk, rows in ready]
+        return [self._samples(unit, rows) for unit, rows in ready]
 
-    def _samples(self, chunk: int, rows: pa.Table) -> pa.Table:
+    def _samples(self, unit: int, rows: pa.Table) -> pa.Table:
         samples = with_provenance(
-            matched(rows, self._types, f"chunk {chunk}"),
-            own=("prompt", "group"),
+            matched(rows, self._types, f"unit {unit}"),
+            own=("prompt", "group", "key"),
             origin="generated",
             made_in=self._ctx.generation,
             made_by=self._parent.weights,
-            key=self._ctx.key("chunk", chunk).seed,
         )
-        return require_finite(samples, f"Samples of chunk {chunk}")
+        return require_finite(samples, f"Samples of unit {unit}")
 
 
 def _own(rows: pa.Table) -> dict[str, pa.DataType]:

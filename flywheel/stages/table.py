@@ -25,7 +25,7 @@ def _row(name: str, file: str | None = None, **columns: Any) -> Stage:
 # fmt: off
 seed     = _row("seed",                     part="task")
 generate = _row("generate",                 part="task",    on_all_ranks=True, of_a_turn=True)
-grade    = _row("grade",                    part="grader",  of_a_turn=True)
+grade    = _row("grade",                    part="grader",  on_all_ranks=True, of_a_turn=True)
 curate   = _row("curate",                   part="curator", has_carry=True, of_a_turn=True)
 tune     = _row("tune",                     part="tuner",   on_all_ranks=True, has_carry=True, of_a_turn=True)
 train    = _row("train",                    part="trainer", on_all_ranks=True, of_a_turn=True)

@@ -97,18 +97,12 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
     ``own`` are the payload's to give, and ``group`` falls back to ``prompt``. Raises DataError if the
     payload claims any other.
     """
-    if "prompt" not in payload.column_names:
-        raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
-    claimed = [name for name in payload.column_names if name in RESERVED and name not in own]
-    if claimed:
-        raise DataError(
-            "Where a sample comes from and what is decided on it is recorded by the loop; its payload must "
-            f"not have {claimed}. Give these columns other names."
-        )
+    require_own_columns(payload, own)
     columns: dict[str, Any] = {}
     for spec in PROVENANCE:
         if spec.name in payload.column_names:
-            columns[spec.name] = _as_text(payload[spec.name], spec.name)
+            column = payload[spec.name]
+            columns[spec.name] = as_text(column, spec.name) if spec.type == pa.string() else column
         elif spec.name == "group":
             columns["group"] = columns["prompt"]
         elif spec.name != "id":
@@ -119,7 +113,20 @@ def with_provenance(payload: pa.Table, *, own: tuple[str, ...], **provenance: An
     return table.add_column(0, "id", sample_ids(table))
 
 
-def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def require_own_columns(payload: pa.Table, own: tuple[str, ...]) -> None:
+    """Raise DataError if there are no prompts, or columns that are the loop's to give, but for ``own``."""
+    if "prompt" not in payload.column_names:
+        raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
+    claimed = [name for name in payload.column_names if name in RESERVED and name not in own]
+    if claimed:
+        raise DataError(
+            "Where a sample comes from and what is decided on it is recorded by the loop; its payload must "
+            f"not have {claimed}. Give these columns other names."
+        )
+
+
+def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column as text. Raises DataError, naming it, if it cannot be, or if a prompt is null."""
     try:
         text = column.cast(pa.string())
     except pa.ArrowException as error:

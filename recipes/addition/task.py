@@ -14,7 +14,7 @@ from flywheel.records import Carry, Exhaustible, Reach, Role, Suite
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Key, Keys
 
     from .sums import Sums
 
@@ -132,7 +132,7 @@ class Addition:
         drawn = [_problems(n, count, self.mix, key(n).numpy()) for n, count in counts.items()]
         return pa.concat_tables(_distinct(table) for table in drawn)
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> dict[str, Any]:
         """Each member's answer to each problem."""
         import pyarrow as pa
 
@@ -159,7 +159,7 @@ class Addition:
         )
         return DataLoader(made, batch_size=None)
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
         """1 where more than half of the members say the sum; without a majority there is no answer."""
         sums = _read(items)
         right = np.zeros((len(model.swapped), len(sums)), bool)

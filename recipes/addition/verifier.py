@@ -11,14 +11,14 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Keys
 
 
 @dataclass(kw_only=True)
 class Verifier:
     """1 for an answer that is the sum, else 0."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Key) -> dict[str, np.ndarray]:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> dict[str, np.ndarray]:
         """One column, ``verified``."""
         from .sums import digits, read
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from flywheel.keys import Key
+    from flywheel.keys import Key, Keys
 
 
 @dataclass(kw_only=True)
@@ -98,14 +98,15 @@ class Mnist:
             for role in (Role.DEV, Role.GATE, Role.SEALED)
         ]
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> dict[str, Any]:
         """A pseudo-label for each image, with its probability averaged over several views."""
-        from .images import distort
+        from .images import NUMBERS, Draws, distort
 
         images = self._images(prompts).to(model.device)
         probabilities = model(images).softmax(1)
-        for _ in range(settings["views"]):
-            view = distort(images, settings["view_strength"], erase=0.0)
+        for k in range(settings["views"]):
+            draws = Draws(images, keys.uniform(NUMBERS, f"view {k}"))
+            view = distort(images, settings["view_strength"], erase=0.0, draws=draws)
             probabilities = probabilities + model(view).softmax(1)
         probability, label = (probabilities / (settings["views"] + 1)).cpu().max(1)
         columns = {"prompt": prompts["prompt"], "image": prompts["image"], "label": label.numpy()}
@@ -127,7 +128,7 @@ class Mnist:
             batches=settings["steps"],
         )
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
         """1 where the label is right."""
         predicted = model(self._images(items).to(model.device)).argmax(1).cpu().numpy()
         right: np.ndarray = np.equal(predicted, items["label"].to_numpy())

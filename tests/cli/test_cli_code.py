@@ -23,12 +23,12 @@ class Grader(Confidence):
     def __init__(self, api_key=None):
         self.api_key = api_key
 
-    def grade(self, samples, load_parent, key):
+    def grade(self, samples, load_parent, keys):
         if self.api_key is not None:
             raise RuntimeError(f"401: {self.api_key} may not")
         path = Path(__file__)
         path.write_text(path.read_text().replace("first " + "edition", "second " + "edition"))
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 '''
 RUN = (*MOONS, "grader._target_=own_part.Grader", "name=run", "log=plain")
 SECRET = "s3cr3t-of-the-test"

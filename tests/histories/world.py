@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from flywheel import loop
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
+from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch import fork, session
 from flywheel.runtime.context import Context, StageOutput, StageTools
@@ -302,7 +303,7 @@ class World:
         try:
             state, store = RunState.replay(ledger), Store(directory)
             data = Data(human(), {})
-            tools = StageTools(there, store, data, Stop(directory))
+            tools = StageTools(there, store, data, Stop(directory), Inline(lambda: None))
             runner = StageRunner(directory, tools, Watcher(there), state, ledger)
             if state.created is None:
                 fork = {"forked_from": config.forked_from} if config.forked_from else {}

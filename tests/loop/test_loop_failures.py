@@ -16,7 +16,7 @@ FAULTS = {
     "generate:raise": "generate: RuntimeError: the generate stage broke on purpose",
     "generate:exit": "generate: SystemExit: 0",
     "generate:empty": "generate: the champion made no samples",
-    "generate:nan": "generate: Samples of chunk 0 must have finite numbers",
+    "generate:nan": "generate: Samples of unit 0 must have finite numbers",
     "grade:raise": "grade: RuntimeError: the grade stage broke on purpose",
     "curate:none": "curate: the corpus is empty",
     "tune:raise": "tune: RuntimeError: the tune stage broke on purpose",

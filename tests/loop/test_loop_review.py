@@ -44,7 +44,7 @@ class DriftingTask(Task):
         by = float(os.environ.get("DRIFT", "0"))
         return [Suite(s.name, s.role, shifted(s.items, by), s.metric) for s in super().suites()]
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         flat = items["point"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return 1 / (1 + np.exp(-flat.reshape(-1, 2).sum(1).astype(float)))
 
@@ -61,7 +61,7 @@ class DrawingTask(Task):
 class DrawingGrader(Confidence):
     """Draws a part of each score from the global generators."""
 
-    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> Any:
         drawn = np.random.random(len(samples)) * torch.rand(len(samples)).double().numpy()
         return {"confidence": samples["probability"].to_numpy() * drawn}
 
@@ -78,11 +78,11 @@ class DrawingCurator(Confident):
 class SignalledGrader(Confidence):
     """A worker died of the signal that this process got too."""
 
-    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> Any:
         if name := os.environ.get("GRADER_SIGNAL"):
             os.kill(os.getpid(), getattr(signal, name))
             raise RuntimeError("a worker died")
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 
 
 class WrappingTuner:
@@ -101,7 +101,7 @@ class WrappingTuner:
 class SlowBrokenGrader(Confidence):
     """Fails after a while."""
 
-    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> Any:
         time.sleep(SLEEP)
         raise RuntimeError("broken at last")
 
@@ -109,10 +109,10 @@ class SlowBrokenGrader(Confidence):
 class SealedBreaksTask(Task):
     """Cannot be evaluated on the sealed suite."""
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         if items["item"][0].as_py().startswith("sealed"):
             raise RuntimeError("the sealed items broke")
-        return super().evaluate(model, opponent, items, key)
+        return super().evaluate(model, opponent, items, keys)
 
 
 def scores_of(run: Any, number: int) -> list[float]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from flywheel import loop
 from flywheel.errors import DataError, ExitCode, Interrupted
+from flywheel.executors import Inline
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.records import Role, Suite
 from flywheel.runtime.context import Context, StageOutput, StageTools
@@ -66,17 +67,17 @@ class Task:
     def prompts(self, generation: int, carry: Any, key: Any) -> pa.Table:
         return self.asked.append_column("prompt", pa.array([f"p{k}" for k in range(ASKED)]))
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
         first = int(prompts["prompt"][0].as_py()[1:])
         answers = self.made.slice(first, len(prompts))
         return answers.append_column("prompt", prompts["prompt"]).append_column(
             "seen", pa.array([seen(prompts)] * len(prompts))
         )
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> Any:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> Any:
         return [seen(items) % 11 / 10] * len(items)
 
-    def grade(self, samples: pa.Table, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> Any:
         grades = as_table(self.graded).slice(0, len(samples))
         renamed = grades.rename_columns([f"graded {k}" for k in range(grades.num_columns)])
         return renamed.append_column("score", pa.array([seen(samples) / 2**32] * len(samples)))
@@ -134,7 +135,7 @@ def session(directory: Path, task: Task, *, stages: int | None = None, broken: b
     try:
         parts, state, store = Parts(task, broken=broken), RunState.replay(ledger), Store(directory)
         tracker = NoTracker() if stages is None else fake_stages.Interrupter(stages)
-        tools = StageTools(parts, store, data, Stop(directory))
+        tools = StageTools(parts, store, data, Stop(directory), Inline(lambda: None))
         run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
             run.record("run_created", recipe="drawn", name="run", config={"seed": 0}, data=data.identity)

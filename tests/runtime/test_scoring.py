@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flywheel.keys import Key
-from flywheel.runtime.scoring import score_chunk
+from flywheel.runtime.scoring import score_unit
 
 
 class Says:
@@ -22,7 +22,8 @@ class Says:
 
 def scored(scores: Any) -> list[float]:
     items = pa.table({"item": ["a", "b"], "cluster": ["a", "b"]})
-    found: list[float] = score_chunk(Says(scores), None, None, items, Key.root(0), {})["score"].to_pylist()
+    keys = Key.root(0).each(["a", "b"])
+    found: list[float] = score_unit(Says(scores), None, None, items, keys, {})["score"].to_pylist()
     return found
 
 

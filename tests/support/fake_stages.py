@@ -18,6 +18,7 @@ import pytest
 
 from flywheel import loop
 from flywheel.errors import ExitCode, Interrupted
+from flywheel.executors import Inline
 from flywheel.records import Verdict
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
@@ -42,7 +43,7 @@ class FakeComponents:
     def __init__(self, curator: Any = None, **config: Any) -> None:
         self._curator = curator or self
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
-        ours |= {"retention": None, "verdicts": {}, "leaves": {}}
+        ours |= {"on_unit_failure": "fail", "retention": None, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def verdict(self, ctx: Context) -> bool:
@@ -163,7 +164,7 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
     try:
         tracker = NoTracker() if stages is None else Interrupter(stages)
         fakes, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
-        tools = StageTools(fakes, Store(directory), Data(human(), {}), Stop(directory))
+        tools = StageTools(fakes, Store(directory), Data(human(), {}), Stop(directory), Inline(lambda: None))
         run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
             run.record("run_created", recipe="fake", name=directory.name, config={"seed": run.config["seed"]})

@@ -96,8 +96,8 @@ class Task(Moons):
         )
         return points.append_column("prompt", prompts["prompt"].slice(0, len(points)))
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
-        made = pa.table(super().generate(model, prompts, settings, key))
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
+        made = pa.table(super().generate(model, prompts, settings, keys))
         return spoilt(made, fault("generate"))
 
     def data(self, corpus: pa.Table, settings: Any) -> Any:
@@ -109,8 +109,8 @@ class Task(Moons):
             return torch.utils.data.DataLoader(dataset, 8, num_workers=1, multiprocessing_context="spawn")
         return loader
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
-        scores = super().evaluate(model, opponent, items, key)
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        scores = super().evaluate(model, opponent, items, keys)
         return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
             fault("evaluate"), scores
         )
@@ -134,47 +134,47 @@ def gradient(model: Any) -> torch.Tensor:
 class TakesGradients(Moons):
     """A task that looks at gradients where it is asked for answers and scores."""
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
         note_mode("generate")
         assert gradient(model).isfinite().all()
-        return super().generate(model, prompts, settings, key)
+        return super().generate(model, prompts, settings, keys)
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         note_mode("evaluate")
         assert gradient(model).isfinite().all()
-        return super().evaluate(model, opponent, items, key)
+        return super().evaluate(model, opponent, items, keys)
 
 
 class TrainsInGrade(Confidence):
     """Fits a copy of the parent before it scores, as a reward model may be."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
         note_mode("grade")
         model = load_parent()
         with torch.enable_grad():
             model(torch.ones(1, 2)).sum().backward()
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 
 
 class NotesModes(Moons):
     """A task that only notes how it is called."""
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
         note_mode("generate")
-        return super().generate(model, prompts, settings, key)
+        return super().generate(model, prompts, settings, keys)
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         note_mode("evaluate")
-        return super().evaluate(model, opponent, items, key)
+        return super().evaluate(model, opponent, items, keys)
 
 
 class NotesModeInGrade(Confidence):
     """A grader that only notes how it is called, and that the model it is given is an ordinary one."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
         note_mode("grade")
         assert not any(parameter.is_inference() for parameter in load_parent().parameters())
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 
 
 @dataclass
@@ -247,18 +247,18 @@ class NotAModule(torch.nn.Module):
 class Grader(Confidence):
     """Confidence with faults."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
         fault("grade")
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 
 
 class SlowGrader(Confidence):
     """Takes a minute, and leaves a file that says it began."""
 
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], key: Any) -> Any:
+    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
         Path("grading").touch()
         time.sleep(60)
-        return super().grade(samples, load_parent, key)
+        return super().grade(samples, load_parent, keys)
 
 
 @dataclass(kw_only=True)

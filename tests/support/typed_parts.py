@@ -56,11 +56,11 @@ class Typed(Task):
     def suites(self) -> list[Suite]:
         return [replace(s, items=shifted(self._with_more(s.items), s.name)) for s in super().suites()]
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Any) -> Any:
-        return self._with_more(super().generate(model, prompts, settings, key))
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
+        return self._with_more(super().generate(model, prompts, settings, keys))
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Any) -> np.ndarray:
-        scores = super().evaluate(model, opponent, items, key)
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        scores = super().evaluate(model, opponent, items, keys)
         return scores * (1 + hash_of(str(items["more"].type))) / 2
 
     def _with_more(self, table: pa.Table) -> pa.Table:

@@ -34,14 +34,14 @@ class NoGateSuite(Moons):
 
 
 class ForgesOrigin(Moons):
-    def generate(self, model: Any, prompts: Any, settings: Any, key: Any) -> Any:
-        made = super().generate(model, prompts, settings, key)
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        made = super().generate(model, prompts, settings, keys)
         return made | {"origin": ["human"] * len(prompts)}
 
 
 class UnseededLabels(Moons):
-    def generate(self, model: Any, prompts: Any, settings: Any, key: Any) -> Any:
-        made = super().generate(model, prompts, settings, key)
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        made = super().generate(model, prompts, settings, keys)
         return made | {"label": np.random.default_rng().integers(0, 2, len(prompts))}
 
 
@@ -50,44 +50,44 @@ class CountsCalls(Moons):
 
     calls = 0
 
-    def evaluate(self, model: Any, opponent: Any, items: Any, key: Any) -> Any:
+    def evaluate(self, model: Any, opponent: Any, items: Any, keys: Any) -> Any:
         self.calls = (self.calls + 1) % 2
-        return super().evaluate(model, opponent, items, key) * self.calls
+        return super().evaluate(model, opponent, items, keys) * self.calls
 
 
 class OtherPrompts(Moons):
-    def generate(self, model: Any, prompts: Any, settings: Any, key: Any) -> Any:
-        made = super().generate(model, prompts, settings, key)
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        made = super().generate(model, prompts, settings, keys)
         return made | {"prompt": [f"answer {name}" for name in prompts["prompt"].to_pylist()]}
 
 
 class OtherTypes(Moons):
-    def generate(self, model: Any, prompts: Any, settings: Any, key: Any) -> Any:
-        made = super().generate(model, prompts, settings, key)
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        made = super().generate(model, prompts, settings, keys)
         return made | {"label": made["label"].astype(str)}
 
 
 class Squeezes(Moons):
     """Wrong where a chunk has one row."""
 
-    def evaluate(self, model: Any, opponent: Any, items: Any, key: Any) -> Any:
-        return np.asarray(super().evaluate(model, opponent, items, key)).squeeze()
+    def evaluate(self, model: Any, opponent: Any, items: Any, keys: Any) -> Any:
+        return np.asarray(super().evaluate(model, opponent, items, keys)).squeeze()
 
 
 class ScoresInPercent(Moons):
-    def evaluate(self, model: Any, opponent: Any, items: Any, key: Any) -> Any:
-        return super().evaluate(model, opponent, items, key) * 100
+    def evaluate(self, model: Any, opponent: Any, items: Any, keys: Any) -> Any:
+        return super().evaluate(model, opponent, items, keys) * 100
 
 
 class TrainsWhileScoring(Moons):
-    def evaluate(self, model: Any, opponent: Any, items: Any, key: Any) -> Any:
+    def evaluate(self, model: Any, opponent: Any, items: Any, keys: Any) -> Any:
         model.head.bias.data += 1.0
-        return super().evaluate(model, opponent, items, key)
+        return super().evaluate(model, opponent, items, keys)
 
 
 class TrainingMode(Moons):
-    def generate(self, model: Any, prompts: Any, settings: Any, key: Any) -> Any:
-        return super().generate(model.train(), prompts, settings, key)
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        return super().generate(model.train(), prompts, settings, keys)
 
 
 class NoBatches(Moons):
@@ -102,22 +102,22 @@ class InfinitePoints(Moons):
 
 
 class ScoresSome(Confidence):
-    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, keys: Any) -> Any:
         return {"confidence": samples[self.column][1:]}
 
 
 class NoScore(Confidence):
-    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, keys: Any) -> Any:
         return {"answer": samples["prompt"]}
 
 
 class Guesses(Confidence):
-    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, keys: Any) -> Any:
         return {"confidence": np.random.default_rng().random(len(samples))}
 
 
 class TakesAColumn(Confidence):
-    def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+    def grade(self, samples: Any, load_parent: Any, keys: Any) -> Any:
         return {self.column: samples[self.column]}
 
 

@@ -74,8 +74,8 @@ BROKEN = [
     (broken.ForgesOrigin(), DataError, r"must not have \['origin'\]"),
     (broken.UnseededLabels(), ContractBroken, "generate: run again with the same inputs"),
     (broken.CountsCalls(), ContractBroken, r"evaluate.*(run again|must not depend)"),
-    (broken.OtherPrompts(), ContractBroken, "answer the prompts of its chunk.*answer unlabelled-0"),
-    (broken.OtherTypes(), DataError, "'label' is int64, and in chunk 0 string"),
+    (broken.OtherPrompts(), DataError, "answer the prompts of its unit.*answered 'answer unlabelled-0"),
+    (broken.OtherTypes(), DataError, "'label' is int64, and in unit 0 string"),
     (broken.Squeezes(), ValueError, r"1 items, shape \(\)"),
     (broken.ScoresInPercent(), ValueError, r"scores must lie in \[0, 1\]"),
     (broken.TrainsWhileScoring(), ContractBroken, r"evaluate\(\) must leave the model .*head.bias"),
@@ -126,7 +126,7 @@ def test_a_gate_is_held_to_every_level() -> None:
 
 def test_a_grader_may_borrow_the_model() -> None:
     class Asks(Confidence):
-        def grade(self, samples: Any, load_parent: Any, key: Any) -> Any:
+        def grade(self, samples: Any, load_parent: Any, keys: Any) -> Any:
             weight = load_parent().head.weight.sum().item()
             return {"sum": np.full(len(samples), weight)}
 

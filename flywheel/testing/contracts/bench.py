@@ -14,6 +14,7 @@ import torch
 
 from flywheel.config.components import Components
 from flywheel.config.compose import compose
+from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch.session import threads
 from flywheel.records import Carry
@@ -66,7 +67,8 @@ class Bench:
     def __init__(self, components: Components, directory: Path) -> None:
         data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
         self.components, self.store = components, Store(directory)
-        self.tools = StageTools(components, self.store, data, Stop(directory))
+        stop = Stop(directory)
+        self.tools = StageTools(components, self.store, data, stop, Inline(stop.check))
 
     @property
     def data(self) -> Data:

@@ -13,7 +13,7 @@ from flywheel.records import Carry, Role, Suite
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flywheel.keys import Key
+    from flywheel.keys import Key, Keys
 
 
 @dataclass(kw_only=True)
@@ -57,7 +57,7 @@ class Moons:
         """Labelled points, other ones for each role."""
         return [self._suite(role) for role in (Role.DEV, Role.GATE, Role.SEALED)]
 
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, key: Key) -> dict[str, Any]:
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> dict[str, Any]:
         """One labelled point for each prompt."""
         probability, label = model(_points(prompts)).softmax(1).max(1)
         columns = {"prompt": prompts["prompt"], "point": prompts["point"]}
@@ -73,7 +73,7 @@ class Moons:
         dataset = TensorDataset(points[rows], labels[rows])
         return DataLoader(dataset, settings["batch_size"], shuffle=True)
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, key: Key) -> np.ndarray:
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
         """1 where the label is right."""
         predicted = model(_points(items)).argmax(1).numpy()
         right: np.ndarray = np.equal(predicted, items["label"].to_numpy())

@@ -1,0 +1,38 @@
+"""Units in rounds, one a rank of torchrun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from flywheel import ranks
+from flywheel.executors.inline import attempt
+from flywheel.records import Unit, UnitResult
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Rank 0 pulls a round of units, each rank does one, and rank 0 is handed the results.
+
+    All ranks must run it to its end. ``check`` is called before each round by all of them together; it may
+    raise to leave. No more than a round of results is in memory.
+    """
+
+    check: Callable[[], None]
+
+    def run(self, work: Callable[[Unit], bytes], units: Iterable[Unit]) -> Iterator[UnitResult]:
+        """See ``flywheel.protocols.Executor``."""
+        waiting = iter(units)
+        while True:
+            self.check()
+            batch = ranks.from_rank_0(lambda: list(islice(waiting, ranks.world_size())))
+            if not batch:
+                return
+            mine = [attempt(work, unit) for unit in batch[ranks.rank() :][:1]]
+            results = ranks.gather([replace(r, error=ranks.portable(r.error)) for r in mine])
+            causes = [result.error for result in results if result.error is not None]
+            cause = min(causes, key=ranks.is_of_collective, default=None)
+            for result in results:  # a collective that failed since another rank left it is not to blame
+                is_victim = result.error is not None and ranks.is_of_collective(result.error)
+                yield replace(result, error=cause) if is_victim else result

@@ -1,0 +1,270 @@
+"""The work of a stage in units, of which those that are finished outlive a crash.
+
+``RUN/work/STAGE/plan.json`` names the stage, the generation, a hash of all that the units depend on, and the
+boundaries; it is written when the stage starts, and another plan discards what is there. What units made is
+added in batches, ``NUMBER-SHA256.arrow`` (the number is that of the first), each fsynced, at most every few
+seconds: a stage that is quicker leaves none. A stage that was killed goes on with the units that are missing;
+a batch that is not what its name says is made again. The folder goes once the stage is in the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel import ranks
+from flywheel.config.credentials import without_secrets
+from flywheel.errors import Control
+from flywheel.protocols import Executor
+from flywheel.records import Json, Unit, UnitResult
+from flywheel.storage import files
+from flywheel.storage.ledger import canonical
+
+FOLDER, PLAN = "work", "plan.json"
+KEEP_EVERY_SECONDS = 2.0
+"""How long what units made is in memory alone."""
+_KEEP_BYTES = 64 << 20
+_REASONS, _REASON_LENGTH = 3, 200
+
+
+def cut(size: int, *counts: int) -> list[int]:
+    """Boundaries of units of ``size`` rows; none spans two of the parts that have so many rows each.
+
+    Example: ``cut(2, 3, 2) == [0, 2, 3, 5]``.
+    """
+    boundaries, first = [0], 0
+    for count in counts:
+        boundaries += [*range(first + size, first + count, size), first + count] if count else []
+        first += count
+    return boundaries
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A table as a stream of Arrow's IPC format."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def to_table(data: Any) -> pa.Table:
+    """The table of ``to_bytes``."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+@dataclass(slots=True)
+class UnitsDone:
+    """What the ledger says of the units of a stage."""
+
+    count: int = 0
+    seconds: float = 0.0
+    """Wall time of all units, on whichever rank and in whichever session they were made."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why units failed, and how many."""
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, result: UnitResult) -> None:
+        """Count a unit, made or failed."""
+        self.count += 1
+        self.seconds += result.seconds
+        self.reasons.update([str(result.error)] if result.error else [])
+        said = str(result.error).encode() if result.error else result.data
+        self._digest.update(hashlib.sha256(said or b"").digest())
+
+    @property
+    def facts(self) -> dict[str, Json]:
+        """Count and digest, and of those that failed how many and why: the same for any ranks and kills."""
+        facts = {"count": self.count, "digest": self._digest.hexdigest()}
+        if not self.reasons:
+            return {"units": facts}
+        reasons = dict(self.reasons.most_common(_REASONS))
+        return {"units": facts | {"failed": self.reasons.total(), "reasons": reasons}}
+
+    @property
+    def why_failed(self) -> str:
+        """The end of a sentence: the most frequent reason; empty if no unit failed."""
+        return f", as units failed: {self.reasons.most_common(1)[0][0]}" if self.reasons else ""
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Their wall time together."""
+        return {"unit_seconds": round(self.seconds, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Does the units of one stage."""
+
+    executor: Executor
+    folder: Path | None
+    """``RUN/work/STAGE``; None: nothing is kept."""
+    stage: Mapping[str, Json]
+    """Whose units they are: ``stage`` and ``generation``."""
+    conditions: Json
+    """What they depend on besides what the stage says."""
+    skip_failures: bool
+    report_progress: Callable[[int, int | None, str], None]
+
+    def do(
+        self,
+        boundaries: Sequence[int],
+        work: Callable[[Unit], bytes],
+        take: Callable[[Unit, pa.Table | None, Exception | None], None],
+        *,
+        inputs: Json = None,
+        note: Callable[[Unit], str] = lambda unit: "",
+    ) -> UnitsDone:
+        """Do all units; all ranks must call it.
+
+        ``boundaries``: the first row of each unit, and the end. ``work`` makes a unit, a table as bytes; it
+        must be picklable, for executors with processes of their own. On rank 0, ``take`` is handed each
+        unit's table in the order of numbers, or None and why it failed, where that is skipped; where it is
+        not, the first failure is raised. ``inputs``: what else the units depend on; None: keep none of them.
+        """
+        if ranks.rank() != 0:
+            for _ in self.executor.run(work, ()):
+                pass
+            return UnitsDone()
+        units = [Unit(k, *boundaries[k : k + 2]) for k in range(len(boundaries) - 1)]
+        folder = self.folder if inputs is not None else None
+        depends = hashlib.sha256(canonical([self.conditions, inputs])).hexdigest()
+        plan = canonical({**self.stage, "inputs": depends, "boundaries": list(boundaries)})
+        kept, done = _Kept(folder, plan), UnitsDone()
+        failure: Exception | None = None
+        missing = (unit for unit in units if unit.number not in kept and failure is None)
+        results = self.executor.run(work, missing)
+        try:
+            for unit in units:
+                try:
+                    if unit.number in kept:
+                        result = kept.read(unit.number)
+                    else:
+                        result = kept.keep(self._settled(next(results)))
+                    done.add(result)
+                    take(unit, None if result.error else to_table(result.data), result.error)
+                except Exception as error:
+                    failure = error
+                    break
+                self.report_progress(unit.stop, boundaries[-1], note(unit))
+            for _ in results:  # what is under way on other ranks
+                pass
+        except Control:
+            kept.flush()
+            raise
+        if failure is not None:
+            raise failure
+        return done
+
+    def _settled(self, result: UnitResult) -> UnitResult:
+        """A result whose failure is skipped. Raises it if it is not."""
+        if result.error is None:
+            return result
+        if not self.skip_failures:
+            raise result.error
+        reason = without_secrets(f"{type(result.error).__name__}: {result.error}")
+        return replace(result, error=_Skipped(reason[:_REASON_LENGTH]))
+
+
+def discard(directory: Path, stage: str = "") -> None:
+    """Remove the units of a stage, or of all, from a run."""
+    shutil.rmtree(directory / FOLDER / stage, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other things are in there
+        (directory / FOLDER).rmdir()
+
+
+class _Skipped(Exception):
+    """Why a unit failed, as it is recorded."""
+
+
+class _Kept:
+    """The finished units of a stage on the disk. A disk that refuses costs their durability, no more."""
+
+    def __init__(self, folder: Path | None, plan: bytes) -> None:
+        self._folder, self._plan = folder, plan
+        self._batches: dict[int, Path] = {}
+        self._open: tuple[Path | None, dict[int, UnitResult]] = (None, {})
+        self._waiting: list[UnitResult] = []
+        self._bytes, self._flushed, self._is_durable = 0, time.monotonic(), False
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                self._start(folder)
+
+    def _start(self, folder: Path) -> None:
+        path = folder / PLAN
+        if path.is_file() and path.read_bytes() == self._plan:
+            for batch in sorted(folder.glob("*-*.arrow")):
+                if _is_whole(batch):
+                    self._batches |= dict.fromkeys(_read(batch), batch)
+                else:
+                    batch.unlink()
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        path.write_bytes(self._plan)  # made durable with the first batch: until then nothing depends on it
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._batches
+
+    def read(self, number: int) -> UnitResult:
+        batch = self._batches[number]
+        if self._open[0] != batch:
+            self._open = batch, _read(batch)
+        return self._open[1][number]
+
+    def keep(self, result: UnitResult) -> UnitResult:
+        """Have the result written with the next batch."""
+        if self._folder is not None:
+            self._waiting.append(result)
+            self._bytes += len(result.data or b"")
+            if time.monotonic() - self._flushed >= KEEP_EVERY_SECONDS or self._bytes >= _KEEP_BYTES:
+                self.flush()
+        return result
+
+    def flush(self) -> None:
+        """Write what waits as a batch, durably."""
+        if self._folder is None or not self._waiting:
+            return
+        data = _batch(self._waiting)
+        name = f"{self._waiting[0].number:08d}-{hashlib.sha256(data).hexdigest()}.arrow"
+        with contextlib.suppress(OSError):
+            if not self._is_durable:
+                files.make_directory(self._folder)
+                files.write_atomic(self._folder / PLAN, self._plan)
+                self._is_durable = True
+            files.write_atomic(self._folder / name, data)
+        self._waiting, self._bytes, self._flushed = [], 0, time.monotonic()
+
+
+def _batch(results: Sequence[UnitResult]) -> bytes:
+    columns = {
+        "number": pa.array([r.number for r in results], pa.int64()),
+        "data": pa.array([r.data for r in results], pa.large_binary()),
+        "reason": pa.array([r.error and str(r.error) for r in results], pa.string()),
+        "seconds": pa.array([r.seconds for r in results], pa.float64()),
+    }
+    return to_bytes(pa.table(columns))
+
+
+def _is_whole(batch: Path) -> bool:
+    """Whether a batch is what its name says."""
+    with batch.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == batch.stem.partition("-")[2]
+
+
+def _read(batch: Path) -> dict[int, UnitResult]:
+    """The units of a batch, by number. Their data is read from the disk once it is looked at."""
+    table = to_table(pa.memory_map(str(batch)))
+    numbers, reasons, seconds = (table[name].to_pylist() for name in ("number", "reason", "seconds"))
+    errors = [reason and _Skipped(reason) for reason in reasons]
+    data = [None if error else table["data"][k].as_buffer() for k, error in enumerate(errors)]
+    return {n: UnitResult(n, *result) for n, *result in zip(numbers, data, errors, seconds, strict=True)}
