@@ -11,8 +11,8 @@ from flywheel.storage.ledger import Event
 from flywheel.storage.policy import Policy
 from flywheel.storage.pruning import would_prune
 from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.slim import Measured
 from flywheel.storage.state import RunState
-from flywheel.storage.tombstones import Measured
 
 _POLICIES = ("promoted,last=3", "promoted", "champion")
 _KINDS = {

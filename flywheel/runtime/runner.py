@@ -1,4 +1,4 @@
-"""The loop's pen: does a stage and records what it made, or finds it recorded.
+"""Runs a stage and records what it made, or finds it recorded.
 
 Rank 0 writes; every rank sees every event and so has the same state.
 """
@@ -20,7 +20,7 @@ from flywheel.records import Json, Progress, Settings
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
-from flywheel.storage import ids, pruning, tombstones
+from flywheel.storage import ids, pruning, slim
 from flywheel.storage.ledger import Event, Ledger
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Retention
@@ -130,20 +130,20 @@ class StageRunner:
 
     def retain(self) -> None:
         """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
-        content = ranks.from_rank_0(self._bury) if self.config["retention"] else None
+        content = ranks.from_rank_0(self._plan_removal) if self.config["retention"] else None
         if content:
             self.record("pruned", **content)
         if content and self.ledger:
             pruning.delete(self.store, content["objects"])
 
-    def _bury(self) -> dict[str, Any] | None:
+    def _plan_removal(self) -> dict[str, Any] | None:
         policy = Policy.parse(self.config["retention"])
         self._retention = self._retention or Retention(self.store, self.state, policy)
         drops = self._retention.drops()
         if not drops:
             return None
-        buried = tombstones.bury(self.store, self.state, drops, str(policy), keep=True)
-        return buried.content() if buried.drops else None
+        removal = slim.plan_removal(self.store, self.state, drops, str(policy), write=True)
+        return removal.content() if removal.drops else None
 
     def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageRecord:
         """Run a stage and record what it made, or find it recorded. Raises StageFailed."""

@@ -12,9 +12,9 @@ from flywheel.storage import ledger, lock, objects
 from flywheel.storage.policy import Policy
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.retention import Drop, plan
+from flywheel.storage.slim import Measured, Removal, plan_removal
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
-from flywheel.storage.tombstones import Measured, Tombstones, bury
 
 
 @dataclass(slots=True)
@@ -36,11 +36,11 @@ class Pruning:
         """Bytes that are free afterwards in ``objects/``, without the orphans."""
         return sum(self.bytes.values()) - sum(self.slim_bytes.values())
 
-    def add(self, buried: Tombstones) -> None:
+    def add(self, removal: Removal) -> None:
         """Take in what went, or would go."""
-        self.drops += buried.drops
-        self.bytes |= buried.objects
-        self.slim_bytes |= buried.slim_bytes
+        self.drops += removal.drops
+        self.bytes |= removal.objects
+        self.slim_bytes |= removal.slim_bytes
 
     def json(self) -> dict[str, Any]:
         """The pruning as JSON."""
@@ -87,26 +87,28 @@ def would_prune(
     store, found = Store(directory), Pruning(str(policy), False, orphans=objects.orphans(directory))
     absent = set(map(objects.artifact, found.orphans))
     for part in _parts(plan(store, state, policy)):
-        found.add(bury(store, state, part, found.policy, keep=False, absent=absent, measured=measured))
+        found.add(
+            plan_removal(store, state, part, found.policy, write=False, absent=absent, measured=measured)
+        )
     return found
 
 
 def _prune(directory: Path, policy: Policy) -> Pruning:
-    pen, store = ledger.Ledger(directory), Store(directory)
+    writer, store = ledger.Ledger(directory), Store(directory)
     try:
-        state, found = RunState.replay(pen), Pruning(str(policy), True, orphans=objects.orphans(directory))
+        state, found = RunState.replay(writer), Pruning(str(policy), True, orphans=objects.orphans(directory))
         delete(store, state.pruned)
         for path in found.orphans:
             (directory / path).unlink(missing_ok=True)
         for part in _parts(plan(store, state, policy)):
-            buried = bury(store, state, part, found.policy, keep=True)
-            if buried.drops:
-                state.check({"event": "pruned", **buried.content()})
-                state.apply(pen.append("pruned", **buried.content()))
-                delete(store, buried.objects)
-                found.add(buried)
+            removal = plan_removal(store, state, part, found.policy, write=True)
+            if removal.drops:
+                state.check({"event": "pruned", **removal.content()})
+                state.apply(writer.append("pruned", **removal.content()))
+                delete(store, removal.objects)
+                found.add(removal)
     finally:
-        pen.close()
+        writer.close()
     return found
 
 

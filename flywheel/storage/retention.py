@@ -5,7 +5,7 @@ evaluated from, so that it can be reproduced. Kept are the first champion and th
 under way and its parent, and those that the policy names. Of the others go
 
     weights      the file
-    samples      the payload; a slim table stays with what recall and trace go by: ``tombstones.SLIM``
+    samples      the payload; a slim table stays with what recall and trace go by: ``slim.SLIM``
     scores       all
     decisions    those on earlier batches; the slim table has those on its own
 

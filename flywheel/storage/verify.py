@@ -23,7 +23,7 @@ class Verification:
     objects: int
     """Artifacts that were read and are as written."""
     pruned: int
-    """Artifacts of which there are tombstones only."""
+    """Artifacts that were pruned: only their names and sizes are left."""
     head: str
     first_bad: str | None
 

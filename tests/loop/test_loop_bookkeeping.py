@@ -15,7 +15,7 @@ from flywheel import loop
 from flywheel.storage.store import Store
 from tests.support.fake_stages import FakeComponents, on_strings, play
 
-WATCHED = {"loop.py", "runner.py", "state.py", "retention.py", "tombstones.py", "sources.py", "stages.py"}
+WATCHED = {"loop.py", "runner.py", "state.py", "retention.py", "slim.py", "sources.py", "stages.py"}
 ROUND, ROUNDS = 4, 5
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import flywheel
 from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
-from flywheel.storage import ledger, lock, pruning, tombstones
+from flywheel.storage import ledger, lock, pruning, slim
 from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
 from tests.support.harness import artifacts, champion_hash, events, kinds
@@ -55,14 +55,14 @@ def test_what_was_pruned_is_answered_from_what_stays_of_it(probe, whole):
     assert run.diff(1, 3)["data"] == whole.diff(1, 3)["data"]
 
 
-@pytest.mark.parametrize("point", ["bury", "delete"])
+@pytest.mark.parametrize("point", ["plan_removal", "delete"])
 def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, monkeypatch, point):
-    """Before the tombstone nothing is lost; after it the files that are left are deleted."""
+    """Before the event `pruned` nothing is lost; after it the files that are left are deleted."""
 
     def killed(*_, **__):
         raise Interrupted("a kill")
 
-    module = {"bury": tombstones, "delete": pruning}[point]
+    module = {"plan_removal": slim, "delete": pruning}[point]
     original = getattr(module, point)
     calls = iter(range(9))
     if point == "delete":  # the first call ends what an earlier session left
@@ -140,7 +140,7 @@ def test_what_was_dropped_says_so(after_genesis):
         with pytest.raises(PrunedError, match="was dropped by the policy 'champion' on 2"):
             ask()
     after = run.samples(1)
-    assert after.column_names == [*tombstones.SLIM, "keep", "reason", "weight", "count"]
+    assert after.column_names == [*slim.SLIM, "keep", "reason", "weight", "count"]
     assert after.equals(before.select(after.column_names))
 
 

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Drop weights, samples and decisions of generations that the policy does not keep.
 
-    The ledger gets a tombstone for each, so that verify, trace and recall go on working.
+    The ledger names each that is dropped, so that verify, trace and recall go on working.
     """
     from flywheel.storage.pruning import prune
 

@@ -1,4 +1,4 @@
-"""What stays of what a policy lets go: its size, and slim tables with what recall and trace go by."""
+"""What stays of objects that a policy removes: their sizes, and slim tables for recall and trace."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _REMEMBERED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Tombstones:
-    """What goes, and what stands in for it."""
+class Removal:
+    """What is removed, and the slim tables that stay in its place."""
 
     policy: str
     drops: list[Drop]
@@ -42,39 +42,39 @@ class Tombstones:
         return {"policy": self.policy, "objects": self.objects, "slim": self.slim}
 
 
-def bury(
+def plan_removal(
     store: Store,
     state: RunState,
     drops: Iterable[Drop],
     policy: str,
     *,
-    keep: bool,
+    write: bool,
     absent: Container[str] = (),
     measured: Measured | None = None,
-) -> Tombstones:
-    """What goes of what a policy lets go: that of which something smaller can stand in its place.
+) -> Removal:
+    """What is removed of what a policy does not keep: that of which something smaller can take the place.
 
-    ``keep``: store the slim tables; else only say what would be. ``absent``: files that are there and will
-    not be. ``measured``: what was found out of the same run and state before. Raises DamagedError if an
-    object is missing, PrunedError if it was pruned since the state was read.
+    ``write``: store the slim tables; else only say what would be removed. ``absent``: files that are there and
+    will not be. ``measured``: what was found out of the same run and state before. Raises DamagedError if
+    an object is missing, PrunedError if it was pruned since the state was read.
     """
-    graves = _Graves(store, state, drops, {} if measured is None else measured)
-    gone = [drop for drop in graves.drops if drop.name in graves.going[drop.generation].values()]
+    planner = _Planner(store, state, drops, {} if measured is None else measured)
+    removed = [drop for drop in planner.drops if drop.name in planner.going[drop.generation].values()]
     slim_bytes = {
         slim.name: slim.size
-        for slim in graves.slims.values()
+        for slim in planner.slims.values()
         if slim.name in absent or not store.path(slim.name).exists()
     }
-    if keep:
-        for number, slim in graves.slims.items():
-            store.put(slim.data or parquet.encode(graves.table(number)), ".parquet")
-    return Tombstones(
+    if write:
+        for number, slim in planner.slims.items():
+            store.put(slim.data or parquet.encode(planner.table(number)), ".parquet")
+    return Removal(
         policy,
-        gone,
-        {drop.name: graves.sizes[drop.name] for drop in gone},
+        removed,
+        {drop.name: planner.sizes[drop.name] for drop in removed},
         {
-            drop.name: graves.slims[drop.generation].name
-            for drop in gone
+            drop.name: planner.slims[drop.generation].name
+            for drop in removed
             if drop.kind in ("samples", "decisions")
         },
         slim_bytes,
@@ -94,8 +94,8 @@ Measured = dict[tuple[int, frozenset[str]], Slim]
 """The slim table in place of a generation's objects of these kinds."""
 
 
-class _Graves:
-    """Finds out what goes: a slim table may be what would go itself, or larger than what it stands in for."""
+class _Planner:
+    """Decides what is removed: a slim table may be larger than what it replaces, or be one of the tables."""
 
     def __init__(self, store: Store, state: RunState, drops: Iterable[Drop], measured: Measured) -> None:
         self._store, self._state, self.drops, self._measured = store, state, list(drops), measured

@@ -47,7 +47,7 @@ class Book:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.store = directory, Store(directory)
-        self.pen, self.state = Ledger(directory), RunState()
+        self.ledger, self.state = Ledger(directory), RunState()
         self.add("run_created", config={})
         self.add("generation_started", generation=0, parent=None)
         self.stage("train", weights={"w": 0})
@@ -55,7 +55,7 @@ class Book:
 
     def add(self, event: str, **content: Any) -> None:
         self.state.check({"event": event, **content})
-        self.state.apply(self.pen.append(event, **content))
+        self.state.apply(self.ledger.append(event, **content))
 
     def stage(self, name: str, inputs: dict[str, str] | None = None, **outputs: Any) -> None:
         names = {output: self.store.put_value(value) for output, value in outputs.items()}
@@ -85,10 +85,10 @@ class Book:
         would = would_prune(self.directory, self.state, Policy.parse(policy))
         promised = usage(self.directory)["prunable"]
         before = sizes(self.directory)
-        self.pen.close()
+        self.ledger.close()
         done = prune(self.directory, policy, yes=True)
-        self.pen = Ledger(self.directory)
-        self.state = RunState.replay(self.pen)
+        self.ledger = Ledger(self.directory)
+        self.state = RunState.replay(self.ledger)
         assert done.json() == would.json() | {"done": True}
         assert promised.get(policy, would.freed) == would.freed >= 0
         assert before - sizes(self.directory) == would.freed + sum(would.orphans.values())
