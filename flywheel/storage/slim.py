@@ -54,7 +54,7 @@ def plan_removal(
 ) -> Removal:
     """What is removed of what a policy does not keep: that of which something smaller can take the place.
 
-    ``write``: store the slim tables; else only say what would be removed. ``absent``: files that are there and
+    ``write``: store the slim tables; else only say what would be. ``absent``: files that are there and
     will not be. ``measured``: what was found out of the same run and state before. Raises DamagedError if
     an object is missing, PrunedError if it was pruned since the state was read.
     """
