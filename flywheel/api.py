@@ -19,10 +19,13 @@ from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
 from flywheel.config.remembered import remembered
 from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
-from flywheel.launch.launch import composed, fork, launch, quieten_lightning, refuse_unknown
+from flywheel.launch.fork import Origin
+from flywheel.launch.launch import composed, composed_to_fork, composed_to_resume, launch
+from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.status import metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
+from flywheel.storage.ledger import Event
 from flywheel.storage.sources import sources_of
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
@@ -147,11 +150,12 @@ class GenerationView:
 
         ``into``: a new folder to leave the weights and outcomes in. Raises RunError as ``load`` does.
         """
+        from flywheel.launch.preflight import quieten_lightning
         from flywheel.launch.reproduce import reproduce, session_of
 
         quieten_lightning()
-        trainer = session_of(ledger.read(self.run.path), self.record)["trainer"] | {"logger": False}
-        components = self._components("task", "model", "trainer", trainer=trainer)
+        session = session_of(ledger.read(self.run.path), self.record)
+        components = self._components("task", "model", "trainer", session=session)
         with (
             only_run(self.run.path),
             wrap_user_errors("What is reproduced must train and evaluate as it did:"),
@@ -163,13 +167,16 @@ class GenerationView:
         name = next(name for key, name in made.items() if key.startswith("suite_"))
         return Store(self.run.path).table(name).schema
 
-    def _components(self, *sections: str, **templates: Any) -> Components:
-        """What the run's configuration names, if the classes of the sections may be built."""
+    def _components(self, *sections: str, session: Event | None = None) -> Components:
+        """What the run's configuration names, if the classes of the sections may be built.
+
+        ``session``: whose configuration; default: the newest.
+        """
         from omegaconf import OmegaConf
 
-        created = self.state.created or {}
-        templates = {**created["config"], "model": created["model"], **templates}
-        components = Components(OmegaConf.create(templates))
+        config = recorded_config(self.run.path, session or self.state.session)
+        config["trainer"]["logger"] = False
+        components = Components(OmegaConf.create(config))
         each = [(name, s) for name in sections for s in (self.record.settings, components.settings())]
         nodes = [components.section(*one) for one in each]
         refuse_unknown(self.run.path, nodes, self.run.config_dir, self.run.trusted)
@@ -300,13 +307,26 @@ class Run:
 
         return rollback(self.path, generation, why)
 
+    def resume(self, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
+        """Go on with this run from what it recorded; no recipe's YAML is needed.
+
+        ``config``: operational keys to change, e.g. ``{"generations": 8}``; the others are those of the last
+        session. Raises ConfigError for a key that is part of its identity, RunError for a class that nobody
+        here vouches for, and else as ``run`` does.
+        """
+        words = overrides_of(config)
+        to_resume = composed_to_resume(self.path, words, self.config_dir, self.trusted)
+        return Run(*launch(to_resume, self.config_dir, directory=self.path))
+
     def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
 
-        Called again, it goes on with that run. Raises RunError or ConfigError as ``flywheel.launch.fork``
-        says.
+        It lies beside this run unless ``runs_dir`` is given. Called again, it goes on with that run; so does
+        ``resume`` of it, without this one. Raises RunError or ConfigError as ``flywheel.launch.fork`` says.
         """
-        return Run(*fork(self.path, generation, overrides_of(config), self.config_dir, self.trusted))
+        origin = Origin(self.path, generation)
+        of_fork = composed_to_fork(origin, overrides_of(config), self.config_dir, self.trusted)
+        return Run(*launch(of_fork, self.config_dir, origin=origin))
 
 
 def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
@@ -317,7 +337,8 @@ def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[
     """
     if not (Path(path) / "ledger.jsonl").is_file():
         raise RunError(f"A run directory has a ledger.jsonl; {path} has none.")
-    return Run(Path(path), config_dir or remembered(Path(path)), frozenset(trusted))
+    known = remembered(Path(path))
+    return Run(Path(path), config_dir or known.config_dir, known.trusted | frozenset(trusted))
 
 
 def run(

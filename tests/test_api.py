@@ -136,7 +136,11 @@ def test_a_model_of_ones_own_is_loaded_from_the_run_that_run_returned(own_run: f
     assert isinstance(own_run.champion().load(), OwnModel)
 
 
-def test_a_model_of_ones_own_is_loaded_from_disk_if_trusted(own_run: flywheel.Run) -> None:
+def test_a_model_of_ones_own_is_loaded_by_who_started_it_and_elsewhere_if_trusted(
+    own_run: flywheel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(flywheel.open_run(own_run.path).champion().load(), OwnModel)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # as another user's
     with pytest.raises(RunError, match="OwnModel"):
         flywheel.open_run(own_run.path, config_dir=CONFIG_DIR).champion().load()
     opened = flywheel.open_run(own_run.path, config_dir=CONFIG_DIR, trusted={ours("OwnModel")})

@@ -41,6 +41,7 @@ subcommands
   trace [RUN] --sample ID|--generation N|--item SUITE/ITEM    what it came from, what came of it
   recall [RUN] --generation N|--where SQL --why TEXT    take back a flaw and what descends from it
   rollback RUN GEN --why TEXT    make a former champion the champion again
+  resume RUN [key=value ...]     go on with a run from what it recorded
   fork RUN@GEN [key=value ...]    start a new run from a generation
   bundle RUN GEN --out DIR       a generation to hand over: weights, model card, lineage, manifest
   sign DIR --key KEY      sign a bundle with your own key
@@ -129,18 +130,10 @@ def _run(words: list[str]) -> int:
 
 
 def _launch(config: Any, config_dir: str | None) -> int:
-    from flywheel import ranks
     from flywheel.api import Run
-    from flywheel.config.schema import Log
     from flywheel.launch.launch import launch
 
-    run = Run(*launch(config, config_dir))
-    if ranks.rank() == 0 and config.log not in (Log.json, Log.quiet):
-        status = run.status()
-        if status["champion"]:
-            print(f"champion  generation {status['champion']['generation']}, {run.champion().file}")
-        print(f"run       {run.path}, {status['state']}\nhead      {status['head']}")
-    return int(run.exit_code or 0)
+    return commands.ending(Run(*launch(config, config_dir)), str(config.log.value))
 
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:

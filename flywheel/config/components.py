@@ -48,7 +48,7 @@ _REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "t
 # Built once, when they are needed: they may load much data.
 _BUILT_LATER = ("task", "model", "trainer")
 # Where and how a fit runs, not what it computes (up to the last bits of floats).
-_TRAINER_OPERATIONAL = frozenset(
+TRAINER_OPERATIONAL = frozenset(
     {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary"}
     | {"logger", "log_every_n_steps", "profiler", "barebones"}
 )
@@ -67,7 +67,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def identity_part(config: DictConfig) -> dict[str, Any]:
     """The part of the configuration that changes results; the base checkpoint by its content."""
     part = {key: value for key, value in plain(config).items() if key not in OPERATIONAL}
-    part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in _TRAINER_OPERATIONAL}
+    part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in TRAINER_OPERATIONAL}
     if part["base"] is not None:
         part["base"] = hashlib.sha256(Path(part["base"]).read_bytes()).hexdigest()
     orders = list(key_orders(part))
@@ -212,18 +212,11 @@ class Components:
         orders: KeyOrders = self.resolved.get(_ORDERS) or list(key_orders(self.resolved))
         self._orders = {tuple(path): keys for path, keys in orders}
 
-    @property
-    def model_template(self) -> dict[str, Any]:
-        """The model's section, for loading it later; see ``template``."""
-        return self.template("model")
-
-    def template(self, section: str) -> dict[str, Any]:
-        """A section with its references to settings unresolved."""
+    def yaml(self) -> str:
+        """The configuration as it was composed, its references unresolved: what a session records."""
         from omegaconf import OmegaConf
 
-        template = OmegaConf.to_container(self.config[section], resolve=False)
-        assert isinstance(template, dict)
-        return {str(key): value for key, value in template.items()}
+        return OmegaConf.to_yaml(self.config)
 
     @cached_property
     def task(self) -> Any:

@@ -120,6 +120,29 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
         return compose_with(hydra, overrides, config_dir)
 
 
+def recompose(recorded: Mapping[str, Any], overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """A configuration that was composed before, with overrides on top, checked anew. Raises ConfigError.
+
+    A part that is chosen by its file, e.g. ``tracker=wandb``, takes the place of the recorded one.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    chosen = dict(text.partition("=")[::2] for text in overrides)
+    groups = {name: chosen[name] for name in _GROUPS if name in chosen}
+    kept = {key: value for key, value in recorded.items() if key not in groups}
+    node = {
+        "defaults": ["flywheel_schema", *({name: file} for name, file in groups.items()), "_self_"],
+        **kept,
+    }
+    with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir, _RECORDED):
+        ConfigStore.instance().store(name=_RECORDED, node=node)
+        return checked(_compose(hydra, _RECORDED, quoted(overrides)))
+
+
+_GROUPS = ("trainer", "tuner", "gate", "review", "tracker")
+_RECORDED = "flywheel_recorded"
+
+
 def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """Overrides from a mapping (nested or dotted keys), or from a sequence as it is."""
     if not isinstance(config, Mapping):
@@ -243,30 +266,31 @@ class hydra_session:  # noqa: N801 - a context manager, used like a function
 
 def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Any:
     """Compose within a session; see ``compose``."""
-    from hydra.types import RunMode
-
     check_recipe_name(overrides, config_dir)
     check_overlay(overrides, config_dir)
     with explained(hydra, overrides, config_dir):
-        config = hydra.compose_config(
-            config_name="config",
-            overrides=quoted(overrides),
-            run_mode=RunMode.RUN,
-            from_shell=False,
-            with_log_configuration=False,
-        )
+        config = _compose(hydra, "config", quoted(overrides))
     return checked(config, config.hydra.runtime.choices)
 
 
-def checked(config: Any, choices: Any) -> Any:
-    """A composed configuration without Hydra's own part, its choices named, types and rules checked."""
+def _compose(hydra: Any, name: str, overrides: list[str]) -> Any:
+    from hydra.types import RunMode
+
+    return hydra.compose_config(name, overrides, RunMode.RUN, from_shell=False, with_log_configuration=False)
+
+
+def checked(config: Any, choices: Any = None) -> Any:
+    """A composed configuration without Hydra's own part, types and rules checked.
+
+    ``choices``: Hydra's, of which recipe and debug are named in it.
+    """
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(config):
         config.pop("hydra", None)
-        config.recipe = choices.recipe
-        config.debug = choices.debug
+        if choices is not None:
+            config.recipe, config.debug = choices.recipe, choices.debug
         written: Any = OmegaConf.to_container(config, resolve=False)
         for key in ("runs_dir", "base"):  # a shell fills in ~ only at the beginning of a word, Python nowhere
             if str(written[key]).startswith("~/"):
@@ -318,7 +342,9 @@ _WITHOUT_OVERLAY = ("none", "fast_dev_run")
 
 
 @contextlib.contextmanager
-def explained(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Iterator[None]:
+def explained(
+    hydra: Any, overrides: Sequence[str], config_dir: str | None, name: str = "config"
+) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise in the block into ConfigError: rule, value, remedy."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -330,27 +356,27 @@ def explained(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> I
         faults = file_faults(config_dir)  # such a file is often what is behind it
         if isinstance(error, (UnicodeDecodeError, OSError)) and faults:
             raise ConfigError("\n".join(faults)) from error
-        known = _explained(error, hydra, overrides)
+        known = _explained(error, hydra, overrides, name)
         raise ConfigError("\n".join([str(known), *faults])) from error
 
 
-def _explained(error: Exception, hydra: Any, overrides: Sequence[str]) -> ConfigError:
+def _explained(error: Exception, hydra: Any, overrides: Sequence[str], name: str) -> ConfigError:
     from hydra.errors import OverrideParseException
 
     cause = error.__cause__ or error
     if isinstance(error, OverrideParseException):
-        name, sign, value = error.override.partition("=")
+        given, sign, value = error.override.partition("=")
         if not sign:
             return ConfigError(f"An override is KEY=VALUE; {error.override!r} has no =.")
         reason = str(error).splitlines()[0]
         return ConfigError(
             f"{error.override!r} cannot be read: {reason}. If {value!r} is a text, quote it; in a shell: "
-            f'"{name}={hydra_value(value)}".'
+            f'"{given}={hydra_value(value)}".'
         )
     if str(error).startswith("Could not override"):
         key = re.search(r"full_key: (\S+)", str(cause)) or re.search(r"override '([^']+)'", str(error))
         assert key is not None
-        return ConfigError(_unknown_key(key[1], _known_keys(hydra, overrides)))
+        return ConfigError(_unknown_key(key[1], _known_keys(hydra, overrides, name)))
     merging = re.match(r"Error merging override (.*)", str(error))
     if merging:
         return ConfigError(f"{merging[1]}: {_one_paragraph(cause)}")
@@ -375,12 +401,11 @@ def _unknown_key(key: str, known: list[str]) -> str:
     )
 
 
-def _known_keys(hydra: Any, overrides: Sequence[str]) -> list[str]:
-    from hydra.types import RunMode
+def _known_keys(hydra: Any, overrides: Sequence[str], name: str) -> list[str]:
     from omegaconf import OmegaConf
 
     groups = [o for o in overrides if o.startswith(("recipe=", "debug="))]
-    config = hydra.compose_config("config", groups, RunMode.RUN, False, False)
+    config = _compose(hydra, name, groups)
     plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra")
     return list(dict.fromkeys([*plain, *(key for key, _ in flatten(plain))]))

@@ -1,4 +1,4 @@
-"""Which ``--config-dir`` a run was started with, remembered on this machine for this user.
+"""How a run was started, remembered on this machine for this user: ``--config-dir`` and trusted classes.
 
 It is not in the run: whoever hands a run over must not choose what is imported here. A file per run, named
 by the hash of the run's first event, below the user's state folder (``XDG_STATE_HOME``).
@@ -7,33 +7,50 @@ by the hash of the run's first event, below the user's state folder (``XDG_STATE
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from flywheel.config.compose import known_targets
 from flywheel.storage import files, ledger
 
 
-def remember(directory: Path, config_dir: str | None) -> None:
-    """Remember the folder, if one was given; a home that cannot be written is no reason to fail."""
-    name = _name(directory)
-    if config_dir is not None and name is not None:
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What this user started a run with."""
+
+    config_dir: str | None = None
+    """Folder of its recipe, if it is still there."""
+    trusted: frozenset[str] = frozenset()
+    """Class paths that no recipe names, e.g. those that an override named."""
+
+
+def remember(directory: Path, config_dir: str | None, targets: Iterable[str]) -> None:
+    """Remember what was given; a home that cannot be written is no reason to fail."""
+    name, own = _name(directory), sorted(set(targets) - known_targets(config_dir))
+    if name is not None and (config_dir is not None or own):
+        folder = config_dir and str(Path(config_dir).resolve())
         with contextlib.suppress(OSError):
             _folder().mkdir(parents=True, exist_ok=True)
-            files.write_atomic(_folder() / name, str(Path(config_dir).resolve()).encode())
+            text = json.dumps({"config_dir": folder, "trusted": own})
+            files.write_atomic(_folder() / name, text.encode())
 
 
-def remembered(directory: Path) -> str | None:
-    """The folder with which this user started the run, if it is still there."""
+def remembered(directory: Path) -> Remembered:
+    """What this user started the run with; nothing if it was somebody else, or elsewhere."""
     name = _name(directory)
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        path = (_folder() / str(name)).read_bytes().decode()
-        return path if Path(path).is_dir() else None
-    return None
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((_folder() / str(name)).read_bytes())
+        path = found["config_dir"]
+        return Remembered(path if path and Path(path).is_dir() else None, frozenset(found["trusted"]))
+    return Remembered()
 
 
 def _folder() -> Path:
     import platformdirs
 
-    return platformdirs.user_state_path("flywheel") / "config_dirs"
+    return platformdirs.user_state_path("flywheel") / "started"
 
 
 def _name(directory: Path) -> str | None:

@@ -15,17 +15,17 @@ from typing import Any
 
 from flywheel import ranks
 from flywheel.config import credentials
-from flywheel.config.components import Components, identity_part
+from flywheel.config.components import identity_part
 from flywheel.config.modules import Code
+from flywheel.config.remembered import remember
 from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.executors import executor_of_process
-from flywheel.launch.identity import check_data, check_prompts
+from flywheel.launch.identity import check_data, check_prompts, set_aside
+from flywheel.launch.preflight import Ready, threads
 from flywheel.lineage.code_changes import differing, hashes
-from flywheel.protocols import Tracker
 from flywheel.runtime import work
 from flywheel.runtime.checkout import checkout
 from flywheel.runtime.context import StageTools
-from flywheel.runtime.data import Data
 from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
@@ -39,44 +39,43 @@ _RECORDED_VERSIONS = ("flywheel", "torch", "lightning", "hydra-core", "numpy", "
 
 
 @contextmanager
-def open_runner(
-    directory: Path,
-    components: Components,
-    data: Data,
-    trackers: Tracker,
-    forked_from: Mapping[str, Any] | None = None,
-) -> Iterator[StageRunner]:
-    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be.
-
-    ``forked_from``: the generation of another run whose weights a new one starts from.
-    """
+def open_runner(ready: Ready) -> Iterator[StageRunner]:
+    """Open a run for writing, creating it or resuming it. Raises RunError if it cannot be."""
+    plan = ready.plan
+    directory = plan.directory
     ledger: Ledger | None = None
     is_writer = False
 
-    def enter() -> list[Event]:
+    def enter() -> tuple[list[Event], dict[str, Any]]:
         nonlocal ledger, is_writer
         with _disk(directory):
+            there = plan.recorded if plan.recorded and plan.recorded.created else None
+            is_new = there is None or set_aside(directory, there, ready.data)
             files.make_directory(directory)
             lock.acquire(directory)
             is_writer = True
             files.sweep(directory)
             Stop(directory).consume()
-            ledger = Ledger(directory, has_start=forked_from is not None)
-        return list(ledger)
+            forked_from = plan.origin.begin(directory) if plan.origin and is_new else {}
+            ledger = Ledger(directory, has_start=bool(forked_from))
+        return list(ledger), forked_from
 
     try:
-        state = RunState.replay(ranks.from_rank_0(enter))
+        events, forked_from = ranks.from_rank_0(enter)
+        state = RunState.replay(events)
         store, stop, folder = Store(directory), Stop(directory), directory / work.FOLDER
-        tools = StageTools(components, store, data, stop, executor_of_process(stop.check), folder)
-        runner = StageRunner(directory, tools, trackers, state, ledger)
-        trackers.open(directory)
+        tools = StageTools(plan.components, store, ready.data, stop, executor_of_process(stop.check), folder)
+        runner = StageRunner(directory, tools, ready.trackers, state, ledger)
+        ready.trackers.open(directory)
         with _disk(directory):
             _begin(runner, forked_from)
             _make_room(runner)
+        if ranks.rank() == 0:
+            remember(directory, plan.config_dir, plan.trusted)
         with _disk(directory):  # what a stage raises has become its failure before it gets here
             yield runner
     finally:
-        trackers.close()
+        ready.trackers.close()
         if ledger:
             ledger.close()
         if is_writer:
@@ -92,7 +91,7 @@ def _disk(directory: Path) -> Iterator[None]:
         raise UnwritableError.of(directory, error) from error
 
 
-def _begin(runner: StageRunner, forked_from: Mapping[str, Any] | None) -> None:
+def _begin(runner: StageRunner, forked_from: Mapping[str, Any]) -> None:
     """Create the run or check that it is ours, and record the session."""
     config = runner.components.resolved
     if runner.state.created is None:
@@ -102,7 +101,6 @@ def _begin(runner: StageRunner, forked_from: Mapping[str, Any] | None) -> None:
             recipe=config["recipe"],
             name=runner.directory.name,
             config=identity_part(runner.components.config),
-            model=runner.components.model_template,
             data=runner.tools.data.identity,
             threads=threads(config, None),
             **({"forked_from": dict(forked_from)} if forked_from else {}),
@@ -122,7 +120,6 @@ def _begin(runner: StageRunner, forked_from: Mapping[str, Any] | None) -> None:
         **code,
         machine=platform.machine(),
         compute=compute(config["trainer"]),
-        trainer=runner.components.template("trainer"),
         python=platform.python_version(),
         versions=versions(),
         command=credentials.without_values(sys.argv[1:]),
@@ -137,15 +134,6 @@ def _make_room(runner: StageRunner) -> None:
         if runner.ledger:
             work.discard(runner.directory)
         runner.retain()
-
-
-def threads(config: Mapping[str, Any], state: RunState | None) -> int:
-    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
-    if config["threads"]:
-        return int(config["threads"])
-    if state and state.created:
-        return int(state.created["threads"])
-    return max(1, ranks.cores() // ranks.local_world_size())
 
 
 def versions() -> dict[str, str | None]:
@@ -173,6 +161,7 @@ def _code(runner: StageRunner) -> tuple[dict[str, Any], dict[str, Any]]:
     sources, installed = _sources(runner.components.code), distributions()
     outputs = {name: runner.store.put(diff, ".diff") for name, diff in diffs.items() if diff}
     outputs |= {"code": runner.store.put_json(sources), "distributions": runner.store.put_json(installed)}
+    outputs["config"] = runner.store.put(runner.components.yaml().encode(), ".yaml")
     trees_json = {name: tree.json() for name, tree in trees.items()}
     code = {"commit": ours.commit if ours else None, "checkouts": trees_json, "outputs": outputs}
     return code, _changes(runner, sources, installed)

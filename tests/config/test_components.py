@@ -24,7 +24,7 @@ from flywheel.config.components import (
 from flywheel.config.compose import compose, overrides_of
 from flywheel.config.schema import OPERATIONAL
 from flywheel.errors import ConfigError
-from flywheel.runtime.preflight import check_module
+from flywheel.launch.preflight import check_module
 from flywheel.storage.ledger import canonical
 from flywheel.testing import CONFIG_DIR
 
@@ -468,7 +468,7 @@ class Unoptimised(lightning.LightningModule):
 @pytest.mark.parametrize(
     ("cls", "told"),
     [
-        ("Plain", "model must be a LightningModule; mine_models.Plain makes a Plain"),
+        ("Plain", "model must be a LightningModule; it is built as a mine_models.Plain"),
         ("Untrained", "must have training_step"),
         ("Unoptimised", "must have configure_optimizers"),
     ],

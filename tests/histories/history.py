@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import FlywheelError
-from flywheel.launch.fork import refuse_another
+from flywheel.launch.fork import Origin
 from flywheel.lineage.recall import rollback
+from flywheel.lineage.status import read_state
 from flywheel.storage.pruning import prune
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
@@ -308,7 +309,7 @@ class History:
         same = (run.forked_from["run"], run.forked_from["generation"]) == (origin.name, number)
         expected = "goes on" if same and reference.inherited(origin) == recorded else "refused"
         try:
-            refuse_another(source, number, directory)
+            Origin(source, number).refuse_another(directory, read_state(directory))
         except FlywheelError:
             self.same("fork again", "refused", expected, directory)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,9 @@ import pytest
 
 import flywheel
 from flywheel.cli.commands.recall import lines
-from flywheel.config.components import identity_part
-from flywheel.config.compose import compose
+from flywheel.config.compose import differences
 from flywheel.errors import ConfigError, IdentityError, RunError
-from flywheel.launch.fork import _recorded_overrides, command_of
+from flywheel.launch.fork import command_of
 from flywheel.lineage import forks
 from flywheel.lineage.forks import recalled_in_origins
 from flywheel.lineage.status import read_state
@@ -46,10 +46,9 @@ def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp
     assert fork.generation(0).weights == weights
     shutil.rmtree(old.path)
     assert fork.verify().first_bad is None
-    words = command_of(fork.path, CONFIG_DIR).split()[3:]
-    assert words[:2] == ["--config-dir", CONFIG_DIR]
-    more = [*words[2:], "generations=2", "threads=1", "log=quiet"]
-    again = flywheel.run(more, config_dir=CONFIG_DIR)
+    words = shlex.split(command_of(fork.path, CONFIG_DIR))[3:]
+    assert words == ["resume", str(fork.path), "--config-dir", CONFIG_DIR]
+    again = flywheel.open_run(words[1], words[3]).resume({"generations": 2})
     assert again.path == fork.path
     assert len(again.generations()) == 3
     with pytest.raises(RunError, match="weights from elsewhere"):
@@ -205,9 +204,11 @@ def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tm
     assert [fork.show(n)["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]
 
 
-def test_what_a_fork_keeps_is_the_same_json(tmp_path: Path) -> None:
-    """The recipe has 40 steps where the run had 40.0: another identity."""
-    config = identity_part(compose(["recipe=moons", "trainer.max_steps=40.0"], CONFIG_DIR))
-    words = _recorded_overrides(tmp_path, config, CONFIG_DIR)
-    composed = identity_part(compose(words, CONFIG_DIR))
-    assert canonical(composed["trainer"]) == canonical(config["trainer"])
+def test_what_a_fork_keeps_is_the_same_json(old: flywheel.Run) -> None:
+    """Steps stay 40.0 where the run had 40.0: 40 would be another identity."""
+    run = flywheel.run(["recipe=moons", "trainer.max_steps=40.0", *beside(old)], config_dir=CONFIG_DIR)
+    fork = run.fork(0, [*beside(old, generations=0, name="fork"), "review=none"])
+    configs = [one.generation(0).state.created["config"] for one in (run, fork)]
+    differ = differences(*configs)
+    assert set(differ) == {"base", "genesis"}, differ
+    assert canonical(configs[1]["trainer"]["max_steps"]) == b"40.0"

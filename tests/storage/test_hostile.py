@@ -14,9 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
 import flywheel
 from flywheel.errors import DamagedError, FlywheelError, RunError
+from flywheel.launch.recorded import recorded_config
 from flywheel.lineage.status import status
 from flywheel.storage import ledger, parquet
 from flywheel.storage.ledger import Ledger
@@ -86,9 +88,15 @@ def test_a_class_that_no_recipe_names_is_not_built(run_copy: Path, target: str, 
 
 def rewrite(run: Path, change: Any, model: dict[str, Any] | None = None) -> None:
     """Write the ledger anew, with another configuration and a chain of hashes that is right."""
-    events = ledger.read(run)
+    events, store = ledger.read(run), Store(run)
     change(events[0]["config"])
-    events[0]["model"].update(model or {})
+    for event in events:
+        if event["event"] == "session_started":
+            config = recorded_config(run, event)
+            change(config)
+            config["model"].update(model or {})
+            text = OmegaConf.to_yaml(OmegaConf.create(config))
+            event["outputs"]["config"] = store.put(text.encode(), ".yaml")
     reseal(run, events)
 
 
@@ -209,13 +217,17 @@ def test_json_that_is_nested_too_deeply_or_too_large_is_refused(
         status(tmp_path)
 
 
-def test_a_fork_builds_no_class_that_only_the_run_names(run_copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["fork", "resume"])
+def test_a_fork_or_resume_builds_no_class_that_only_the_run_names(
+    run_copy: Path, tmp_path: Path, way: str
+) -> None:
     bomb = tmp_path / "bomb"
     rewrite(run_copy, lambda config: None, model={"_target_": "os.mkdir", "path": str(bomb)})
     rewrite(run_copy, lambda config: config["model"].update(_target_="os.mkdir", path=str(bomb)))
     where = [f"runs_dir={tmp_path / 'forks'}", "log=quiet"]
+    run = flywheel.open_run(run_copy, CONFIG_DIR)
     with pytest.raises(FlywheelError, match=r"os\.mkdir"):
-        flywheel.open_run(run_copy, CONFIG_DIR).fork(1, where)
+        run.fork(1, where) if way == "fork" else run.resume({"generations": 9, "log": "quiet"})
     assert not bomb.exists()
 
 

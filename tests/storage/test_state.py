@@ -327,16 +327,14 @@ def test_what_no_loop_writes_cannot_be_replayed(events: list[dict[str, Any]]) ->
 def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:
     from flywheel.config.components import Components
     from flywheel.config.compose import compose
+    from flywheel.launch.plan import Plan
+    from flywheel.launch.preflight import preflight
     from flywheel.launch.session import open_runner
-    from flywheel.runtime.data import read_data
     from flywheel.testing import CONFIG_DIR
-    from flywheel.trackers import NoTracker
 
-    components = Components(compose(["recipe=moons"], CONFIG_DIR))
-    with open_runner(
-        run_copy, components, read_data(components.task, needs_seed=True), NoTracker()
-    ) as runner:
+    components = Components(compose(["recipe=moons", "log=quiet"], CONFIG_DIR))
+    with open_runner(preflight(Plan.of(run_copy, components, None))) as runner:
         rejected = next(g for g in runner.state.generations if g.status is not Status.UNFINISHED)
         with pytest.raises(DamagedError):
-            runner.end_generation(rejected, Status.PROMOTED, "because I say so")
+            runner.end_generation(rejected, Status.PROMOTED, "because I say so", {})
     RunState.replay(ledger.read(run_copy))

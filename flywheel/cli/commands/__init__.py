@@ -10,7 +10,10 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flywheel.api import Run
 
 NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
 
@@ -85,6 +88,18 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
     if not number.isdigit():
         raise RunError(f"A generation is named N or RUN@N; {word!r} is not.")
     return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
+
+
+def ending(run: Run, log: str) -> int:
+    """Say how a run that was launched ended, unless its ``log`` is for machines; the exit code."""
+    from flywheel import ranks
+
+    if ranks.rank() == 0 and log not in ("json", "quiet"):
+        status = run.status()
+        if status["champion"]:
+            print(f"champion  generation {status['champion']['generation']}, {run.champion().file}")
+        print(f"run       {run.path}, {status['state']}\nhead      {status['head']}")
+    return int(run.exit_code or 0)
 
 
 def print_json(value: Any) -> None:

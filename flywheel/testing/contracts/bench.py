@@ -16,7 +16,7 @@ from flywheel.config.components import Components
 from flywheel.config.compose import compose
 from flywheel.executors import Inline
 from flywheel.keys import Key
-from flywheel.launch.session import threads
+from flywheel.launch.preflight import threads
 from flywheel.records import Carry
 from flywheel.runtime.context import Stage, StageTools
 from flywheel.runtime.data import Data, read_data

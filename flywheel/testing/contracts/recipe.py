@@ -11,8 +11,8 @@ import flywheel
 from flywheel.config.components import Components, check_components
 from flywheel.config.compose import add_working_directory, compose
 from flywheel.errors import ExitCode
+from flywheel.launch.preflight import check_module
 from flywheel.lineage.status import read_state
-from flywheel.runtime.preflight import check_module
 from flywheel.testing.contracts.bench import Bench, bench_of, rule
 from flywheel.testing.contracts.gate import check_gate_on
 from flywheel.testing.contracts.parts import (

@@ -1,0 +1,35 @@
+"""Go on with a run from what it recorded."""
+
+from __future__ import annotations
+
+import argparse
+
+from flywheel.cli.commands import add_config_dir, add_runs_dir, ending, run_named
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="operational keys, e.g. generations=8"
+    )
+    add_config_dir(parser)
+    add_runs_dir(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Go on with a run by its recorded configuration; only operational keys may be changed.
+
+    Under torchrun: torchrun --nproc-per-node=2 -m flywheel resume RUN.
+    """
+    from flywheel import ranks
+    from flywheel.api import Run, open_run
+    from flywheel.launch.launch import composed_to_resume, launch
+
+    ranks.start()
+    directory = ranks.from_rank_0(lambda: run_named(options.run, options.runs_dir, changes=True))
+    known = open_run(directory, options.config_dir)
+    config = composed_to_resume(directory, options.overrides, known.config_dir, known.trusted)
+    code = ending(Run(*launch(config, known.config_dir, directory=directory)), config.log.value)
+    ranks.end(code)
+    return code

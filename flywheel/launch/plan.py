@@ -1,0 +1,75 @@
+"""What a configuration asks for: which directory, which run is there, and may it be gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flywheel import ranks
+from flywheel.config.components import Components, identity, identity_part, targets_in
+from flywheel.errors import UnwritableError
+from flywheel.launch.fork import Origin
+from flywheel.launch.identity import check_same
+from flywheel.lineage.status import read_state
+from flywheel.storage import lock
+from flywheel.storage.state import RunState, RunStateName
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run to begin or to go on with; nothing was imported, built or written to find it out."""
+
+    directory: Path
+    components: Components
+    config_dir: str | None
+    recorded: RunState | None
+    """The run so far, of the identity that the configuration has; None: it is new."""
+    origin: Origin | None = None
+    """The generation of another run that a fork starts from."""
+
+    @classmethod
+    def of(
+        cls, directory: Path, components: Components, config_dir: str | None, origin: Origin | None = None
+    ) -> Plan:
+        """The plan for a run in a directory. Raises RunError if it cannot be gone on with."""
+        recorded = ranks.from_rank_0(lambda: _recorded(directory, components.config, origin))
+        return cls(directory, components, config_dir, recorded, origin)
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """Class paths of the configuration: whoever launches it vouches for them."""
+        return frozenset(targets_in(self.components.resolved))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended well and the configuration asks for no more."""
+        config, state = self.components.resolved, self.recorded
+        if state is None or state.name(is_running=False) is not RunStateName.FINISHED:
+            return False
+        return state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None
+
+
+def directory_of(config: DictConfig) -> Path:
+    """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
+    name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
+    return Path(str(config.runs_dir), str(config.recipe), name)
+
+
+def _recorded(directory: Path, config: DictConfig, origin: Origin | None) -> RunState | None:
+    try:
+        if not (directory / "ledger.jsonl").exists():
+            return None
+        state = read_state(directory)
+    except OSError as error:
+        raise UnwritableError.of(directory, error) from error
+    if origin:
+        origin.refuse_another(directory, state)
+    if state.created is not None:
+        check_same("config", directory, state.created["config"], identity_part(config))
+    if lock.is_held(directory):
+        lock.refuse(directory)
+    return state

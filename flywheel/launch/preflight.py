@@ -1,0 +1,104 @@
+"""What is tried before anything expensive starts: can the recipe be built, trained, and loaded again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flywheel import ranks
+from flywheel.config.components import Components, check_components
+from flywheel.errors import ConfigError, wrap_user_errors
+from flywheel.launch.plan import Plan
+from flywheel.protocols import Tracker
+from flywheel.runtime.data import Data, read_data
+from flywheel.storage.state import RunState
+from flywheel.trackers import TrackerGroup
+
+_BUILDABLE = "{} must be buildable and readable before anything is trained:"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A plan whose parts were built and found fit."""
+
+    plan: Plan
+    data: Data
+    """Seed samples and suites, as the task has them now."""
+    trackers: Tracker
+
+
+def preflight(plan: Plan) -> Ready:
+    """Check a plan by building its parts. Raises ConfigError or DataError; nothing is written."""
+    components = plan.components
+    check_components(components.config)
+
+    import torch
+
+    quieten_lightning()
+    torch.set_num_threads(threads(components.resolved, plan.recorded))
+    with wrap_user_errors(_BUILDABLE.format("The recipe's task")):
+        data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
+    with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
+        check_module(components)
+    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)))
+
+
+def threads(config: Mapping[str, Any], state: RunState | None) -> int:
+    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
+    if config["threads"]:
+        return int(config["threads"])
+    if state and state.created:
+        return int(state.created["threads"])
+    return max(1, ranks.cores() // ranks.local_world_size())
+
+
+def quieten_lightning() -> None:
+    """No banners at every fit."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def check_module(components: Components) -> None:
+    """Build the model once and check that Lightning can train it. Raises ConfigError."""
+    import lightning
+
+    from flywheel.runtime.weights import has_lazy_layers, load_weights, read_base, take_weights
+
+    model = components.model(components.settings())
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    if not isinstance(model, lightning.LightningModule):
+        raise ConfigError(f"model must be a LightningModule; it is built as a {name}.")
+    for method in ("training_step", "configure_optimizers"):
+        if getattr(type(model), method) is getattr(lightning.LightningModule, method):
+            raise ConfigError(f"A model must have {method} to be trained; {name} has none: define it.")
+    if not any(True for _ in model.parameters()):
+        raise ConfigError(
+            f"A model must have its layers when it is built, in __init__ or configure_model; {name} has no "
+            "parameters. Layers made in setup would be missing when its weights are loaded again."
+        )
+    _check_trainer(components)
+    if components.resolved["base"] is not None:
+        load_weights(model, read_base(components.resolved["base"]))
+    if not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
+        load_weights(components.model(components.settings()), take_weights(model))
+
+
+def _check_trainer(components: Components) -> None:
+    from lightning.pytorch.callbacks import Timer
+
+    trainer = components.build("trainer", components.settings())(**ranks.trainer_place())
+    timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)  # max_time becomes one
+    if trainer.max_steps == -1 and trainer.max_epochs in (-1, None) and not timed:
+        raise ConfigError("A fit must end: trainer.max_steps and trainer.max_epochs are both -1; set one.")
+    if trainer.world_size != ranks.world_size():
+        raise ConfigError(
+            f"More than one device needs one process each: the trainer would use {trainer.world_size}. Start "
+            f"it as torchrun --nproc-per-node={trainer.world_size} -m flywheel ..., or set trainer.devices=1."
+        )
+
+
+def _trackers(components: Components) -> list[Any]:
+    from flywheel.trackers.terminal import terminal
+
+    return [terminal(components.config), components.build("tracker", components.settings())]
