@@ -87,3 +87,33 @@ def test_all_global_generators_are_seeded() -> None:
     assert draw() == first
     Key.root(2)("fit").seed_globals()
     assert not set(draw()) & set(first)
+
+
+NAMES = ["a", "unlabelled-17", "", 'with "quotes" \\ and \n', "ü漢\U0001f600", "12+7"]
+
+
+def test_each_name_has_the_key_of_its_path() -> None:
+    key = Key.root(3)(1, "generate", "prompt")
+    keys = key.each(NAMES)
+    assert keys.seeds.tolist() == [key(name).seed for name in NAMES]
+    assert [rng.random() for rng in keys.numpy()] == [key(name).numpy().random() for name in NAMES]
+    assert len(key.each([])) == 0
+
+
+def test_what_a_row_draws_does_not_depend_on_the_rows_beside_it() -> None:
+    keys = Key.root(3)(1).each(f"p{k}" for k in range(50))
+    some = keys[[3, 40, 7]]
+    assert np.array_equal(keys.uniform(4, "a")[[3, 40, 7]], some.uniform(4, "a"))
+    assert np.array_equal(keys.uniform(9, "a")[:, :4], keys.uniform(4, "a"))
+    assert not np.isin(keys.uniform(4, "a"), keys.uniform(4, "b")).any()
+
+
+def test_draws_by_keys_are_uniform_and_independent() -> None:
+    keys = Key.root(0)(1).each(str(k) for k in range(4000))
+    drawn = np.concatenate([keys.uniform(5, "a"), keys.uniform(5, "b")], 1)
+    assert drawn.min() > 0
+    assert drawn.max() < 1
+    assert np.abs(drawn.mean(0) - 0.5).max() < 0.02
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(10)).max() < 0.07
+    counts = np.histogram(drawn, 100, (0, 1))[0]
+    assert ((counts - 400) ** 2 / 400).sum() < 160  # chi-squared of 99 degrees of freedom

@@ -24,12 +24,14 @@ import torch
 from flywheel.curators.confident import Confident
 from flywheel.graders.confidence import Confidence
 from flywheel.records import GateResult, Role, Suite, Verdict
+from flywheel.runtime import work
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
 from flywheel.trackers import NoTracker
 from tests.support import deadly
 
 deadly.install()
+work.KEEP_EVERY_SECONDS = float(os.environ.get("PROBE_KEEP_EVERY", work.KEEP_EVERY_SECONDS))
 
 
 def fault(stage: str) -> str:
@@ -45,6 +47,21 @@ def fault(stage: str) -> str:
     if where == stage and kind == f"only{rank}":
         raise RuntimeError(f"the {stage} stage broke on rank {rank} on purpose")
     return kind if where == stage else ""
+
+
+def at_unit(stage: str, name: pa.Scalar) -> None:
+    """Log a unit by the name of its first row, and kill this process if it is that which is to die there.
+
+    ``PROBE_UNITS`` is the file of the log. ``PROBE_KILLS`` has for each attempt of torchrun, or each
+    ``PROBE_ATTEMPT``, the unit at which it ends, e.g. ``generate unlabelled-120,grade unlabelled-6``.
+    """
+    if "PROBE_UNITS" not in os.environ:
+        return
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", os.environ.get("PROBE_ATTEMPT", "0")))
+    with open(os.environ["PROBE_UNITS"], "a") as file:
+        file.write(f"{attempt} {stage} {name}\n")
+    if os.environ["PROBE_KILLS"].split(",")[attempt:][:1] == [f"{stage} {name}"]:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def spoilt(table: pa.Table, kind: str) -> pa.Table:
@@ -97,6 +114,7 @@ class Task(Moons):
         return points.append_column("prompt", prompts["prompt"].slice(0, len(points)))
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
+        at_unit("generate", prompts["prompt"][0])
         made = pa.table(super().generate(model, prompts, settings, keys))
         return spoilt(made, fault("generate"))
 
@@ -110,6 +128,7 @@ class Task(Moons):
         return loader
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        at_unit("evaluate", items["item"][0])
         scores = super().evaluate(model, opponent, items, keys)
         return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
             fault("evaluate"), scores
@@ -249,6 +268,7 @@ class Grader(Confidence):
 
     def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
         fault("grade")
+        at_unit("grade", samples["prompt"][0])
         return super().grade(samples, load_parent, keys)
 
 
