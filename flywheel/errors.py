@@ -163,6 +163,11 @@ class Interrupted(Control):
 class AwaitingReview(Control):
     """A person was asked for consent and has not answered yet."""
 
+    def __init__(self, manifest: str = "") -> None:
+        super().__init__(manifest)
+        self.manifest = manifest
+        """The artifact that the person is asked about."""
+
 
 class RankDied(Control):
     """Another rank of torchrun is gone.

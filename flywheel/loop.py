@@ -2,8 +2,8 @@
 
 Genesis makes the first champion. Every later generation is one pass along this line:
 
- champion -> generate -> grade -> curate -> tune -> train -> evaluate -> gate -> review -> champion'
- (parent)    samples     scores   corpus    settings candidate outcomes  verdict  consent
+ champion -> generate -> grade -> curate -> tune -> train -> evaluate -> gate -> guard -> review -> champion'
+ (parent)    samples     scores   corpus    settings candidate outcomes  verdict alarms   consent
                 ^                    ^        |
            suites: none       human samples   +- attempts: short fits scored on `dev`
 
@@ -48,7 +48,7 @@ def run_loop(run: StageRunner) -> ExitCode:
         run.record("run_stopped", reason=str(stop), **stop.cut_off)
         return ExitCode.STOPPED
     except AwaitingReview as waiting:
-        run.record("run_awaiting_review", **waiting.cut_off)
+        run.record("run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off)
         return ExitCode.AWAITING_REVIEW
     except Interrupted as signal:
         run.record("run_interrupted", reason=str(signal), **signal.cut_off)
@@ -105,12 +105,18 @@ def turn(run: StageRunner, generation: Generation) -> None:
     do = functools.partial(step, run, generation, chosen.fact("settings"))
     candidate = do(stages.train, **rows, init=chosen.fact("init"))
     outcomes = do(stages.evaluate, weights=candidate["weights"], opponent=parent)
-    evidence = do(stages.gate, candidate=outcomes["outcomes"], champion=parent.output("evaluate", "outcomes"))
-    verdict = Verdict(**evidence.fact("verdict"))
-    consent = verdict.promote and do(stages.review, candidate=generation, verdict=verdict).fact("consent")
-    refused = "the review said no, though " if verdict.promote and not consent else ""
+    both = {"candidate": outcomes["outcomes"], "champion": parent.output("evaluate", "outcomes")}
+    verdict = Verdict(**do(stages.gate, **both).fact("verdict"))
+    judged = {"judged": generation, "parent": parent, "verdict": verdict}
+    alarms = do(stages.guard, **judged, **both).fact("alarms") if run.config["guards"] else []
+    halts = [f"guard {alarm['guard']}: {alarm['reason']}" for alarm in alarms if alarm["action"] == "halt"]
+    asked = {"candidate": generation, "verdict": verdict, "alarms": alarms, "consents": run.state.consents}
+    consent = verdict.promote and not halts and do(stages.review, **asked).fact("consent")
+    refused = "; ".join(halts) or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
-    end(run, generation, status, refused + verdict.reason)
+    end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
+    if halts:
+        raise StopRequested("; ".join(halts))
 
 
 def step(

@@ -15,10 +15,13 @@ generation carried is never kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flywheel.records import (
+    Alarm,
     Carry,
+    Consent,
     Differences,
     GateResult,
     Progress,
@@ -162,10 +165,43 @@ class Gate(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class GuardView:
+    """What a guard may look at."""
+
+    generation: Generation
+    """The one whose candidate was just judged."""
+    parent: Generation
+    verdict: Verdict
+    candidate: pa.Table
+    """Outcomes on all suites but the sealed ones; their columns are in ``flywheel.records``."""
+    champion: pa.Table
+    """Those of the parent's weights on the same items."""
+
+
+class Guard(Protocol):
+    """Looks for what may be wrong with a generation, whatever the gate says: a collapse, a regression."""
+
+    def check(self, view: GuardView) -> Alarm | None:
+        """An alarm, or None if all is well. Called once a turn, after the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRequest:
+    """What a reviewer is asked."""
+
+    candidate: Generation
+    verdict: Verdict
+    manifest: str
+    """The artifact that says what would be promoted and on what evidence; consent is to this and no other."""
+    answer: Consent | None
+    """What a person has answered to this manifest."""
+
+
 class Reviewer(Protocol):
     """Is asked before a promotion."""
 
-    def review(self, candidate: Generation, verdict: Verdict) -> bool | None:
+    def review(self, request: ReviewRequest) -> bool | None:
         """Consent: True or False; None: the answer is not there yet, and the run waits for it."""
 
 

@@ -152,6 +152,32 @@ class Verdict:
     """Those of the gate's result."""
 
 
+class Action(StrEnum):
+    """What a guard asks for, the more serious the later."""
+
+    WARN = "warn"  # recorded and shown
+    ASK = "ask"  # a person's consent before a promotion
+    HALT = "halt"  # no promotion, and the run stops
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a guard found wrong."""
+
+    action: Action
+    reason: str
+    """One sentence for people, e.g. ``guard fell from 91.0% to 84.5%``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A person's answer to a review."""
+
+    consent: bool
+    by: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A piece of a stage's work: some rows of what it works on."""

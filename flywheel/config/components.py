@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 
 # Light components first: an error in them is told before a model's module imports torch.
 _ORDERS = "key_orders"
-SECTIONS = ("settings", "gate", "curator", "grader", "tuner", "review", "tracker", "task", "model", "trainer")
+SECTIONS = (
+    *("settings", "gate", "guards", "curator", "grader", "tuner", "review", "tracker"),
+    *("task", "model", "trainer"),
+)
 _REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "trainer")
 # Built once, when they are needed: they may load much data.
 _BUILT_LATER = ("task", "model", "trainer")
@@ -86,11 +89,10 @@ def check_components(config: DictConfig) -> None:
         check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
     for section in SECTIONS:
         node = resolved[section]
-        if "_target_" not in node:
-            if section in _REQUIRED:
-                raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
-            continue
-        check_target(section, node)
+        if "_target_" in node:
+            check_target(section, node)
+        elif section in _REQUIRED:
+            raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
         for key, value in node.items():
             check_nested(f"{section}.{key}", value)
 

@@ -135,6 +135,8 @@ class Config:
     curator: dict[str, Any] = field(default_factory=dict)
     tuner: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    guards: dict[str, Any] = field(default_factory=dict)
+    """By a name each: what looks at every generation and may warn, ask for a person, or halt the run."""
     review: dict[str, Any] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
 
@@ -145,6 +147,9 @@ class Config:
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
         if self.retention is not None:
             Policy.parse(self.retention)
+        for name, guard in self.guards.items():
+            has_target = isinstance(guard, dict) and "_target_" in guard
+            check(f"guards.{name}", guard, has_target, "must name a class by _target_")
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
             check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)

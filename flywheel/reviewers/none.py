@@ -1,14 +1,13 @@
-"""Reviewers: who is asked before a promotion."""
+"""Nobody is asked."""
 
 from __future__ import annotations
 
-from flywheel.records import Verdict
-from flywheel.storage.state import Generation
+from flywheel.protocols import ReviewRequest
 
 
 class NoReview:
-    """Nobody is asked: what passes the gate is promoted."""
+    """Nobody is asked: what passes the gate is promoted, unless a guard asks for a person."""
 
-    def review(self, candidate: Generation, verdict: Verdict) -> bool | None:
-        """Consent to a promotion: True or False; None: the answer is not there yet."""
+    def review(self, request: ReviewRequest) -> bool | None:
+        """Consent."""
         return True

@@ -1,20 +1,55 @@
-"""Review: where asked, a person agrees before a promotion."""
+"""Review: where asked, a person agrees before a promotion, to what a manifest says and nothing else."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
 from flywheel.errors import AwaitingReview
-from flywheel.records import Verdict
+from flywheel.protocols import ReviewRequest
+from flywheel.records import Action, Consent, Json, Verdict
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.state import Generation
 
 
-def review(ctx: Context, *, candidate: Generation, verdict: Verdict) -> StageOutput:
-    """Whether the reviewer consents to promoting the candidate.
+def review(
+    ctx: Context,
+    *,
+    candidate: Generation,
+    verdict: Verdict,
+    alarms: Sequence[Mapping[str, str]] = (),
+    consents: Mapping[str, Consent],
+) -> StageOutput:
+    """Whether the reviewer, or a person where a guard asks for one, consents to promoting the candidate.
 
-    Raises AwaitingReview while there is no answer: nothing is recorded, and the resumed run asks again.
+    ``consents``: what people answered so far, by the manifest that they were asked about. Raises
+    AwaitingReview while there is no answer: the resumed run asks again, about the same manifest.
     """
     reviewer = ctx.components.build("review", ctx.settings)
-    consent = reviewer.review(candidate, verdict)
+    content = manifest_of(candidate, verdict, alarms)
+    manifest = ctx.store.put_json(content)
+    answered = consents.get(manifest)
+    request = ReviewRequest(candidate, verdict, manifest, answered)
+    consent = reviewer.review(request)
+    if consent and any(alarm["action"] == Action.ASK for alarm in alarms):
+        consent = answered.consent if answered else None
     if consent is None:
-        raise AwaitingReview
-    return StageOutput(facts={"consent": bool(consent), "reviewer": type(reviewer).__name__})
+        raise AwaitingReview(manifest)
+    by = answered.by if answered else type(reviewer).__name__
+    return StageOutput({"manifest": content}, {"consent": bool(consent), "reviewer": by})
+
+
+def manifest_of(
+    candidate: Generation, verdict: Verdict, alarms: Sequence[Mapping[str, str]]
+) -> dict[str, Json]:
+    """What is consented to: by its hash, the weights, what they learned from, and the evidence."""
+    return {
+        "generation": candidate.number,
+        "parent": candidate.parent,
+        "weights": candidate.weights,
+        "corpus": candidate.output("curate", "corpus"),
+        "settings": candidate.settings,
+        "outcomes": candidate.output("evaluate", "outcomes"),
+        "verdict": asdict(verdict),
+        "alarms": list(alarms),
+    }

@@ -32,6 +32,7 @@ train    = _row("train",                    part="trainer", on_all_ranks=True, o
 adopt    = _row("adopt",   file="train",    part="model")
 evaluate = _row("evaluate",                 part="task",    on_all_ranks=True, of_a_turn=True)
 gate     = _row("gate",                     part="gate",    on_all_ranks=True, has_carry=True, of_a_turn=True)
+guard    = _row("guard",                    part="guards")
 review   = _row("review",                   part="review",  of_a_turn=True)
 sealed   = _row("sealed",  file="evaluate", part="task",    on_all_ranks=True)
 # fmt: on

@@ -27,11 +27,13 @@ class Work(StrEnum):
     PRUNE = "prune"
     RECALL = "recall"
     ROLLBACK = "rollback"
+    REVIEW = "review"
 
     @property
     def passive(self) -> str:
         """What is done to the run, e.g. "pruned"."""
-        return {"run": "run", "prune": "pruned", "recall": "recalled from", "rollback": "rolled back"}[self]
+        done = {"run": "run", "prune": "pruned", "recall": "recalled from", "rollback": "rolled back"}
+        return {**done, "review": "reviewed"}[self]
 
 
 _held: dict[Path, tuple[int, Work]] = {}

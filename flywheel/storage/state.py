@@ -14,6 +14,7 @@ from typing import Any
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
+from flywheel.records import Consent
 from flywheel.storage import recall_rules
 from flywheel.storage.ledger import Event, StageLine
 from flywheel.storage.recall_rules import Carries, carries_without
@@ -140,6 +141,8 @@ class RunState:
     """Turns that ended without promotion since the champion came into force and are not recalled."""
     replacements: set[str] = field(default_factory=set)
     """What stands in for something that was pruned: never pruned itself."""
+    consents: dict[str, Consent] = field(default_factory=dict)
+    """What people answered, by the manifest that they were asked about; the last answer to each."""
     recalled_batches: set[str] = field(default_factory=set)
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
     _seconds: float = field(default=0.0, compare=False)
@@ -200,6 +203,8 @@ class RunState:
             self.session = event
         elif kind == "code_changed":
             self.code_changes.append(event)
+        elif kind == "consent":
+            self.consents[event["manifest"]] = Consent(event["consent"], event["by"], event["why"])
         elif kind == "pruned":
             self._prune(event)
         if kind == "stage":
@@ -224,6 +229,8 @@ class RunState:
             rule = None if self.current and self.current.number == number else "it is not the one under way"
         elif kind in ENDINGS and event.get("cost") and not self._has(number):
             rule = "a stage that was cut off is a generation's"
+        elif kind == "consent" and event.get("manifest") != (self.asked or object()):
+            rule = "an answer is to what the run asks"
         elif kind == "pruned":
             rule = self._why_not_prune(event.get("objects", {}), event.get("slim", {}))
         if kind == "stage" and not rule and self.current and event.get("stage") in self.current.stages:
@@ -376,6 +383,12 @@ class RunState:
     def seconds(self) -> float:
         """What the budget counts: wall time of all stages, those that failed or were cut off too."""
         return self._seconds + sum(cost_of(line)["seconds"] for line in self._lines)
+
+    @property
+    def asked(self) -> str | None:
+        """The manifest that a reviewer is asked about; None: the run waits for no review."""
+        last = self.last or {}
+        return last.get("manifest") or None if last.get("event") == "run_awaiting_review" else None
 
     def name(self, *, is_running: bool) -> RunStateName:
         """The run's state; ``is_running`` says whether a living process holds its lock to run it."""

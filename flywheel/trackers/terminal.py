@@ -254,6 +254,8 @@ def stage_text(event: Event) -> str:
         "consent": "consent: {consent}",
         "grader": "by {grader}",
     }
+    if facts.get("alarms"):
+        return "; ".join("{guard} ({action}): {reason}".format(**alarm) for alarm in facts["alarms"])
     template = next((text for key, text in words.items() if key in facts), "")
     shown = {**facts, "by_origin": _counts_text(facts.get("by_origin", {}))}
     return template.format(**shown)

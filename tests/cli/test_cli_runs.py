@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import ExitCode
-from flywheel.trackers.terminal import STAGES
+from flywheel.stages.table import STAGES
 from tests.support.harness import (
     MOONS,
     PROBE,
@@ -72,6 +72,16 @@ def test_awaiting_review_then_promoted(cli):
     assert "waiting for a review. The same command goes on with it." in done.out
     assert json.loads(cli("status", "run", "--json").out)["state"] == "awaiting_review"
     assert cli(*words, env={"PROBE_CONSENT": "yes"}).code == ExitCode.FINISHED
+
+
+def test_a_person_answers_from_another_process(cli):
+    words = (*SHORT, "review=person", "log=quiet")
+    assert cli(*words).code == ExitCode.AWAITING_REVIEW
+    manifest = json.loads(cli("review", "run").out)["manifest"]
+    assert cli("review", "run", "--yes").code == ExitCode.REFUSED, "an answer says who gave it"
+    done = cli("review", "run", "--yes", "--by", "Ada", "--why", "read it", "--manifest", manifest[:8])
+    assert done.out == "Generation 1: consented to. Run the same command to go on.\n"
+    assert cli(*words).code == ExitCode.FINISHED
 
 
 def test_budget_stops(cli):
@@ -263,7 +273,7 @@ def test_live_view_on_a_terminal(start, terminal, log):
     shown = text()
     assert "Traceback" not in shown
     assert "Error" not in shown
-    for stage in STAGES:
+    for stage in (row.name for row in STAGES if row.of_a_turn):
         assert stage in shown
     for words in ("probe/run", "champion", "candidate", "last verdict", "promoted", "Ctrl-C stops"):
         assert words in shown

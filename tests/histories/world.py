@@ -109,7 +109,13 @@ class Parts:
         self.calls, self.fate = 0, None
         base = str(config.base) if config.base else None
         known = {"seed": config.seed, "genesis": config.genesis, "base": base, "init": config.inits[0]}
-        known |= {"patience": None, "on_failure": "stop", "retention": None, "budget": {"seconds": None}}
+        known |= {
+            "patience": None,
+            "on_failure": "stop",
+            "retention": None,
+            "guards": {},
+            "budget": {"seconds": None},
+        }
         self.resolved = known | operational
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class FakeComponents:
     def __init__(self, curator: Any = None, **config: Any) -> None:
         self._curator = curator or self
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
-        ours |= {"on_unit_failure": "fail", "retention": None, "verdicts": {}, "leaves": {}}
+        ours |= {"on_unit_failure": "fail", "retention": None, "guards": {}, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def verdict(self, ctx: Context) -> bool:

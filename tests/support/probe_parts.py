@@ -23,7 +23,7 @@ import torch
 
 from flywheel.curators.confident import Confident
 from flywheel.graders.confidence import Confidence
-from flywheel.records import GateResult, Role, Suite, Verdict
+from flywheel.records import GateResult, Role, Suite
 from flywheel.runtime import work
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
@@ -328,7 +328,7 @@ class Decided:
 class Reviewer:
     """Answers what ``PROBE_CONSENT`` says; None without it."""
 
-    def review(self, candidate: Any, verdict: Verdict) -> bool | None:
+    def review(self, request: Any) -> bool | None:
         return {"yes": True, "no": False}.get(os.environ.get("PROBE_CONSENT", ""))
 
 

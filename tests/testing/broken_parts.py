@@ -221,5 +221,5 @@ class Unkeyed(Paired):
 
 
 class SaysYes:
-    def review(self, candidate: Any, verdict: Any) -> Any:
+    def review(self, request: Any) -> Any:
         return "no"

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flywheel.errors import AwaitingReview
+from flywheel.protocols import ReviewRequest
 from flywheel.records import Verdict
 from flywheel.runtime.runner import StageRecord
 from flywheel.stages import table as stages
@@ -90,14 +91,15 @@ def check_reviewer_on(bench: Bench) -> None:
     """Check the reviewer of a bench."""
     candidate = Generation(1, 0, stages=copy.deepcopy(bench.champion().stages))
     verdict = Verdict(True, "better beyond chance", 0.05, p_value=0.01)
-    answer = bench.components.build("review", bench.components.settings()).review(candidate, verdict)
+    request = ReviewRequest(candidate, verdict, "0" * 64 + ".json", None)
+    answer = bench.components.build("review", bench.components.settings()).review(request)
     rule(
         answer is None or isinstance(answer, bool),
         f"A review must answer True, False or None (not yet); it answered {answer!r}, which a run would take "
         f"as {bool(answer)}.",
     )
     try:
-        bench.do(stages.review, candidate=candidate, verdict=verdict)
+        bench.do(stages.review, candidate=candidate, verdict=verdict, consents={})
     except AwaitingReview:
         return
 

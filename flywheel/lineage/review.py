@@ -1,0 +1,44 @@
+"""What a run asks its reviewer, and a person's answer to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import RunError
+from flywheel.lineage.status import read_state
+from flywheel.storage.lock import Work
+from flywheel.storage.state import RunState
+from flywheel.storage.store import Store
+from flywheel.storage.writer import amend
+
+
+def asked(directory: Path) -> tuple[str, dict[str, Any]]:
+    """The manifest that the run waits to have reviewed: its artifact's name, and its content.
+
+    Raises RunError if it waits for none.
+    """
+    manifest = _asked(directory, read_state(directory))
+    content: dict[str, Any] = Store(directory).json(manifest)
+    return manifest, content
+
+
+def answer(directory: Path, consent: bool, by: str, why: str, manifest: str = "") -> None:
+    """Record a person's answer; the next session goes on with it.
+
+    ``manifest``: what was reviewed, or the beginning of its name; RunError if the run asks about another.
+    """
+    with amend(directory, Work.REVIEW) as run:
+        asked = _asked(directory, run.state)
+        if not asked.startswith(manifest):
+            raise RunError(
+                f"An answer is to the manifest that is asked about, {asked[:12]}; {manifest!r} was reviewed. "
+                "Look at what is asked: python -m flywheel review RUN."
+            )
+        run.record("consent", manifest=asked, consent=consent, by=by, why=why)
+
+
+def _asked(directory: Path, state: RunState) -> str:
+    if state.asked is None:
+        raise RunError(f"Expected a run that waits for a review, got {directory}, which does not.")
+    return state.asked

@@ -1,0 +1,106 @@
+"""Guards and reviewers: what they are shown, and what warns, asks, halts or waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from flywheel.errors import ConfigError, ExitCode, RunError
+from flywheel.lineage.review import answer, asked
+from flywheel.protocols import GuardView
+from flywheel.records import Action, Alarm
+from flywheel.storage.store import Store
+from tests.support.harness import events
+
+SEEN: list[GuardView] = []
+
+
+@dataclass
+class Watches:
+    """Raises an alarm in one generation."""
+
+    action: str = "warn"
+    at: int = 1
+
+    def check(self, view: GuardView) -> Alarm | None:
+        SEEN.append(view)
+        return Alarm(Action(self.action), "it fell") if view.generation.number == self.at else None
+
+
+def watching(**arguments: Any) -> dict[str, Any]:
+    return {"+guards.fall": {"_target_": f"{__name__}.Watches", **arguments}}
+
+
+def outcome(run: Any) -> list[tuple[str, str]]:
+    return [(g["status"], g["reason"]) for g in run.status()["generations"]]
+
+
+def test_a_guard_sees_both_models_outcomes_and_the_verdict(probe: Any) -> None:
+    SEEN.clear()
+    run = probe(generations=2, **watching())
+    assert [(view.generation.number, view.parent.number) for view in SEEN] == [(1, 0), (2, 1)]
+    for view in SEEN:
+        assert view.verdict.promote
+        assert set(view.candidate["subject"].to_pylist()) == {view.generation.weights}
+        assert set(view.champion["subject"].to_pylist()) == {view.parent.weights}
+        assert view.candidate["item"].to_pylist() == view.champion["item"].to_pylist()
+    alarms = [e["facts"]["alarms"] for e in events(run.path) if e.get("stage") == "guard"]
+    assert alarms == [[{"guard": "fall", "action": "warn", "reason": "it fell"}], []]
+    assert [status for status, _ in outcome(run)] == ["promoted"] * 3, "a warning changes nothing"
+
+
+def test_a_halt_promotes_nothing_and_stops_the_run_which_may_go_on(probe: Any) -> None:
+    run = probe(generations=2, **watching(action="halt"))
+    assert run.exit_code is ExitCode.STOPPED
+    status, reason = outcome(run)[1]
+    assert status == "rejected"
+    assert reason.startswith("guard fall: it fell, though decided on")
+    assert events(run.path)[-1]["reason"] == "guard fall: it fell"
+    run = probe(generations=2, **watching(action="halt"))
+    assert run.exit_code is ExitCode.FINISHED
+    assert [status for status, _ in outcome(run)] == ["promoted", "rejected", "promoted"]
+
+
+@pytest.mark.parametrize("consent", [True, False])
+def test_a_guard_may_ask_for_a_person_where_nobody_reviews(probe: Any, consent: bool) -> None:
+    run = probe(generations=1, **watching(action="ask"))
+    assert run.exit_code is ExitCode.AWAITING_REVIEW
+    manifest, content = asked(run.path)
+    assert content["alarms"] == [{"guard": "fall", "action": "ask", "reason": "it fell"}]
+    answer(run.path, consent, "Ada", "looked at it", manifest[:12])
+    run = probe(generations=1, **watching(action="ask"))
+    assert run.exit_code is ExitCode.FINISHED
+    status, reason = outcome(run)[1]
+    assert (status == "promoted", reason.startswith("the review said no")) == (consent, not consent)
+    review = next(e for e in events(run.path) if e.get("stage") == "review")
+    assert (review["outputs"]["manifest"], review["facts"]["reviewer"]) == (manifest, "Ada")
+
+
+def test_an_answer_is_to_one_manifest(probe: Any) -> None:
+    run = probe(generations=1, review="person")
+    with pytest.raises(RunError, match="'f00' was reviewed"):
+        answer(run.path, True, "Ada", "", "f00")
+    manifest, content = asked(run.path)
+    assert content == Store(run.path).json(manifest)
+    answer(run.path, False, "Ada", "")
+    answer(run.path, True, "Ada", "on second thought")
+    assert probe(generations=1, review="person").exit_code is ExitCode.FINISHED
+    with pytest.raises(RunError, match="Expected a run that waits for a review"):
+        answer(run.path, True, "Ada", "")
+
+
+def test_an_answer_counts_for_no_other_candidate(probe: Any) -> None:
+    run = probe(generations=2, review="person")
+    answer(run.path, True, "Ada", "")
+    run = probe(generations=2, review="person")
+    assert run.exit_code is ExitCode.AWAITING_REVIEW
+    assert [status for status, _ in outcome(run)] == ["promoted", "promoted", "unfinished"]
+
+
+def test_a_guard_names_a_class(probe: Any) -> None:
+    with pytest.raises(ConfigError, match=r"guards\.fall must name a class by _target_"):
+        probe(**{"+guards.fall": {"at": 1}})
+    with pytest.raises(ConfigError, match=r"guards\.fall\.att is no argument of .*Did you mean at"):
+        probe(**watching(att=1))
