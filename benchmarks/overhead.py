@@ -126,7 +126,7 @@ def recording() -> list[tuple[Any, str]]:
     places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (runner.StageRunner, "retain")]
     places += [(Store, name) for name in ("put", "put_weights", "put_json")]
     places += [(NamedTableWriter, name) for name in ("write", "close")]
-    places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch")]
+    places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch", "to_bytes")]
     places += [(data, name) for name in ("stored", "with_provenance", "table_digest")]
     return [*places, (curate, "table_digest")]
 
@@ -159,14 +159,16 @@ class Bare:
         for generation in range(1, self.generations + 1):
             key = Key.root(0)(generation)
             prompts = task.prompts(generation, {"curator": carry}, key)
-            chunks = range(0, len(prompts), self.size)
+            keys = key.each(prompts["prompt"].to_pylist())
+            units = [slice(k, k + self.size) for k in range(0, len(prompts), self.size)]
             with torch.inference_mode():
                 made = [
-                    as_table(task.generate(model, prompts.slice(k, self.size), settings, key)) for k in chunks
+                    as_table(task.generate(model, prompts.slice(u.start, self.size), settings, keys[u]))
+                    for u in units
                 ]
             samples = with_columns(pa.concat_tables(made), generation, "generated")
             grader = self.parts.build("grader", settings)
-            scores = as_table(grader.grade(samples, functools.partial(lambda loaded: loaded, model), key))
+            scores = as_table(grader.grade(samples, functools.partial(lambda loaded: loaded, model), keys))
             for name in scores.column_names:
                 samples = samples.append_column(name, scores[name])
             batches.append(samples)
@@ -206,7 +208,8 @@ class Bare:
         from flywheel.keys import Key
 
         chunks = [items.slice(k, self.size) for items in suites for k in range(0, len(items), self.size)]
-        return [float(task.evaluate(model, None, chunk, Key.root(0)).mean()) for chunk in chunks]
+        keys = [Key.root(0).each(chunk["item"].to_pylist()) for chunk in chunks]
+        return [float(task.evaluate(model, None, *unit).mean()) for unit in zip(chunks, keys, strict=True)]
 
 
 def as_table(columns: Any) -> pa.Table:
