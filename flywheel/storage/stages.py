@@ -7,7 +7,7 @@ from collections.abc import Iterator, MutableMapping
 
 from flywheel.storage.ledger import Event, StageLine
 
-_COST = re.compile(rb'\{"cost":\{"cpu_seconds":([0-9.e+-]+),"seconds":([0-9.e+-]+)\},"event":')
+_COST = re.compile(rb'\{"cost":\{"cpu_seconds":([0-9.e+-]+),"seconds":([0-9.e+-]+)[,}]')
 
 
 class Stages(MutableMapping[str, Event]):
