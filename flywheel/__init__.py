@@ -1,4 +1,4 @@
-"""A self-improving training loop with a hand on the wheel.
+"""A self-improving training loop: train, generate, grade, tune, and promote on evidence.
 
     run = flywheel.run({"recipe": "mnist"})
     model = run.champion().load()

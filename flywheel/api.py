@@ -238,7 +238,7 @@ class Run:
         return query(self.path, sql)
 
     def bundle(self, generation: int, out: str | Path) -> Path:
-        """Write a generation with its papers to a new folder; see ``flywheel.export.bundle``."""
+        """Write a generation to a new folder; see ``flywheel.export.bundle``."""
         from flywheel.export.bundle import bundle
 
         return bundle(self.path, generation, Path(out))
@@ -336,7 +336,7 @@ def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[
     ``trusted``: class paths that ``load`` may build besides those that recipes on the search path name.
     """
     if not (Path(path) / "ledger.jsonl").is_file():
-        raise RunError(f"A run directory has a ledger.jsonl; {path} has none.")
+        raise RunError(f"Expected a run directory (with ledger.jsonl), got {path}.")
     known = remembered(Path(path))
     return Run(Path(path), config_dir or known.config_dir, known.trusted | frozenset(trusted))
 

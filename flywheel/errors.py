@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
 
     @classmethod
     def worst(cls, codes: Iterable[int]) -> ExitCode:
-        """The one code that speaks for several runs (a multirun): the most serious of them."""
+        """The exit code of several runs (a multirun): the most serious of theirs."""
         order = [
             cls.INTERRUPTED,
             cls.RANK_DIED,
@@ -180,7 +180,7 @@ class RankDied(Control):
 
     @classmethod
     def of(cls, rank: int, cause: str) -> RankDied:
-        """The error of this rank, and how a collective told that another is gone."""
+        """The error of this rank, and how a collective noticed that another is gone."""
         return cls(
             f"rank {rank}: another rank died ({cause}); nothing of the stage under way is recorded. "
             "torchrun restarts or ends the run; the same command goes on with it."

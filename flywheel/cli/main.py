@@ -137,7 +137,7 @@ def _launch(config: Any, config_dir: str | None) -> int:
 
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:
-    """Sweep in one process after the other's end (Hydra's launcher decides); the worst exit code speaks."""
+    """Run a sweep, one job after the other (Hydra's launcher decides); return the most serious exit code."""
     from flywheel import ranks
     from flywheel.config import credentials
     from flywheel.config.compose import check_recipe_name, explained, hydra_session, quoted
@@ -154,7 +154,7 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
 
 
 def _job(config_dir: str | None) -> Callable[[Any], int]:
-    """A job of a sweep; once one was told to stop, the others are not begun."""
+    """A job of a sweep; after one was asked to stop, the others are not started."""
     codes: list[int] = []
 
     def job(config: Any) -> int:

@@ -53,7 +53,9 @@ def check_name(name: str) -> None:
             f"A recipe's name is that of a Python package: letters, digits and _, no keyword; it is {name!r}."
         )
     if name.lower() in _VALUES:
-        raise ConfigError(f"A recipe's name must not be a value, or recipe={name} names none. Give another.")
+        raise ConfigError(
+            f"A recipe's name must not be read as a value, as null is; it is {name!r}. Give another NAME."
+        )
     known = {recipe.name: recipe.source for recipe in recipes()}
     if name in known:
         raise ConfigError(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import lightning
     from omegaconf import DictConfig
 
-# Light components first: an error in them is told before a model's module imports torch.
+# Light components first: an error in them is reported before a model's module imports torch.
 _ORDERS = "key_orders"
 SECTIONS = (
     *("settings", "gate", "guards", "curator", "grader", "tuner", "review", "tracker"),

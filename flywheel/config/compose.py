@@ -75,7 +75,7 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    """A YAML file to look through; what cannot be read in it is told when it is composed."""
+    """A YAML file to look through; what cannot be read in it is reported when it is composed."""
     try:
         return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:

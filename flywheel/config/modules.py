@@ -32,7 +32,7 @@ from typing import Any
 FRAMEWORKS = frozenset(
     {"torch", "lightning", "lightning_utilities", "pytorch_lightning", "torchmetrics", "numpy", "pyarrow"}
 )
-"""Packages that are told by their versions: none of their modules is recorded."""
+"""Packages that are identified by their versions: none of their modules is recorded."""
 _OURS = str(Path(__file__).resolve().parents[1])
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n;]+)|import[ \t]+([^\n;]+))",

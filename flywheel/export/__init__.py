@@ -1,1 +1,1 @@
-"""A generation with its papers: bundle, card, manifest, signature, and their verification."""
+"""A generation as a bundle: model card, manifest and signature, and how they are checked."""

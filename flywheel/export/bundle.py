@@ -1,4 +1,4 @@
-"""A generation as a folder to hand over: weights with their papers.
+"""A generation as a folder: weights, model card, lineage and manifest.
 
 model.safetensors   the weights
 config.json         resolved configuration, the model's class and arguments, the settings it was made with
@@ -122,10 +122,10 @@ def excerpt(record: Record, ancestors: list[Generation]) -> list[Event]:
     numbers = {generation.number for generation in ancestors}
     last = record.events[-1]["seq"]
 
-    def told(event: Event) -> bool:
+    def belongs(event: Event) -> bool:
         return event["seq"] == last or event.get("generation", None) in numbers or event["event"] in _ALWAYS
 
-    return [event for event in record.events if told(event)]
+    return [event for event in record.events if belongs(event)]
 
 
 _ALWAYS = ("run_created", "session_started", "recalled", "rolled_back", "pruned")

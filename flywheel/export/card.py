@@ -83,11 +83,11 @@ def _evaluation(report: Report) -> str:
         for suite, by_metric in report["metrics"].items()
         for metric, number in by_metric.items()
     ]
-    told = _table(("suite", "metric", "value", "95% interval"), rows) if rows else "It was not evaluated."
+    text = _table(("suite", "metric", "value", "95% interval"), rows) if rows else "It was not evaluated."
     verdict = report["verdict"]
-    told += f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else ""
+    text += f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else ""
     held_out = report["held_out"] and _plain(held_out_text(report["held_out"]))
-    return told + (f"\n\nItems: {held_out}." if held_out else "")
+    return text + (f"\n\nItems: {held_out}." if held_out else "")
 
 
 def _data(report: Report) -> str:
@@ -154,7 +154,7 @@ def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
 def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) -> Iterator[str]:
     """Every recall of the run, and whether it touches this generation or those it came from."""
     numbers = {generation.number for generation in ancestors}
-    told = [event for event in record.events if event["event"] == "recalled"]
+    recalls = [event for event in record.events if event["event"] == "recalled"]
     origin = (record.state.created or {}).get("forked_from") or {}
     if origin.get("recalled"):
         samples = len(record.store.table(origin["recalled"]))
@@ -162,9 +162,9 @@ def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) ->
             f"- Inherited from {_plain(str(origin['run']))}, of which generation {origin['generation']} was "
             f"forked: {samples} samples that were recalled there before. No corpus of this run has any."
         )
-    elif not told:
+    elif not recalls:
         yield f"None at ledger head `{record.head}`."
-    for event in told:
+    for event in recalls:
         touched = sorted(numbers & {*event["generations"], *event.get("suspect", [])})
         names = ", ".join(f"generation {number}" for number in touched)
         what = f"touches {names}" if touched else "touches nothing that this generation came from"

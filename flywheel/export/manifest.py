@@ -39,7 +39,7 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         path = folder / NAME
         if _kind(path) or path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ValueError("it is not a file of a manifest's size")
+            raise ValueError(f"it must be a regular file of at most {_MAX_MANIFEST_BYTES} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error

@@ -23,7 +23,7 @@ def sign(folder: Path, key: Path) -> Path:
     """
     found = verify_bundle(folder)
     if found.problems:
-        raise RunError(f"Only a whole bundle is signed; in {folder}, {found.first}")
+        raise RunError(f"Expected a bundle as it was written; in {folder}, {found.first}")
     signing, _ = model_signing()
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)

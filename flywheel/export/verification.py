@@ -57,7 +57,7 @@ def verify_bundle(folder: Path, key: Path | None = None, run: Path | None = None
     bundle at all, ConfigError for a bad key, MissingExtra where a key needs a library.
     """
     if not (folder / manifest.NAME).exists() and not (folder / manifest.WEIGHTS).exists():
-        raise RunError(f"A bundle is a folder with a {manifest.NAME}; {folder} is none.")
+        raise RunError(f"Expected a bundle (a folder with {manifest.NAME}), got {folder}.")
     found: list[tuple[str, str]] = []
     listed: dict[str, Any] = {"files": {}}
     try:

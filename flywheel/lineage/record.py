@@ -53,13 +53,13 @@ class Record:
     def flags(self, number: int) -> list[str]:
         """What has come of a generation since its verdict; ``pruned``: its weights were."""
         generation, champion = self.state.generations[number], self.state.champion
-        told = {
+        flags = {
             "champion": champion is generation,
             "recalled": generation.recalled,
             "suspect": generation.suspect,
             "pruned": self.is_gone(str(generation.weights)),
         }
-        return [name for name, holds in told.items() if holds]
+        return [name for name, holds in flags.items() if holds]
 
     def is_gone(self, name: str) -> bool:
         """Whether an artifact was pruned."""

@@ -63,8 +63,8 @@ def _require_one_select(duckdb: Any, statements: list[Any]) -> None:
     answers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     kinds = [statement.type for statement in statements]
     if len(kinds) != 1 or kinds[0] not in answers:
-        told = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
-        raise RunError(f"A run is read, not written: the SQL must be one SELECT; it is {told}.")
+        given = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
+        raise RunError(f"Expected one SELECT, as a run is only read, got {given}.")
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -84,7 +84,8 @@ def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tupl
         raise RunError(f"{directory} has no sample whose id begins with {prefix!r}.")
     names = ", ".join(name for _, name in found[:_LISTED])
     raise RunError(
-        f"The beginning of an id must be of one sample's; {prefix!r} is of {len(found)}: {names} ..."
+        f"Expected the beginning of one sample's id, got {prefix!r}, with which {len(found)} begin: "
+        f"{names} ..."
     )
 
 

@@ -41,6 +41,6 @@ def refuse_beside_a_run(what: str) -> None:
 
 def _refuse(what: str, directory: Path) -> None:
     raise RunError(
-        f"A process draws for one run at a time, as its generators are shared: {what} while {directory} is "
+        f"A process runs one run at a time, as its random generators are shared: {what} while {directory} is "
         "running here. Wait until that has ended, or use another process."
     )

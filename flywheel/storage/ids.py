@@ -93,10 +93,11 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
     import numpy as np
 
     batches = _batches(state)
-    records, told = _file(directory) if trusted else np.empty(0, _RECORD), state.generations
-    counts = np.bincount(records["made_in"], minlength=len(told)) if _fits(records, len(told)) else None
+    records = _file(directory) if trusted else np.empty(0, _RECORD)
+    turns = len(state.generations)
+    counts = np.bincount(records["made_in"], minlength=turns) if _fits(records, turns) else None
     if counts is None or any(counts[turn] not in (0, rows) for turn, (_, rows) in batches.items()):
-        records, counts = np.empty(0, _RECORD), np.zeros(len(told), int)
+        records, counts = np.empty(0, _RECORD), np.zeros(turns, int)
     missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
     if missing:
         added = (

@@ -317,7 +317,7 @@ class Ledger:
         """
         claimed = _CHAIN & content.keys()
         if claimed:
-            raise ValueError(f"An event's content must not have {sorted(claimed)}: they are the chain's.")
+            raise ValueError(f"An event's content must not have {sorted(claimed)}: the ledger sets them.")
         seq = len(self.events)
         place = {"seq": seq, "prev": self.head, "time": round(time.time(), 3)}
         line = seal({**place, "event": event, **content})

@@ -59,7 +59,7 @@ class Store:
     def path(self, name: str) -> Path:
         """Where the artifact ``name`` (hash and suffix) lies. Raises DamagedError if it is no such name."""
         if not is_artifact(name):
-            raise DamagedError(f"An artifact is named by 64 hex digits and a suffix; {name!r} is none.")
+            raise DamagedError(f"Expected an artifact's name (64 hex digits and a suffix), got {name!r}.")
         return self._objects / name[:2] / name[2:]
 
     def put(self, data: bytes, suffix: str) -> str:

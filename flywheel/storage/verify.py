@@ -132,7 +132,7 @@ def _where(name: str) -> str:
 
 def _damage(store: Store, name: str) -> str | None:
     if not is_artifact(name):
-        return "it is no name of an artifact, which is 64 hex digits and a suffix"
+        return "it is not the name of an artifact (64 hex digits and a suffix)"
     try:
         with store.open(name) as file:
             digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class NoTracker:
 
 
 class TrackerGroup:
-    """Several trackers as one. One that raises is told of and left out: it must not fail the run."""
+    """Several trackers as one. One that raises is reported once and removed: it must not fail the run."""
 
     def __init__(self, trackers: list[Tracker]) -> None:
         self._trackers = trackers
@@ -60,4 +60,4 @@ class TrackerGroup:
             except Exception as error:
                 self._trackers.remove(tracker)
                 name = type(tracker).__name__
-                print(f"{name} failed and is left out from here on: {error}", file=sys.stderr)
+                print(f"{name} failed and was removed: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Text of recipes, models and people on a terminal: shown as it was written, and without power over it."""
+"""Text of recipes, models and people on a terminal: as it was written, but without control characters."""
 
 from __future__ import annotations
 

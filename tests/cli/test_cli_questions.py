@@ -51,7 +51,7 @@ def test_diff(cli, finished):
     assert "outcomes on gate" in done.out
     report = json.loads(cli("diff", "run", "0", "moons/run@1", "--json").out)
     assert report["b"]["generation"] == 1
-    assert "A generation is named N or RUN@N; 'x' is not" in cli("diff", "run", "0", "x").err
+    assert "Expected a generation as N or RUN@N, got 'x'" in cli("diff", "run", "0", "x").err
 
 
 def test_query(cli, finished):
@@ -64,7 +64,7 @@ def test_query(cli, finished):
     assert wide.out.startswith("row 1\nid "), "what does not fit is told row by row"
     refused = cli("query", "run", "DROP VIEW samples")
     assert (refused.code, refused.out) == (2, "")
-    assert "must be one SELECT; it is DROP" in refused.err
+    assert "Expected one SELECT, as a run is only read, got DROP" in refused.err
     wrong = cli("query", "run", "SELECT nothing FROM outcomes")
     assert wrong.code == 2
     assert "outcomes: generation, stage, suite, item" in wrong.err

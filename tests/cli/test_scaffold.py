@@ -63,7 +63,7 @@ def test_what_is_written_is_clean(tmp_path: Path) -> None:
         ("", "it is ''"),
         ("../up", "it is '../up'"),
         ("é", "it is 'é'"),
-        ("null", "must not be a value"),
+        ("null", "must not be read as a value"),
         ("mnist", r"'mnist' is a recipe already \(built-in\)"),
         ("full", "full exists already and was left as it is"),
         ("file", "file exists already"),

@@ -64,7 +64,7 @@ def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_pat
     assert found["down"]["samples"][0]["made_in"] == 0
 
 
-@pytest.mark.parametrize(("prefix", "rule"), [("", "is of "), ("xyz", "has no sample")])
+@pytest.mark.parametrize(("prefix", "rule"), [("", "with which 19 begin"), ("xyz", "has no sample")])
 def test_what_names_no_one_sample_is_refused(run: Path, prefix: str, rule: str) -> None:
     with pytest.raises(RunError, match=rule):
         trace(run, sample=prefix)

@@ -14,7 +14,7 @@ from tests.support import probe_parts
 from tests.support.harness import artifacts
 from tests.support.loop_runs import run_probe
 
-REFUSED = "A process draws for one run at a time"
+REFUSED = "A process runs one run at a time"
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
 
     run, _, number = word.rpartition("@")
     if not number.isdigit():
-        raise RunError(f"A generation is named N or RUN@N; {word!r} is not.")
+        raise RunError(f"Expected a generation as N or RUN@N, got {word!r}.")
     return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
 
 

@@ -1,4 +1,4 @@
-"""A generation to hand over."""
+"""A generation as a folder for others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write a generation with its papers: weights, config, outcomes, lineage, model card, manifest."""
+    """Write a generation to a folder: weights, config, outcomes, lineage, model card, manifest."""
     from flywheel.export.bundle import bundle
     from flywheel.export.verification import verify_bundle
     from flywheel.lineage.record import Record

@@ -53,11 +53,11 @@ def _sections(report: Mapping[str, Any], limit: int) -> Iterator[RenderableType]
     names = [f"generation {side['generation']}" for side in (a, b)]
     if a["run"] != b["run"]:
         names = [f"{side['run']}@{side['generation']}" for side in (a, b)]
-    told = [
+    titles = [
         f"{name} ({', '.join([side['status'], *side['flags']])})"
         for name, side in zip(names, (a, b), strict=True)
     ]
-    yield Text(f"{told[0]} against {told[1]}", "bold")
+    yield Text(f"{titles[0]} against {titles[1]}", "bold")
     parts = {
         **{part: _changes(report[part], names) for part in ("settings", "config", "environment")},
         "init": _pair(report["init"], _init_text),

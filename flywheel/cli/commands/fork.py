@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
 
     at = re.fullmatch(r"(.+)@(\d+)", options.at)
     if at is None:
-        raise ConfigError(f"What to fork is given as RUN@GEN, e.g. RECIPE/NAME@2; it is {options.at!r}.")
+        raise ConfigError(f"Expected what to fork as RUN@GEN, e.g. RECIPE/NAME@2, got {options.at!r}.")
     directory = run_named(at[1], options.runs_dir, changes=True)
     where = [f"runs_dir={hydra_value(options.runs_dir)}"]
     quiet = ["log=quiet"] if options.json else []

@@ -57,33 +57,33 @@ def lines(report: dict[str, Any]) -> list[str]:
         of = "nothing that is left" if unasked else "nothing"
         none = f"{report['run']}: nothing to recall; {report['by']} names {of}, or all is recalled already."
         return [none, *unasked]
-    told = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
+    answer = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
     before, after = _number(report, "before"), _number(report, "after")
-    told.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
-    told += [
+    answer.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
+    answer += [
         f"  generation   {g['generation']} {g['status']}, {by_text(g['by'])}" for g in report["generations"]
     ]
-    told += [
+    answer += [
         f"  suspect      {g['generation']} {g['status']}, {by_text(g['by'])}; --strict recalls it"
         for g in report["suspect"]
     ]
-    told += [
+    answer += [
         f"  samples      {b['recalled']} of {b['of']} {b['origin']}, made in {b['made_in']}"
         for b in report["samples"]["batches"]
     ]
-    told += [
+    answer += [
         f"  corpus       of generation {c['generation']}: {c['recalled']} of its {c['of']} rows"
         for c in report["corpora"]
     ]
-    told += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
+    answer += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
     if report["ends"] is not None:
-        told.append(f"  ends         generation {report['ends']}, which was under way")
-    told += [f"  fork         {fork_text(fork)}" for fork in report["forks"]]
-    told += [f"  not asked    {run['run']}, which cannot be read: {run['why']}" for run in report["unread"]]
-    told += unasked
+        answer.append(f"  ends         generation {report['ends']}, which was under way")
+    answer += [f"  fork         {fork_text(fork)}" for fork in report["forks"]]
+    answer += [f"  not asked    {run['run']}, which cannot be read: {run['why']}" for run in report["unread"]]
+    answer += unasked
     if not report["done"]:
-        return [*told, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
-    return [*told, "Nothing was deleted. The same command as before goes on from the champion."]
+        return [*answer, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
+    return [*answer, "Nothing was deleted. The same command as before goes on from the champion."]
 
 
 def _left(carry: dict[str, Any]) -> str:

@@ -106,7 +106,7 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
     grader = f"{batch['grader']}, version {version}" if batch.get("grader") else ""
     if batch.get("loaded_parent"):
         grader += f", with the weights {batch['loaded_parent'][:12]}"
-    told = {
+    facts = {
         "parent": None if report["parent"] is None else f"generation {report['parent']}",
         "init": start,
         "weights": report["weights"],
@@ -115,7 +115,7 @@ def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
         "corpus": report["data"]["corpus"],
         "parent of": children,
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _left_out(report: Mapping[str, Any]) -> str:

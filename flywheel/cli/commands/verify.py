@@ -22,7 +22,7 @@ def main(options: argparse.Namespace) -> int:
 
     directory = directory_of(options)
     if options.head and not re.fullmatch("[0-9a-f]{64}", options.head):
-        raise RunError(f"A head is 64 hex digits, as a run prints it at its end; {options.head!r} is none.")
+        raise RunError(f"Expected a head of 64 hex digits, as a run prints at its end, got {options.head!r}.")
     found = verify(directory, options.head)
     if options.json:
         print_json(found.json())
