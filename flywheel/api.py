@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +176,7 @@ class GenerationView:
 
         config = recorded_config(self.run.path, session or self.state.session)
         config["trainer"]["logger"] = False
-        components = Components(OmegaConf.create(config))
+        components = Components(OmegaConf.create(config), self.run.parts)
         each = [(name, s) for name in sections for s in (self.record.settings, components.settings())]
         nodes = [components.section(*one) for one in each]
         refuse_unknown(self.run.path, nodes, self.run.config_dir, self.run.trusted)
@@ -193,6 +193,8 @@ class Run:
     """Class paths to build besides those that recipes name."""
     exit_code: ExitCode | None = None
     """How the call of ``run`` that returned this ended; None from ``open_run``."""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    """Those that were given as objects; see ``flywheel.config.parts``."""
 
     def status(self) -> dict[str, Any]:
         """What ``python -m flywheel status RUN --json`` prints."""
@@ -307,50 +309,64 @@ class Run:
 
         return rollback(self.path, generation, why)
 
-    def resume(self, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
+    def resume(self, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
         """Go on with this run from what it recorded; no recipe's YAML is needed.
 
         ``config``: operational keys to change, e.g. ``{"generations": 8}``; the others are those of the last
-        session. Raises ConfigError for a key that is part of its identity, RunError for a class that nobody
+        session. ``parts``: those that were given as objects, if this run does not know them. Raises
+        ConfigError for a key that is part of its identity, RunError for a class that nobody
         here vouches for, and else as ``run`` does.
         """
         words = overrides_of(config)
-        to_resume = composed_to_resume(self.path, words, self.config_dir, self.trusted)
-        return Run(*launch(to_resume, self.config_dir, directory=self.path))
+        parts = {**self.parts, **parts}
+        to_resume = composed_to_resume(self.path, words, self.config_dir, self.trusted, parts)
+        return Run(*launch(to_resume, self.config_dir, parts=parts, directory=self.path), parts)
 
-    def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = ()) -> Run:
+    def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
 
         It lies beside this run unless ``runs_dir`` is given. Called again, it goes on with that run; so does
         ``resume`` of it, without this one. Raises RunError or ConfigError as ``flywheel.launch.fork`` says.
         """
         origin = Origin(self.path, generation)
-        of_fork = composed_to_fork(origin, overrides_of(config), self.config_dir, self.trusted)
-        return Run(*launch(of_fork, self.config_dir, origin=origin))
+        parts = {**self.parts, **parts}
+        of_fork = composed_to_fork(origin, overrides_of(config), self.config_dir, self.trusted, parts)
+        return Run(*launch(of_fork, self.config_dir, parts=parts, origin=origin), parts)
 
 
-def open_run(path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = ()) -> Run:
+def open_run(
+    path: str | Path, config_dir: str | None = None, trusted: Iterable[str] = (), **parts: Any
+) -> Run:
     """An existing run, for reading. Raises RunError if there is none at ``path``.
 
     ``config_dir``: the folder of its recipe; default: the one with which you started it on this machine.
     ``trusted``: class paths that ``load`` may build besides those that recipes on the search path name.
+    ``parts``: those that the run was given as objects and that it cannot build from its record.
     """
     if not (Path(path) / "ledger.jsonl").is_file():
         raise RunError(f"Expected a run directory (with ledger.jsonl), got {path}.")
     known = remembered(Path(path))
-    return Run(Path(path), config_dir or known.config_dir, known.trusted | frozenset(trusted))
+    return Run(Path(path), config_dir or known.config_dir, known.trusted | frozenset(trusted), parts=parts)
 
 
 def run(
     config: Mapping[str, Any] | Sequence[str] | DictConfig,
     *,
     config_dir: str | None = None,
+    **parts: Any,
 ) -> Run:
     """Run a recipe, or resume or extend it, and return it.
 
     ``config``: ``{"recipe": "mnist", "settings.lr": 0.01}``, or overrides as on the command line, or a
-    configuration that ``compose`` made. Raises ConfigError, DataError or RunError before anything is
+    configuration that ``compose`` made. ``parts``: a task, grader, curator, tuner, gate, review or tracker
+    as an object, a model as a function of the settings; ``flywheel.config.parts`` says what is recorded of
+    them. With a task and a model, a mapping needs no recipe's YAML:
+
+        flywheel.run({"recipe": "mine", "settings": {"lr": 0.1}, "trainer": {"max_steps": 100}}, task=Mine(),
+                     model=lambda settings: Net(settings["lr"]), grader=Vote(), curator=Confident())
+
+    Raises ConfigError, DataError or RunError before anything is
     trained, RunError also while another run is on in this process (see ``flywheel.runtime.exclusive``);
     how the run itself ended is in ``exit_code`` and ``status()["state"]``.
     """
-    return Run(*launch(composed(config, config_dir), config_dir))
+    return Run(*launch(composed(config, config_dir, parts), config_dir, parts=parts), parts)

@@ -32,6 +32,7 @@ from flywheel.config.arguments import (
     with_enums,
 )
 from flywheel.config.modules import Code, defined_in, note_imports
+from flywheel.config.parts import OBJECT, is_object
 from flywheel.config.schema import OPERATIONAL
 from flywheel.errors import ConfigError, near_misses
 from flywheel.records import Settings
@@ -91,7 +92,7 @@ def check_components(config: DictConfig) -> None:
         node = resolved[section]
         if "_target_" in node:
             check_target(section, node)
-        elif section in _REQUIRED:
+        elif section in _REQUIRED and not is_object(node):
             raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
         for key, value in node.items():
             check_nested(f"{section}.{key}", value)
@@ -208,8 +209,9 @@ def _with_enums(section: str, node: Any) -> Any:
 class Components:
     """The live objects of a run."""
 
-    def __init__(self, config: DictConfig) -> None:
-        self.config = config
+    def __init__(self, config: DictConfig, parts: Mapping[str, Any] | None = None) -> None:
+        """``parts``: the objects of the sections that are not built from the record; see ``parts``."""
+        self.config, self._parts = config, dict(parts or {})
         self.resolved = plain(config)
         orders: KeyOrders = self.resolved.get(_ORDERS) or list(key_orders(self.resolved))
         self._orders = {tuple(path): keys for path, keys in orders}
@@ -231,7 +233,15 @@ class Components:
     @cached_property
     def code(self) -> Code:
         """The source of every class that is named, as it was imported: to be read when a session starts."""
-        return Code.of(modules_of(targets_in(self.resolved)))
+        return Code.of(self.modules(self.resolved))
+
+    def modules(self, sections: Mapping[str, Any]) -> set[str]:
+        """Modules in which the parts of some sections, and their bases, are defined."""
+        given = [
+            self._parts[name] for name, node in sections.items() if name in self._parts and is_object(node)
+        ]
+        of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in given)
+        return modules_of(targets_in(sections)).union(*of_given)
 
     def settings(self, *, genesis: bool = False) -> Settings:
         """The configured settings, before any tuning."""
@@ -242,7 +252,9 @@ class Components:
         return chosen
 
     def build(self, section: str, settings: Settings) -> Any:
-        """A new object of a section, its references to settings filled in."""
+        """A new object of a section, its references to settings filled in; one that was given, as it is."""
+        if is_object(self.resolved[section]):
+            return self._given(section, settings)
         from hydra.errors import InstantiationException
         from hydra.utils import instantiate
 
@@ -250,6 +262,15 @@ class Components:
             return instantiate(_with_enums(section, self.section(section, settings)), _convert_="all")
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
+
+    def _given(self, section: str, settings: Settings) -> Any:
+        if section not in self._parts:
+            raise ConfigError(
+                f"{section} was given as an object, {self.resolved[section][OBJECT]['of']}, and cannot be "
+                f"built from what is recorded: give it again, {section}=..., to run, resume or open_run."
+            )
+        part = self._parts[section]
+        return part(dict(settings)) if section == "model" else part
 
     def section(self, section: str, settings: Settings, *, by_name: bool = False) -> dict[str, Any]:
         """A section as plain data, its references to settings filled in; credentials ``by_name``, or not.

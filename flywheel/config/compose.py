@@ -114,13 +114,64 @@ def known_targets(config_dir: str | None = None) -> set[str]:
     return {target for text in texts for target in re.findall(r"_target_:\s*['\"]?([\w.]+)", text)}
 
 
-def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
-    """The checked configuration (a DictConfig) of these overrides. Raises ConfigError."""
+def compose(
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:
+    """The checked configuration (a DictConfig) of these overrides. Raises ConfigError.
+
+    ``sections``: of parts that are given as objects, in the places of the composed ones.
+    """
     with hydra_session(config_dir) as hydra:
-        return compose_with(hydra, overrides, config_dir)
+        return compose_with(hydra, overrides, config_dir, sections)
 
 
-def recompose(recorded: Mapping[str, Any], overrides: Sequence[str], config_dir: str | None = None) -> Any:
+def compose_mapping(
+    config: Mapping[str, Any],
+    config_dir: str | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:
+    """As ``compose``, of a mapping. With a task and a model it is a recipe itself: no YAML is needed.
+
+    ``recipe`` then is the name under which its runs are kept.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    name, leaves = str(config.get("recipe")), dict(flatten(config))
+    own = all(part in (sections or {}) or f"{part}._target_" in leaves for part in ("task", "model"))
+    if not own or name in [info.name for info in recipes(config_dir)]:
+        return compose(overrides_of(config), config_dir, sections)
+    if not re.fullmatch(r"[^\W_][\w-]*", name):
+        raise ConfigError(f"recipe must be a name of letters, digits, _ and -; it is {name!r}.")
+    chosen = {
+        key: value
+        for key, value in config.items()
+        if key == "debug" or (key in _GROUPS and isinstance(value, str))
+    }
+    rest: dict[str, Any] = {}
+    for key, value in leaves.items():
+        *way, last = key.split(".")
+        node = rest
+        for step in way:
+            node = node.setdefault(step, {})
+        if key not in chosen and key != "recipe":
+            node[last] = (
+                value.item() if hasattr(value, "item") else str(value) if isinstance(value, Path) else value
+            )
+    ConfigStore.instance().store(group="recipe", name=name, node=rest, package="_global_")
+    try:
+        return compose([f"recipe={name}", *overrides_of(chosen)], config_dir, sections)
+    finally:
+        ConfigStore.instance().repo["recipe"].pop(f"{name}.yaml")
+
+
+def recompose(
+    recorded: Mapping[str, Any],
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:
     """A configuration that was composed before, with overrides on top, checked anew. Raises ConfigError.
 
     A part that is chosen by its file, e.g. ``tracker=wandb``, takes the place of the recorded one.
@@ -136,7 +187,7 @@ def recompose(recorded: Mapping[str, Any], overrides: Sequence[str], config_dir:
     }
     with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir, _RECORDED):
         ConfigStore.instance().store(name=_RECORDED, node=node)
-        return checked(_compose(hydra, _RECORDED, quoted(overrides)))
+        return checked(_compose(hydra, _RECORDED, quoted(overrides)), None, sections)
 
 
 _GROUPS = ("trainer", "tuner", "gate", "review", "tracker")
@@ -264,13 +315,18 @@ class hydra_session:  # noqa: N801 - a context manager, used like a function
             GlobalHydra.instance().initialize(self._outer)
 
 
-def compose_with(hydra: Any, overrides: Sequence[str], config_dir: str | None) -> Any:
+def compose_with(
+    hydra: Any,
+    overrides: Sequence[str],
+    config_dir: str | None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:
     """Compose within a session; see ``compose``."""
     check_recipe_name(overrides, config_dir)
     check_overlay(overrides, config_dir)
     with explained(hydra, overrides, config_dir):
         config = _compose(hydra, "config", quoted(overrides))
-    return checked(config, config.hydra.runtime.choices)
+    return checked(config, config.hydra.runtime.choices, sections)
 
 
 def _compose(hydra: Any, name: str, overrides: list[str]) -> Any:
@@ -279,7 +335,7 @@ def _compose(hydra: Any, name: str, overrides: list[str]) -> Any:
     return hydra.compose_config(name, overrides, RunMode.RUN, from_shell=False, with_log_configuration=False)
 
 
-def checked(config: Any, choices: Any = None) -> Any:
+def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
     """A composed configuration without Hydra's own part, types and rules checked.
 
     ``choices``: Hydra's, of which recipe and debug are named in it.
@@ -291,6 +347,8 @@ def checked(config: Any, choices: Any = None) -> Any:
         config.pop("hydra", None)
         if choices is not None:
             config.recipe, config.debug = choices.recipe, choices.debug
+        for name, section in (sections or {}).items():
+            config[name] = section
         written: Any = OmegaConf.to_container(config, resolve=False)
         for key in ("runs_dir", "base"):  # a shell fills in ~ only at the beginning of a word, Python nowhere
             if str(written[key]).startswith("~/"):
@@ -307,7 +365,10 @@ def checked(config: Any, choices: Any = None) -> Any:
 
 def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise ConfigError, with near misses, unless the overrides name recipes that exist."""
-    names = [info.name for info in recipes(config_dir)]
+    from hydra.core.config_store import ConfigStore
+
+    stored = (name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get("recipe", {}))
+    names = [*(info.name for info in recipes(config_dir)), *stored]
     given = [o.partition("=")[2] for o in overrides if o.startswith("recipe=")]
     if not given:
         raise ConfigError(f"A recipe must be named: give recipe=NAME, one of {', '.join(names)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from flywheel.config.components import Components, modules_of, targets_in
+from flywheel.config.components import Components
 from flywheel.records import Settings
 from flywheel.storage.ledger import canonical
 
@@ -16,7 +16,7 @@ def fingerprint(components: Components, section: str, settings: Settings) -> str
     those that are on the disk by now. None: what ran is not known.
     """
     arguments = components.section(section, settings, by_name=True)
-    sources = components.code.versions(modules_of(targets_in(arguments)))
+    sources = components.code.versions(components.modules({section: arguments}))
     if None in sources.values():
         return None
     return hashlib.sha256(canonical({"arguments": arguments, "sources": sources})).hexdigest()

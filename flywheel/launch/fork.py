@@ -8,11 +8,12 @@ recalled there stays recalled here; its keys are its own, so that what it makes 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.config.components import targets_in
 from flywheel.config.compose import recompose
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of, recorded_config, refuse_unknown, targets_given
@@ -84,6 +85,7 @@ def config_of_fork(
     overrides: Sequence[str],
     config_dir: str | None = None,
     trusted: Iterable[str] = (),
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DictConfig:
     """The configuration of a fork: the recorded one, the generation's settings, and the overrides on top.
 
@@ -107,8 +109,10 @@ def config_of_fork(
     weights = Store(directory).path(str(generation.weights))
     recorded |= {"genesis": "load", "base": str(weights)}
     recorded |= {"name": None, "runs_dir": str(directory.parent.parent)}
-    config: DictConfig = recompose(recorded, overrides, config_dir)
-    refuse_unknown(directory, config, config_dir, {*trusted, *targets_given(overrides)})
+    config: DictConfig = recompose(recorded, overrides, config_dir, sections)
+    refuse_unknown(
+        directory, config, config_dir, {*trusted, *targets_given(overrides), *targets_in(sections or {})}
+    )
     return config
 
 

@@ -6,13 +6,14 @@ from what a run recorded; the rest of the line is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flywheel import ranks
 from flywheel.config.components import Components
-from flywheel.config.compose import add_working_directory, compose, overrides_of
+from flywheel.config.compose import add_working_directory, checked, compose, compose_mapping
+from flywheel.config.parts import sections_of
 from flywheel.errors import ExitCode, RunError
 from flywheel.launch.fork import Origin, config_of_fork
 from flywheel.launch.plan import Plan, directory_of
@@ -37,16 +38,18 @@ def launch(
     config: DictConfig,
     config_dir: str | None = None,
     *,
+    parts: Mapping[str, Any] | None = None,
     directory: Path | None = None,
     origin: Origin | None = None,
 ) -> Launched:
     """Run a composed configuration; see ``api.run``.
 
-    ``directory``: of a run that is resumed. ``origin``: what a fork starts from.
+    ``parts``: those that were given as objects. ``directory``: of a run that is resumed. ``origin``: what a
+    fork starts from.
     """
     directory = directory or directory_of(config)
     with only_run(directory):
-        plan = Plan.of(directory, Components(config), config_dir, origin)
+        plan = Plan.of(directory, Components(config, parts), config_dir, origin)
         return Launched(directory, config_dir, plan.trusted, _run(plan))
 
 
@@ -62,38 +65,51 @@ def _run(plan: Plan) -> ExitCode:
         return run_loop(runner)
 
 
-def composed(config: Any, config_dir: str | None = None) -> DictConfig:
+def composed(
+    config: Any, config_dir: str | None = None, parts: Mapping[str, Any] | None = None
+) -> DictConfig:
     """The configuration that ``run`` runs; under torchrun, rank 0's everywhere. Raises ConfigError."""
     add_working_directory()
     ranks.start()
+    sections = sections_of(parts or {})
     if hasattr(config, "_metadata"):  # a DictConfig, without importing omegaconf to ask
         from omegaconf import OmegaConf
 
         if OmegaConf.is_readonly(config):  # made by compose
-            made: DictConfig = config
+            made: DictConfig = checked(config.copy(), None, sections) if sections else config
             return made
         config = OmegaConf.to_container(config)
-    composed_by_0: DictConfig = ranks.from_rank_0(lambda: compose(overrides_of(config), config_dir))
+    compose_it = compose_mapping if isinstance(config, Mapping) else compose
+    composed_by_0: DictConfig = ranks.from_rank_0(lambda: compose_it(config, config_dir, sections))
     return composed_by_0
 
 
 def composed_to_resume(
-    directory: Path, overrides: Sequence[str], config_dir: str | None = None, trusted: Iterable[str] = ()
+    directory: Path,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    trusted: Iterable[str] = (),
+    parts: Mapping[str, Any] | None = None,
 ) -> DictConfig:
     """The configuration with which a run is gone on with; see ``api.Run.resume``."""
     add_working_directory()
     ranks.start()
+    sections = sections_of(parts or {})
     config: DictConfig = ranks.from_rank_0(
-        lambda: config_to_resume(directory, read_state(directory), overrides, config_dir, trusted)
+        lambda: config_to_resume(directory, read_state(directory), overrides, config_dir, trusted, sections)
     )
     return config
 
 
 def composed_to_fork(
-    origin: Origin, overrides: Sequence[str], config_dir: str | None = None, trusted: Iterable[str] = ()
+    origin: Origin,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    trusted: Iterable[str] = (),
+    parts: Mapping[str, Any] | None = None,
 ) -> DictConfig:
     """The configuration of a fork; see ``api.Run.fork``."""
     if ranks.world_size() > 1:
         raise RunError("A fork is begun by one process; torchrun goes on with it by `resume`.")
     add_working_directory()
-    return config_of_fork(origin, overrides, config_dir, trusted)
+    return config_of_fork(origin, overrides, config_dir, trusted, sections_of(parts or {}))

@@ -6,7 +6,7 @@ It is data from outside: whoever builds from it asks ``refuse_unknown`` first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ def config_to_resume(
     overrides: Sequence[str],
     config_dir: str | None,
     trusted: Iterable[str] = (),
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DictConfig:
     """The recorded configuration of a run, to go on with, with operational keys changed.
 
@@ -70,8 +71,10 @@ def config_to_resume(
     origin = (state.created or {}).get("forked_from")
     if origin:
         recorded["base"] = str(Store(directory).path(origin["weights"]))
-    config: DictConfig = recompose(recorded, overrides, config_dir)
-    refuse_unknown(directory, config, config_dir, {*trusted, *targets_given(overrides)})
+    config: DictConfig = recompose(recorded, overrides, config_dir, sections)
+    refuse_unknown(
+        directory, config, config_dir, {*trusted, *targets_given(overrides), *targets_in(sections or {})}
+    )
     return config
 
 

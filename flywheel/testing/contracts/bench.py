@@ -14,6 +14,7 @@ import torch
 
 from flywheel.config.components import Components
 from flywheel.config.compose import compose
+from flywheel.config.parts import OBJECT
 from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch.preflight import threads
@@ -41,21 +42,6 @@ def rule(holds: object, text: str) -> None:
     """Raise ContractBroken with the text unless the rule holds."""
     if not holds:
         raise ContractBroken(text)
-
-
-class GivenParts(Components):
-    """The components of a configuration, but for those that are given as objects."""
-
-    def __init__(self, config: Any, parts: Mapping[str, Any]) -> None:
-        super().__init__(config)
-        self._parts = parts
-
-    def build(self, section: str, settings: Any) -> Any:
-        """A part that was given, the model as a copy; else a new object."""
-        if section not in self._parts:
-            return super().build(section, settings)
-        part = self._parts[section]
-        return copy.deepcopy(part) if section == "model" else part
 
 
 class Bench:
@@ -150,11 +136,12 @@ def given(settings: Mapping[str, Any] | None = None, **parts: Any) -> Components
     OmegaConf.set_readonly(config, False)
     with open_dict(config):
         for section in parts:
-            config[section] = {}
+            config[section] = {OBJECT: {"of": "a test", "sha256": ""}}
         if settings is not None:
             config.settings = dict(settings)
             config.curator = {}  # it refers to settings of its own
-    return GivenParts(config, parts)
+    module = parts.get("model")
+    return Components(config, parts | ({} if module is None else {"model": lambda _: copy.deepcopy(module)}))
 
 
 def _json(stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
