@@ -111,7 +111,7 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, rows: list[dict[st
     return {
         "seconds": round(seconds, 1),
         "flops": sum(flops(run, view) for view in run.generations()),
-        "steps": sum(g["cost"]["steps"] for g in run.status()["generations"]),
+        "steps": sum(g.cost.steps for g in run.status().generations),
         "promoted": statuses.count("promoted") - 1,
         "rejected": statuses.count("rejected"),
         "curve": curve,
@@ -167,11 +167,11 @@ def recorded(path: Path) -> dict[str, Any]:
     status, events, champion = run.status(), run.query("SELECT time FROM events ORDER BY seq"), run.champion()
     if champion.number not in champion.state.sealed:
         raise SystemExit(f"{path} has not looked at its sealed suites: let it end first.")
-    statuses = [generation["status"] for generation in status["generations"]]
+    statuses = [generation.status for generation in status.generations]
     first, last = sealed(run, 0), sealed(run, champion.number)
     times = events["time"].to_pylist()
     return {
-        "seed": run.show(0)["config"]["seed"],
+        "seed": run.show(0).config["seed"],
         **{kind: last[kind]["digits95"] for kind in KINDS},
         "genesis": first["uniform"]["digits95"],
         "promoted": f"{statuses.count('promoted') - 1} of {len(statuses) - 1}",

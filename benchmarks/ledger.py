@@ -53,7 +53,7 @@ def main() -> None:
             newest = opened.samples()["id"][0].as_py()
             told.append(seconds_of("trace", str(run), "--sample", newest, "--up", "--json"))
             told.append(fastest(partial(opened.trace, sample=newest, down=False)))
-            ancestors = len(opened.trace(sample=newest, down=False)["up"])
+            ancestors = len(opened.trace(sample=newest, down=False).up or ())
             opening = time.perf_counter()
             book = Ledger(run)
             opening = time.perf_counter() - opening

@@ -92,10 +92,11 @@ def run_loop(labels: int, seed: int) -> tuple[Any, int, float, float, float]:
         config = compose(overrides_of(overrides | operational))
         run = flywheel.run(config)
         status = run.status()
-    assert status["state"] == "finished", status
-    sealed = {g["generation"]: g["metrics"].get("sealed") for g in status["generations"]}
-    accuracy = [sealed[n]["accuracy"]["value"] for n in (0, status["champion"]["generation"])]
-    steps = sum(generation["cost"]["steps"] for generation in status["generations"])
+    assert status.state == "finished", status
+    sealed = {g.generation: g.metrics["sealed"] for g in status.generations if "sealed" in g.metrics}
+    assert status.champion is not None
+    accuracy = [sealed[n]["accuracy"].value for n in (0, status.champion.generation)]
+    steps = sum(generation.cost.steps for generation in status.generations)
     return config, steps, accuracy[0], accuracy[1], round(time.monotonic() - began, 1)
 
 

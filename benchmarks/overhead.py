@@ -80,7 +80,7 @@ def loop(overrides: dict[str, Any]) -> tuple[float, float, float, float]:
         began = time.perf_counter(), time.process_time()
         run = flywheel.run({**overrides, "runs_dir": folder, "log": "quiet", "error_budget.alpha": 0.999})
         wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-        assert run.status()["state"] == "finished"
+        assert run.status().state == "finished"
     return wall, cpu, 1 - (recipe.seconds - steps.seconds) / wall, records.seconds / wall
 
 

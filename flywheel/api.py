@@ -22,7 +22,7 @@ from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
 from flywheel.launch.fork import Origin
 from flywheel.launch.launch import composed, composed_to_fork, composed_to_resume, launch
 from flywheel.launch.recorded import recorded_config, refuse_unknown
-from flywheel.lineage.status import metrics, read_state, status
+from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
 from flywheel.storage.ledger import Event
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from flywheel.launch.reproduce import Reproduction
+    from flywheel.lineage.diff import Difference
+    from flywheel.lineage.graph import Lineage
+    from flywheel.lineage.recall import RecallReport, Rollback
+    from flywheel.lineage.show import Shown
+    from flywheel.lineage.trace import Trace
+    from flywheel.lineage.usage import Usage
     from flywheel.storage.pruning import Pruning
 
 
@@ -57,8 +63,8 @@ class GenerationView:
         return self.record.number
 
     @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """{suite: {metric: {value, low, high}}}."""
+    def metrics(self) -> Metrics:
+        """Its estimates with their intervals: ``view.metrics["gate"]["accuracy"].value``."""
         return metrics(self.record, self.state)
 
     @property
@@ -196,9 +202,15 @@ class Run:
     parts: Mapping[str, Any] = field(default_factory=dict)
     """Those that were given as objects; see ``flywheel.config.parts``."""
 
-    def status(self) -> dict[str, Any]:
-        """What ``python -m flywheel status RUN --json`` prints."""
+    def status(self) -> RunStatus:
+        """Where the run stands: what ``python -m flywheel status RUN`` prints."""
         return status(self.path)
+
+    def lineage(self) -> Lineage:
+        """Every generation with its typed edges to what it was made from."""
+        from flywheel.lineage.graph import lineage
+
+        return lineage(self.path, read_state(self.path))
 
     def generations(self) -> list[GenerationView]:
         """All generations, genesis first."""
@@ -218,14 +230,14 @@ class Run:
 
         return read_samples(self.path, generation)
 
-    def show(self, generation: int) -> dict[str, Any]:
-        """All that made a generation: what ``python -m flywheel show RUN GEN --json`` prints."""
+    def show(self, generation: int) -> Shown:
+        """All that made a generation: what ``python -m flywheel show RUN GEN`` prints."""
         from flywheel.lineage.show import show
 
         return show(self.path, generation)
 
-    def diff(self, a: int, b: int, other: Run | None = None) -> dict[str, Any]:
-        """How generation ``b`` (of another run, if given) differs from ``a``: what ``diff --json`` prints."""
+    def diff(self, a: int, b: int, other: Run | None = None) -> Difference:
+        """How generation ``b`` (of another run, if given) differs from ``a``."""
         from flywheel.lineage.diff import diff
 
         return diff(self.path, a, other.path if other else self.path, b)
@@ -265,8 +277,8 @@ class Run:
 
         return prune(self.path, keep, yes=yes)
 
-    def du(self) -> dict[str, Any]:
-        """What takes the room, as ``python -m flywheel du RUN --json`` prints it."""
+    def du(self) -> Usage:
+        """What takes the room, and what ``prune`` could free."""
         from flywheel.lineage.usage import usage
 
         return usage(self.path)
@@ -283,8 +295,8 @@ class Run:
         item: str | tuple[str, str] | None = None,
         up: bool = True,
         down: bool = True,
-    ) -> dict[str, Any]:
-        """What ``python -m flywheel trace RUN ... --json`` prints; see ``flywheel.lineage.trace.trace``."""
+    ) -> Trace:
+        """Where one of the three came from, and what came of it; see ``flywheel.lineage.trace.trace``."""
         from flywheel.lineage.trace import trace
 
         return trace(self.path, sample=sample, generation=generation, item=item, up=up, down=down)
@@ -297,13 +309,13 @@ class Run:
         where: str | None = None,
         strict: bool = False,
         yes: bool = False,
-    ) -> dict[str, Any]:
+    ) -> RecallReport:
         """What a recall would touch, or with ``yes`` did; see ``flywheel.lineage.recall.recall``."""
         from flywheel.lineage.recall import recall
 
         return recall(self.path, why=why, generation=generation, where=where, strict=strict, yes=yes)
 
-    def rollback(self, generation: int, *, why: str) -> dict[str, Any]:
+    def rollback(self, generation: int, *, why: str) -> Rollback:
         """Make a former champion the champion again; see ``flywheel.lineage.recall.rollback``."""
         from flywheel.lineage.recall import rollback
 
@@ -367,6 +379,6 @@ def run(
 
     Raises ConfigError, DataError or RunError before anything is
     trained, RunError also while another run is on in this process (see ``flywheel.runtime.exclusive``);
-    how the run itself ended is in ``exit_code`` and ``status()["state"]``.
+    how the run itself ended is in ``exit_code`` and ``status().state``.
     """
     return Run(*launch(composed(config, config_dir, parts), config_dir, parts=parts), parts)

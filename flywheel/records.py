@@ -24,9 +24,10 @@ Outcomes    suite, item, cluster, subject, opponent   string (opponent null for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,32 @@ Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
+
+
+class Answer:
+    """What a question to a run is answered with: a frozen dataclass with ``json()`` beside."""
+
+    __slots__ = ()
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, as plain JSON values: what ``--json`` prints."""
+        names: Iterable[str] = self.__dataclass_fields__  # type: ignore[attr-defined]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _plain(value: Any) -> Json:
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, Answer):
+        return value.json()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, (StrEnum, Path)) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +121,7 @@ class Suite:
 
 
 @dataclass(frozen=True, slots=True)
-class Exhaustible:
+class Exhaustible(Answer):
     """Problems of which there are so few that seed samples, items and prompts must have them in common.
 
     They are named by a column's values, e.g. ``Exhaustible("length", (1,), "there are only 100 sums of one
@@ -106,22 +133,21 @@ class Exhaustible:
     reason: str
     """Why they must recur: the end of a sentence, for people."""
 
-    def json(self) -> dict[str, Json]:
-        """The record as JSON."""
-        return {"column": self.column, "values": list(self.values), "reason": self.reason}
-
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its two-sided 95% confidence interval."""
+class Interval(Answer):
+    """An estimate with its two-sided 95% confidence interval, e.g. ``Interval(0.97, 0.96, 0.98)``."""
 
     value: float
     low: float
     high: float
+    unit: str | None = None
+    """``level`` of how far up a ladder; None: a share, in [0, 1]."""
 
-    def json(self) -> dict[str, float]:
-        """The record as JSON."""
-        return asdict(self)
+    def json(self) -> dict[str, Json]:
+        """Its fields by name; ``unit`` only if it is not a share."""
+        share = {"value": self.value, "low": self.low, "high": self.high}
+        return {**share, "unit": self.unit} if self.unit else share
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +165,7 @@ class GateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Answer):
     """Promote or not, with the gate's value, the level that the accountant gave, and a sentence."""
 
     promote: bool

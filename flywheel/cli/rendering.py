@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flywheel.lineage.text import number_text, short
 from flywheel.trackers.console import printable
+
+if TYPE_CHECKING:
+    from flywheel.lineage.forks import Fork
+    from flywheel.lineage.graph import Edge
 
 _LONGEST = 200
 _FULL_COLUMN = 24
@@ -28,15 +33,10 @@ def plain_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.0f}"
+        return number_text(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(plain_text, value)) + "]"
     return "-" if value is None else printable(value)
-
-
-def number_text(number: Mapping[str, Any], key: str) -> str:
-    """A metric's value or bound: in its unit if it has one, else as a percentage."""
-    return str(number[key]) if "unit" in number else f"{number[key]:.1%}"
 
 
 def section(title: str, *parts: RenderableType | None) -> RenderableType:
@@ -85,16 +85,38 @@ def answer(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any
     return Group(*(part for pair in parts for part in pair))
 
 
-def by_text(by: list[str]) -> str:
+def by_text(by: Sequence[str]) -> str:
     """How a flaw reached a generation."""
     edges = ", ".join(edge for edge in by if edge != "named")
     return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
 
 
-def fork_text(fork: Mapping[str, Any]) -> str:
+def edge_text(edge: Edge) -> str:
+    """Where a typed edge leads to."""
+    from flywheel.lineage.graph import GradedBy, Init, ProducedBy, Saw, TrainedOn
+
+    match edge:
+        case Init():
+            start = edge.forked_from or edge.init
+            whose = start if edge.generation is None else f"{edge.init}, generation {edge.generation}"
+            return f"{whose}; weights {short(edge.weights)}" if edge.weights else whose
+        case TrainedOn():
+            counts = ", ".join(f"{n} {origin}" for origin, n in sorted(edge.by_origin.items()))
+            return f"{counts}; corpus {short(edge.corpus)}"
+        case ProducedBy():
+            maker = "people" if edge.generation is None else f"generation {edge.generation}"
+            return f"{maker}, made in {edge.made_in}; samples {short(edge.samples)}"
+        case GradedBy():
+            return f"{edge.grader} with weights {short(edge.weights)}" if edge.weights else edge.grader
+        case Saw():
+            return f"samples made in {', '.join(map(str, edge.made_in))}"
+    return f"generation {edge.generation}"
+
+
+def fork_text(fork: Fork) -> str:
     """How a run beside this one descends from a flaw, and what to do about it."""
-    if fork["by"] == "init":
-        origin = f"generation {fork['generation']} of {fork['of']}"
-        return f"{fork['run']} descends from {origin}: start it anew from a clean one"
-    numbers = ", ".join(map(str, fork["generations"]))
-    return f"{fork['run']} learned from flawed samples, generations {numbers}: recall them there, too"
+    if fork.by == "init":
+        origin = f"generation {fork.generation} of {fork.of}"
+        return f"{fork.run} descends from {origin}: start it anew from a clean one"
+    numbers = ", ".join(map(str, fork.generations))
+    return f"{fork.run} learned from flawed samples, generations {numbers}: recall them there, too"

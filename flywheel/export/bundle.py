@@ -19,7 +19,7 @@ from pathlib import Path
 from flywheel.errors import RunError
 from flywheel.export import manifest
 from flywheel.export.card import model_card
-from flywheel.lineage.graph import turns_by_batch
+from flywheel.lineage.graph import Graph
 from flywheel.lineage.record import Record
 from flywheel.lineage.show import shown
 from flywheel.lineage.status import bare
@@ -27,7 +27,6 @@ from flywheel.lineage.views import outcomes_of
 from flywheel.storage import files
 from flywheel.storage.ledger import Event, canonical
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation
 
 
@@ -72,16 +71,16 @@ def _write(out: Path, content: Mapping[str, bytes]) -> None:
 def _content(record: Record, generation: Generation) -> dict[str, bytes]:
     report = shown(record, generation)
     ancestors = ancestry(record, generation)
-    about = {
-        "run": record.name,
-        "recipe": report["recipe"],
-        "generation": generation.number,
-        "weights": bare(generation.weights),
-        "head": record.head,
-    }
+    about = manifest.About(
+        run=record.name,
+        recipe=str(report.recipe),
+        generation=generation.number,
+        weights=str(bare(generation.weights)),
+        head=record.head,
+    )
     config = {
-        **{key: about[key] for key in ("recipe", "run", "generation")},
-        **{key: report[key] for key in ("settings", "model", "config")},
+        **{key: getattr(about, key) for key in ("recipe", "run", "generation")},
+        **{key: getattr(report, key) for key in ("settings", "model", "config")},
     }
     content = {
         manifest.WEIGHTS: record.store.get(str(generation.weights)),
@@ -106,14 +105,14 @@ def _outcomes(record: Record, generation: Generation) -> bytes:
 def ancestry(record: Record, generation: Generation) -> list[Generation]:
     """The generations that a generation came from, itself last: parents, and makers of its data."""
     known, found, waiting = record.state.generations, set[int](), [generation.number]
-    turns = turns_by_batch(record.state)
+    graph = Graph(record.store, record.state)
     while waiting:
         number = waiting.pop()
         if number not in found:
             found.add(number)
             parent = known[number].parent
             waiting += [] if parent is None else [parent]
-            waiting += (turns[samples] for samples in drawn_of(record.store, known[number]))
+            waiting += graph.drawn_turns(known[number])
     return [known[number] for number in sorted(found)]
 
 

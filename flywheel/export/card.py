@@ -5,17 +5,18 @@ The header's ``model-index`` follows the hub's ``modelcard.md``; values are frac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from flywheel.lineage.data import DataShare
 from flywheel.lineage.record import Record
+from flywheel.lineage.show import Shown
 from flywheel.lineage.status import held_out_text
+from flywheel.lineage.text import estimate_text
 from flywheel.storage.state import Generation
 
-Report = Mapping[str, Any]
 
-
-def model_card(record: Record, report: Report, ancestors: Sequence[Generation]) -> str:
+def model_card(record: Record, report: Shown, ancestors: Sequence[Generation]) -> str:
     """The card of a generation, from ``show``'s report of it and its ancestry."""
     parts = [
         _header(report),
@@ -32,35 +33,35 @@ def model_card(record: Record, report: Report, ancestors: Sequence[Generation]) 
     return "\n\n".join(parts) + "\n"
 
 
-def _name(report: Report) -> str:
-    return f"{report['recipe']}, generation {report['generation']}"
+def _name(report: Shown) -> str:
+    return f"{report.recipe}, generation {report.generation}"
 
 
-def _header(report: Report) -> str:
+def _header(report: Shown) -> str:
     import yaml
 
     results = [
         {
-            "task": {"type": "other", "name": report["recipe"]},
-            "dataset": {"type": report["recipe"], "name": suite, "split": suite},
+            "task": {"type": "other", "name": report.recipe},
+            "dataset": {"type": report.recipe, "name": suite, "split": suite},
             "metrics": [
-                {"type": metric, "value": number["value"], "name": f"{metric} {_interval(number)}"}
+                {"type": metric, "value": number.value, "name": f"{metric} {estimate_text(number)}"}
                 for metric, number in by_metric.items()
             ],
         }
-        for suite, by_metric in report["metrics"].items()
+        for suite, by_metric in report.metrics.items()
     ]
-    flags = [flag for flag in report["flags"] if flag != "champion"]
+    flags = [flag for flag in report.flags if flag != "champion"]
     header: dict[str, Any] = {
         "library_name": "flywheel",
-        "tags": ["flywheel", "self-improving", str(report["recipe"]), *flags],
+        "tags": ["flywheel", "self-improving", str(report.recipe), *flags],
     }
     if results:
         header["model-index"] = [{"name": _name(report), "results": results}]
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---"
 
 
-def _summary(name: str, report: Report) -> Iterator[str]:
+def _summary(name: str, report: Shown) -> Iterator[str]:
     for flag, text in (
         ("recalled", "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*."),
         (
@@ -68,43 +69,41 @@ def _summary(name: str, report: Report) -> Iterator[str]:
             "> **Suspect.** A recall reaches it through grading, settings or an opponent; see below.",
         ),
     ):
-        if flag in report["flags"]:
+        if flag in report.flags:
             yield f"{text}\n"
     yield (
-        f"A `{report['model'].get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
-        f"the run `{name}` of the recipe `{report['recipe']}`. "
-        f"Verdict: {report['status']}, {report['reason']}."
+        f"A `{report.model.get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
+        f"the run `{name}` of the recipe `{report.recipe}`. "
+        f"Verdict: {report.status}, {report.reason}."
     )
 
 
-def _evaluation(report: Report) -> str:
+def _evaluation(report: Shown) -> str:
     rows = [
-        (suite, metric, _number(number, "value"), _interval(number))
-        for suite, by_metric in report["metrics"].items()
+        (suite, metric, estimate_text(number))
+        for suite, by_metric in report.metrics.items()
         for metric, number in by_metric.items()
     ]
-    text = _table(("suite", "metric", "value", "95% interval"), rows) if rows else "It was not evaluated."
-    verdict = report["verdict"]
-    text += f"\n\nThe gate: {_plain(verdict['reason'])}." if verdict else ""
-    held_out = report["held_out"] and _plain(held_out_text(report["held_out"]))
+    text = _table(("suite", "metric", "value [95% interval]"), rows) if rows else "It was not evaluated."
+    verdict = report.verdict
+    text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
+    held_out = report.held_out and _plain(held_out_text(report.held_out))
     return text + (f"\n\nItems: {held_out}." if held_out else "")
 
 
-def _data(report: Report) -> str:
+def _data(report: Shown) -> str:
     rows = [
         (
             _origin_text(entry),
-            entry["made_in"],
-            entry["rows"],
-            entry["drawn"],
+            entry.made_in,
+            entry.rows,
+            entry.drawn,
         )
-        for entry in report["data"]["by_origin"]
+        for entry in report.data.by_origin
     ]
     if not rows:
         return "It was not trained in this run: its weights were taken as they are."
-    corpus = (
-        f"\n\nThe corpus is identified by `{report['data']['corpus']}`, a hash of its sample ids in order."
-    )
+    corpus = f"\n\nThe corpus is identified by `{report.data.corpus}`, a hash of its sample ids in order."
     return _table(("origin", "made in", "samples", "drawn"), rows) + _DRAWN + corpus
 
 
@@ -115,27 +114,28 @@ _DRAWN = (
 )
 
 
-def _origin_text(entry: Report) -> str:
-    if entry["origin"] == "human":
-        return f"human: {_plain(str(entry['source']))}"
-    return f"made by generation {entry['made_by_generation']}"
+def _origin_text(entry: DataShare) -> str:
+    if entry.origin == "human":
+        return f"human: {_plain(str(entry.source))}"
+    return f"made by generation {entry.made_by_generation}"
 
 
-def _making(report: Report) -> Iterator[str]:
-    init, batch, cost = report["init"] or {}, report["batch"] or {}, report["cost"]
-    from_number = init.get("generation")
-    start = f"{init.get('from')}" + ("" if from_number is None else f", generation {from_number}")
-    yield f"- init: {start}; {cost['steps']} steps, {cost['seconds']:.0f} s"
-    yield "- settings: " + ", ".join(f"`{key}={value}`" for key, value in report["settings"].items())
-    if batch.get("grader"):
-        yield f"- grader: {batch['grader']}, version `{batch['version'] or 'unknown'}`"
-    yield f"- seed: {report['seeds']['run']}"
-    for session in report["sessions"]:
-        for name, tree in session["checkouts"].items():
+def _making(report: Shown) -> Iterator[str]:
+    init, batch, cost = report.init, report.batch, report.cost
+    start = "-" if init is None else init.init
+    if init and init.generation is not None:
+        start += f", generation {init.generation}"
+    yield f"- init: {start}; {cost.steps} steps, {cost.seconds:.0f} s"
+    yield "- settings: " + ", ".join(f"`{key}={value}`" for key, value in report.settings.items())
+    if batch and batch.grader:
+        yield f"- grader: {batch.grader}, version `{batch.version or 'unknown'}`"
+    yield f"- seed: {report.seeds.run}"
+    for session in report.sessions:
+        for name, tree in session.checkouts.items():
             dirty = " with uncommitted changes, which the run keeps" if tree["dirty"] else ""
             yield f"- code ({name}): commit `{tree['commit']}`{dirty}"
-        versions = ", ".join(f"{name} {v}" for name, v in (session["versions"] or {}).items() if v)
-        yield f"- environment: {session['machine']}, Python {session['python']}, {versions}"
+        versions = ", ".join(f"{name} {v}" for name, v in (session.versions or {}).items() if v)
+        yield f"- environment: {session.machine}, Python {session.python}, {versions}"
 
 
 def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
@@ -151,7 +151,7 @@ def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
     return _table(("generation", "parent", "verdict", "why"), rows)
 
 
-def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) -> Iterator[str]:
+def _recalls(record: Record, report: Shown, ancestors: Sequence[Generation]) -> Iterator[str]:
     """Every recall of the run, and whether it touches this generation or those it came from."""
     numbers = {generation.number for generation in ancestors}
     recalls = [event for event in record.events if event["event"] == "recalled"]
@@ -171,8 +171,8 @@ def _recalls(record: Record, report: Report, ancestors: Sequence[Generation]) ->
         yield f"- {_plain(event['by'])}: {_plain(event['why'])}. It {what}."
 
 
-def _limits(report: Report) -> Iterator[str]:
-    drawn = [(entry["drawn"], entry["origin"]) for entry in report["data"]["by_origin"]]
+def _limits(report: Shown) -> Iterator[str]:
+    drawn = [(entry.drawn, entry.origin) for entry in report.data.by_origin]
     total = sum(count for count, _ in drawn)
     machine = sum(count for count, origin in drawn if origin == "generated")
     if machine:
@@ -181,7 +181,7 @@ def _limits(report: Report) -> Iterator[str]:
             "itself: their mistakes may have been learned, and are not visible in the loss."
         )
     yield "- The numbers hold for the recipe's own suites. Nothing else was measured."
-    if report["verdict"] and report["status"] == "promoted":
+    if report.verdict and report.status == "promoted":
         yield (
             "- It was chosen by its score on the gate's items, so that its score there is optimistic. "
             "A sealed suite, where one is listed, decided nothing."
@@ -189,13 +189,13 @@ def _limits(report: Report) -> Iterator[str]:
     yield "- No bias, safety or robustness evaluation is part of the loop."
 
 
-def _use(record: Record, report: Report) -> str:
+def _use(record: Record, report: Shown) -> str:
     return (
         "```python\nfrom safetensors.torch import load_file\n\n"
         'weights = load_file("model.safetensors")\n```\n\n'
         "`config.json` names the model's class and arguments; load its state dict from `weights`. Check the "
         "bundle with\n`python -m flywheel verify-bundle DIR`, and `--key PUB` if it was signed.\n\n"
-        f"- weights: `{report['weights']}`\n- ledger head: `{record.head}`"
+        f"- weights: `{report.weights}`\n- ledger head: `{record.head}`"
     )
 
 
@@ -211,11 +211,3 @@ def _cell(value: Any) -> str:
 def _plain(text: str) -> str:
     """Text of a recipe or a person on one line, its Markdown and HTML inert."""
     return " ".join(text.split()).replace("<", "&lt;")
-
-
-def _number(number: Report, key: str) -> str:
-    return str(number[key]) if "unit" in number else f"{number[key]:.1%}"
-
-
-def _interval(number: Report) -> str:
-    return f"[{_number(number, 'low')}, {_number(number, 'high')}]"

@@ -11,21 +11,55 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from flywheel.records import Answer
 from flywheel.storage.ledger import canonical
 
 NAME, SIGNATURE, FORMAT = "manifest.json", "model.sig", 1
-ABOUT = ("run", "recipe", "generation", "weights", "head")
 WEIGHTS, LINEAGE = "model.safetensors", "lineage.jsonl"
 _MAX_MANIFEST_BYTES = 16 << 20
 
 
-def written(about: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class About(Answer):
+    """What a bundle is of."""
+
+    run: str
+    """The run's name, as it was given."""
+    recipe: str
+    generation: int
+    weights: str
+    """SHA-256 of its weights."""
+    head: str
+    """SHA-256 of the last line of the run's ledger then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Answer):
+    """A file of a bundle as the manifest has it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``manifest.json`` says."""
+
+    about: About
+    files: Mapping[str, Listed]
+
+
+_ABOUT = tuple(field.name for field in fields(About))
+
+
+def written(about: About, files: Mapping[str, bytes]) -> bytes:
     """The manifest of a bundle's files, as bytes."""
     listed = {name: {"sha256": _digest(data), "bytes": len(data)} for name, data in sorted(files.items())}
-    content = {"format": FORMAT, **about, "files": listed}
+    content = {"format": FORMAT, **about.json(), "files": listed}
     return indented({**content, "hash": _digest(canonical(content))})
 
 
@@ -34,7 +68,7 @@ def indented(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """A bundle's manifest. Raises ValueError with the reason if it is not one that ``written`` made."""
     try:
         path = folder / NAME
@@ -53,18 +87,18 @@ def read(folder: Path) -> dict[str, Any]:
         raise ValueError("its content does not match its hash")
     if found["format"] != FORMAT:
         raise ValueError(f"its format must be {FORMAT}; it is {found['format']!r}: use a newer flywheel")
-    if not {*ABOUT, "files"} <= found.keys():
-        raise ValueError(f"it must name {', '.join(ABOUT)} and files")
+    if not {*_ABOUT, "files"} <= found.keys():
+        raise ValueError(f"it must name {', '.join(_ABOUT)} and files")
     listed = found["files"]
     entries = listed.values() if isinstance(listed, dict) else [None]
     if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries):
         raise ValueError("its files must have bytes and sha256 each")
-    return dict(found)
+    files = {name: Listed(entry["bytes"], entry["sha256"]) for name, entry in listed.items()}
+    return Manifest(About(*(found[name] for name in _ABOUT)), files)
 
 
-def problems(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(folder: Path, listed: Mapping[str, Listed]) -> Iterator[tuple[str, str]]:
     """(file, what is wrong) for each file that is tampered with, missing or added."""
-    listed = manifest["files"]
     there = set(_files(folder))
     for name, entry in listed.items():
         if name not in there:
@@ -92,19 +126,19 @@ def _relative(path: str, folder: Path) -> str:
     return os.fsencode(os.path.relpath(path, folder)).decode(errors="replace")
 
 
-def _file_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
+def _file_problem(path: Path, entry: Listed) -> str | None:
     try:
         bad = _kind(path)
         if bad:
             return bad
         size = path.stat().st_size
-        if size != entry["bytes"]:
-            return f"it has {size} bytes; the manifest says {entry['bytes']}"
+        if size != entry.bytes:
+            return f"it has {size} bytes; the manifest says {entry.bytes}"
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    return None if digest == entry["sha256"] else "its content does not match its hash in the manifest"
+    return None if digest == entry.sha256 else "its content does not match its hash in the manifest"
 
 
 def _kind(path: Path) -> str | None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import RunError
 from flywheel.export import manifest
+from flywheel.export.manifest import About, Manifest
 from flywheel.lineage.forks import recalled_in_origins
+from flywheel.records import Answer, Json
 from flywheel.storage import ledger
 from flywheel.storage.state import RunState
 
 
 @dataclass(frozen=True, slots=True)
-class BundleCheck:
+class BundleCheck(Answer):
     """What ``verify_bundle`` found. No problems: all files are as written."""
 
     folder: Path
-    about: Mapping[str, Any]
-    """The manifest's run, recipe, generation, weights and head; empty if it cannot be read."""
+    about: About | None
+    """What the manifest says that it is of; None if it cannot be read."""
     files: int
+    """How many the manifest names."""
     signature: str
     """``none``, ``not checked`` (no key was given), ``valid`` or ``invalid``."""
     run: str | None
@@ -35,12 +37,12 @@ class BundleCheck:
         """The first problem as a sentence."""
         return "{}: {}.".format(*self.problems[0])
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, Json]:
         """The result as JSON."""
         return {
             "ok": not self.problems,
             "bundle": str(self.folder),
-            **self.about,
+            **(self.about.json() if self.about else {}),
             "files": self.files,
             "signature": self.signature,
             "compared_with": self.run,
@@ -59,26 +61,24 @@ def verify_bundle(folder: Path, key: Path | None = None, run: Path | None = None
     if not (folder / manifest.NAME).exists() and not (folder / manifest.WEIGHTS).exists():
         raise RunError(f"Expected a bundle (a folder with {manifest.NAME}), got {folder}.")
     found: list[tuple[str, str]] = []
-    listed: dict[str, Any] = {"files": {}}
+    listed: Manifest | None = None
     try:
         listed = manifest.read(folder)
     except ValueError as error:
         found.append((manifest.NAME, str(error)))
     else:
-        found += manifest.problems(folder, listed)
+        found += manifest.problems(folder, listed.files)
         if not found:
             found += _inconsistent(folder, listed)
         if not found and run is None:
-            found += _flagged(_excerpt(folder), listed["generation"], "its own lineage says that")
+            found += _flagged(_excerpt(folder), listed.about.generation, "its own lineage says that")
     signature, bad = _signature(folder, key)
     named = {name for name, _ in found}
     found += [(name, text) for name, text in bad if name not in named]
-    if run is not None and "head" in listed:
-        found += _not_of(run, folder, listed)
-    about = {name: listed[name] for name in manifest.ABOUT if name in listed}
-    return BundleCheck(
-        folder, about, len(listed["files"]), signature, str(run) if run else None, tuple(found)
-    )
+    if run is not None and listed is not None:
+        found += _not_of(run, folder, listed.about)
+    about, files = (listed.about, len(listed.files)) if listed else (None, 0)
+    return BundleCheck(folder, about, files, signature, str(run) if run else None, tuple(found))
 
 
 def _signature(folder: Path, key: Path | None) -> tuple[str, list[tuple[str, str]]]:
@@ -93,20 +93,20 @@ def _signature(folder: Path, key: Path | None) -> tuple[str, list[tuple[str, str
     return ("invalid" if bad else "valid"), bad
 
 
-def _inconsistent(folder: Path, listed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _inconsistent(folder: Path, listed: Manifest) -> Iterator[tuple[str, str]]:
     """What the files say against each other, though each is as the manifest has it."""
-    weights = listed["files"].get(manifest.WEIGHTS, {}).get("sha256")
-    if weights != listed["weights"]:
+    weights, about = listed.files.get(manifest.WEIGHTS), listed.about
+    if weights is None or weights.sha256 != about.weights:
         yield manifest.WEIGHTS, "it is not what the manifest calls the weights"
     try:
         events = _excerpt(folder)
     except ValueError as error:
         yield manifest.LINEAGE, str(error)
         return
-    if not events or events[-1]["hash"] != listed["head"]:
+    if not events or events[-1]["hash"] != about.head:
         yield manifest.LINEAGE, "its last line is not the head that the manifest names"
-    own = [e for e in events if e["event"] == "stage" and e["generation"] == listed["generation"]]
-    if f"{listed['weights']}.safetensors" not in [event["outputs"].get("weights") for event in own]:
+    own = [e for e in events if e["event"] == "stage" and e["generation"] == about.generation]
+    if f"{about.weights}.safetensors" not in [event["outputs"].get("weights") for event in own]:
         yield manifest.LINEAGE, "no line says that the generation made these weights"
 
 
@@ -126,11 +126,11 @@ def _excerpt(folder: Path) -> list[ledger.Event]:
     return events
 
 
-def _not_of(run: Path, folder: Path, listed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _not_of(run: Path, folder: Path, about: About) -> Iterator[tuple[str, str]]:
     """What of a bundle a run's ledger does not have, and what that has said of the generation since."""
     events = ledger.read(run)
     known = {event["hash"] for event in events}
-    if listed["head"] not in known:
+    if about.head not in known:
         yield manifest.NAME, f"its head is no line of the ledger of {run}"
         return
     try:
@@ -139,7 +139,7 @@ def _not_of(run: Path, folder: Path, listed: Mapping[str, Any]) -> Iterator[tupl
         return  # named already
     if strange:
         yield manifest.LINEAGE, f"its line of event {strange[0]} is not in the ledger of {run}"
-    number = listed["generation"]
+    number = about.generation
     yield from _flagged(events, number, f"the ledger of {run} says that")
     origin = recalled_in_origins(run, RunState.replay(events)).get(number)
     if origin is not None:

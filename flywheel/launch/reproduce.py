@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data
 from flywheel.launch.session import versions
 from flywheel.lineage.code_changes import differing, hashes
-from flywheel.records import Weights
+from flywheel.records import Answer, Json, Weights
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.data import Data, read_data
 from flywheel.runtime.environment import compute, distributions
@@ -43,7 +43,7 @@ WEIGHTS, OUTCOMES = "weights.safetensors", "outcomes.parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class Reproduction:
+class Reproduction(Answer):
     """How a generation that was trained again compares with the recorded one."""
 
     weights_equal: bool
@@ -65,9 +65,9 @@ class Reproduction:
         """Whether weights and outcomes are the same to the bit."""
         return self.weights_equal and not self.flipped
 
-    def json(self) -> dict[str, Any]:
-        """The comparison as JSON."""
-        return {"equal": self.equal, "same_conditions": not self.differences, **asdict(self)}
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, whether all is equal, and whether it was made in the same conditions."""
+        return {"equal": self.equal, "same_conditions": not self.differences, **Answer.json(self)}
 
     def __str__(self) -> str:
         off = "the weights are equal to the bit" if self.weights_equal else self._how_far()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from flywheel.records import Answer
 
 UNKNOWN, ABSENT = "unknown", "absent"
 _NAMED = 8
@@ -25,17 +28,27 @@ def _text(values: Mapping[str, str | None], name: str) -> str:
     return values[name] or UNKNOWN if name in values else ABSENT
 
 
-def code_change(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Of ``code_changed``: from which generation on, and {module or distribution: [before, since]}."""
-    return {key: event[key] for key in ("generation", "modules", "distributions")}
+@dataclass(frozen=True, slots=True)
+class CodeChange(Answer):
+    """How the code of a session differs from that of the one before."""
 
+    generation: int
+    """From which generation on."""
+    modules: Mapping[str, Sequence[str]]
+    """{module: its SHA-256 [before, since]}; ``absent`` or ``unknown`` where there is none."""
+    distributions: Mapping[str, Sequence[str]]
+    """{distribution: its version [before, since]}, e.g. ``{"torch": ["2.9.0", "2.9.1"]}``."""
 
-def code_change_text(event: Mapping[str, Any]) -> str:
-    """What changed in the code, in a line."""
-    names = [f"{name}{how(pair)}" for name, pair in event["modules"].items()]
-    names += [f"{name} {then} -> {now}" for name, (then, now) in event["distributions"].items()]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"code changed before generation {event['generation']}: {', '.join(names[:_NAMED])}{more}"
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> CodeChange:
+        """That of a ``code_changed`` event."""
+        return cls(event["generation"], event["modules"], event["distributions"])
+
+    def __str__(self) -> str:
+        names = [f"{name}{how(pair)}" for name, pair in self.modules.items()]
+        names += [f"{name} {then} -> {now}" for name, (then, now) in self.distributions.items()]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"code changed before generation {self.generation}: {', '.join(names[:_NAMED])}{more}"
 
 
 def how(pair: Sequence[str]) -> str:

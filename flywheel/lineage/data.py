@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import bare
+from flywheel.records import Answer
 from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation
 
@@ -19,36 +20,51 @@ def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
     return record.table(generation.output("curate", "corpus"))
 
 
-def by_origin(record: Record, generation: Generation) -> list[dict[str, Any]]:
-    """Rows and draws of a corpus by origin.
+@dataclass(frozen=True, slots=True)
+class DataShare(Answer):
+    """Rows of a corpus that have one origin."""
 
-    ``made_in`` is the generation in whose turn the rows were made, ``made_by`` the weights that made them
-    and ``made_by_generation`` the number of these (both null for human rows), ``source`` is where human
-    rows come from. ``drawn`` counts a row as often as it was drawn for the corpus; a fit of more or fewer
-    steps than the corpus has batches saw it more or less often.
-    """
+    origin: str
+    """``human`` or ``generated``."""
+    made_in: int
+    """The generation in whose turn they were made; 0 for human rows."""
+    made_by: str | None
+    """SHA-256 of the weights that made them; None: people did."""
+    made_by_generation: int | None
+    """The generation with these weights."""
+    source: str | None
+    """Where human rows come from."""
+    rows: int
+    drawn: int
+    """A row counts as often as it was drawn for the corpus. A fit of more or fewer steps than the corpus has
+    batches saw it more or less often."""
+
+
+def by_origin(record: Record, generation: Generation) -> tuple[DataShare, ...]:
+    """Rows and draws of a corpus by origin; none if what they came from was pruned, or without a corpus."""
     corpus = corpus_of(record, generation)
     if corpus is None:
-        return []
+        return ()
     batches = [record.table(samples) for samples in drawn_of(record.store, generation)]
     known = [batch.select(["id", *_FROM]) for batch in batches if batch is not None]
     if not known:
-        return []
+        return ()
     origins = pa.concat_tables(known, promote_options="permissive")
     rows = corpus.join(origins, "id", join_type="left outer")
     counted = rows.group_by(list(_FROM)).aggregate([("count", "count"), ("count", "sum")])
     counted = counted.sort_by([(name, "ascending") for name in ("made_in", "origin", "source")])
-    return [_entry(record, row) for row in counted.to_pylist()]
+    return tuple(_share(record, **row) for row in counted.to_pylist())
 
 
-def _entry(record: Record, row: dict[str, Any]) -> dict[str, Any]:
-    maker = record.state.generations[row["made_in"]].parent if row["made_by"] else None
-    return {
-        "origin": row["origin"],
-        "made_in": row["made_in"],
-        "made_by": bare(row["made_by"]),
-        "made_by_generation": maker,
-        "source": row["source"],
-        "rows": row["count_count"],
-        "drawn": row["count_sum"],
-    }
+def _share(
+    record: Record,
+    *,
+    origin: str,
+    made_in: int,
+    made_by: str | None,
+    source: str | None,
+    count_count: int,
+    count_sum: int,
+) -> DataShare:
+    maker = record.state.generations[made_in].parent if made_by else None
+    return DataShare(origin, made_in, bare(made_by), maker, source, count_count, count_sum)

@@ -1,12 +1,13 @@
-"""How two generations differ, as plain data: the surface of ``diff RUN A B --json``."""
+"""How two generations differ: what ``diff RUN A B`` prints."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,50 +15,220 @@ import pyarrow.compute as pc
 from flywheel.config.compose import ABSENT, differences
 from flywheel.lineage.code_changes import differing
 from flywheel.lineage.data import corpus_of
-from flywheel.lineage.graph import turns_by_batch
+from flywheel.lineage.graph import Graph
 from flywheel.lineage.record import Record
-from flywheel.lineage.show import shown
-from flywheel.lineage.status import bare
+from flywheel.lineage.show import Shown, shown
+from flywheel.lineage.status import Metrics, bare
 from flywheel.lineage.views import outcomes_of
-from flywheel.storage.ids import made_in
+from flywheel.records import Answer
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation
 
+T = TypeVar("T")
 _ENVIRONMENT = ("command", "world_size", "threads", "machine", "python", "versions")
 
 
+Change = Mapping[str, Any]
+"""``{"a": value, "b": value}``; what a side lacks is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side(Answer):
+    """One of the two generations."""
+
+    run: str
+    """Its run's directory."""
+    generation: int
+    status: str
+    flags: Sequence[str]
+    weights: str | None
+    """SHA-256 of its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Answer, Generic[T]):
+    """What each of the two has."""
+
+    a: T
+    b: T
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Answer):
+    """What a fit began from."""
+
+    init: str
+    """E.g. ``parent``."""
+    weights: str | None
+    """SHA-256 of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraderSource(Answer):
+    """What graded a turn's batch."""
+
+    grader: str | None
+    version: str | None
+    """Hash of its source and arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts(Answer):
+    """Rows of the two corpora, and those with the same id."""
+
+    a: int
+    b: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBatch(Answer):
+    """A batch that a corpus drew on."""
+
+    samples: str | None
+    """SHA-256 of it."""
+    made_in: int
+    """The generation in whose turn it was made; 0: people made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBatches(Answer):
+    """The batches that the two corpora drew on."""
+
+    shared: tuple[DrawnBatch, ...]
+    only_a: tuple[DrawnBatch, ...]
+    only_b: tuple[DrawnBatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataDifference(Answer):
+    """How two corpora differ."""
+
+    same: bool
+    """Whether they are the same samples in the same order."""
+    rows: RowCounts
+    by_origin: Pair[Mapping[str, int]]
+    batches: DrawnBatches
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutDifference(Answer):
+    """How one checkout differs."""
+
+    commit: Pair[str | None]
+    diff: Pair[str | None]
+    """SHA-256 of the uncommitted changes."""
+    uncommitted: tuple[str, ...]
+    """Files whose uncommitted changes differ."""
+    untracked: tuple[str, ...]
+    """Files that only one has, and git does not know."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything does."""
+        return bool(self.commit.a != self.commit.b or self.uncommitted or self.untracked)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeDifference(Answer):
+    """How the code of two generations differs."""
+
+    same: bool
+    modules: Mapping[str, Change]
+    """{module: SHA-256 in each} of those that differ."""
+    distributions: Mapping[str, Change]
+    """{distribution: version in each} of those that differ."""
+    checkouts: Mapping[str, CheckoutDifference]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCounts(Answer):
+    """Items of a suite that each was scored on."""
+
+    a: int
+    b: int
+    shared: int
+    """By name."""
+    other_rows: int
+    """Of these, not compared: another item of the same name."""
+    other_opponents: int
+    """Nor these: scored against other opponents."""
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flip(Answer):
+    """An item whose score changed."""
+
+    item: str
+    a: float
+    """A's score, in [0, 1]."""
+    b: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteDifference(Answer):
+    """On which items of a suite two generations can be compared, and those whose score changed."""
+
+    items: ItemCounts
+    gained: int
+    """Items on which B scores more."""
+    lost: int
+    flipped: tuple[Flip, ...]
+    """Most changed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Answer):
+    """How generation B differs from A."""
+
+    a: Side
+    b: Side
+    settings: Mapping[str, Change]
+    """{dotted key: change} of what differs, e.g. ``{"lr": {"a": 0.01, "b": 0.1}}``."""
+    config: Mapping[str, Change]
+    init: Pair[Start | None] | None
+    """None: they began from the same."""
+    data: DataDifference
+    code: CodeDifference
+    environment: Mapping[str, Change]
+    grader: Pair[GraderSource] | None
+    """None: the same one graded."""
+    metrics: Pair[Metrics]
+    outcomes: Mapping[str, SuiteDifference]
+    """By suite."""
+
+
 @reread_when_pruned
-def diff(run_a: Path, a: int, run_b: Path, b: int) -> dict[str, Any]:
+def diff(run_a: Path, a: int, run_b: Path, b: int) -> Difference:
     """``difference`` of two runs, or of one, as they are now."""
     record = Record.read(run_a)
     return difference(record, a, record if run_a == run_b else Record.read(run_b), b)
 
 
-def difference(a: Record, number_a: int, b: Record, number_b: int) -> dict[str, Any]:
+def difference(a: Record, number_a: int, b: Record, number_b: int) -> Difference:
     """What changed from generation A to generation B, of one run or of two.
 
     Raises RunError if there is none of such a number.
     """
     before, after = a.generation(number_a), b.generation(number_b)
     old, new = shown(a, before), shown(b, after)
-    sessions = [(report["sessions"] or [{}])[-1] for report in (old, new)]
-    return {
-        "a": _named(old),
-        "b": _named(new),
-        "settings": changes(old["settings"], new["settings"]),
-        "config": changes(old["config"], new["config"]),
-        "init": _pair(old["init"], new["init"]),
-        "data": _data(a, before, b, after),
-        "code": _code(a, b, old, new),
-        "environment": changes(_environment(sessions[0]), _environment(sessions[1])),
-        "grader": _pair(*(_grader(report) for report in (old, new))),
-        "metrics": {"a": old["metrics"], "b": new["metrics"]},
-        "outcomes": _outcomes(a, before, b, after),
-    }
+    return Difference(
+        a=_named(old),
+        b=_named(new),
+        settings=changes(old.settings, new.settings),
+        config=changes(old.config, new.config),
+        init=_pair(_start(old), _start(new)),
+        data=_data(a, before, b, after),
+        code=_code(a, b, old, new),
+        environment=changes(_environment(old), _environment(new)),
+        grader=_pair(_grader(old), _grader(new)),
+        metrics=Pair(old.metrics, new.metrics),
+        outcomes=_outcomes(a, before, b, after),
+    )
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Mapping[str, Change]:
     """{dotted key: {a, b}} of the leaves that differ as JSON; what a side lacks is not there."""
     return {
         prefix + key: {side: value for side, value in zip("ab", pair, strict=True) if value is not ABSENT}
@@ -65,98 +236,91 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
     }
 
 
-def _environment(session: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(report: Shown) -> dict[str, Any]:
+    """That of the last session."""
+    session = report.sessions[-1].json() if report.sessions else {}
     return {key: session.get(key) for key in _ENVIRONMENT}
 
 
-def _pair(old: Any, new: Any) -> dict[str, Any] | None:
-    return {"a": old, "b": new} if old != new else None
+def _pair(old: T, new: T) -> Pair[T] | None:
+    return Pair(old, new) if old != new else None
 
 
-def _named(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: report[key] for key in ("run", "generation", "status", "flags", "weights")}
+def _named(report: Shown) -> Side:
+    return Side(report.run, report.generation, report.status, report.flags, report.weights)
 
 
-def _grader(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: (report["batch"] or {}).get(key) for key in ("grader", "version")}
+def _start(report: Shown) -> Start | None:
+    return Start(report.init.init, report.init.weights) if report.init else None
 
 
-def _data(a: Record, before: Generation, b: Record, after: Generation) -> dict[str, Any]:
+def _grader(report: Shown) -> GraderSource:
+    batch = report.batch
+    return GraderSource(batch.grader, batch.version) if batch else GraderSource(None, None)
+
+
+def _data(a: Record, before: Generation, b: Record, after: Generation) -> DataDifference:
     """Rows that both corpora have, by id, and the batches they were drawn from."""
     corpora = [corpus_of(a, before), corpus_of(b, after)]
     left, right = (pa.array([], pa.string()) if t is None else t["id"].combine_chunks() for t in corpora)
     shared = pc.sum(pc.is_in(left, value_set=right)).as_py() or 0
-    batches = [_batches(a, before), _batches(b, after)]
-    return {
-        "same": before.fact("curate", "corpus") == after.fact("curate", "corpus"),
-        "rows": {"a": len(left), "b": len(right), "shared": shared},
-        "by_origin": {
-            "a": before.fact("curate", "by_origin", {}),
-            "b": after.fact("curate", "by_origin", {}),
-        },
-        "batches": {
-            "shared": [_batch(batches[0], name) for name in batches[0] if name in batches[1]],
-            "only_a": [_batch(batches[0], name) for name in batches[0] if name not in batches[1]],
-            "only_b": [_batch(batches[1], name) for name in batches[1] if name not in batches[0]],
-        },
-    }
+    old, new = (
+        [DrawnBatch(edge.samples, edge.made_in) for edge in Graph(record.store, record.state).produced_by(g)]
+        for record, g in ((a, before), (b, after))
+    )
+    theirs, ours = ({batch.samples for batch in batches} for batches in (old, new))
+    return DataDifference(
+        same=before.fact("curate", "corpus") == after.fact("curate", "corpus"),
+        rows=RowCounts(len(left), len(right), shared),
+        by_origin=Pair(before.fact("curate", "by_origin", {}), after.fact("curate", "by_origin", {})),
+        batches=DrawnBatches(
+            shared=tuple(batch for batch in old if batch.samples in ours),
+            only_a=tuple(batch for batch in old if batch.samples not in ours),
+            only_b=tuple(batch for batch in new if batch.samples not in theirs),
+        ),
+    )
 
 
-def _batches(record: Record, generation: Generation) -> dict[str | None, int]:
-    turns, generations = turns_by_batch(record.state), record.state.generations
-    drawn = drawn_of(record.store, generation)
-    return {bare(samples): made_in(generations[turns[samples]]) for samples in drawn}
-
-
-def _batch(turns: Mapping[str | None, int], name: str | None) -> dict[str, Any]:
-    return {"samples": name, "made_in": turns[name]}
-
-
-def _code(a: Record, b: Record, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _code(a: Record, b: Record, old: Shown, new: Shown) -> CodeDifference:
     """Modules and distributions that differ; of each checkout the commits, and which changed files differ."""
-    last = [(report["sessions"] or [{}])[-1] for report in (old, new)]
-    trees = [session.get("checkouts", {}) for session in last]
+    trees = [report.sessions[-1].checkouts if report.sessions else {} for report in (old, new)]
     nothing: dict[str, Any] = {"commit": None, "diff": None, "untracked": []}
-    found: dict[str, Any] = {}
+    found: dict[str, CheckoutDifference] = {}
     for name in {**trees[0], **trees[1]}:
-        left, right = nothing | trees[0].get(name, {}), nothing | trees[1].get(name, {})
+        left, right = (nothing | dict(tree.get(name, {})) for tree in trees)
         patches = [_patches(a, left["diff"]), _patches(b, right["diff"])]
         changed = [
             file for file in {**patches[0], **patches[1]} if patches[0].get(file) != patches[1].get(file)
         ]
-        found[name] = {
-            "commit": {"a": left["commit"], "b": right["commit"]},
-            "diff": {"a": bare(left["diff"]), "b": bare(right["diff"])},
-            "uncommitted": sorted(changed),
-            "untracked": sorted(set(left["untracked"]) ^ set(right["untracked"])),
-        }
+        found[name] = CheckoutDifference(
+            commit=Pair(left["commit"], right["commit"]),
+            diff=Pair(bare(left["diff"]), bare(right["diff"])),
+            uncommitted=tuple(sorted(changed)),
+            untracked=tuple(sorted(set(left["untracked"]) ^ set(right["untracked"]))),
+        )
     is_one = a.directory == b.directory and _seqs(old) == _seqs(new)  # also where nobody knows which code
     modules, installed = (
         {} if is_one else _code_pairs(key, old, new) for key in ("modules", "distributions")
     )
-    same = not modules and not installed and not any(map(_differs, found.values()))
-    return {"same": same, "modules": modules, "distributions": installed, "checkouts": found}
+    same = not modules and not installed and not any(tree.differs for tree in found.values())
+    return CodeDifference(same, modules, installed, found)
 
 
-def _differs(tree: Mapping[str, Any]) -> bool:
-    return bool(tree["commit"]["a"] != tree["commit"]["b"] or tree["uncommitted"] or tree["untracked"])
+def _seqs(report: Shown) -> list[int]:
+    return [session.seq for session in report.sessions]
 
 
-def _seqs(report: Mapping[str, Any]) -> list[int]:
-    return [session["seq"] for session in report["sessions"]]
-
-
-def _code_pairs(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _code_pairs(key: str, old: Shown, new: Shown) -> Mapping[str, Change]:
     """Modules, or distributions, that differ between two generations: {name: hash or version in each}."""
     pairs = differing(_over_sessions(old, key), _over_sessions(new, key))
     return {name: {"a": then, "b": now} for name, (then, now) in pairs.items()}
 
 
-def _over_sessions(report: Mapping[str, Any], key: str) -> dict[str, str | None]:
+def _over_sessions(report: Shown, key: str) -> dict[str, str | None]:
     """What a generation's sessions ran, by name; of several things, all in order, e.g. ``HASH, HASH``."""
     found: dict[str, list[str | None]] = {}
-    for session in report["sessions"]:
-        for name, value in session[key].items():
+    for session in report.sessions:
+        for name, value in getattr(session, key).items():
             found.setdefault(name, []).append(value)
     return {
         name: None if None in values else ", ".join(dict.fromkeys(map(str, values)))
@@ -190,7 +354,7 @@ def _patches(record: Record, diff: str | None) -> dict[str, str]:
     return {part.partition("\n")[0].rpartition(" b/")[2]: part for part in parts}
 
 
-def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> dict[str, Any]:
+def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> Mapping[str, SuiteDifference]:
     """By suite: on which items two generations can be compared, and those whose score changed.
 
     An item is the same if its row in the suite that the run recorded is, floats included: names may be those
@@ -222,7 +386,7 @@ def _same_rows(left: pa.Table | None, right: pa.Table | None) -> set[str]:
     return {item for item, row in rows[0].items() if row == rows[1].get(item)}
 
 
-def _flips(old: pa.Table, new: pa.Table, same_rows: set[str] | None) -> dict[str, Any]:
+def _flips(old: pa.Table, new: pa.Table, same_rows: set[str] | None) -> SuiteDifference:
     """Items whose score changed, most changed first, of those that can be compared.
 
     ``same_rows``: names of the items that are the same on both sides; None: all of a name are.
@@ -235,16 +399,16 @@ def _flips(old: pa.Table, new: pa.Table, same_rows: set[str] | None) -> dict[str
     moved = [row for row in compared if gains[row["item"]]]
     moved.sort(key=lambda row: (-abs(gains[row["item"]]), row["item"]))
     gained = sum(gains[row["item"]] > 0 for row in moved)
-    return {
-        "items": {
-            "a": len(left),
-            "b": len(right),
-            "shared": len(rows),
-            "other_rows": len(rows) - len(same),
-            "other_opponents": len(same) - len(compared),
-            "compared": len(compared),
-        },
-        "gained": gained,
-        "lost": len(moved) - gained,
-        "flipped": [{"item": row["item"], "a": row["score"], "b": row["score_b"]} for row in moved],
-    }
+    return SuiteDifference(
+        items=ItemCounts(
+            a=len(left),
+            b=len(right),
+            shared=len(rows),
+            other_rows=len(rows) - len(same),
+            other_opponents=len(same) - len(compared),
+            compared=len(compared),
+        ),
+        gained=gained,
+        lost=len(moved) - gained,
+        flipped=tuple(Flip(row["item"], row["score"], row["score_b"]) for row in moved),
+    )

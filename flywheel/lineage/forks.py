@@ -9,13 +9,14 @@ content alone: no clock and no name decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import RunError
 from flywheel.lineage.graph import Descent, descend, turns_by_batch
 from flywheel.lineage.status import all_runs, read_state
+from flywheel.records import Answer
 from flywheel.storage import ledger
 from flywheel.storage.ids import batch_of
 from flywheel.storage.reader import reread_when_pruned
@@ -32,14 +33,37 @@ _UNREADABLE = (RunError, OSError, LookupError, TypeError, ValueError, AttributeE
 
 
 @dataclass(frozen=True, slots=True)
+class Fork(Answer):
+    """A run beside this one that descends from a flaw."""
+
+    run: str
+    """Its directory."""
+    of: str
+    """The run whose weights it started from, or whose flawed samples it drew."""
+    generation: int | None
+    """The generation of ``of`` with those weights; None: it drew samples."""
+    by: str
+    """``init`` or ``trained_on``."""
+    generations: tuple[int, ...]
+    """Those that are flawed there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread(Answer):
+    """A run beside this one that could not be asked."""
+
+    run: str
+    """Its directory."""
+    why: str
+    """What reading it raised, e.g. ``DamagedError: ledger.jsonl: line 3 ...``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """The runs beside one that descend from a flaw, and those that could not be asked."""
 
-    forks: list[dict[str, Any]] = field(default_factory=list)
-    """``run``; ``of`` and ``generation``: whose weights it started from, or whose flawed samples it drew
-    (generation null); ``by``: init or trained_on; ``generations``: those that are flawed there."""
-    unread: list[dict[str, str]] = field(default_factory=list)
-    """``run`` and ``why`` it cannot be read."""
+    forks: tuple[Fork, ...] = ()
+    unread: tuple[Unread, ...] = ()
 
 
 def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
@@ -47,7 +71,7 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
     if not (descent.flawed or descent.samples):
         return Beside()
     directory = directory.resolve()
-    flaw, found, unread = _Flaw(), dict[str, dict[str, Any]](), list[dict[str, str]]()
+    flaw, found, unread = _Flaw(), dict[str, Fork](), list[Unread]()
     flaw.add(str(directory), state, descent)
     beside, asked = list(_others(directory, unread)), dict[Path, int]()
     while waiting := [run for run in beside if run.touches(flaw) and asked.get(run.path) != flaw.size]:
@@ -61,7 +85,7 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
                 continue
             if entry:
                 found[str(run.path)] = entry
-    return Beside([found[path] for path in sorted(found)], unread)
+    return Beside(tuple(found[path] for path in sorted(found)), tuple(unread))
 
 
 def origins_of(directory: Path, state: RunState) -> Iterator[tuple[Path, RunState]]:
@@ -87,8 +111,8 @@ def recalled_in_origins(directory: Path, state: RunState) -> dict[int, str]:
     reached: dict[int, str] = {}
     for origin, theirs in origins_of(directory, state):
         for fork in forks_of(origin, theirs, _recalled_in(Store(origin), theirs)).forks:
-            if Path(fork["run"]).resolve() == directory.resolve():
-                reached = dict.fromkeys(fork["generations"], str(origin)) | reached
+            if Path(fork.run).resolve() == directory.resolve():
+                reached = dict.fromkeys(fork.generations, str(origin)) | reached
     return reached
 
 
@@ -122,7 +146,7 @@ def _origin(path: Path, forked_from: Mapping[str, Any]) -> tuple[Path, RunState]
 
 
 @reread_when_pruned
-def _asked(path: Path, starts: frozenset[str], flaw: _Flaw) -> dict[str, Any] | None:
+def _asked(path: Path, starts: frozenset[str], flaw: _Flaw) -> Fork | None:
     """How a run descends from the flaw, which from then on has what is flawed there; None: it does not."""
     state, store = read_state(path), Store(path)
     samples = dict(flaw.samples_in(state, store))
@@ -135,7 +159,7 @@ def _asked(path: Path, starts: frozenset[str], flaw: _Flaw) -> dict[str, Any] | 
     of, number = flaw.weights[started[0]] if started else (flaw.of_samples(samples, state), None)
     flaw.add(str(path), state, descent)
     by = "init" if started else "trained_on"
-    return {"run": str(path), "of": of, "generation": number, "by": by, "generations": [*descent.flawed]}
+    return Fork(str(path), of, number, by, tuple(descent.flawed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +240,7 @@ def _beside(directory: Path) -> list[Path]:
     return sorted(all_runs(str(directory.resolve().parent.parent)))
 
 
-def _others(directory: Path, unread: list[dict[str, str]]) -> Iterator[_Run]:
+def _others(directory: Path, unread: list[Unread]) -> Iterator[_Run]:
     for path in _beside(directory):
         if path.resolve() != directory:
             try:
@@ -232,5 +256,5 @@ def _run(path: Path, state: RunState) -> _Run:
     return _Run(path, starts, frozenset(makers_in(state).values()))
 
 
-def _unread(path: Path, error: BaseException) -> dict[str, str]:
-    return {"run": str(path), "why": f"{type(error).__name__}: {error}"}
+def _unread(path: Path, error: BaseException) -> Unread:
+    return Unread(str(path), f"{type(error).__name__}: {error}")

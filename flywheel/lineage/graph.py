@@ -1,4 +1,7 @@
-"""What descends from what: one pass over the generations in order, since edges only go forward.
+"""What was made from what: the typed edges of a run (law 4), computed here for every question.
+
+``Graph`` gives a generation's edges to what it was made from; ``descend`` follows them from a flaw in one
+pass over the generations in order, since edges only go forward.
 
     hard edges   init (weights -> weights), trained_on (sample -> weights), produced_by (weights -> sample)
     soft edges   graded_by, settings_from, opponent, saw: they chose among data and candidates, but nothing
@@ -13,9 +16,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.storage.ids import batch_of
+from flywheel.lineage.status import bare, forked_from
+from flywheel.records import Answer
+from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import drawn_of, seen_of
 from flywheel.storage.state import Generation, RunState, Status
@@ -29,6 +36,245 @@ EMPTY_CARRY = f"{hashlib.sha256(canonical({})).hexdigest()}.json"
 """The artifact of ``{}``: a part without a carry. Nothing of what was seen is in it."""
 _CHOOSERS = ("curator", "tuner")
 """Components whose carries decide what is learned next. A gate's counts comparisons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Init(Answer):
+    """The weights that a generation's fit began from."""
+
+    type: str = "init"
+    init: str
+    """The kind of start, e.g. ``parent``, ``base`` or ``fresh``."""
+    generation: int | None
+    """The first generation that had these weights; None: they are from elsewhere, or drawn anew."""
+    weights: str | None
+    """SHA-256 of the weights; None: ``fresh``."""
+    forked_from: str | None
+    """``RECIPE/NAME@GENERATION`` of another run, where a fork began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedOn(Answer):
+    """The corpus that a generation was given."""
+
+    type: str = "trained_on"
+    corpus: str
+    """Hash of its sample ids in order."""
+    by_origin: Mapping[str, int]
+    """Rows by origin, e.g. ``{"human": 40, "generated": 20}``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducedBy(Answer):
+    """A batch of which a generation's corpus has rows, and who made it."""
+
+    type: str = "produced_by"
+    generation: int | None
+    """The generation whose weights made it; None: people did."""
+    made_in: int
+    """The generation in whose turn it was made; 0 for what people made."""
+    samples: str
+    """SHA-256 of the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedBy(Answer):
+    """What scored the turn's batch."""
+
+    type: str = "graded_by"
+    grader: str
+    """Its class, e.g. ``Vote``."""
+    weights: str | None
+    """SHA-256 of the weights with which it scored; None: with none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsFrom(Answer):
+    """A generation that chose settings: the parent, or who left a carry that this one began with."""
+
+    type: str = "settings_from"
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opponent(Answer):
+    """The generation that the gate compared the candidate with."""
+
+    type: str = "opponent"
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saw(Answer):
+    """The batches that were seen by a curator which left a carry."""
+
+    type: str = "saw"
+    made_in: tuple[int, ...]
+    """The generations in whose turns they were made."""
+
+
+Edge = Init | TrainedOn | ProducedBy | GradedBy | SettingsFrom | Opponent | Saw
+
+
+class Graph:
+    """The edges of a run, each computed when it is asked for: some need an artifact, or a line parsed."""
+
+    def __init__(self, store: Store, state: RunState) -> None:
+        self.store, self.state = store, state
+
+    @cached_property
+    def turns(self) -> dict[str, int]:
+        """Artifact of each batch -> the turn that brought it."""
+        return turns_by_batch(self.state)
+
+    @cached_property
+    def _first_with(self) -> dict[str, int]:
+        """Weights -> the first generation that has them."""
+        first: dict[str, int] = {}
+        for generation in self.state.generations:
+            weights = generation.output("train", "weights") or generation.output("adopt", "weights")
+            if weights is not None:
+                first.setdefault(weights, generation.number)
+        return first
+
+    def edges(self, generation: Generation) -> list[Edge]:
+        """All edges from a generation to what it was made from."""
+        found: list[Edge | None] = [self.init(generation), self.trained_on(generation)]
+        found += self.produced_by(generation)
+        found.append(self.graded_by(generation))
+        found += self.settings_from(generation)
+        found += [self.opponent(generation), self.saw(generation)]
+        return [edge for edge in found if edge is not None]
+
+    def ancestor(self, generation: Generation) -> Ancestor:
+        """A generation with its edges."""
+        return Ancestor(*node(self.state, generation), edges=tuple(self.edges(generation)))
+
+    def ancestors(self, starts: Iterable[int]) -> Iterator[Ancestor]:
+        """The generations whose weights these ones learned from, newest first, themselves included."""
+        wanted = set(starts)
+        for generation in reversed(self.state.generations):
+            if generation.number in wanted:
+                found = self.ancestor(generation)
+                makers = (edge.generation for edge in found.edges if isinstance(edge, Init | ProducedBy))
+                wanted.update(number for number in makers if number is not None)
+                yield found
+
+    def init(self, generation: Generation) -> Init | None:
+        """What its fit began from; None before that."""
+        training = generation.training_event
+        if training is None:
+            return None
+        init, start = str(generation.init), training["inputs"].get(f"starts.{generation.init}")
+        whose = generation.parent if init == "parent" else self._first_with.get(start)
+        return Init(
+            init=init,
+            generation=whose if whose is not None and whose < generation.number else None,
+            weights=bare(start),
+            forked_from=forked_from(self.state) if init == "base" else None,
+        )
+
+    def trained_on(self, generation: Generation) -> TrainedOn | None:
+        """Its corpus; None without."""
+        corpus, by_origin = (generation.fact("curate", name) for name in ("corpus", "by_origin"))
+        return TrainedOn(corpus=corpus, by_origin=by_origin) if corpus else None
+
+    def produced_by(self, generation: Generation) -> list[ProducedBy]:
+        """The batches that its corpus drew on, and their makers."""
+        return [self._batch(self.state.generations[turn]) for turn in self.drawn_turns(generation)]
+
+    def drawn_turns(self, generation: Generation) -> list[int]:
+        """The turns that brought the batches of which its corpus has rows."""
+        return [self.turns[batch] for batch in drawn_of(self.store, generation)]
+
+    def _batch(self, turn: Generation) -> ProducedBy:
+        samples = str(batch_of(turn)).partition(".")[0]
+        return ProducedBy(generation=turn.parent, made_in=made_in(turn), samples=samples)
+
+    def graded_by(self, generation: Generation) -> GradedBy | None:
+        """Who graded its turn's batch; None: nobody."""
+        if "grade" not in generation.stages:
+            return None
+        weights = bare(generation.fact("grade", "loaded_parent"))
+        return GradedBy(grader=generation.fact("grade", "grader"), weights=weights)
+
+    def opponent(self, generation: Generation) -> Opponent | None:
+        """Whom it was compared with; None: it came to no gate."""
+        if generation.parent is None or "gate" not in generation.stages:
+            return None
+        return Opponent(generation=generation.parent)
+
+    def settings_from(self, generation: Generation) -> list[SettingsFrom]:
+        """The generations that chose its settings: its parent, and who left the carries it began with.
+
+        A genesis has settings of its own, which end with it.
+        """
+        parent, before = generation.parent, generation.carry_before
+        carries = {name: before.artifacts.get(name, EMPTY_CARRY) for name in _CHOOSERS}
+        chosen = {before.left_by[name] for name, carry in carries.items() if carry != EMPTY_CARRY}
+        if parent is not None and not self.state.generations[parent].is_genesis:
+            chosen.add(parent)
+        return [SettingsFrom(generation=number) for number in sorted(chosen)] if generation.stages else []
+
+    def saw(self, generation: Generation) -> Saw | None:
+        """What its curator saw, if that left a carry."""
+        turns = self.seen_turns(generation)
+        return Saw(made_in=tuple(made_in(self.state.generations[turn]) for turn in turns)) if turns else None
+
+    def seen_turns(self, generation: Generation) -> list[int]:
+        """The turns that brought the batches which its curator saw, if that left a carry."""
+        if (generation.output("curate", "carry") or EMPTY_CARRY) == EMPTY_CARRY:
+            return []
+        return [self.turns[batch] for batch in seen_of(self.store, generation)]
+
+
+@dataclass(frozen=True, slots=True)
+class Node(Answer):
+    """A generation in an answer about lineage."""
+
+    generation: int
+    parent: int | None
+    """The generation that made its data; None: a genesis."""
+    status: str
+    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    reason: str
+    """The verdict's sentence, or why it failed; empty until then."""
+    recalled: bool
+    suspect: bool
+    weights: str | None
+    """SHA-256 of its weights; None: it was not trained."""
+    pruned: bool
+    """Whether these are gone by policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor(Node):
+    """A generation with its typed edges to what it was made from."""
+
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage(Answer):
+    """Every generation of a run with what it was made from."""
+
+    run: str
+    generations: tuple[Ancestor, ...]
+
+
+def node(
+    state: RunState, generation: Generation
+) -> tuple[int, int | None, str, str, bool, bool, str | None, bool]:
+    """The fields of a generation's ``Node``."""
+    g = generation
+    pruned = g.weights in state.pruned
+    return g.number, g.parent, str(g.status), g.reason, g.recalled, g.suspect, bare(g.weights), pruned
+
+
+def lineage(directory: Path, state: RunState) -> Lineage:
+    """Each generation with its typed edges to what made it."""
+    graph = Graph(Store(directory), state)
+    return Lineage(str(directory), tuple(graph.ancestor(g) for g in state.generations))
 
 
 class Level(IntEnum):
@@ -86,30 +332,12 @@ def turns_by_batch(state: RunState) -> dict[str, int]:
     return turns
 
 
-def settings_from(state: RunState, generation: Generation) -> list[int]:
-    """The generations that chose a generation's settings: its parent, and who left the carries it began with.
-
-    A genesis has settings of its own, which end with it.
-    """
-    parent, before = generation.parent, generation.carry_before
-    carries = {name: before.artifacts.get(name, EMPTY_CARRY) for name in _CHOOSERS}
-    chosen = {before.left_by[name] for name, carry in carries.items() if carry != EMPTY_CARRY}
-    if parent is not None and not state.generations[parent].is_genesis:
-        chosen.add(parent)
-    return sorted(chosen) if generation.stages else []
-
-
-def seen_by(store: Store, generation: Generation) -> list[str]:
-    """The batches, artifacts of samples, that were seen by a curator which left a carry."""
-    carry = generation.output("curate", "carry") or EMPTY_CARRY
-    return [] if carry == EMPTY_CARRY else seen_of(store, generation)
-
-
 class _Walk:
     def __init__(self, store: Store, state: RunState, strict: bool, weights: Iterable[str]) -> None:
         self._store, self._state, self._strict = store, state, strict
-        self._turns = turns_by_batch(state)
-        self._weights = dict.fromkeys(weights, Level.FLAWED)  # the highest level of generations with them
+        self._graph = Graph(store, state)
+        # The highest level of generations with such weights.
+        self._weights = dict.fromkeys(map(bare, weights), Level.FLAWED)
         self._suspect_batches: set[int] = set()
         self.found = Descent()
 
@@ -123,7 +351,7 @@ class _Walk:
             self.found.flawed[generation.number] = ["named", *flawed] if named else flawed
         elif level:
             self.found.suspect[generation.number] = list(edges)
-        weights, level = generation.weights, self._level(generation.number)
+        weights, level = bare(generation.weights), self._level(generation.number)
         if weights is not None and level:
             self._weights[weights] = max(level, self._weights.get(weights, level))
 
@@ -151,25 +379,26 @@ class _Walk:
         soft = min(parent, Level.SUSPECT)
         if "grade" in generation.stages:
             yield "graded_by", soft
-        if "gate" in generation.stages:
-            yield "opponent", soft
-        chosen = settings_from(self._state, generation)
-        yield "settings_from", min(max(map(self._level, chosen), default=Level.CLEAN), Level.SUSPECT)
+        rival = self._graph.opponent(generation)
+        if rival:
+            yield "opponent", min(self._level(rival.generation), Level.SUSPECT)
+        chosen = (self._level(edge.generation) for edge in self._graph.settings_from(generation))
+        yield "settings_from", min(max(chosen, default=Level.CLEAN), Level.SUSPECT)
         yield "saw", Level.SUSPECT if self._saw(generation) else Level.CLEAN
 
     def _init(self, generation: Generation) -> Level:
-        if generation.training_event is None:
+        edge = self._graph.init(generation)
+        if edge is None:
             return Level.CLEAN
-        if generation.init == "parent":
-            return self._level(generation.parent)
-        start = generation.training_event["inputs"].get(f"starts.{generation.init}")
-        return self._weights.get(str(start), Level.CLEAN)
+        if edge.init == "parent":
+            return self._level(edge.generation)
+        return self._weights.get(edge.weights, Level.CLEAN)  # perhaps of another run
 
     def _corpus(self, generation: Generation) -> Level:
         corpus = generation.output("curate", "corpus")
         if corpus is None or not (self.found.samples or self._suspect_batches):
             return Level.CLEAN
-        turns = [self._turns[batch] for batch in drawn_of(self._store, generation)]
+        turns = self._graph.drawn_turns(generation)
         touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]
         drawn = self._drawn(corpus, touched) if touched else 0
         if drawn:
@@ -181,7 +410,7 @@ class _Walk:
         """Whether its curator decided on a flawed or suspect sample, and left a carry."""
         if not (self.found.samples or self._suspect_batches):
             return False
-        seen = [self._turns[batch] for batch in seen_by(self._store, generation)]
+        seen = self._graph.seen_turns(generation)
         reached = [turn for turn in seen if turn in self.found.samples or turn in self._suspect_batches]
         hidden = generation.stages["curate"]["inputs"].get("recalled") if reached else None
         return any(self._shows(turn, hidden) for turn in reached)

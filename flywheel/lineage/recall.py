@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.errors import ConfigError, RunError
-from flywheel.lineage.forks import Beside, forks_of
+from flywheel.lineage.forks import Beside, Fork, Unread, forks_of
 from flywheel.lineage.graph import Descent, descend
 from flywheel.lineage.samples import samples_where
 from flywheel.lineage.status import read_state
+from flywheel.records import Answer
 from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.lock import Work
 from flywheel.storage.reader import reread_when_pruned
@@ -29,6 +30,117 @@ if TYPE_CHECKING:
 
 _Named = tuple[int | None, str | None, bool]
 """A flaw: generation, condition on samples, strict."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionChange(Answer):
+    """The champion's number before and after; None: there is none."""
+
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached(Answer):
+    """A generation that a flaw reached."""
+
+    generation: int
+    status: str
+    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    by: tuple[str, ...]
+    """The types of the edges by which it did; ``named``: it is the flaw itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledBatch(Answer):
+    """Samples of one turn that are recalled."""
+
+    made_in: int
+    """The generation in whose turn they were made."""
+    origin: str
+    """``human`` or ``generated``."""
+    samples: str | None
+    """The batch's artifact."""
+    recalled: int
+    """How many of its samples are."""
+    of: int
+    """How many it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledSamples(Answer):
+    """The samples that are recalled."""
+
+    total: int
+    batches: tuple[RecalledBatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlawedCorpus(Answer):
+    """A corpus with recalled samples."""
+
+    generation: int
+    corpus: str
+    """Hash of its sample ids in order."""
+    recalled: int
+    """How many of its rows are."""
+    of: int
+    """How many it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarryChange(Answer):
+    """A component whose carry is put back."""
+
+    component: str
+    """E.g. ``curator``."""
+    before: str | None
+    """The carry's artifact until now."""
+    after: str | None
+    """And from now on; None: the component begins anew."""
+    left_by: int | None
+    """The generation that left it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallReport(Answer):
+    """What a recall touches, or touched."""
+
+    run: str
+    """Its directory."""
+    by: str
+    """The flaw: ``generation N``, or the condition on samples."""
+    why: str
+    strict: bool
+    """Whether what is only suspect is recalled, too."""
+    done: bool
+    """Whether it is recorded; False also if there is nothing to recall."""
+    champion: ChampionChange
+    generations: tuple[Reached, ...]
+    """Those that learned from the flaw."""
+    suspect: tuple[Reached, ...]
+    """Those that it reached through soft edges only."""
+    samples: RecalledSamples
+    corpora: tuple[FlawedCorpus, ...]
+    carries: tuple[CarryChange, ...]
+    unasked: tuple[int, ...]
+    """Turns whose batch was pruned, where the condition needs what is gone."""
+    ends: int | None
+    """The generation under way that cannot go on."""
+    forks: tuple[Fork, ...]
+    """Runs beside this one that descend from the flaw."""
+    unread: tuple[Unread, ...]
+    """Runs beside this one that could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback(Answer):
+    """A former champion that is the champion again."""
+
+    run: str
+    """Its directory."""
+    why: str
+    champion: ChampionChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +178,7 @@ def recall(
     where: str | None = None,
     strict: bool = False,
     yes: bool = False,
-) -> dict[str, Any]:
+) -> RecallReport:
     """Recall a generation, or the samples for which an SQL condition holds, and report what was touched.
 
     A dry run unless ``yes``. ``strict``: what is only suspect is recalled, too. Raises RunError or
@@ -88,13 +200,13 @@ def recall(
 
 
 @reread_when_pruned
-def _dry_run(directory: Path, flaw: _Named, why: str) -> dict[str, Any]:
+def _dry_run(directory: Path, flaw: _Named, why: str) -> RecallReport:
     state = read_state(directory)
     found = _find(directory, state, Store(directory), *flaw)
     return _report(directory, state, found, why, done=False)
 
 
-def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:
+def rollback(directory: Path, generation: int, why: str) -> Rollback:
     """Make a former champion the champion again, without blame. Raises RunError if it cannot be one."""
     if not why.strip():
         raise ConfigError("A rollback says why, for whoever reads the ledger; the reason is empty.")
@@ -114,7 +226,7 @@ def rollback(directory: Path, generation: int, why: str) -> dict[str, Any]:
         if run.state.current and run.state.current.parent != generation:
             run.end(run.state.current, f"rolled back: {why}")
         run.record("rolled_back", champion=generation, why=why)
-    return {"run": str(directory), "why": why, "champion": {"before": before, "after": generation}}
+    return Rollback(str(directory), why, ChampionChange(before, generation))
 
 
 def known(directory: Path, state: RunState, number: int) -> Generation:
@@ -215,56 +327,52 @@ def _ends(state: RunState, found: Recall) -> int | None:
     return None if goes_on else under_way.number
 
 
-def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: bool) -> dict[str, Any]:
-    before, after = found.champion
+def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: bool) -> RecallReport:
     reached = found.descent
-    return {
-        "run": str(directory),
-        "by": found.by,
-        "why": why,
-        "strict": found.strict,
-        "done": done,
-        "champion": {"before": before, "after": after},
-        "generations": list(_reached(state, found.generations, reached.flawed)),
-        "suspect": list(_reached(state, found.suspect, reached.suspect)),
-        "samples": {
-            "total": sum(len(ids) for ids in reached.samples.values()),
-            "batches": [_batch(state, turn, len(ids)) for turn, ids in sorted(reached.samples.items())],
-        },
-        "corpora": [_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()],
-        "carries": [] if found.is_empty else list(_put_back(state.carries, found.carries)),
-        "unasked": found.unasked,
-        "ends": _ends(state, found),
-        "forks": found.beside.forks,
-        "unread": found.beside.unread,
-    }
+    batches = tuple(_batch(state, turn, len(ids)) for turn, ids in sorted(reached.samples.items()))
+    return RecallReport(
+        run=str(directory),
+        by=found.by,
+        why=why,
+        strict=found.strict,
+        done=done,
+        champion=ChampionChange(*found.champion),
+        generations=_reached(state, found.generations, reached.flawed),
+        suspect=_reached(state, found.suspect, reached.suspect),
+        samples=RecalledSamples(sum(batch.recalled for batch in batches), batches),
+        corpora=tuple(_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()),
+        carries=() if found.is_empty else tuple(_put_back(state.carries, found.carries)),
+        unasked=tuple(found.unasked),
+        ends=_ends(state, found),
+        forks=found.beside.forks,
+        unread=found.beside.unread,
+    )
 
 
-def _reached(
-    state: RunState, numbers: Iterable[int], edges: dict[int, list[str]]
-) -> Iterable[dict[str, Any]]:
-    for n in numbers:
-        yield {"generation": n, "status": str(state.generations[n].status), "by": edges[n]}
+def _reached(state: RunState, numbers: Iterable[int], edges: dict[int, list[str]]) -> tuple[Reached, ...]:
+    return tuple(Reached(n, str(state.generations[n].status), tuple(edges[n])) for n in numbers)
 
 
-def _put_back(before: Carries, after: Carries) -> Iterable[dict[str, Any]]:
+def _put_back(before: Carries, after: Carries) -> Iterable[CarryChange]:
     """The components whose carry changes, and which generation left the one that is put back."""
     old, new = before.artifacts, after.artifacts
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
-            entry = {"component": name, "before": old.get(name), "after": new.get(name)}
-            yield entry | {"left_by": after.left_by.get(name)}
+            yield CarryChange(name, old.get(name), new.get(name), after.left_by.get(name))
 
 
-def _batch(state: RunState, turn: int, rows: int) -> dict[str, Any]:
+def _batch(state: RunState, turn: int, rows: int) -> RecalledBatch:
     generation = state.generations[turn]
     made = "generate" in generation.stages
-    total = generation.fact("generate", "made") if made else generation.fact("seed", "human")
-    origin = "generated" if made else "human"
-    about = {"made_in": made_in(generation), "origin": origin, "samples": batch_of(generation)}
-    return {**about, "recalled": rows, "of": total}
+    return RecalledBatch(
+        made_in=made_in(generation),
+        origin="generated" if made else "human",
+        samples=batch_of(generation),
+        recalled=rows,
+        of=generation.fact("generate", "made") if made else generation.fact("seed", "human"),
+    )
 
 
-def _corpus(generation: Generation, rows: int) -> dict[str, Any]:
+def _corpus(generation: Generation, rows: int) -> FlawedCorpus:
     corpus, total = generation.fact("curate", "corpus"), generation.fact("curate", "rows")
-    return {"generation": generation.number, "corpus": corpus, "recalled": rows, "of": total}
+    return FlawedCorpus(generation.number, corpus, rows, total)

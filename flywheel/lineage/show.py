@@ -1,67 +1,191 @@
-"""Everything that made one generation, as plain data: the surface of ``show RUN GEN --json``."""
+"""Everything that made one generation: what ``show RUN GEN`` prints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RunError, near_misses
-from flywheel.lineage.code_changes import code_change, hashes
-from flywheel.lineage.data import by_origin
+from flywheel.lineage.code_changes import CodeChange, hashes
+from flywheel.lineage.data import DataShare, by_origin
+from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
-from flywheel.lineage.status import bare, cost, forked_from, held_out, metrics
+from flywheel.lineage.status import Cost, HeldOut, Metrics, bare, cost, held_out, metrics
+from flywheel.records import Answer, Verdict
 from flywheel.storage.ids import batch_of
 from flywheel.storage.ledger import Event
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
 
-_SESSION = ("time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
+_SESSION = ("seq", "time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Session(Answer):
+    """A session in which a generation was made, and the code that it ran."""
+
+    seq: int
+    """Number of its event in the ledger."""
+    time: float
+    """When it began, in seconds since 1970."""
+    command: Sequence[str]
+    world_size: int
+    """Processes of torchrun; 1 without."""
+    threads: int
+    """Threads of torch in each."""
+    machine: str
+    """Operating system and CPU."""
+    python: str
+    versions: Mapping[str, str | None]
+    """{library: version} of those that a fit's last bits depend on, e.g. ``{"torch": "2.9.1"}``."""
+    commit: str | None
+    """Of flywheel's own checkout; None outside one."""
+    checkouts: Mapping[str, Mapping[str, Any]]
+    """{checkout: ``commit``, ``dirty``, ``diff`` (artifact), ``diff_bytes``, ``untracked`` and its count}."""
+    modules: Mapping[str, str | None]
+    """{module: SHA-256 of its source}; None: it is not known."""
+    sources: Sequence[str]
+    """The modules whose source is kept."""
+    distributions: Mapping[str, str]
+    """{distribution: version} of all that was installed."""
+    code_changed: CodeChange | None
+    """How its code differs from that of the session before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds(Answer):
+    """The run's seed, and that of each stage: ``state.key(generation, stage)``."""
+
+    run: int
+    stages: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Answer):
+    """The samples of a generation's turn, and who graded them."""
+
+    samples: str | None
+    """SHA-256 of the batch."""
+    made: int
+    """How many there are."""
+    left_out: int | None
+    """Prompts that a suite asks, and that were left out; None: nothing was compared."""
+    grader: str | None
+    """Its class, e.g. ``Vote``; None: it was not graded."""
+    version: str | None
+    """Hash of the grader's source and arguments."""
+    loaded_parent: str | None
+    """SHA-256 of the weights with which it graded; None: with none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusData(Answer):
+    """What a generation was given to train on."""
+
+    corpus: str | None
+    """Hash of its sample ids in order."""
+    rows: int
+    by_origin: tuple[DataShare, ...]
+    by_reason: Mapping[str, int]
+    """Samples by the rule that decided on them, e.g. ``{"kept": 40, "low vote": 20}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageArtifacts(Answer):
+    """Names of what a stage was given and made."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Answer):
+    """All that made a generation."""
+
+    run: str
+    """The run's directory."""
+    recipe: str | None
+    generation: int
+    status: str
+    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    reason: str
+    """The verdict's sentence, or why it failed."""
+    flags: Sequence[str]
+    """What has come of it since: ``champion``, ``recalled``, ``suspect``, ``pruned``."""
+    parent: int | None
+    children: Sequence[int]
+    """The generations whose data it made."""
+    init: Init | None
+    """What its fit began from; None: it was not trained."""
+    weights: str | None
+    """SHA-256 of its weights."""
+    settings: Mapping[str, Any]
+    """Those it was trained with, e.g. ``{"lr": 0.01}``."""
+    attempts: Sequence[Mapping[str, Any]]
+    """What the tuner tried: ``settings``, ``fidelity`` and ``score`` of each."""
+    config: Mapping[str, Any]
+    """The run's configuration."""
+    model: Mapping[str, Any]
+    """The model's class and arguments."""
+    sessions: tuple[Session, ...]
+    seeds: Seeds
+    batch: Batch | None
+    data: CorpusData
+    metrics: Metrics
+    held_out: HeldOut | None
+    verdict: Verdict | None
+    """The gate's; None of a genesis."""
+    cost: Cost
+    artifacts: Mapping[str, StageArtifacts]
+    """By stage."""
 
 
 @reread_when_pruned
-def show(directory: Path, number: int) -> dict[str, Any]:
+def show(directory: Path, number: int) -> Shown:
     """All that made a generation. Raises RunError if there is none of this number."""
     record = Record.read(directory)
     return shown(record, record.generation(number))
 
 
-def shown(record: Record, generation: Generation) -> dict[str, Any]:
+def shown(record: Record, generation: Generation) -> Shown:
     """``show`` of a record already read."""
     number, state = generation.number, record.state
-    created = state.created or {}
-    return {
-        "run": str(record.directory),
-        "recipe": created.get("recipe"),
-        "generation": number,
-        "status": str(generation.status),
-        "reason": generation.reason,
-        "flags": record.flags(number),
-        "parent": generation.parent,
-        "children": [g.number for g in state.generations if g.parent == number],
-        "init": _init(record, generation),
-        "weights": bare(generation.weights),
-        "settings": generation.settings,
-        "attempts": generation.fact("tune", "attempts", []),
-        "config": created.get("config", {}),
-        "model": created.get("model", {}),
-        "sessions": [_session(record, event) for event in record.sessions(number)],
-        "seeds": _seeds(record, generation),
-        "batch": _batch(generation),
-        "data": {
-            "corpus": generation.fact("curate", "corpus"),
-            "rows": generation.fact("curate", "rows", 0),
-            "by_origin": by_origin(record, generation),
-            "by_reason": generation.fact("curate", "by_reason", {}),
-        },
-        "metrics": metrics(generation, state),
-        "held_out": held_out(state),
-        "verdict": generation.fact("gate", "verdict"),
-        "cost": cost(generation),
-        "artifacts": {
-            stage: {"inputs": event["inputs"], "outputs": event["outputs"]}
+    created, verdict = state.created or {}, generation.fact("gate", "verdict")
+    return Shown(
+        run=str(record.directory),
+        recipe=created.get("recipe"),
+        generation=number,
+        status=str(generation.status),
+        reason=generation.reason,
+        flags=record.flags(number),
+        parent=generation.parent,
+        children=[g.number for g in state.generations if g.parent == number],
+        init=Graph(record.store, state).init(generation),
+        weights=bare(generation.weights),
+        settings=generation.settings,
+        attempts=generation.fact("tune", "attempts", []),
+        config=created.get("config", {}),
+        model=created.get("model", {}),
+        sessions=tuple(_session(record, event) for event in record.sessions(number)),
+        seeds=_seeds(record, generation),
+        batch=_batch(generation),
+        data=CorpusData(
+            corpus=generation.fact("curate", "corpus"),
+            rows=generation.fact("curate", "rows", 0),
+            by_origin=by_origin(record, generation),
+            by_reason=generation.fact("curate", "by_reason", {}),
+        ),
+        metrics=metrics(generation, state),
+        held_out=held_out(state),
+        verdict=Verdict(**verdict) if verdict else None,
+        cost=cost(generation),
+        artifacts={
+            stage: StageArtifacts(event["inputs"], event["outputs"])
             for stage, event in generation.stages.items()
         },
-    }
+    )
 
 
 def uncommitted(directory: Path, number: int) -> bytes:
@@ -94,44 +218,37 @@ def _diffs(session: Event) -> dict[str, str]:
     return {name[5:]: diff for name, diff in outputs.items() if name.startswith("diff.")}
 
 
-def _init(record: Record, generation: Generation) -> dict[str, Any] | None:
-    if generation.training_event is None:
-        return None
-    start = generation.training_event["inputs"].get(f"starts.{generation.init}")
-    number = generation.parent if generation.init == "parent" else None
-    origin = forked_from(record.state) if generation.init == "base" else None
-    return {"from": generation.init, "weights": bare(start), "generation": number, "forked_from": origin}
-
-
-def _session(record: Record, event: Event) -> dict[str, Any]:
+def _session(record: Record, event: Event) -> Session:
     diffs, change = _diffs(event), record.code_change(event)
+    recorded: dict[str, Any] = {key: event.get(key) for key in _SESSION}
     trees = {name: {**tree, "diff": diffs.get(name)} for name, tree in event.get("checkouts", {}).items()}
     code = record.code(event)
-    return {
-        "seq": event["seq"],
-        **{key: event.get(key) for key in _SESSION},
-        "checkouts": trees,
-        "modules": hashes(code),
-        "sources": [name for name, module in code.items() if module.get("text") is not None],
-        "distributions": record.distributions(event),
-        "code_changed": change and code_change(change),
-    }
+    return Session(
+        **recorded,
+        checkouts=trees,
+        modules=hashes(code),
+        sources=[name for name, module in code.items() if module.get("text") is not None],
+        distributions=record.distributions(event),
+        code_changed=CodeChange.of(change) if change else None,
+    )
 
 
-def _seeds(record: Record, generation: Generation) -> dict[str, Any]:
-    """The run's seed, and that of each stage: ``state.key(generation, stage)``."""
+def _seeds(record: Record, generation: Generation) -> Seeds:
     root = record.state.key
-    stages = {stage: root(generation.number, stage).seed for stage in generation.stages}
-    return {"run": root.path[0], "stages": stages}
+    return Seeds(
+        int(root.path[0]), {stage: root(generation.number, stage).seed for stage in generation.stages}
+    )
 
 
-def _batch(generation: Generation) -> dict[str, Any] | None:
-    """The samples of this generation's turn, and who graded them."""
+def _batch(generation: Generation) -> Batch | None:
     samples = batch_of(generation)
     if samples is None:
         return None
-    graded = {name: generation.fact("grade", name) for name in ("grader", "version", "loaded_parent")}
-    made = generation.fact("generate", "made", generation.fact("seed", "human"))
-    left_out = generation.fact("generate", "left_out")
-    batch = {"samples": bare(samples), "made": made, "left_out": left_out}
-    return {**batch, **graded, "loaded_parent": bare(graded["loaded_parent"])}
+    return Batch(
+        samples=bare(samples),
+        made=generation.fact("generate", "made", generation.fact("seed", "human")),
+        left_out=generation.fact("generate", "left_out"),
+        grader=generation.fact("grade", "grader"),
+        version=generation.fact("grade", "version"),
+        loaded_parent=bare(generation.fact("grade", "loaded_parent")),
+    )

@@ -1,20 +1,136 @@
-"""What a run's ledger says, as plain data: the stable surface of ``status RUN --json``."""
+"""What a run's ledger says of where it stands: ``status RUN``, whose JSON is a stable surface."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import RunError, near_misses
-from flywheel.lineage.code_changes import code_change
+from flywheel.lineage.code_changes import CodeChange
+from flywheel.records import Answer, Exhaustible, Interval, Json
 from flywheel.storage import ledger, lock
 from flywheel.storage.ledger import Event
-from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation, RunState
-from flywheel.storage.store import Store
 
 _LISTED = 5
+Metrics = Mapping[str, Mapping[str, Interval]]
+"""{suite: {metric: estimate}}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap(Answer):
+    """Items of a suite that are problems of other rows, too, and may be."""
+
+    suite: str
+    other: str
+    """``the seed samples`` or another suite; ``with`` in JSON."""
+    items: int
+    of: int
+    """Items that the suite has."""
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, ``other`` as ``with``."""
+        return {"suite": self.suite, "with": self.other, "items": self.items, "of": self.of}
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut(Answer):
+    """What is held out from what, as recorded with the seed samples."""
+
+    columns: tuple[str, ...]
+    """By which two rows are the same problem, e.g. ``("prompt",)``; empty: nothing was compared."""
+    exhaustible: tuple[Exhaustible, ...]
+    """Problems of which there are so few that they must recur."""
+    shared: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Champion(Answer):
+    """The generation in force."""
+
+    generation: int
+    weights: str | None
+    """SHA-256 of its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedFrom(Answer):
+    """The generation of another run that a fork began from."""
+
+    run: str
+    """``RECIPE/NAME`` of that run."""
+    generation: int
+    head: str
+    """SHA-256 of that run's last ledger line then."""
+    weights: str
+    """Artifact that the fork began from."""
+    recalled: str | None
+    """Artifact with the ids of the samples that were recalled there by then; None: none were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(Answer):
+    """What a generation took."""
+
+    seconds: float
+    """Wall time of the stages that are done, e.g. 12.3."""
+    cpu_seconds: float
+    lost_seconds: float
+    """Wall time of stages that failed or were cut off."""
+    steps: int
+    """Optimizer steps of the fit."""
+    stages: Mapping[str, float]
+    """Wall time of each stage that is done, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStatus(Answer):
+    """Where one generation stands."""
+
+    generation: int
+    parent: int | None
+    """The generation that made its data; None: a genesis."""
+    init: str | None
+    """What its weights started from, e.g. ``parent``; None: it was not trained yet."""
+    status: str
+    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    reason: str
+    """The verdict's sentence, or why it failed; empty until then."""
+    recalled: bool
+    suspect: bool
+    weights: str | None
+    """SHA-256 of its weights."""
+    corpus: str | None
+    """Hash of its corpus' sample ids in order."""
+    by_origin: Mapping[str, int]
+    """Rows of the corpus by origin, e.g. ``{"human": 40, "generated": 20}``."""
+    metrics: Metrics
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus(Answer):
+    """Where a run stands."""
+
+    run: str
+    """Its directory."""
+    recipe: str | None
+    state: str
+    """``running``, ``finished``, ``stopped``, ``awaiting_review``, ``failed`` or ``interrupted``."""
+    writer: str | None
+    """What the process that holds the run's lock does: ``run``, ``prune``, ``recall`` or ``rollback``."""
+    reason: str
+    """Why it ended, e.g. ``generations`` or ``patience``."""
+    head: str
+    """SHA-256 of the last ledger line."""
+    champion: Champion | None
+    forked_from: ForkedFrom | None
+    held_out: HeldOut | None
+    """None until the seed samples are recorded."""
+    code_changes: tuple[CodeChange, ...]
+    """Where a session's code was not that of the one before."""
+    generations: tuple[GenerationStatus, ...]
 
 
 def find_run(run: str, runs_dir: str = "runs", *, changes: bool = False) -> Path:
@@ -61,7 +177,7 @@ def read_state(directory: Path) -> RunState:
         return RunState.replay(ledger.read_lazy(directory))
 
 
-def status(directory: Path) -> dict[str, Any]:
+def status(directory: Path) -> RunStatus:
     """The documented status of a run."""
     return describe(directory, read_state(directory), lock.work_under_way(directory))
 
@@ -83,52 +199,54 @@ def forked_from(state: RunState) -> str | None:
     return f"{origin['run']}@{origin['generation']}" if origin else None
 
 
-def held_out(state: RunState) -> dict[str, Any] | None:
+def held_out(state: RunState) -> HeldOut | None:
     """What is held out from what, as recorded with the seed samples; None before."""
     seeded = [g for g in state.generations if "seed" in g.stages]
-    recorded: dict[str, Any] | None = seeded[0].fact("seed", "held_out") if seeded else None
-    return recorded
+    recorded = seeded[0].fact("seed", "held_out") if seeded else None
+    if recorded is None:
+        return None
+    return HeldOut(
+        tuple(recorded["columns"]),
+        tuple(Exhaustible(e["column"], tuple(e["values"]), e["reason"]) for e in recorded["exhaustible"]),
+        tuple(Overlap(e["suite"], e["with"], e["items"], e["of"]) for e in recorded["shared"]),
+    )
 
 
-def held_out_text(recorded: Mapping[str, Any]) -> str:
+def held_out_text(recorded: HeldOut) -> str:
     """``held_out`` as a line for people."""
-    if not recorded["columns"]:
+    if not recorded.columns:
         return "not checked whether suites ask what was taught: the task names no identity_columns"
-    text = f"held out by {', '.join(recorded['columns'])}"
-    if not recorded["shared"]:
+    text = f"held out by {', '.join(recorded.columns)}"
+    if not recorded.shared:
         return f"{text}: no item is a seed sample, or in a suite of another role"
     by_other: dict[str, list[str]] = {}
-    for entry in recorded["shared"]:
-        by_other.setdefault(entry["with"], []).append(
-            f"{entry['items']} of {entry['of']} items of {entry['suite']}"
-        )
+    for entry in recorded.shared:
+        by_other.setdefault(entry.other, []).append(f"{entry.items} of {entry.of} items of {entry.suite}")
     shared = "; ".join(f"{', '.join(items)} in {other}" for other, items in by_other.items())
     few = "; ".join(
-        f"{rule['column']} {', '.join(map(str, rule['values']))}: {rule['reason']}"
-        for rule in recorded["exhaustible"]
+        f"{rule.column} {', '.join(map(str, rule.values))}: {rule.reason}" for rule in recorded.exhaustible
     )
     return f"{text}, except {shared}" + (f" ({few})" if few else "")
 
 
-def describe(directory: Path, state: RunState, work: lock.Work | None) -> dict[str, Any]:
+def describe(directory: Path, state: RunState, work: lock.Work | None) -> RunStatus:
     """``status`` of a state already read; ``work``: what the run's writer does."""
     with ledger.no_garbage_collection():
-        generations = [_generation(g, state) for g in state.generations]
-    champion = state.champion
-    created = state.created or {}
-    return {
-        "run": str(directory),
-        "recipe": created.get("recipe"),
-        "state": str(state.name(is_running=work is lock.Work.RUN)),
-        "writer": work and str(work),
-        "reason": _reason(state.last or {}),
-        "head": ledger.read_head(directory),
-        "champion": champion and {"generation": champion.number, "weights": bare(champion.weights)},
-        "forked_from": created.get("forked_from"),
-        "held_out": held_out(state),
-        "code_changes": [code_change(event) for event in state.code_changes],
-        "generations": generations,
-    }
+        generations = tuple(_generation(g, state) for g in state.generations)
+    champion, created = state.champion, state.created or {}
+    return RunStatus(
+        run=str(directory),
+        recipe=created.get("recipe"),
+        state=str(state.name(is_running=work is lock.Work.RUN)),
+        writer=str(work) if work else None,
+        reason=_reason(state.last or {}),
+        head=ledger.read_head(directory),
+        champion=Champion(champion.number, bare(champion.weights)) if champion else None,
+        forked_from=ForkedFrom(**created["forked_from"]) if created.get("forked_from") else None,
+        held_out=held_out(state),
+        code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
+        generations=generations,
+    )
 
 
 def _reason(last: Event) -> str:
@@ -137,10 +255,14 @@ def _reason(last: Event) -> str:
     return str(last.get("reason", ""))
 
 
-def metrics(generation: Generation, state: RunState) -> dict[str, dict[str, Any]]:
-    """{suite: {metric: {value, low, high}}}, the sealed suites included once they were looked at."""
+def metrics(generation: Generation, state: RunState) -> Metrics:
+    """Its estimates by suite and metric, the sealed suites included once they were looked at."""
     seen = state.sealed.get(generation.number)
-    return {**generation.fact("evaluate", "metrics", {}), **(seen["facts"]["metrics"] if seen else {})}
+    recorded = {**generation.fact("evaluate", "metrics", {}), **(seen["facts"]["metrics"] if seen else {})}
+    return {
+        suite: {metric: Interval(**number) for metric, number in by_metric.items()}
+        for suite, by_metric in recorded.items()
+    }
 
 
 def bare(artifact: str | None) -> str | None:
@@ -148,67 +270,30 @@ def bare(artifact: str | None) -> str | None:
     return artifact.partition(".")[0] if artifact else None
 
 
-def _generation(generation: Generation, state: RunState) -> dict[str, Any]:
-    return {
-        "generation": generation.number,
-        "parent": generation.parent,
-        "init": generation.init,
-        "status": str(generation.status),
-        "reason": generation.reason,
-        "recalled": generation.recalled,
-        "suspect": generation.suspect,
-        "weights": bare(generation.weights),
-        "corpus": generation.fact("curate", "corpus"),
-        "by_origin": generation.fact("curate", "by_origin", {}),
-        "metrics": metrics(generation, state),
-        "cost": cost(generation),
-    }
+def _generation(generation: Generation, state: RunState) -> GenerationStatus:
+    return GenerationStatus(
+        generation=generation.number,
+        parent=generation.parent,
+        init=generation.init,
+        status=str(generation.status),
+        reason=generation.reason,
+        recalled=generation.recalled,
+        suspect=generation.suspect,
+        weights=bare(generation.weights),
+        corpus=generation.fact("curate", "corpus"),
+        by_origin=generation.fact("curate", "by_origin", {}),
+        metrics=metrics(generation, state),
+        cost=cost(generation),
+    )
 
 
-def cost(generation: Generation) -> dict[str, Any]:
+def cost(generation: Generation) -> Cost:
     """What the stages that are done cost, together and one by one, and what those lost that are not."""
     costs = {stage: generation.stages.cost(stage) for stage in generation.stages}
-    return {
-        "seconds": round(sum(cost["seconds"] for cost in costs.values()), 3),
-        "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
-        "lost_seconds": round(generation.lost_seconds, 3),
-        "steps": generation.training_event["facts"]["steps"] if generation.training_event else 0,
-        "stages": {stage: cost["seconds"] for stage, cost in costs.items()},
-    }
-
-
-def lineage(directory: Path, state: RunState) -> list[dict[str, Any]]:
-    """Each generation with its typed edges to what made it: init, trained_on, produced_by, graded_by."""
-    store = Store(directory)
-    makers = {g.output("generate", "samples"): g for g in state.generations}
-    return [
-        {
-            "generation": g.number,
-            "parent": g.parent,
-            "status": str(g.status),
-            "reason": g.reason,
-            "recalled": g.recalled,
-            "suspect": g.suspect,
-            "weights": bare(g.weights),
-            "pruned": g.weights in state.pruned,
-            "edges": list(_edges(g, drawn_of(store, g), makers)),
-        }
-        for g in state.generations
-    ]
-
-
-def _edges(
-    generation: Generation, drawn: Sequence[str], makers: Mapping[str | None, Generation]
-) -> Iterator[dict[str, Any]]:
-    if generation.training_event:
-        start = generation.training_event["inputs"].get(f"starts.{generation.init}")
-        parent = generation.parent if generation.init == "parent" else None
-        yield {"type": "init", "init": generation.init, "weights": bare(start), "generation": parent}
-    if generation.fact("curate", "corpus"):
-        counts = generation.fact("curate", "by_origin")
-        yield {"type": "trained_on", "corpus": generation.fact("curate", "corpus"), "by_origin": counts}
-    for samples in drawn:
-        if maker := makers.get(samples):
-            yield {"type": "produced_by", "generation": maker.parent, "made_in": maker.number}
-    if "grade" in generation.stages:
-        yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
+    return Cost(
+        seconds=round(sum(cost["seconds"] for cost in costs.values()), 3),
+        cpu_seconds=round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
+        lost_seconds=round(generation.lost_seconds, 3),
+        steps=generation.training_event["facts"]["steps"] if generation.training_event else 0,
+        stages={stage: cost["seconds"] for stage, cost in costs.items()},
+    )

@@ -6,24 +6,125 @@ that may have drawn on what is flawed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RunError
-from flywheel.lineage.forks import forks_of
-from flywheel.lineage.graph import descend, seen_by, settings_from, turns_by_batch
+from flywheel.lineage.forks import Fork, Unread, forks_of
+from flywheel.lineage.graph import Ancestor, Graph, Node, descend, node
 from flywheel.lineage.item_history import ItemHistory, evaluated_suites, item_history
 from flywheel.lineage.samples import samples
-from flywheel.lineage.status import bare, forked_from, read_state
+from flywheel.lineage.status import bare, read_state
+from flywheel.records import Answer, Json
 from flywheel.storage import ids
 from flywheel.storage.ledger import no_garbage_collection
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.sources import drawn_of
-from flywheel.storage.state import Generation, RunState
+from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
 _LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TracedSample(Answer):
+    """A sample, who made it, and who graded it."""
+
+    id: str
+    row: Mapping[str, Any]
+    """Its columns: provenance, payload, scores and the decision on it. In JSON beside the other fields."""
+    made_by: str | None
+    """SHA-256 of the weights that made it; None: people did."""
+    made_by_generation: int | None
+    """The generation with these weights."""
+    recalled: bool
+    graded_by: str | None
+    """The grader's class, e.g. ``Vote``; None: it was not graded."""
+
+    def json(self) -> dict[str, Json]:
+        """The row and the other fields, by name."""
+        fields = Answer.json(self)
+        return {**fields.pop("row"), **fields}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBy(Node):
+    """A generation with its score on the item."""
+
+    score: float
+    """In [0, 1]."""
+    opponent: str | None
+    """SHA-256 of the weights that it was scored against, if the suite is a duel."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracedItem(Answer):
+    """How generations did on an evaluated item."""
+
+    suite: str
+    item: str
+    champion: int | None
+    last_scored: int | None
+    """The newest generation on the champion's line that was scored on the item."""
+    worse_since: int | None
+    """The generation on that line since which it is worse; None: it is not, or see ``worse_between``."""
+    worse_between: tuple[int, int] | None
+    """Where the score fell, if generations between the two were not scored."""
+    not_compared: int
+    """Steps of the line that say nothing: its generations were scored against different opponents."""
+    scores: tuple[ScoredBy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Descendant(Node):
+    """A generation that came of what was traced."""
+
+    by: tuple[str, ...]
+    """The types of the edges by which it did; ``named``: it is what was traced."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesReached(Answer):
+    """Samples that came of what was traced."""
+
+    made_in: int
+    """The generation in whose turn they were made."""
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Descendants(Answer):
+    """What came of what was traced."""
+
+    generations: tuple[Descendant, ...]
+    """Those that learned from it."""
+    suspect: tuple[Descendant, ...]
+    """Those that it reached through soft edges only."""
+    samples: tuple[SamplesReached, ...]
+    forks: tuple[Fork, ...]
+    """Runs beside this one that descend from it."""
+    unread: tuple[Unread, ...]
+    """Runs beside this one that could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace(Answer):
+    """Where something came from, and what came of it; what was not asked for is None, and not in the JSON."""
+
+    run: str
+    """Its directory."""
+    sample: TracedSample | None = None
+    item: TracedItem | None = None
+    generation: int | None = None
+    """The generation that was traced; None if a sample was."""
+    up: tuple[Ancestor, ...] | None = None
+    """The generations whose weights it learned from, newest first, itself included."""
+    down: Descendants | None = None
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, without those that were not asked for."""
+        return {name: value for name, value in Answer.json(self).items() if value is not None}
 
 
 @reread_when_pruned
@@ -36,7 +137,7 @@ def trace(
     item: str | tuple[str, str] | None = None,
     up: bool = True,
     down: bool = True,
-) -> dict[str, Any]:
+) -> Trace:
     """The ancestors (``up``) and descendants (``down``) of one of three, with typed edges.
 
     ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, both of
@@ -44,37 +145,60 @@ def trace(
     which it is worse, else from the champion; see ``item_history``. Raises RunError if there is none.
     """
     state, store = read_state(directory), Store(directory)
-    found: dict[str, Any] = {"run": str(directory)}
+    ask = _Question(directory, state, store, up, down)
     if sample is not None:
         turn, name = _the_one(directory, ids.find(directory, state, store, sample), sample)
-        found["sample"] = _row(directory, state, turn, name)
-        maker = found["sample"]["made_by_generation"]
-        starts = [] if maker is None else [maker]
-        return found | _ways(directory, state, store, starts, up, down, (turn, name))
+        row = _row(directory, state, turn, name)
+        maker = row.made_by_generation
+        return ask.answer([] if maker is None else [maker], (turn, name), sample=row)
+    scored = None
     if item is not None:
-        found["item"], generation = _item(directory, state, store, item)
+        scored, generation = _item(directory, state, store, item)
     if generation is None or not 0 <= generation < len(state.generations):
         numbers = f"0 to {len(state.generations) - 1}" if state.generations else "none"
         raise RunError(f"{directory} has no generation {generation}; its generations: {numbers}.")
-    found["generation"] = generation
-    return found | _ways(directory, state, store, [generation], up, down)
+    return ask.answer([generation], None, item=scored, generation=generation)
 
 
-def _ways(
-    directory: Path,
-    state: RunState,
-    store: Store,
-    starts: list[int],
-    up: bool,
-    down: bool,
-    sample: tuple[int, str] | None = None,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if up:
-        found["up"] = list(ancestors(store, state, starts))
-    if down:
-        found["down"] = _descendants(directory, state, store, starts, sample)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A run, and which ways to go."""
+
+    directory: Path
+    state: RunState
+    store: Store
+    up: bool
+    down: bool
+
+    def answer(self, starts: list[int], flaw: tuple[int, str] | None, **of: Any) -> Trace:
+        ancestors = tuple(Graph(self.store, self.state).ancestors(starts)) if self.up else None
+        came_of_it = self._descendants(starts, flaw) if self.down else None
+        return Trace(str(self.directory), **of, up=ancestors, down=came_of_it)
+
+    def _descendants(self, starts: list[int], flaw: tuple[int, str] | None) -> Descendants:
+        import pyarrow as pa
+
+        state, generations = self.state, self.state.generations
+        if flaw:
+            named = {flaw[0]: pa.chunked_array([[flaw[1]]])}
+            found = descend(self.store, state, samples=named)
+        else:
+            found = descend(self.store, state, generations=starts, batches=False)
+        beside = forks_of(self.directory, state, found)
+        learned, suspect = (
+            tuple(Descendant(*node(state, generations[n]), by=tuple(by)) for n, by in reached.items())
+            for reached in (found.flawed, found.suspect)
+        )
+        return Descendants(
+            generations=learned,
+            suspect=suspect,
+            samples=tuple(
+                SamplesReached(ids.made_in(generations[turn]), len(rows))
+                for turn, rows in found.samples.items()
+            ),
+            forks=beside.forks,
+            unread=beside.unread,
+        )
 
 
 def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tuple[int, str]:
@@ -89,18 +213,18 @@ def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tupl
     )
 
 
-def _row(directory: Path, state: RunState, turn: int, name: str) -> dict[str, Any]:
-    """A sample with its payload, scores and decision, who made it, and who graded it."""
+def _row(directory: Path, state: RunState, turn: int, name: str) -> TracedSample:
     rows = samples(directory, state, turn)
-    row: dict[str, Any] = rows.slice(rows["id"].to_pylist().index(name), 1).to_pylist()[0]
+    row = rows.slice(rows["id"].to_pylist().index(name), 1).to_pylist()[0]
     generation = state.generations[turn]
-    maker = None if row["origin"] == "human" else generation.parent
-    return row | {
-        "made_by": bare(row["made_by"]),
-        "made_by_generation": maker,
-        "recalled": _recalled(directory, state, name),
-        "graded_by": generation.fact("grade", "grader"),
-    }
+    return TracedSample(
+        id=name,
+        row=row,
+        made_by=bare(row["made_by"]),
+        made_by_generation=None if row["origin"] == "human" else generation.parent,
+        recalled=_recalled(directory, state, name),
+        graded_by=generation.fact("grade", "grader"),
+    )
 
 
 def _recalled(directory: Path, state: RunState, name: str) -> bool:
@@ -111,118 +235,27 @@ def _recalled(directory: Path, state: RunState, name: str) -> bool:
     return bool(pc.any(pc.equal(Store(directory).table(state.recalled)["id"], name)).as_py())
 
 
-def ancestors(store: Store, state: RunState, starts: list[int]) -> Iterator[dict[str, Any]]:
-    """The generations whose weights these ones learned from, newest first, themselves included."""
-    turns, first_with = turns_by_batch(state), _first_with(state)
-    wanted = set(starts)
-    for generation in reversed(state.generations):
-        if generation.number not in wanted:
-            continue
-        edges = list(_edges_of(store, generation, state, turns, first_with))
-        wanted |= {e["generation"] for e in edges if e["type"] in ("init", "produced_by")} - {None}
-        yield _entry(generation) | {"edges": edges}
-
-
-def _first_with(state: RunState) -> dict[str | None, int]:
-    """Weights -> the first generation that has them."""
-    first: dict[str | None, int] = {}
-    for generation in state.generations:
-        weights = generation.output("train", "weights") or generation.output("adopt", "weights")
-        if weights is not None:
-            first.setdefault(weights, generation.number)
-    return first
-
-
-def _edges_of(
-    store: Store,
-    generation: Generation,
-    state: RunState,
-    turns: dict[str, int],
-    first_with: dict[str | None, int],
-) -> Iterator[dict[str, Any]]:
-    """A generation's typed edges to what it was made from (law 4)."""
-    training = generation.training_event
-    if training:
-        start = training["inputs"].get(f"starts.{generation.init}")
-        whose = generation.parent if generation.init == "parent" else first_with.get(start)
-        whose = whose if whose is not None and whose < generation.number else None
-        edge = {"type": "init", "init": generation.init, "generation": whose, "weights": bare(start)}
-        origin = forked_from(state) if generation.init == "base" else None
-        yield edge | ({"forked_from": origin} if origin else {})
-    corpus = generation.fact("curate", "corpus")
-    if corpus:
-        yield {"type": "trained_on", "corpus": corpus, "by_origin": generation.fact("curate", "by_origin")}
-    for batch in drawn_of(store, generation):
-        brought = state.generations[turns[batch]]
-        edge = {"type": "produced_by", "generation": brought.parent, "made_in": ids.made_in(brought)}
-        yield edge | {"samples": bare(batch)}
-    if "grade" in generation.stages:
-        yield {"type": "graded_by", "grader": generation.fact("grade", "grader")}
-    for number in settings_from(state, generation):
-        yield {"type": "settings_from", "generation": number}
-    if "gate" in generation.stages:
-        yield {"type": "opponent", "generation": generation.parent}
-    seen = seen_by(store, generation)
-    if seen:
-        yield {"type": "saw", "made_in": [ids.made_in(state.generations[turns[batch]]) for batch in seen]}
-
-
-def _entry(generation: Generation) -> dict[str, Any]:
-    return {
-        "generation": generation.number,
-        "parent": generation.parent,
-        "status": str(generation.status),
-        "recalled": generation.recalled,
-        "suspect": generation.suspect,
-        "weights": bare(generation.weights),
-    }
-
-
-def _descendants(
-    directory: Path, state: RunState, store: Store, starts: list[int], sample: tuple[int, str] | None
-) -> dict[str, Any]:
-    import pyarrow as pa
-
-    if sample:
-        named = {sample[0]: pa.chunked_array([[sample[1]]])}
-        found = descend(store, state, samples=named)
-    else:
-        found = descend(store, state, generations=starts, batches=False)
-    beside = forks_of(directory, state, found)
-    return {
-        "generations": [_entry(state.generations[n]) | {"by": by} for n, by in found.flawed.items()],
-        "suspect": [_entry(state.generations[n]) | {"by": by} for n, by in found.suspect.items()],
-        "samples": [
-            {"made_in": ids.made_in(state.generations[turn]), "rows": len(rows)}
-            for turn, rows in found.samples.items()
-        ],
-        "forks": beside.forks,
-        "unread": beside.unread,
-    }
-
-
 def _item(
     directory: Path, state: RunState, store: Store, item: str | tuple[str, str]
-) -> tuple[dict[str, Any], int]:
+) -> tuple[TracedItem, int]:
     """An item's scores, since when the champion does worse on it, and the generation to trace."""
     suite, name, history = _the_one_item(directory, state, store, item)
-    listed = [
-        _entry(state.generations[s.generation]) | {"score": s.score, "opponent": bare(s.opponent)}
-        for s in history.scores
-    ]
-    report = {
-        "suite": suite,
-        "item": name,
-        "champion": history.line[-1] if history.line else None,
-        "last_scored": history.last_scored,
-        "worse_since": history.worse_since,
-        "worse_between": history.worse_between and list(history.worse_between),
-        "not_compared": history.not_compared,
-        "scores": listed,
-    }
+    found = TracedItem(
+        suite=suite,
+        item=name,
+        champion=history.line[-1] if history.line else None,
+        last_scored=history.last_scored,
+        worse_since=history.worse_since,
+        worse_between=history.worse_between,
+        not_compared=history.not_compared,
+        scores=tuple(
+            ScoredBy(*node(state, state.generations[s.generation]), score=s.score, opponent=bare(s.opponent))
+            for s in history.scores
+        ),
+    )
     if history.drop:
-        return report, history.drop[1]
-    return report, history.line[-1] if history.line else history.scores[-1].generation
+        return found, history.drop[1]
+    return found, history.line[-1] if history.line else history.scores[-1].generation
 
 
 def _readings(item: str, suites: list[str]) -> Iterator[tuple[str, str]]:

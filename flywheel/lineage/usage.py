@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from flywheel.records import Answer
 from flywheel.storage import ledger, objects
 from flywheel.storage.ledger import Event
 from flywheel.storage.policy import Policy
-from flywheel.storage.pruning import would_prune
+from flywheel.storage.pruning import Files, would_prune
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.slim import Measured
 from flywheel.storage.state import RunState
@@ -24,8 +26,27 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Usage(Answer):
+    """What takes the room in a run's directory. Sizes are in bytes."""
+
+    run: str
+    """Its directory."""
+    bytes: int
+    by_kind: Mapping[str, int]
+    """Largest first, e.g. ``{"weights": 41943040, "samples": 1048576}``."""
+    by_generation: Mapping[int, int]
+    """What each generation made first."""
+    prunable: Mapping[str, int]
+    """What ``prune --keep POLICY`` would free, e.g. ``{"champion": 1048576}``."""
+    pruned: int
+    """Freed so far, net of the tables that stand in."""
+    orphans: Files
+    """Files that no event names, left by a crash."""
+
+
 @reread_when_pruned
-def usage(directory: Path) -> dict[str, Any]:
+def usage(directory: Path) -> Usage:
     """Bytes by kind and by generation, what ``prune`` could free and has freed, and orphans."""
     events = ledger.read(directory)
     state, made = RunState.replay(events), _makers(events)
@@ -41,17 +62,17 @@ def usage(directory: Path) -> dict[str, Any]:
             by_kind[_KINDS.get(file.name, "other")] += file.stat().st_size
     measured: Measured = {}
     freed = (event["objects"] for event in events if event["event"] == "pruned")
-    return {
-        "run": str(directory),
-        "bytes": sum(by_kind.values()) + sum(lost.values()),
-        "by_kind": dict(by_kind.most_common()),
-        "by_generation": {number: by_generation[number] for number in sorted(by_generation)},
-        "prunable": {
+    return Usage(
+        run=str(directory),
+        bytes=sum(by_kind.values()) + sum(lost.values()),
+        by_kind=dict(by_kind.most_common()),
+        by_generation={number: by_generation[number] for number in sorted(by_generation)},
+        prunable={
             keep: would_prune(directory, state, Policy.parse(keep), measured).freed for keep in _POLICIES
         },
-        "pruned": sum(size for gone in freed for size in gone.values()) - by_kind["slim"],
-        "orphans": {"files": len(lost), "bytes": sum(lost.values())},
-    }
+        pruned=sum(size for gone in freed for size in gone.values()) - by_kind["slim"],
+        orphans=Files.of(lost),
+    )
 
 
 def _makers(events: list[Event]) -> dict[str, tuple[str, int | None]]:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from flywheel.lineage.graph import seen_by, settings_from, turns_by_batch
+from flywheel.lineage.graph import Graph, turns_by_batch
 from flywheel.lineage.record import Record
 from flywheel.lineage.samples import samples_of
+from flywheel.storage.ids import batch_of
 from flywheel.storage.state import Generation
 from flywheel.tables import DECISIONS, OUTCOMES, PROVENANCE, constant
 
@@ -137,35 +137,36 @@ def _led(schema: pa.Schema, texts: dict[str, str]) -> pa.Schema:
 
 def edges(record: Record) -> pa.Table:
     """Typed edges from what was made to what it was made from."""
-    found = [EDGES.empty_table()]
+    found, graph = [EDGES.empty_table()], Graph(record.store, record.state)
     for g in record.state.generations:
-        found.append(pa.Table.from_pylist(list(_small_edges(record, g)), EDGES))
+        found.append(pa.Table.from_pylist(list(_small_edges(graph, g)), EDGES))
         found += _sample_edges(record, g)
     return pa.concat_tables(found)
 
 
-def _small_edges(record: Record, g: Generation) -> Iterator[dict[str, Any]]:
+def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
+    """All but those of single samples. A batch and weights are named by their artifacts, as in the ledger."""
+
     def edge(kind: str, child: tuple[str, Any], parent: tuple[str, Any]) -> dict[str, Any]:
         names = {"child_kind": child[0], "child": child[1], "parent_kind": parent[0], "parent": parent[1]}
         return {"type": kind, "generation": g.number, **names}
 
-    number = ("generation", str(g.number))
-    start = g.training_event["inputs"].get(f"starts.{g.init}") if g.training_event else None
-    if start:
-        yield edge("init", ("weights", g.weights), ("weights", start))
-    for chose in settings_from(record.state, g):
-        yield edge("settings_from", number, ("generation", str(chose)))
-    for batch in seen_by(record.store, g):
-        yield edge("saw", number, ("samples", batch))
-    scores = g.output("grade", "scores")
-    if scores:
-        yield edge("graded_by", ("scores", scores), ("grader", g.fact("grade", "grader")))
-        if g.fact("grade", "loaded_parent"):
-            yield edge("graded_by", ("scores", scores), ("weights", g.fact("grade", "loaded_parent")))
-    made = g.output("evaluate", "outcomes")
-    rivals = record.table(made)
-    for rival in pc.unique(rivals["opponent"].drop_null()).to_pylist() if rivals is not None else []:
-        yield edge("opponent", ("outcomes", made), ("weights", rival))
+    number, all_of = ("generation", str(g.number)), graph.state.generations
+    init, graded, rival = graph.init(g), graph.graded_by(g), graph.opponent(g)
+    if init and init.weights:
+        yield edge("init", ("weights", g.weights), ("weights", f"{init.weights}.safetensors"))
+    for chosen in graph.settings_from(g):
+        yield edge("settings_from", number, ("generation", str(chosen.generation)))
+    for turn in graph.seen_turns(g):
+        yield edge("saw", number, ("samples", batch_of(all_of[turn])))
+    if graded:
+        scores = ("scores", g.output("grade", "scores"))
+        yield edge("graded_by", scores, ("grader", graded.grader))
+        if graded.weights:
+            yield edge("graded_by", scores, ("weights", f"{graded.weights}.safetensors"))
+    if rival:
+        outcomes = ("outcomes", g.output("evaluate", "outcomes"))
+        yield edge("opponent", outcomes, ("weights", all_of[rival.generation].weights))
 
 
 def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import ConfigError
+from flywheel.records import Answer, Json
 from flywheel.storage import ledger, lock, objects
 from flywheel.storage.policy import Policy
 from flywheel.storage.reader import reread_when_pruned
@@ -17,8 +17,21 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
 
-@dataclass(slots=True)
-class Pruning:
+@dataclass(frozen=True, slots=True)
+class Files(Answer):
+    """How many files, and their size together in bytes."""
+
+    files: int
+    bytes: int
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> Files:
+        """Those of ``{name: bytes}``."""
+        return cls(len(sizes), sum(sizes.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning(Answer):
     """What a prune did, or would do."""
 
     policy: str
@@ -38,19 +51,19 @@ class Pruning:
 
     def add(self, removal: Removal) -> None:
         """Take in what went, or would go."""
-        self.drops += removal.drops
-        self.bytes |= removal.objects
-        self.slim_bytes |= removal.slim_bytes
+        self.drops.extend(removal.drops)
+        self.bytes.update(removal.objects)
+        self.slim_bytes.update(removal.slim_bytes)
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, Json]:
         """The pruning as JSON."""
         return {
             "policy": self.policy,
             "done": self.done,
             "bytes": self.freed,
             "objects": [{**asdict(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
-            "slim": {"files": len(self.slim_bytes), "bytes": sum(self.slim_bytes.values())},
-            "orphans": {"files": len(self.orphans), "bytes": sum(self.orphans.values())},
+            "slim": Files.of(self.slim_bytes).json(),
+            "orphans": Files.of(self.orphans).json(),
         }
 
 

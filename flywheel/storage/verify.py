@@ -7,36 +7,37 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import DamagedError, PrunedError
+from flywheel.records import Answer, Json
 from flywheel.storage import ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, is_artifact
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What ``verify`` found. ``first_bad`` None: everything is as written."""
+class Verification(Answer):
+    """What ``verify`` found."""
 
     lines: int
+    """Of the ledger, that are as written."""
     objects: int
     """Artifacts that were read and are as written."""
     pruned: int
     """Artifacts that were pruned: only their names and sizes are left."""
     head: str
+    """SHA-256 of the last line, as HEAD has it."""
     first_bad: str | None
+    """The first thing that is wrong, as a sentence; None: everything is as written."""
 
-    def json(self) -> dict[str, Any]:
-        """The result as JSON."""
-        return {
-            "ok": self.first_bad is None,
-            "lines": self.lines,
-            "objects": self.objects,
-            "pruned": self.pruned,
-            "head": self.head,
-            "first_bad": self.first_bad,
-        }
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as written."""
+        return self.first_bad is None
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, and ``ok``."""
+        return {"ok": self.ok, **Answer.json(self)}
 
 
 def verify(directory: Path, kept_head: str | None = None) -> Verification:

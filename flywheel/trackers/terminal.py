@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.config.schema import Log
-from flywheel.lineage.code_changes import code_change_text
-from flywheel.lineage.status import held_out, held_out_text, metrics
+from flywheel.lineage.code_changes import CodeChange
+from flywheel.lineage.status import Metrics, held_out, held_out_text, metrics
+from flywheel.lineage.text import estimate_text
 from flywheel.protocols import Tracker
-from flywheel.records import Progress
+from flywheel.records import Interval, Progress
 from flywheel.storage.ledger import Event
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
@@ -115,7 +117,7 @@ class PlainLines(NoTracker):
         if kind == "session_started" and state.created:
             return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
         if kind == "code_changed":
-            return code_change_text(event)
+            return str(CodeChange.of(event))
         if kind == "generation_started":
             return f"{self._turns.text(state.generations[-1], state)}{parent_text(event['parent'])}"
         if kind == "stage":
@@ -147,7 +149,7 @@ class LiveView(NoTracker):
                 self._live.console.print(printable(event["traceback"]))
             self._live.console.print(verdict_text(event))
         if event["event"] == "code_changed":
-            self._live.console.print(printable(code_change_text(event)))
+            self._live.console.print(printable(str(CodeChange.of(event))))
         if event["event"] == "stage":
             self._progress = None
 
@@ -265,10 +267,10 @@ def _counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items()))
 
 
-def numbers_text(measured: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
+def numbers_text(measured: Metrics) -> str:
+    """``gate accuracy 0.9680 [0.9530, 0.9780]`` for each suite and metric."""
     return "  ".join(
-        printable(f"{suite} {metric} {_number_text(number)}")
+        printable(f"{suite} {metric} {estimate_text(number)}")
         for suite, by_metric in measured.items()
         for metric, number in by_metric.items()
     )
@@ -304,7 +306,7 @@ def ending_text(event: Event, state: RunState) -> str:
 _SHOWN = 60
 _LATEST = 20
 """So many generations tell how long one takes."""
-_FIXED_WIDTH, _SUITE_WIDTH = 46, 14
+_FIXED_WIDTH, _SUITE_WIDTH = 46, 18
 
 
 def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
@@ -328,7 +330,7 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
             Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
             *((g.init or "-", _maker_text(g)) if made_from else ()),
             str(g.fact("curate", "rows", "-")),
-            *(_number_text(by_suite.get(suite, {}).get(metric), "\n") for suite, metric in suites),
+            *(_estimate_cell(by_suite, *names) for names in suites),
             f"{g.seconds:.0f}",
         )
     names = printable(", ".join(dict.fromkeys(metric for _, metric in suites)))
@@ -354,15 +356,11 @@ def flags_text(recalled: bool, suspect: bool) -> str:
     return " recalled" if recalled else " suspect" if suspect else ""
 
 
-def _telling(by_metric: dict[str, dict[str, Any]]) -> str:
+def _telling(by_metric: Mapping[str, Interval]) -> str:
     """The metric to show where there is room for one: how far up a ladder, else the mean."""
-    return next((metric for metric, number in by_metric.items() if "unit" in number), min(by_metric))
+    return next((metric for metric, number in by_metric.items() if number.unit), min(by_metric))
 
 
-def _number_text(measured: dict[str, Any] | None, separator: str = " ") -> str:
-    if measured is None:
-        return ""
-    if "unit" in measured:
-        return f"{measured['value']}{separator}[{measured['low']}, {measured['high']}]"
-    interval = f"[{100 * measured['low']:.1f}, {100 * measured['high']:.1f}]"
-    return f"{measured['value']:.1%}{separator}{interval}"
+def _estimate_cell(measured: Metrics, suite: str, metric: str) -> str:
+    number = measured.get(suite, {}).get(metric)
+    return estimate_text(number, "\n") if number else ""

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.text import Text
 from rich.tree import Tree
 
+from flywheel.lineage.graph import Ancestor, Init, Lineage, TrainedOn
+from flywheel.lineage.text import short
 from flywheel.storage.state import Status
 from flywheel.trackers.console import printable
 from flywheel.trackers.terminal import COLOURS, flags_text
 
 
-def lineage_tree(title: str, entries: list[dict[str, Any]]) -> Tree:
+def lineage_tree(title: str, lineage: Lineage) -> Tree:
     """Generations below the generation that made their data, with verdict, weights and corpus."""
     root = Tree(title)
-    branches: dict[int, Tree] = {}
-    for entry in entries:
-        edges = {edge["type"]: edge for edge in entry["edges"]}
-        parent = entry["parent"]
-        branch = branches.get(parent, root) if parent is not None else root
-        branches[entry["generation"]] = branch.add(_label(entry, edges))
+    branches: dict[int | None, Tree] = {}
+    for entry in lineage.generations:
+        branches[entry.generation] = branches.get(entry.parent, root).add(_label(entry))
     return root
 
 
-def _label(entry: dict[str, Any], edges: dict[str, Any]) -> Text:
-    text = Text(f"generation {entry['generation']} ")
-    text.append(entry["status"], COLOURS[Status(entry["status"])])
-    text.append(flags_text(entry["recalled"], entry["suspect"]), "magenta")
-    pruned = ", pruned" if entry["pruned"] else ""
-    text.append(f"  weights {(entry['weights'] or '-')[:12]}{pruned}", "dim")
-    counts = edges.get("trained_on", {}).get("by_origin", {})
-    if counts:
-        text.append("  on " + " and ".join(f"{n} {origin}" for origin, n in sorted(counts.items())))
-    if "init" in edges and edges["init"]["generation"] is not None:
-        text.append(f"  from the weights of generation {edges['init']['generation']}")
-    return text.append(f"\n{printable(entry['reason'])}" if entry["reason"] else "", "dim")
+def _label(entry: Ancestor) -> Text:
+    text = Text(f"generation {entry.generation} ")
+    text.append(entry.status, COLOURS[Status(entry.status)])
+    text.append(flags_text(entry.recalled, entry.suspect), "magenta")
+    text.append(f"  weights {short(entry.weights)}{', pruned' if entry.pruned else ''}", "dim")
+    for edge in entry.edges:
+        if isinstance(edge, TrainedOn) and edge.by_origin:
+            text.append(
+                "  on " + " and ".join(f"{n} {origin}" for origin, n in sorted(edge.by_origin.items()))
+            )
+        if isinstance(edge, Init) and edge.generation is not None:
+            text.append(f"  from the weights of generation {edge.generation}")
+    return text.append(f"\n{printable(entry.reason)}" if entry.reason else "", "dim")

@@ -84,7 +84,7 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
         f"{suite}/{metric}{'' if part == 'value' else '_' + part}": value
         for suite, by_metric in metrics(generation, state).items()
         for metric, interval in by_metric.items()
-        for part, value in interval.items()
+        for part, value in interval.json().items()
         if part != "unit"
     }
     origins = generation.fact("curate", "by_origin", {})
@@ -96,7 +96,7 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
 def _champion_values(state: RunState) -> dict[str, float]:
     assert state.champion is not None
     return {
-        f"champion/{suite}/{metric}": interval["value"]
+        f"champion/{suite}/{metric}": interval.value
         for suite, by_metric in metrics(state.champion, state).items()
         for metric, interval in by_metric.items()
     }

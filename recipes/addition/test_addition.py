@@ -291,7 +291,7 @@ def test_the_tiny_run(recipe, tmp_path):
     made = run.samples(1)
     assert set(made["vote"].to_pylist()) <= {1 / 3, 2 / 3, 1.0}
     assert {"uniform", "gate"} <= run.champion().metrics.keys()
-    assert run.champion().metrics["uniform"]["digits95"]["unit"] == "level"
+    assert run.champion().metrics["uniform"]["digits95"].unit == "level"
     corpus = run.generation(0).corpus()
     settings = run.generation(0).record.settings
     assert sum(corpus["count"].to_pylist()) == settings["batches"] * settings["rows"]

@@ -244,9 +244,9 @@ def test_the_tiny_run_repeats_and_its_champion_loads(tmp_path):
     one, two = tiny(tmp_path / "one"), tiny(tmp_path / "two")
     assert one.exit_code == two.exit_code == 0
     assert one.path.name == two.path.name
-    generations = one.status()["generations"]
+    generations = one.status().json()["generations"]
     assert len(generations) == 4, "genesis and three turns"
-    assert [g["weights"] for g in generations] == [g["weights"] for g in two.status()["generations"]]
-    assert one.status()["champion"] == two.status()["champion"]
+    assert [g["weights"] for g in generations] == [g["weights"] for g in two.status().json()["generations"]]
+    assert one.status().json()["champion"] == two.status().json()["champion"]
     assert "sealed" in one.champion().metrics
     assert isinstance(one.champion().load(), Classifier)

@@ -30,7 +30,7 @@ def test_show(cli, finished):
     ):
         assert part in done.out
     assert json.loads(cli("show", "run", "1", "--json").out) == {**run.show(1), "run": "runs/moons/run"}
-    champion = run.status()["champion"]["generation"]
+    champion = run.status().json()["champion"]["generation"]
     assert json.loads(cli("show", "--json").out)["generation"] == champion
     assert cli("show", "run", "7").code == 2
 

@@ -16,7 +16,7 @@ def test_values() -> None:
     assert [cell_text(v) for v in (None, True, 0.123456, 1234567.0, [1.0, 0.25])] == [
         "-",
         "yes",
-        "0.123",
+        "0.1235",
         "1234567",
         "[1, 0.25]",
     ]

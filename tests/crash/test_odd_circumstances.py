@@ -19,7 +19,7 @@ def test_a_clock_that_jumps_back_changes_nothing(folder, calm, monkeypatch):
     run_probe(folder, generations=0)
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     run = run_probe(folder, generations=1)
-    assert run.status()["state"] == "finished"
+    assert run.status().json()["state"] == "finished"
     assert events(run.path)[-1]["time"] < events(run.path)[0]["time"]
     assert [made for made in artifacts(run.path) if made[1] != "sealed"] == [
         made for made in calm if made[1] != "sealed"

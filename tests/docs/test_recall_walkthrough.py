@@ -120,6 +120,6 @@ def test_a_fork_with_the_grader_mended_is_free_of_it_too(walked: tuple[Path, dic
     old = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
     run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "mended")
     assert min(fours_read(run)) > 0.6
-    forked_from = run.status()["forked_from"]
+    forked_from = run.status().json()["forked_from"]
     assert (forked_from["run"], forked_from["generation"]) == ("handwriting/flawed", 1)
     assert run.generation(0).weights == old.generation(1).weights == forked_from["weights"]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -44,7 +45,7 @@ def test_a_bundle_holds_the_generation_and_its_papers(finished_run: Path, folder
     outcomes = pq.read_table(folder / "outcomes.parquet")
     scores = outcomes.filter(outcomes["suite"].to_numpy() == "gate")["score"].to_pylist()
     mean = sum(scores) / len(scores)
-    assert mean == view.metrics["gate"]["accuracy"]["value"]
+    assert mean == view.metrics["gate"]["accuracy"].value
     assert [path for path in folder.parent.iterdir() if path != folder] == [], "nothing is left beside it"
 
 
@@ -159,8 +160,7 @@ def rewritten(folder: Path, **about: object) -> None:
     old = manifest.read(folder)
     others = [path for path in folder.iterdir() if path.name not in (manifest.NAME, manifest.SIGNATURE)]
     texts = {path.name: path.read_bytes() for path in others}
-    kept = {name: old[name] for name in manifest.ABOUT}
-    (folder / manifest.NAME).write_bytes(manifest.written({**kept, **about}, texts))
+    (folder / manifest.NAME).write_bytes(manifest.written(replace(old.about, **about), texts))
 
 
 def test_files_that_contradict_each_other_are_named_though_the_manifest_fits(folder: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_manifest_that_names_files_elsewhere_reads_none_of_them(folder: Path) 
     outside.write_text("secret")
     old = manifest.read(folder)
     texts = {"../secret": b"secret", str(outside): b"secret"}
-    (folder / manifest.NAME).write_bytes(manifest.written({n: old[n] for n in manifest.ABOUT}, texts))
+    (folder / manifest.NAME).write_bytes(manifest.written(old.about, texts))
     found = named(folder)
     assert found["../secret"] == found[str(outside)] == "it is missing"
 
@@ -239,7 +239,7 @@ def test_a_suspect_generation_is_named_as_such_and_so_is_whoever_began_on_it() -
     with on_strings(), quick_folder() as folder:
         play(folder / "fake" / "run", 6, seed=1)
         run = folder / "fake" / "run"
-        number = next(n for n in range(7) if recall(run, generation=n, why="flawed")["suspect"])
+        number = next(n for n in range(7) if recall(run, generation=n, why="flawed").json()["suspect"])
         recall(run, generation=number, why="flawed", yes=True)
         play(run, 9, seed=1)
         state, events = read_state(run), ledger.read(run)

@@ -27,7 +27,7 @@ def test_the_hub_reads_the_header(finished_run: Path, folder: Path) -> None:
     assert set(found) == set(metrics)
     for suite, result in found.items():
         assert result.metric_type == "accuracy"
-        assert result.metric_value == metrics[suite]["accuracy"]["value"]
+        assert result.metric_value == metrics[suite]["accuracy"].value
         assert result.task_type == "other"
     assert hub.ModelCardData(**card.data.to_dict()).to_yaml()
 
@@ -36,16 +36,16 @@ def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
     run, text = flywheel.open_run(finished_run), body(folder)
     for heading in ("Evaluation", "Data", "How it was made", "Lineage", "Known recalls", "Limits"):
         assert f"\n## {heading}\n" in text
-    report = run.show(1)
+    report = run.show(1).json()
     low, high = (report["metrics"]["gate"]["accuracy"][key] for key in ("low", "high"))
-    assert f"[{low:.1%}, {high:.1%}]" in text
+    assert f"[{low:.4f}, {high:.4f}]" in text
     assert "| human: recipe | 0 | 10 | 10 |" in text
     assert "| samples | drawn |" in text
     assert "times trained on" not in text
     assert "may have seen it less often or never" in text
     assert "| made by generation 0 | 1 |" in text
     assert report["weights"] in text
-    assert run.status()["head"] in text
+    assert run.status().json()["head"] in text
     assert "None at ledger head" in text
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from flywheel import loop
 from flywheel.errors import FlywheelError
+from flywheel.lineage.graph import lineage
 from flywheel.lineage.recall import recall
+from flywheel.lineage.record import Record
+from flywheel.lineage.show import show
 from flywheel.lineage.status import read_state, status
 from flywheel.lineage.trace import trace
+from flywheel.lineage.views import edges
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from tests.histories import reference
@@ -22,7 +27,7 @@ REFUSED = {"refused": True}
 
 
 def state_by_code(directory: Path, questions: list[Question]) -> Answer:
-    state, said = read_state(directory), status(directory)
+    state, said = read_state(directory), status(directory).json()
     return {
         "state": said["state"],
         "champion": said["champion"] and said["champion"]["generation"],
@@ -82,7 +87,7 @@ def recall_by_code(directory: Path, yes: bool = False, **flaw: Any) -> Answer:
     where = None if ids is None else "id IN ({})".format(", ".join(f"'{name}'" for name in ids))
     before = read_state(directory)
     try:
-        report = recall(directory, why="so it was drawn", where=where, yes=yes, **flaw)
+        report = recall(directory, why="so it was drawn", where=where, yes=yes, **flaw).json()
     except FlywheelError as error:
         return REFUSED | {"why": str(error)}
     carries = dict(before.carries.artifacts) | {c["component"]: c["after"] for c in report["carries"]}
@@ -115,7 +120,7 @@ def by_run(forks: list[dict[str, Any]]) -> dict[str, tuple[str, list[int]]]:
 
 
 def trace_by_code(directory: Path, **of: Any) -> Answer:
-    found = trace(directory, **of)
+    found = trace(directory, **of).json()
     answer: Answer = {
         "up": {entry["generation"]: sorted(map(edge, entry["edges"]), key=str) for entry in found["up"]},
         "generations": {g["generation"]: by(g["by"]) for g in found["down"]["generations"]},
@@ -129,6 +134,53 @@ def trace_by_code(directory: Path, **of: Any) -> Answer:
         names = ("made_in", "made_by", "made_by_generation", "origin", "recalled")
         answer["sample"] = {name: row[name] for name in names}
     return answer
+
+
+def edges_by_code(directory: Path) -> Answer:
+    """By generation: its edges as ``lineage`` has them, what ``show`` says of its start, and the SQL view."""
+    record = Record.read(directory)
+    view = edges(record).to_pylist()
+    return {
+        g.generation: {
+            "lineage": sorted((edge(e) for e in g.json()["edges"]), key=str),
+            "show": [edge(e.json()) for e in [show(directory, g.generation).init] if e],
+            "view": sorted(
+                (row["type"], reference.bare(row["parent"]))
+                for row in view
+                if row["generation"] == g.generation
+            ),
+        }
+        for g in lineage(directory, record.state).generations
+    }
+
+
+def edges_by_reference(directory: Path) -> Answer:
+    run = reference.Run(directory)
+    return {
+        g.number: {
+            "lineage": sorted(run.edges(g), key=str),
+            "show": [edge for edge in run.edges(g) if edge[0] == "init"],
+            "view": sorted(rows_of_view(run, g)),
+        }
+        for g in run.generations
+    }
+
+
+def rows_of_view(run: reference.Run, g: reference.Generation) -> Iterator[tuple[str, str]]:
+    """(type, what it leads to) of each row that the SQL view of edges has of a generation."""
+    yield from (("trained_on", id) for id in run.drawn(g))
+    if g.output("generate", "samples"):
+        yield from (("produced_by", reference.bare(row["made_by"])) for row in run.batch(g))
+    if run.carry_of_curator(g):
+        seen = run.seen(g)
+        shown = [turn for turn in run.batches() if seen & {row["id"] for row in run.batch(turn)}]
+        yield from (("saw", reference.bare(run.batch_of(turn))) for turn in shown)
+    for kind, *_, to in run.edges(g):
+        if kind in ("settings_from", "graded_by"):
+            yield kind, str(to)
+        elif kind == "opponent":
+            yield kind, reference.bare(run.generations[to].weights)
+    yield from (("init", edge[2]) for edge in run.edges(g) if edge[0] == "init" and edge[2])
 
 
 def edge(edge: dict[str, Any]) -> tuple[Any, ...]:

@@ -389,6 +389,8 @@ class History:
             )
             self.same(f"trace {of}", by_code, expected, directory)
             self.compare_recall(directory, {"generation": number, "strict": self.rng.random() < 0.5})
+        by_code, expected = answers.edges_by_code(directory), answers.edges_by_reference(directory)
+        self.same("edges", by_code, expected, directory)
         rows = sorted({row["id"] for g in run.generations for row in run.batch(g)})
         for id in self.rng.sample(rows, min(2, len(rows))):
             of = {"sample": id}

@@ -34,9 +34,9 @@ def overrides(tmp_path: Path) -> list[str]:
 
 def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp_path: Path) -> None:
     old.recall(where="prompt = 'human-1'", why="wrong", strict=False)  # a dry run changes nothing
-    head, weights = old.status()["head"], old.generation(0).weights
+    head, weights = old.status().json()["head"], old.generation(0).weights
     fork = old.fork(0, overrides(tmp_path))
-    assert fork.status()["forked_from"] | {"run": ""} == {
+    assert fork.status().json()["forked_from"] | {"run": ""} == {
         "run": "",
         "generation": 0,
         "head": head,
@@ -79,7 +79,7 @@ def test_what_is_recalled_stays_recalled_in_a_fork(old: flywheel.Run, tmp_path: 
     old.recall(generation=2, why="flawed", yes=True)
     fork = old.fork(0, overrides(tmp_path))
     inputs = fork.generation(1).record.stages["curate"]["inputs"]
-    assert inputs["recalled"] == fork.status()["forked_from"]["recalled"] is not None
+    assert inputs["recalled"] == fork.status().json()["forked_from"]["recalled"] is not None
 
 
 def beside(old: flywheel.Run, **more: object) -> list[str]:
@@ -94,12 +94,12 @@ def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: fly
     old.fork(0, beside(old, generations=0, name="clean"))
     origin = {"of": str(old.path), "generation": 2, "by": "init", "generations": [0]}
     named = [{"run": str(run.path)} | origin for run in (fork, nested)]  # the same weights
-    assert old.trace(generation=1)["down"]["forks"] == named
-    report = old.recall(generation=1, why="flawed")
+    assert old.trace(generation=1).json()["down"]["forks"] == named
+    report = old.recall(generation=1, why="flawed").json()
     assert (report["forks"], report["unread"]) == (named, [])
     assert f"fork         {fork.path} descends from generation 2" in "\n".join(lines(report))
     (nested.path / "ledger.jsonl").write_bytes(b"damaged\n")  # a neighbour's matter
-    report = old.recall(generation=1, why="flawed")
+    report = old.recall(generation=1, why="flawed").json()
     assert (report["forks"], report["unread"][0]["run"]) == (named[:1], str(nested.path))
     assert f"not asked    {nested.path}, which cannot be read" in "\n".join(lines(report))
 
@@ -114,7 +114,7 @@ def test_a_run_that_drew_flawed_samples_is_named_though_it_started_from_none(
     twin = flywheel.run(["recipe=moons", *beside(old, name="twin")], config_dir=CONFIG_DIR)
     old.fork(0, beside(old, name="clean", generations=0))
     drawn = [row for row in old.generation(1).corpus().to_pylist() if row["origin"] == "generated"]
-    report = old.recall(where=f"id = '{drawn[0]['id']}'", why="wrong")
+    report = old.recall(where=f"id = '{drawn[0]['id']}'", why="wrong").json()
     entry = {"of": str(old.path), "generation": None, "by": "trained_on", "generations": [1]}
     assert report["forks"] == [{"run": str(twin.path)} | entry]
     assert f"{twin.path} learned from flawed samples, generations 1: recall" in "\n".join(lines(report))
@@ -124,7 +124,7 @@ def test_a_run_that_drew_flawed_samples_is_named_though_it_started_from_none(
 def test_what_reaches_the_genesis_reaches_every_run_on_those_samples(old: flywheel.Run) -> None:
     fork = old.fork(0, beside(old, name="fork"))
     (name,) = [row["id"] for row in old.samples(0).to_pylist() if row["prompt"] == "human-1"]
-    found = old.trace(sample=name)["down"]["forks"]
+    found = old.trace(sample=name).json()["down"]["forks"]
     assert [(entry["run"], entry["generations"]) for entry in found] == [(str(fork.path), [0, 1])]
 
 
@@ -139,7 +139,7 @@ def test_forking_again_after_a_recall_does_not_go_on_with_the_old_fork(old: flyw
         old.fork(0, beside(old, name="fork", generations=3))
     assert (fork.path / "ledger.jsonl").read_bytes() == before
     new = old.fork(0, beside(old, name="new"))
-    assert new.status()["forked_from"]["recalled"] is not None
+    assert new.status().json()["forked_from"]["recalled"] is not None
 
 
 def test_another_run_of_that_name_is_not_taken_for_the_fork(old: flywheel.Run) -> None:
@@ -156,7 +156,7 @@ def test_forks_of_forks_are_found_whatever_the_clocks_said(
     first = old.fork(1, beside(old, name="z-first"))
     second = first.fork(1, beside(old, name="m-second"))
     third = second.fork(1, beside(old, name="a-third", generations=0))
-    named = old.recall(generation=1, why="flawed")["forks"]
+    named = old.recall(generation=1, why="flawed").json()["forks"]
     assert [(fork["run"], fork["of"], fork["generation"]) for fork in named] == [
         (str(third.path), str(second.path), 1),
         (str(second.path), str(first.path), 1),
@@ -168,7 +168,7 @@ def test_a_run_that_was_given_flawed_weights_as_its_base_is_found(old: flywheel.
     given = ["recipe=moons", f"base={old.generation(1).file}", *beside(old, name="given", generations=0)]
     ways = [[f"genesis={way}", f"name={way}"] for way in ("load", "train")]
     based = [flywheel.run([*given, *way], config_dir=CONFIG_DIR) for way in ways]
-    named = old.recall(generation=1, why="flawed")["forks"]
+    named = old.recall(generation=1, why="flawed").json()["forks"]
     assert [(fork["run"], fork["generations"]) for fork in named] == [(str(run.path), [0]) for run in based]
 
 
@@ -187,7 +187,7 @@ def test_a_fork_of_a_fork_inherits_what_the_first_run_has_recalled_since(old: fl
     fork = old.fork(0, beside(old, name="fork"))
     old.recall(generation=2, why="wrong", yes=True)
     nested = fork.fork(0, beside(old, name="nested", generations=0))
-    inherited = Store(nested.path).table(nested.status()["forked_from"]["recalled"])["id"].to_pylist()
+    inherited = Store(nested.path).table(nested.status().json()["forked_from"]["recalled"])["id"].to_pylist()
     assert set(inherited) == set(old.samples(2)["id"].to_pylist())
 
 
@@ -201,7 +201,7 @@ def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tm
     assert not recalled & set(corpus["id"].to_pylist())
     assert fork.reproduce(1).weights_equal
     name = (old.generation(0).state.created or {})["name"]
-    assert [fork.show(n)["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]
+    assert [fork.show(n).json()["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]
 
 
 def test_what_a_fork_keeps_is_the_same_json(old: flywheel.Run) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flywheel.lineage.code_changes import code_change_text, differing, hashes
+from flywheel.lineage.code_changes import CodeChange, differing, hashes
 
 
 def test_what_differs_is_named_with_both_sides() -> None:
@@ -21,9 +21,9 @@ def test_a_hash_that_is_not_known_is_not_one_that_is_not_there() -> None:
 def test_the_line_names_what_there_is_to_say() -> None:
     modules = {"a": ["1", "2"], "b": ["absent", "1"], "c": ["1", "absent"], "d": ["1", "unknown"]}
     event = {"generation": 3, "modules": modules, "distributions": {"numpy": ["1.0", "2.0"]}}
-    assert code_change_text(event) == (
+    assert str(CodeChange.of(event)) == (
         "code changed before generation 3: a, b (new), c (gone), d (its source is not known), "
         "numpy 1.0 -> 2.0"
     )
     event["modules"] = {f"m{k}": ["1", "2"] for k in range(30)}
-    assert code_change_text(event).endswith("m7 and 23 more")
+    assert str(CodeChange.of(event)).endswith("m7 and 23 more")

@@ -17,13 +17,13 @@ from flywheel.testing import CONFIG_DIR
 
 def test_two_generations_of_a_run(finished_run: Path) -> None:
     run = flywheel.open_run(finished_run)
-    found = run.diff(0, 1)
+    found = run.diff(0, 1).json()
     assert (found["settings"], found["config"], found["environment"]) == ({}, {}, {})
     assert found["code"]["same"] is True
     assert found["grader"]["b"]["grader"] == "Confidence"
     rows = found["data"]["rows"]
     assert (rows["a"], rows["shared"]) == (10, 10)
-    assert rows["b"] == run.show(1)["data"]["rows"]
+    assert rows["b"] == run.show(1).json()["data"]["rows"]
     assert [batch["made_in"] for batch in found["data"]["batches"]["shared"]] == [0]
     assert [batch["made_in"] for batch in found["data"]["batches"]["only_b"]] == [1]
     assert json.loads(json.dumps(found)) == found
@@ -35,7 +35,7 @@ def test_flips_are_the_items_whose_score_changed(finished_run: Path) -> None:
         {row["item"]: row["score"] for row in run.query(sql).to_pylist()}
         for sql in (f"SELECT * FROM outcomes WHERE suite = 'dev' AND generation = {n}" for n in (0, 2))
     ]
-    dev = run.diff(0, 2)["outcomes"]["dev"]
+    dev = run.diff(0, 2).json()["outcomes"]["dev"]
     moved = {item for item in scores[0] if scores[0][item] != scores[1][item]}
     assert {entry["item"] for entry in dev["flipped"]} == moved
     assert dev["gained"] - dev["lost"] == sum(scores[1].values()) - sum(scores[0].values())
@@ -44,7 +44,7 @@ def test_flips_are_the_items_whose_score_changed(finished_run: Path) -> None:
 
 def test_a_generation_does_not_differ_from_itself(finished_run: Path) -> None:
     run = flywheel.open_run(finished_run)
-    found = run.diff(1, 1, other=run)
+    found = run.diff(1, 1, other=run).json()
     assert not any((found["settings"], found["config"], found["init"], found["grader"], found["environment"]))
     assert found["data"]["same"] is True
     assert all(not suite["flipped"] for suite in found["outcomes"].values())
@@ -96,19 +96,19 @@ def test_items_of_another_seed_are_other_items_though_their_names_are_the_same(
     other = flywheel.run({**config, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
     found = flywheel.open_run(finished_run).diff(0, 0, other=other)
     for suite in ("dev", "gate", "sealed"):
-        flips = found["outcomes"][suite]
-        items = flips["items"]
-        assert items["shared"] == items["a"] == items["b"] == items["other_rows"] > 0
-        assert (items["compared"], flips["flipped"], flips["gained"], flips["lost"]) == (0, [], 0, 0)
+        flips = found.outcomes[suite]
+        items = flips.items
+        assert items.shared == items.a == items.b == items.other_rows > 0
+        assert (items.compared, flips.flipped, flips.gained, flips.lost) == (0, (), 0, 0)
     for section in commands_diff._sections(found, 10):
         rich.console.Console(width=100).print(section)
-    assert f"{items['a']} not compared: of the same name, but other items" in capsys.readouterr().out
+    assert f"{items.a} not compared: of the same name, but other items" in capsys.readouterr().out
 
 
 def test_equal_items_of_two_runs_are_compared(finished_run: Path, run_copy: Path) -> None:
     run = flywheel.open_run(finished_run)
-    across = run.diff(0, 2, other=flywheel.open_run(run_copy))["outcomes"]
-    assert across == run.diff(0, 2)["outcomes"]
+    across = run.diff(0, 2, other=flywheel.open_run(run_copy)).json()["outcomes"]
+    assert across == run.diff(0, 2).json()["outcomes"]
     assert across["dev"]["items"]["compared"] == across["dev"]["items"]["shared"] > 0
 
 
@@ -130,15 +130,15 @@ def test_duels_are_compared_against_the_same_opponent_only() -> None:
         named = {"item": list("abc"), "opponent": pa.array(opponent, pa.string())}
         return pa.table({**named, "score": score})
 
-    found = _flips(outcomes([1, 1, 0], ["x", "x", "x"]), outcomes([0, 0, 1], ["y", "x", "x"]), None)
+    found = _flips(outcomes([1, 1, 0], ["x", "x", "x"]), outcomes([0, 0, 1], ["y", "x", "x"]), None).json()
     assert (found["items"]["other_opponents"], found["items"]["compared"]) == (1, 2)
     assert (found["gained"], found["lost"]) == (1, 1)
     assert [entry["item"] for entry in found["flipped"]] == ["b", "c"]
-    alone = _flips(outcomes([1, 1, 0], [None] * 3), outcomes([1, 0, 1 / 3], [None] * 3), None)
+    alone = _flips(outcomes([1, 1, 0], [None] * 3), outcomes([1, 0, 1 / 3], [None] * 3), None).json()
     assert (alone["items"]["compared"], alone["gained"], alone["lost"]) == (3, 1, 1)
 
 
 def test_the_last_bits_of_a_score_are_no_flip() -> None:
     one = pa.table({"item": ["a"], "opponent": pa.array([None], pa.string()), "score": [0.3]})
     other = one.set_column(2, "score", pa.array([0.1 + 0.2]))
-    assert _flips(one, other, None)["flipped"] == []
+    assert _flips(one, other, None).flipped == ()

@@ -89,7 +89,7 @@ def test_a_level_frontier_that_wrong_lessons_raised_goes_back_with_them(climbing
     assert first.status is Status.PROMOTED
     assert (frontier(climbing), drawn_of(store, first)) == (2, [batch_of(state.generations[0])])
     assert len(sources_of(store, first)) == 2, "the lessons are kept for later"
-    report = recall(climbing, where=WRONG, why="all six are wrong", yes=True)
+    report = recall(climbing, where=WRONG, why="all six are wrong", yes=True).json()
     assert (report["generations"], report["suspect"][0]["by"]) == ([], ["saw"])
     assert report["champion"] == {"before": 1, "after": 1}
     assert [(c["component"], c["left_by"]) for c in report["carries"]] == [("curator", 0)]
@@ -100,7 +100,7 @@ def test_a_level_frontier_that_wrong_lessons_raised_goes_back_with_them(climbing
 
 def test_who_began_with_such_a_carry_is_suspect_too(climbing: Path) -> None:
     climb(climbing, 2)
-    report = recall(climbing, where=WRONG, why="all six are wrong")
+    report = recall(climbing, where=WRONG, why="all six are wrong").json()
     by = {g["generation"]: g["by"] for g in report["suspect"]}
     assert "saw" in by[1]
     assert "settings_from" in by[2]
@@ -114,7 +114,7 @@ def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(
     monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
     ladder = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
     play(run, 1, stages=5 + 3, seed=DRAWS_A_HUMAN_ROW, curator=ladder)  # its curate is done, its fit is not
-    assert recall(run, where=WRONG, why="wrong", yes=True)["ends"] == 1
+    assert recall(run, where=WRONG, why="wrong", yes=True).json()["ends"] == 1
     state = read_state(run)
     assert (state.generations[1].status, state.generations[1].suspect) == (Status.FAILED, True)
     assert climb(run, 1) == 0
@@ -130,7 +130,7 @@ def test_a_part_without_a_carry_keeps_nothing_of_what_it_saw(
     drawn = set(store.table(str(state.generations[1].output("curate", "corpus")))["id"].to_pylist())
     made = store.table(str(batch_of(state.generations[1])))
     seen = [row["prompt"] for row in made.to_pylist() if row["id"] not in drawn]
-    report = recall(run, where=f"made_in = 1 and prompt = '{seen[0]}'", why="odd")
+    report = recall(run, where=f"made_in = 1 and prompt = '{seen[0]}'", why="odd").json()
     assert (report["samples"]["total"], report["generations"], report["suspect"]) == (1, [], [])
 
 
@@ -140,7 +140,7 @@ def test_what_was_hidden_from_a_curator_it_did_not_see(run: Path) -> None:
     play(run, 4, seed=1)
     before = {g.number for g in read_state(run).generations if g.suspect or g.recalled}
     later = [g for g in read_state(run).generations[2:] if g.number not in before]
-    again = recall(run, where="made_in = 1 and prompt = 'p0'", why="odd")
+    again = recall(run, where="made_in = 1 and prompt = 'p0'", why="odd").json()
     assert again["suspect"] == again["generations"] == []
     assert later or before
 
@@ -152,10 +152,10 @@ def test_a_rejected_generation_made_nothing_of_what_its_parent_made(run: Path, s
     rejected = [g for g in state.generations if g.status is Status.REJECTED]
     assert rejected or seed
     for generation in rejected:
-        down = trace(run, generation=generation.number, up=False)["down"]
+        down = trace(run, generation=generation.number, up=False).json()["down"]
         assert [(g["generation"], g["by"]) for g in down["generations"]] == [(generation.number, ["named"])]
         assert down["samples"] == down["forks"] == []
-        touched = recall(run, generation=generation.number, why="its batch is bad, too")
+        touched = recall(run, generation=generation.number, why="its batch is bad, too").json()
         drew = {g.number for g in state.generations if batch_of(generation) in drawn_of(store, g)}
         assert drew <= {g["generation"] for g in touched["generations"]}
 
@@ -166,7 +166,7 @@ def test_up_names_who_has_the_weights_started_from(run: Path, fakes: pytest.Monk
         play(run, 8, base="the weights of generation 0")
     starts = set()
     for generation in read_state(run).generations[1:]:
-        entries = trace(run, generation=generation.number, down=False)["up"]
+        entries = trace(run, generation=generation.number, down=False).json()["up"]
         (edge,) = [edge for edge in entries[0]["edges"] if edge["type"] == "init"]
         whose = {"parent": generation.parent, "base": 0, "fresh": None}[generation.init]
         assert edge["generation"] == whose
@@ -180,7 +180,7 @@ def test_up_lists_makers_of_what_was_drawn_only(run: Path) -> None:
     state, store = read_state(run), Store(run)
     kept_only = 0
     for generation in state.generations:
-        entry = trace(run, generation=generation.number, down=False)["up"][0]
+        entry = trace(run, generation=generation.number, down=False).json()["up"][0]
         listed = [e["made_in"] for e in entry["edges"] if e["type"] == "produced_by"]
         corpus = set(store.table(str(generation.output("curate", "corpus")))["id"].to_pylist())
         batches = {g.number: set(store.table(str(batch_of(g)))["id"].to_pylist()) for g in state.generations}

@@ -127,9 +127,9 @@ def test_trace_says_so(
     state, _ = run_of(tmp_path, scores, opponents=opponents)
     monkeypatch.setattr("flywheel.lineage.trace.read_state", lambda directory: state)
     found = trace(tmp_path, item="gate/a/b", down=False)
-    assert found["generation"] == traced
+    assert found.generation == traced
     assert text in "\n".join(lines(found))
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(found.json())) == found.json()
 
 
 SUITES = {"gate/with/slash": ["a/b", "/a", "a/", "a b", "-x", "--json", "", "7", "[b]"], "gate/with": ["x"]}
@@ -151,7 +151,7 @@ def test_suites_and_items_may_have_any_name(
 ) -> None:
     run_of_suites(tmp_path, monkeypatch, SUITES)
     for given in (f"{suite}/{item}", (suite, item)):
-        found = trace(tmp_path, item=given, down=False)["item"]
+        found = trace(tmp_path, item=given, down=False).json()["item"]
         assert (found["suite"], found["item"], len(found["scores"])) == (suite, item, 1)
 
 
@@ -161,7 +161,7 @@ def test_what_names_two_items_is_refused_and_a_pair_names_one(
     run_of_suites(tmp_path, monkeypatch, {"gate": ["x/1"], "gate/x": ["1"]})
     with pytest.raises(RunError, match=r"'x/1' of suite 'gate' and '1' of suite 'gate/x'\. In Python"):
         trace(tmp_path, item="gate/x/1")
-    assert trace(tmp_path, item=("gate/x", "1"), down=False)["item"]["suite"] == "gate/x"
+    assert trace(tmp_path, item=("gate/x", "1"), down=False).json()["item"]["suite"] == "gate/x"
 
 
 def test_an_item_that_is_not_there_is_told_with_the_suites(

@@ -117,7 +117,7 @@ def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any
             before = len(read_state(run).generations)
             if before == 0:
                 continue
-            report = recall(run, why="a test", strict=strict, yes=True, **flawed(flaw, before))
+            report = recall(run, why="a test", strict=strict, yes=True, **flawed(flaw, before)).json()
             named = {g["generation"] for g in report["generations"]}
             if strict and report["done"]:
                 assert not report["suspect"]
@@ -134,28 +134,28 @@ def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any
 def test_a_recalled_generation_is_made_up_for(run: Path) -> None:
     play(run, 4)
     recall(run, generation=2, why="flawed", yes=True)
-    assert status(run)["state"] == "stopped"
-    assert status(run)["reason"] == "recalled: flawed"
+    assert status(run).json()["state"] == "stopped"
+    assert status(run).json()["reason"] == "recalled: flawed"
     play(run, 4)
     state = read_state(run)
     assert sum(not g.recalled for g in state.generations) == 5
-    assert status(run)["state"] == "finished"
+    assert status(run).json()["state"] == "finished"
 
 
 def test_a_dry_run_records_nothing(run: Path) -> None:
     play(run, 3)
     before = (run / "ledger.jsonl").read_bytes()
-    dry = recall(run, generation=1, why="flawed")
+    dry = recall(run, generation=1, why="flawed").json()
     assert (run / "ledger.jsonl").read_bytes() == before
     assert not dry["done"]
-    done = recall(run, generation=1, why="flawed", yes=True)
+    done = recall(run, generation=1, why="flawed", yes=True).json()
     assert done == dry | {"done": True}
     assert json.loads(json.dumps(done)) == done
 
 
 def test_the_event_says_it_all(run: Path) -> None:
     play(run, 3)
-    report = recall(run, generation=1, why="flawed", yes=True)
+    report = recall(run, generation=1, why="flawed", yes=True).json()
     event = ledger.read(run)[-1]
     assert (event["event"], event["why"], event["by"]) == ("recalled", "flawed", "generation 1")
     assert event["generations"] == [g["generation"] for g in report["generations"]]
@@ -167,7 +167,7 @@ def test_the_same_recall_again_is_nothing_to_do(run: Path) -> None:
     play(run, 3)
     recall(run, generation=1, why="flawed", yes=True)
     before = (run / "ledger.jsonl").read_bytes()
-    again = recall(run, generation=1, why="flawed", yes=True)
+    again = recall(run, generation=1, why="flawed", yes=True).json()
     assert (again["done"], again["generations"], again["samples"]["total"]) == (False, [], 0)
     assert (run / "ledger.jsonl").read_bytes() == before
 
@@ -175,7 +175,7 @@ def test_the_same_recall_again_is_nothing_to_do(run: Path) -> None:
 def test_if_no_generation_is_clean_the_next_is_a_genesis_on_the_remaining_samples(run: Path) -> None:
     play(run, 2)
     condition = "origin = 'human' and prompt in ('h0', 'h1', 'h2')"
-    report = recall(run, where=condition, why="mislabelled", strict=True, yes=True)
+    report = recall(run, where=condition, why="mislabelled", strict=True, yes=True).json()
     assert report["champion"]["after"] is None
     assert read_state(run).carries.artifacts == {}
     play(run, 2)
@@ -199,7 +199,7 @@ def test_a_generation_under_way_that_descends_from_the_flaw_ends_as_failed(run: 
     play(run, 3, stages=5 + 2)  # genesis is five stages long
     state = read_state(run)
     assert state.current
-    assert recall(run, generation=0, why="flawed", yes=True)["ends"] == 1
+    assert recall(run, generation=0, why="flawed", yes=True).json()["ends"] == 1
     ended = read_state(run).generations[1]
     assert (ended.status, ended.reason, ended.recalled) == (Status.FAILED, "recalled: flawed", True)
     assert play(run, 3) == 0
@@ -208,7 +208,7 @@ def test_a_generation_under_way_that_descends_from_the_flaw_ends_as_failed(run: 
 
 def test_a_generation_under_way_that_does_not_goes_on_with_what_remains(run: Path) -> None:
     play(run, 1, stages=5 + 2)
-    report = recall(run, where="made_in = 1 and prompt = 'p1'", why="odd", yes=True)
+    report = recall(run, where="made_in = 1 and prompt = 'p1'", why="odd", yes=True).json()
     assert (report["ends"], report["generations"], report["samples"]["total"]) == (None, [], 1)
     play(run, 1)
     state = read_state(run)
@@ -222,7 +222,7 @@ def test_the_carry_is_what_the_restored_champion_left(run: Path) -> None:
     play(run, 6)
     state = read_state(run)
     promoted = [g.number for g in state.generations if g.status is Status.PROMOTED]
-    report = recall(run, generation=promoted[-1], why="flawed", yes=True)
+    report = recall(run, generation=promoted[-1], why="flawed", yes=True).json()
     after = read_state(run)
     assert after.champion.number == report["champion"]["after"] == promoted[-2]
     assert after.carries == state.generations[promoted[-2]].carry_after != state.carries
@@ -231,25 +231,25 @@ def test_the_carry_is_what_the_restored_champion_left(run: Path) -> None:
 def test_strict_recalls_what_is_only_suspect(run: Path) -> None:
     play(run, 6, seed=1)
     for number in range(7):
-        loose = recall(run, generation=number, why="flawed")
-        strict = recall(run, generation=number, why="flawed", strict=True)
+        loose = recall(run, generation=number, why="flawed").json()
+        strict = recall(run, generation=number, why="flawed", strict=True).json()
         reached = {g["generation"] for g in [*loose["generations"], *loose["suspect"]]}
         assert reached <= {g["generation"] for g in strict["generations"]}
         assert strict["suspect"] == []
-    assert any(recall(run, generation=n, why="flawed")["suspect"] for n in range(7))
+    assert any(recall(run, generation=n, why="flawed").json()["suspect"] for n in range(7))
 
 
 def test_suspicion_is_a_flag_and_is_passed_on(run: Path) -> None:
     play(run, 6, seed=1)
-    number = next(n for n in range(7) if recall(run, generation=n, why="flawed")["suspect"])
-    report = recall(run, generation=number, why="flawed", yes=True)
+    number = next(n for n in range(7) if recall(run, generation=n, why="flawed").json()["suspect"])
+    report = recall(run, generation=number, why="flawed", yes=True).json()
     play(run, 8, seed=1)
     state = read_state(run)
     assert {g["generation"] for g in report["suspect"]} <= {g.number for g in state.generations if g.suspect}
     for g in state.generations:
         if g.number > 6 and g.parent is not None and state.generations[g.parent].suspect:
             assert g.suspect
-    flags = [(g["recalled"], g["suspect"]) for g in status(run)["generations"]]
+    flags = [(g["recalled"], g["suspect"]) for g in status(run).json()["generations"]]
     assert flags == [(g.recalled, g.suspect) for g in state.generations]
 
 
@@ -257,13 +257,13 @@ def test_a_rollback_sets_the_champion_back_without_blame(run: Path) -> None:
     play(run, 6)
     state = read_state(run)
     promoted = [g.number for g in state.generations if g.status is Status.PROMOTED]
-    report = rollback(run, promoted[-2], "too slow in production")
+    report = rollback(run, promoted[-2], "too slow in production").json()
     assert report["champion"] == {"before": promoted[-1], "after": promoted[-2]}
     after = read_state(run)
     assert after.champion.number == promoted[-2]
     assert after.carries == after.champion.carry_after
     assert not any(g.recalled or g.suspect for g in after.generations)
-    assert status(run)["state"] == "stopped"
+    assert status(run).json()["state"] == "stopped"
     play(run, 7)
     made = read_state(run).generations
     assert (len(made), made[7].parent) == (8, promoted[-2])
@@ -348,14 +348,14 @@ def test_patience_starts_anew_from_the_restored_champion() -> None:
 def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:
     play(run, 8)
     condition = "prompt = 'p0' and made_in = 1"
-    whole = recall(run, where=condition, why="flawed")
+    whole = recall(run, where=condition, why="flawed").json()
     assert whole["samples"]["total"]
     assert not whole["unasked"]
     dropped = {d.generation for d in prune(run, "champion", yes=True).drops if d.kind == "samples"}
     report = recall(run, where=condition, why="flawed")
-    assert report["unasked"] == sorted(dropped)
+    assert report.unasked == tuple(sorted(dropped))
     assert any("not asked    the samples made in 1:" in line for line in lines(report)) == (1 in dropped)
-    assert recall(run, where="made_in = 1", why="flawed")["unasked"] == []
+    assert recall(run, where="made_in = 1", why="flawed").json()["unasked"] == []
 
 
 def test_a_rollback_to_pruned_weights_is_refused_before_anything_is_ended(run: Path) -> None:
@@ -387,9 +387,9 @@ def test_a_line_that_is_written_has_happened_though_head_could_not_be_moved(
 
     monkeypatch.setattr(files, "write_atomic", full)
     if change == "recall":
-        assert recall(run, generation=promoted[-1], why="flawed", yes=True)["done"]
+        assert recall(run, generation=promoted[-1], why="flawed", yes=True).json()["done"]
     else:
-        assert rollback(run, promoted[-2], "slow")["champion"]["after"] == promoted[-2]
+        assert rollback(run, promoted[-2], "slow").json()["champion"]["after"] == promoted[-2]
     monkeypatch.undo()
     assert read_state(run).champion.number == promoted[-2]
     assert play(run, 7) == 0
@@ -410,5 +410,5 @@ def test_a_recall_that_finds_no_room_for_its_line_uses_the_reserve(
         real(descriptor, line)
 
     monkeypatch.setattr(files, "append", full)
-    assert recall(run, generation=1, why="flawed", yes=True)["done"]
+    assert recall(run, generation=1, why="flawed", yes=True).json()["done"]
     assert read_state(run).generations[1].recalled

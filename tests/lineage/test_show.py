@@ -18,7 +18,7 @@ from flywheel.storage.state import RunState
 
 def test_all_that_made_a_generation(finished_run: Path) -> None:
     run = flywheel.open_run(finished_run)
-    report = run.show(1)
+    report = run.show(1).json()
     record = run.generation(1).record
     assert report["run"] == str(finished_run)
     assert report["parent"] == 0
@@ -33,7 +33,7 @@ def test_all_that_made_a_generation(finished_run: Path) -> None:
 
 
 def test_data_is_counted_by_origin(finished_run: Path) -> None:
-    data = show(finished_run, 1)["data"]
+    data = show(finished_run, 1).json()["data"]
     made = samples(finished_run, Record.read(finished_run).state, 1)
     drawn = made.filter(made["keep"])["count"].to_pylist()
     human, generated = data["by_origin"]
@@ -46,12 +46,12 @@ def test_data_is_counted_by_origin(finished_run: Path) -> None:
     assert (generated["origin"], generated["made_in"], generated["made_by_generation"]) == ("generated", 1, 0)
     assert generated["rows"] == sum(count > 0 for count in drawn)
     assert generated["drawn"] == sum(drawn)
-    assert generated["made_by"] == show(finished_run, 0)["weights"]
+    assert generated["made_by"] == show(finished_run, 0).json()["weights"]
     assert data["rows"] == human["rows"] + generated["rows"]
 
 
 def test_the_session_says_which_code_ran(finished_run: Path) -> None:
-    (session,) = show(finished_run, 1)["sessions"]
+    (session,) = show(finished_run, 1).json()["sessions"]
     assert session["versions"]["torch"]
     for tree in session["checkouts"].values():
         assert tree["commit"] == session["commit"]
@@ -61,13 +61,13 @@ def test_the_session_says_which_code_ran(finished_run: Path) -> None:
 
 
 def test_the_uncommitted_changes_can_be_had_back(finished_run: Path) -> None:
-    (session,) = show(finished_run, 1)["sessions"]
+    (session,) = show(finished_run, 1).json()["sessions"]
     sizes = sum(tree["diff_bytes"] for tree in session["checkouts"].values() if tree["diff"])
     assert len(uncommitted(finished_run, 1)) == sizes
 
 
 def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
-    before = show(run_copy, 1)
+    before = show(run_copy, 1).json()
     ledger = Ledger(run_copy)
     recall = {"why": "a wrong grader", "by": "generation 1", "strict": False, "champion": 0}
     carry = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
@@ -75,9 +75,9 @@ def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
         "recalled", **recall, generations=[1], suspect=[2], samples="0" * 64 + ".parquet", carry=carry
     )
     ledger.close()
-    flags = [set(show(run_copy, number)["flags"]) - {"champion"} for number in (0, 1, 2)]
+    flags = [set(show(run_copy, number).json()["flags"]) - {"champion"} for number in (0, 1, 2)]
     assert flags == [set(), {"recalled"}, {"suspect"}]
-    assert show(run_copy, 1)["status"] == before["status"]
+    assert show(run_copy, 1).json()["status"] == before["status"]
 
 
 @pytest.mark.parametrize("number", [-1, 3])

@@ -25,14 +25,14 @@ def test_each_view_tells_what_the_ledger_does(finished_run: Path) -> None:
     assert rows(finished_run, "SELECT generation, status FROM generations ORDER BY 1") == states
     assert rows(
         finished_run, "SELECT count(*), max(hash) FILTER (seq = (SELECT max(seq) FROM events)) FROM events"
-    ) == [(len(Record.read(finished_run).events), run.status()["head"])]
+    ) == [(len(Record.read(finished_run).events), run.status().json()["head"])]
     corpora = [(g.number, g.record.fact("curate", "rows")) for g in run.generations()]
     trained = "SELECT generation, count(*) FROM edges WHERE type = 'trained_on' GROUP BY 1 ORDER BY 1"
     assert rows(finished_run, trained) == corpora
     decided = "SELECT generation, count(*) FILTER (keep AND count > 0) FROM decisions GROUP BY 1 ORDER BY 1"
     assert rows(finished_run, decided) == corpora
     measured = "SELECT avg(score) FROM outcomes WHERE generation = 1 AND suite = 'gate'"
-    assert rows(finished_run, measured) == [(run.generation(1).metrics["gate"]["accuracy"]["value"],)]
+    assert rows(finished_run, measured) == [(run.generation(1).metrics["gate"]["accuracy"].value,)]
 
 
 def test_samples_stand_beside_their_scores_and_their_own_turns_decision(finished_run: Path) -> None:

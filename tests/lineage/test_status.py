@@ -9,12 +9,12 @@ import pytest
 
 import flywheel
 from flywheel.errors import DamagedError, RunError
+from flywheel.lineage.graph import Ancestor, Edge, Init, lineage
 from flywheel.lineage.status import (
     all_runs,
     bare,
     find_run,
     find_runs,
-    lineage,
     read_state,
     status,
     summary_line,
@@ -72,7 +72,7 @@ def test_a_run_that_is_not_there_is_told_with_near_misses(runs: Path) -> None:
 
 
 def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
-    report = status(finished_run)
+    report = status(finished_run).json()
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     keys = {
         "run",
@@ -93,7 +93,7 @@ def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
 
 
 def test_a_status_says_what_each_generation_is(finished_run: Path) -> None:
-    genesis, first, second = status(finished_run)["generations"]
+    genesis, first, second = status(finished_run).json()["generations"]
     assert [g["generation"] for g in (genesis, first, second)] == [0, 1, 2]
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
     assert genesis["by_origin"] == {"human": 10}
@@ -110,13 +110,13 @@ def test_a_status_says_what_each_generation_is(finished_run: Path) -> None:
 
 
 def test_the_sealed_suite_is_looked_at_for_champions_only(finished_run: Path) -> None:
-    report = status(finished_run)
+    report = status(finished_run).json()
     looked_at = [g["generation"] for g in report["generations"] if "sealed" in g["metrics"]]
     assert set(looked_at) == {0, report["champion"]["generation"]}
 
 
 def test_the_champion_is_named_with_its_weights(finished_run: Path) -> None:
-    report = status(finished_run)
+    report = status(finished_run).json()
     champion = report["generations"][report["champion"]["generation"]]
     assert champion["status"] == "promoted"
     assert report["champion"]["weights"] == champion["weights"]
@@ -125,17 +125,17 @@ def test_the_champion_is_named_with_its_weights(finished_run: Path) -> None:
 def test_a_run_that_is_being_written_is_running(run_copy: Path) -> None:
     lock.acquire(run_copy)
     try:
-        assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("running", "run")
+        assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("running", "run")
     finally:
         lock.release(run_copy)
-    assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("finished", None)
+    assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("finished", None)
 
 
 @pytest.mark.parametrize("work", [work for work in lock.Work if work is not lock.Work.RUN])
 def test_a_run_that_is_written_by_something_else_is_not_running(run_copy: Path, work: lock.Work) -> None:
     lock.acquire(run_copy, work)
     try:
-        assert (status(run_copy)["state"], status(run_copy)["writer"]) == ("finished", work)
+        assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("finished", work)
         told = summary_line(run_copy, read_state(run_copy))
         assert "running" not in told
         assert told.endswith(f"finished  (all generations are made)  (being {work.passive})")
@@ -150,24 +150,25 @@ def test_a_damaged_run_has_no_status(run_copy: Path) -> None:
         status(run_copy)
 
 
-def edges(entry: dict[str, object]) -> dict[str, dict[str, object]]:
-    return {edge["type"]: edge for edge in entry["edges"]}
+def edges(entry: Ancestor) -> dict[str, Edge]:
+    return {edge.type: edge for edge in entry.edges}
 
 
 def test_lineage_says_what_each_generation_was_made_from(finished_run: Path) -> None:
-    genesis, first, _ = lineage(finished_run, read_state(finished_run))
-    assert set(edges(genesis)) == {"trained_on", "init"}
-    assert edges(genesis)["trained_on"]["by_origin"] == {"human": 10}
-    assert edges(first)["produced_by"] == {"type": "produced_by", "generation": 0, "made_in": 1}
-    assert edges(first)["graded_by"]["grader"] == "Confidence"
-    assert json.loads(json.dumps(lineage(finished_run, read_state(finished_run))))
+    found = lineage(finished_run, read_state(finished_run))
+    genesis, first, _ = found.generations
+    assert set(edges(genesis)) == {"trained_on", "init", "produced_by"}
+    assert edges(genesis)["trained_on"].by_origin == {"human": 10}
+    assert [(e.generation, e.made_in) for e in first.edges if e.type == "produced_by"] == [(None, 0), (0, 1)]
+    assert (edges(first)["graded_by"].grader, edges(first)["opponent"].generation) == ("Confidence", 0)
+    assert json.loads(json.dumps(found.json())) == found.json()
 
 
 def test_lineage_says_whose_weights_a_generation_started_from(continued: Path) -> None:
-    genesis, first = lineage(continued, read_state(continued))
-    made = {"type": "init", "init": "parent", "generation": 0, "weights": genesis["weights"]}
+    genesis, first = lineage(continued, read_state(continued)).generations
+    made = Init(init="parent", generation=0, weights=genesis.weights, forked_from=None)
     assert edges(first)["init"] == made
-    assert edges(genesis)["init"] == {"type": "init", "init": "fresh", "generation": None, "weights": None}
+    assert edges(genesis)["init"] == Init(init="fresh", generation=None, weights=None, forked_from=None)
 
 
 def test_bare_names() -> None:

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 
 from flywheel.errors import RunError
+from flywheel.lineage.graph import Graph
 from flywheel.lineage.samples import samples
 from flywheel.lineage.status import read_state
-from flywheel.lineage.trace import ancestors, trace
+from flywheel.lineage.trace import trace
 from flywheel.storage import ids
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
@@ -37,7 +38,7 @@ def an_id(run: Path, turn: int) -> str:
 @pytest.mark.parametrize("length", [8, 32])
 def test_a_sample_is_found_by_the_beginning_of_its_id(run: Path, length: int) -> None:
     name = an_id(run, 4)
-    found = trace(run, sample=name[:length])
+    found = trace(run, sample=name[:length]).json()
     parent = read_state(run).generations[4].parent
     assert (found["sample"]["id"], found["sample"]["made_in"]) == (name, 4)
     assert found["sample"]["made_by_generation"] == found["up"][0]["generation"] == parent
@@ -46,7 +47,7 @@ def test_a_sample_is_found_by_the_beginning_of_its_id(run: Path, length: int) ->
 
 
 def test_a_human_sample_has_no_ancestors(run: Path) -> None:
-    found = trace(run, sample=an_id(run, 0), down=False)
+    found = trace(run, sample=an_id(run, 0), down=False).json()
     assert (found["sample"]["made_by"], found["up"]) == (None, [])
     assert "down" not in found
 
@@ -59,7 +60,7 @@ def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_pat
         play(run, 1, leaves={(0, "train"): RuntimeError("so it shall be")})
         play(run, 1)
         name = an_id(run, 0)
-        found = trace(run, sample=name[:length])
+        found = trace(run, sample=name[:length]).json()
     assert found["sample"]["made_in"] == 0
     assert found["down"]["samples"][0]["made_in"] == 0
 
@@ -87,7 +88,7 @@ def test_the_index_is_derived(run: Path, damage: str) -> None:
         "twice": whole * 2,
     }
     path.write_bytes(changed[damage])
-    assert trace(run, sample=name)["sample"]["made_in"] == 3
+    assert trace(run, sample=name).json()["sample"]["made_in"] == 3
 
 
 def test_the_loop_keeps_the_index(run: Path, tmp_path: Path) -> None:
@@ -131,5 +132,5 @@ def test_ancestors_in_ten_thousand_generations_take_no_time(tmp_path: Path) -> N
 
     began = time.process_time()
     assert ids.find(tmp_path, state, OneBatch(tmp_path), wanted) == [(5000, wanted)]
-    assert sum(1 for _ in ancestors(OneBatch(tmp_path), state, [9_999])) == turns
+    assert sum(1 for _ in Graph(OneBatch(tmp_path), state).ancestors([9_999])) == turns
     assert time.process_time() - began < 0.7

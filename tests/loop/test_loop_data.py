@@ -46,7 +46,7 @@ def test_a_genesis_that_is_tried_again_has_each_human_row_once(folder, fault) ->
     assert run_probe(folder / "again", **typed("list"), generations=1).exit_code is ExitCode.FAILED
     fault("")
     again = run_probe(folder / "again", **typed("list"), generations=1)
-    assert [g["status"] for g in again.status()["generations"]][:2] == ["failed", "promoted"]
+    assert [g["status"] for g in again.status().json()["generations"]][:2] == ["failed", "promoted"]
     for made, kept in ((whole, 0), (again, 0), (again, 1)):
         assert stage_of(made, "seed", kept)["outputs"] == stage_of(whole, "seed", 0)["outputs"]
     corpora = [stage_of(run, "curate", n)["outputs"]["corpus"] for run, n in ((whole, 0), (again, 1))]
@@ -68,7 +68,7 @@ def test_an_id_twice_among_the_sources_is_refused(folder, monkeypatch) -> None:
     monkeypatch.setattr("flywheel.loop.sources_before", lambda *_: [[human, None], [human, None]])
     failed = run_probe(folder, **typed("list"), generations=1)
     assert failed.exit_code is ExitCode.FAILED
-    assert "A corpus has each sample once; 6 ids occur again" in failed.status()["reason"]
+    assert "A corpus has each sample once; 6 ids occur again" in failed.status().json()["reason"]
 
 
 @pytest.mark.parametrize(

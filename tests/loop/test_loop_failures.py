@@ -34,7 +34,7 @@ def test_the_generation_fails_with_its_reason(after_genesis, fault, what):
     champion = champion_hash(after_genesis(generations=0).path)
     fault(what)
     run = after_genesis(generations=1)
-    report = run.status()
+    report = run.status().json()
     assert run.exit_code is ExitCode.FAILED
     assert report["state"] == "failed"
     assert report["generations"][1]["status"] == "failed"
@@ -59,8 +59,8 @@ def test_the_same_command_tries_another_generation(after_genesis, fault):
     fault("")
     run = after_genesis(generations=1)
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status()["generations"]] == ["promoted", "failed", "promoted"]
-    assert run.status()["generations"][2]["parent"] == 0
+    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed", "promoted"]
+    assert run.status().json()["generations"][2]["parent"] == 0
 
 
 def test_more_turns_after_one_that_failed(after_genesis, fault):
@@ -70,7 +70,7 @@ def test_more_turns_after_one_that_failed(after_genesis, fault):
     fault("")
     after_genesis(generations=1)
     run = after_genesis(generations=2)
-    assert [g["status"] for g in run.status()["generations"]] == [
+    assert [g["status"] for g in run.status().json()["generations"]] == [
         "promoted",
         "failed",
         "promoted",
@@ -82,8 +82,8 @@ def test_go_on_counts_failed_turns(after_genesis, fault):
     fault("grade:raise")
     run = after_genesis(generations=2, on_failure="go_on")
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status()["generations"]] == ["promoted", "failed", "failed"]
-    assert run.status()["champion"]["generation"] == 0
+    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed", "failed"]
+    assert run.status().json()["champion"]["generation"] == 0
     before = len(events(run.path))
     assert after_genesis(generations=2, on_failure="go_on").exit_code is ExitCode.FINISHED
     assert len(events(run.path)) == before
@@ -107,12 +107,12 @@ def test_genesis_that_fails_is_tried_again(probe, fault):
     fault("train:nan")
     run = probe(generations=1)
     assert run.exit_code is ExitCode.FAILED
-    assert run.status()["champion"] is None
+    assert run.status().json()["champion"] is None
     fault("")
     run = probe(generations=1)
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status()["generations"]] == ["failed", "promoted", "promoted"]
-    assert [g["parent"] for g in run.status()["generations"]] == [None, None, 1]
+    assert [g["status"] for g in run.status().json()["generations"]] == ["failed", "promoted", "promoted"]
+    assert [g["parent"] for g in run.status().json()["generations"]] == [None, None, 1]
 
 
 def test_no_champion_at_all_is_a_failure(probe, fault):

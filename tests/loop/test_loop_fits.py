@@ -146,7 +146,7 @@ def test_the_best_checkpoint_is_taken_where_one_is_monitored(
     assert event["facts"]["best"] == {
         "monitor": "worse",
         "value": 0.0,
-        "step": once.status()["generations"][0]["cost"]["steps"],
+        "step": once.status().json()["generations"][0]["cost"]["steps"],
     }
     assert "best" not in last.champion().record.stages["train"]["facts"]
     assert best.champion().weights == once.champion().weights != last.champion().weights

@@ -26,7 +26,7 @@ def test_all_three_run_in_inference_mode_by_default(probe, modes):
         "grader___target_": "tests.support.probe_parts.NotesModeInGrade",
     }
     run = probe(generations=1, **parts)
-    assert run.status()["state"] == "finished"
+    assert run.status().json()["state"] == "finished"
     assert modes == {(stage, True, False) for stage in STAGES}
 
 
@@ -36,7 +36,7 @@ def test_without_inference_mode_gradients_are_off_and_a_part_may_turn_them_on(pr
         "grader___target_": "tests.support.probe_parts.TrainsInGrade",
     }
     run = probe(generations=1, **{"+trainer__inference_mode": False}, **parts)
-    assert run.status()["state"] == "finished", run.status()["reason"]
+    assert run.status().json()["state"] == "finished", run.status().json()["reason"]
     assert modes == {(stage, False, False) for stage in STAGES}
     modes.clear()
     view = flywheel.open_run(

@@ -19,7 +19,7 @@ def test_a_prompt_that_the_gate_asks_is_left_out_and_counted(after_genesis, faul
     asked = Task().prompts(1, {}, Key.root(0))["prompt"].to_pylist()
     assert asked[-1] not in run.samples(1)["prompt"].to_pylist()
     assert len(set(run.samples(1)["prompt"].to_pylist())) == len(asked) - 1
-    assert run.show(1)["batch"]["left_out"] == 1
+    assert run.show(1).json()["batch"]["left_out"] == 1
     assert "samples, 1 prompts that a suite asks left out" in capsys.readouterr().out
 
 
@@ -27,14 +27,14 @@ def test_a_turn_whose_prompts_are_all_asked_fails_with_the_reason(after_genesis,
     fault("prompts:all")
     run = after_genesis(generations=1)
     assert run.exit_code is ExitCode.FAILED
-    reason = run.status()["generations"][1]["reason"]
+    reason = run.status().json()["generations"][1]["reason"]
     assert reason.endswith("prompts are items of suites: none is left to answer")
 
 
 def test_every_report_says_what_was_compared(probe, folder, capsys):
     run = probe(generations=1, log="plain")
     said = "held out by point: no item is a seed sample, or in a suite of another role"
-    assert run.status()["held_out"] == run.show(0)["held_out"] == WHOLE
+    assert run.status().json()["held_out"] == run.show(0).json()["held_out"] == WHOLE
     assert said in capsys.readouterr().out
     assert f"Items: {said}." in (bundle(run.path, 0, folder / "bundle") / "README.md").read_text()
 
@@ -43,8 +43,8 @@ def test_where_nothing_can_be_compared_every_report_says_so(probe, folder, capsy
     monkeypatch.setattr(Task, "identity_columns", ())
     run = probe(generations=1, log="plain")
     said = "not checked whether suites ask what was taught: the task names no identity_columns"
-    assert run.status()["held_out"]["columns"] == []
-    assert run.show(1)["batch"]["left_out"] is None
+    assert run.status().json()["held_out"]["columns"] == []
+    assert run.show(1).json()["batch"]["left_out"] is None
     assert said in capsys.readouterr().out
     assert f"Items: {said}." in (bundle(run.path, 0, folder / "bundle") / "README.md").read_text()
 

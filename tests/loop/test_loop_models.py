@@ -238,7 +238,7 @@ def test_what_became_nan_in_the_fit_is_a_failure_and_so_is_any_parameter(
 ) -> None:
     made = run(tmp_path, model)
     assert made.exit_code == 1
-    assert f"weights are not finite after 40 steps: {name}" in made.status()["reason"]
+    assert f"weights are not finite after 40 steps: {name}" in made.status().json()["reason"]
 
 
 @pytest.mark.parametrize(("model", "overrides"), [(Late, {}), (Late, {"genesis": "fresh"}), (Lazy, {})])
@@ -271,7 +271,7 @@ def test_what_cannot_be_loaded_again_is_refused_before_training(
 def test_layers_that_a_fit_would_make_anew_fail_before_its_first_step(model: type, tmp_path: Path) -> None:
     made = run(tmp_path, model)
     assert made.exit_code == 1
-    assert "setup, configure_model or configure_optimizers made" in made.status()["reason"]
+    assert "setup, configure_model or configure_optimizers made" in made.status().json()["reason"]
 
 
 @pytest.mark.parametrize(
@@ -284,9 +284,9 @@ def test_layers_that_come_with_the_first_steps_end_the_fit_there(
     monkeypatch.setattr(model, "on_train_batch_end", lambda *more: steps.append(1), raising=False)
     made = run(tmp_path, model, **{"settings.steps": 4})
     assert made.exit_code == 1
-    assert made.status()["reason"].startswith("train: ")
-    assert name in made.status()["reason"]
-    assert "in __init__" in made.status()["reason"]
+    assert made.status().json()["reason"].startswith("train: ")
+    assert name in made.status().json()["reason"]
+    assert "in __init__" in made.status().json()["reason"]
     assert len(steps) <= 1
 
 
@@ -303,13 +303,13 @@ def test_weights_that_a_new_module_does_not_take_fail_the_fit_that_left_them(
 ) -> None:
     made = run(tmp_path, model, **{"settings.steps": 4})
     assert made.exit_code == 1
-    assert made.status()["reason"].startswith("train: what a fit leaves must load")
-    assert fault in made.status()["reason"]
+    assert made.status().json()["reason"].startswith("train: what a fit leaves must load")
+    assert fault in made.status().json()["reason"]
 
 
 def test_layers_ties_buffers_and_state_of_many_kinds_are_judged_as_trained(tmp_path: Path) -> None:
     made = run(tmp_path, Odd, **{"settings.steps": 4})
-    assert made.exit_code == 0, made.status()["reason"]
+    assert made.exit_code == 0, made.status().json()["reason"]
     model = made.champion().load()
     assert model.again.parametrizations is model.net[3].parametrizations
     assert model.lowest.isfinite().all()
@@ -326,4 +326,4 @@ def test_a_model_is_judged_with_the_state_it_was_trained_to(tmp_path: Path) -> N
     assert model.shift == 1.0
     points = torch.tensor(items["point"].to_pylist())
     right = (model(points).argmax(1).numpy() == items["label"].to_numpy()).mean()
-    assert champion.metrics["gate"]["accuracy"]["value"] == pytest.approx(right)
+    assert champion.metrics["gate"]["accuracy"].value == pytest.approx(right)

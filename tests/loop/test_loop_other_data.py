@@ -46,7 +46,7 @@ def test_where_no_generation_ended_well_the_run_begins_anew_and_keeps_the_old_on
     monkeypatch.delenv("CRASH")
     made = run(tmp_path)
     assert made.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in made.status()["generations"]] == ["failed", "promoted"]
+    assert [g["status"] for g in made.status().json()["generations"]] == ["failed", "promoted"]
     kept = [path for path in tmp_path.glob("moons/*") if path != made.path]
     assert len(kept) == 2
     assert all(flywheel.open_run(path).verify().first_bad is None for path in kept)

@@ -38,7 +38,7 @@ def assert_same_ending(run: flywheel.Run, uninterrupted: flywheel.Run) -> None:
 def test_stopped_after_every_single_stage(probe, uninterrupted):
     run, sessions = probe(**flat(signal_at())), 1
     while run.exit_code is ExitCode.STOPPED:
-        assert run.status()["state"] == "stopped"
+        assert run.status().json()["state"] == "stopped"
         run, sessions = probe(**flat(signal_at())), sessions + 1
         assert sessions < 40
     stages = [event for event in events(run.path) if event["event"] == "stage"]
@@ -70,7 +70,7 @@ def test_sigterm_between_our_step_and_lightnings_stops_too(probe, uninterrupted,
     fault("train:sigterm")
     run = probe()
     assert run.exit_code is ExitCode.STOPPED
-    assert run.status()["state"] == "stopped"
+    assert run.status().json()["state"] == "stopped"
     fault("")
     assert_same_ending(probe(), uninterrupted)
 
@@ -79,7 +79,7 @@ def test_sigterm_between_our_step_and_lightnings_stops_too(probe, uninterrupted,
 def test_interrupted_loses_nothing_recorded(probe, uninterrupted, stage):
     run = probe(**flat(signal_at(stage=stage, generation=1, times=2)))
     assert run.exit_code is ExitCode.INTERRUPTED
-    assert run.status()["state"] == "interrupted"
+    assert run.status().json()["state"] == "interrupted"
     assert kinds(run.path)[-2:] == [stage, "run_interrupted"]
     assert run.verify().first_bad is None
     assert_same_ending(probe(), uninterrupted)
@@ -116,9 +116,9 @@ def test_interrupted_while_the_ledger_is_written(probe, uninterrupted, monkeypat
 
 def test_more_generations_later_equal_as_many_at_once(probe, uninterrupted):
     first = probe(generations=0)
-    assert first.status()["state"] == "finished"
+    assert first.status().json()["state"] == "finished"
     second = probe(generations=1)
-    assert [g["generation"] for g in second.status()["generations"]] == [0, 1]
+    assert [g["generation"] for g in second.status().json()["generations"]] == [0, 1]
     third = probe(generations=2)
     made = [entry for entry in artifacts(third.path) if entry[1] != "sealed"]
     assert made == [entry for entry in artifacts(uninterrupted.path) if entry[1] != "sealed"]

@@ -51,8 +51,8 @@ def test_what_was_pruned_is_answered_from_what_stays_of_it(probe, whole):
     ]
     for sql in asked:
         assert run.query(sql) == whole.query(sql)
-    assert run.show(1)["data"] == whole.show(1)["data"]
-    assert run.diff(1, 3)["data"] == whole.diff(1, 3)["data"]
+    assert run.show(1).json()["data"] == whole.show(1).json()["data"]
+    assert run.diff(1, 3).json()["data"] == whole.diff(1, 3).json()["data"]
 
 
 @pytest.mark.parametrize("point", ["plan_removal", "delete"])
@@ -70,7 +70,7 @@ def test_a_pruning_that_was_cut_off_is_ended_by_the_resumed_run(probe, whole, mo
     else:
         monkeypatch.setattr(module, point, killed)
     cut = probe(generations=3, **KEEP)
-    assert cut.status()["state"] == "interrupted"
+    assert cut.status().json()["state"] == "interrupted"
     assert bool(gone(cut) & files(cut)) == (point == "delete")
     assert cut.verify().first_bad is None
     monkeypatch.undo()
@@ -123,10 +123,10 @@ def test_a_dry_run_changes_nothing(after_genesis):
     before = events(run.path), files(run)
     dry = run.prune("champion")
     assert (events(run.path), files(run)) == before
-    assert dry.json()["bytes"] == run.du()["prunable"]["champion"] > 0
+    assert dry.json()["bytes"] == run.du().json()["prunable"]["champion"] > 0
     done = run.prune("champion", yes=True)
     assert done.json() == {**dry.json(), "done": True}
-    assert run.du()["pruned"] == done.freed == sum(done.bytes.values()) - sum(done.slim_bytes.values())
+    assert run.du().json()["pruned"] == done.freed == sum(done.bytes.values()) - sum(done.slim_bytes.values())
     assert run.prune("champion", yes=True).drops == []
     assert kinds(run.path)[-1] == "pruned"
 
@@ -175,15 +175,15 @@ def test_files_that_no_event_names_are_told_and_removed(after_genesis):
     (run.path / "objects" / "ab").mkdir(exist_ok=True)
     lost = run.path / "objects" / "ab" / f".{'c' * 62}.json.17.tmp"
     lost.write_bytes(b"half")
-    assert run.du()["orphans"] == {"files": 1, "bytes": 4}
+    assert run.du().json()["orphans"] == {"files": 1, "bytes": 4}
     assert run.prune("promoted").orphans == {str(lost.relative_to(run.path)): 4}
     assert lost.exists()
     run.prune("promoted", yes=True)
-    assert run.du()["orphans"] == {"files": 0, "bytes": 0}
+    assert run.du().json()["orphans"] == {"files": 0, "bytes": 0}
 
 
 def test_du_counts_every_file_once(uninterrupted):
-    found = uninterrupted.du()
+    found = uninterrupted.du().json()
     on_disk = sum(path.stat().st_size for path in uninterrupted.path.rglob("*") if path.is_file())
     assert found["bytes"] == sum(found["by_kind"].values()) == on_disk
     assert {"weights", "samples", "scores", "decisions", "outcomes", "carries", "ledger"} <= set(

@@ -160,7 +160,7 @@ def test_what_parts_draw_does_not_depend_on_what_came_before(probe):
 def assert_stopped_in(run: Any, stage: str, by: str) -> None:
     """The run was stopped while generation 1 was in this stage, and nothing failed."""
     assert run.exit_code is ExitCode.STOPPED == 3
-    assert run.status()["generations"][1]["status"] == "unfinished"
+    assert run.status().json()["generations"][1]["status"] == "unfinished"
     last = events(run.path)[-1]
     assert (last["event"], last["reason"]) == ("run_stopped", by)
     assert stage not in [event.get("stage") for event in events(run.path) if event.get("generation") == 1]
@@ -173,7 +173,7 @@ def test_an_exception_after_a_signal_is_a_stop(probe, monkeypatch, name, by):
     assert_stopped_in(probe(**overrides), "grade", by)
     monkeypatch.delenv("GRADER_SIGNAL")
     run = probe(**overrides)
-    assert [g["status"] for g in run.status()["generations"]] == ["promoted", "promoted"]
+    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "promoted"]
 
 
 def test_an_exception_after_a_stop_file_was_seen_is_a_stop(probe, monkeypatch):
@@ -203,7 +203,7 @@ def test_failed_stages_use_the_budget_up(probe):
     before = read_state(probe(**overrides, generations=0).path).seconds
     run = probe(**overrides, generations=3, budget__seconds=before + SLEEP)
     assert run.exit_code is ExitCode.STOPPED
-    assert [g["status"] for g in run.status()["generations"]] == ["promoted", "failed"]
+    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed"]
     assert "budget" in events(run.path)[-1]["reason"]
 
 

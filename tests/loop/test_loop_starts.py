@@ -61,7 +61,7 @@ def checkpoint(module, tmp_path):
 def test_init_parent_starts_from_the_champion(probe):
     run = probe(init="parent", generations=1, **STILL)
     assert close(weights_of(run, 1), weights_of(run, 0))
-    assert [g["init"] for g in run.status()["generations"]] == ["fresh", "parent"]
+    assert [g["init"] for g in run.status().json()["generations"]] == ["fresh", "parent"]
 
 
 def test_init_fresh_starts_anew_in_each_generation(probe):
@@ -72,7 +72,7 @@ def test_init_fresh_starts_anew_in_each_generation(probe):
 
 def test_init_base_starts_from_the_users_weights_every_time(probe, module, safetensors):
     run = probe(init="base", base=safetensors, generations=2, **STILL)
-    assert [g["init"] for g in run.status()["generations"]] == ["base", "base", "base"]
+    assert [g["init"] for g in run.status().json()["generations"]] == ["base", "base", "base"]
     assert all(close(weights_of(run, n), module.state_dict()) for n in (0, 1, 2))
 
 
@@ -81,18 +81,18 @@ def test_genesis_load_adopts_the_base_as_it_is(probe, module, request, kind):
     run = probe(genesis="load", base=request.getfixturevalue(kind), generations=0)
     loaded = weights_of(run, 0)
     assert all(torch.equal(loaded[name], tensor) for name, tensor in module.state_dict().items())
-    assert run.status()["generations"][0]["cost"]["steps"] == 0
+    assert run.status().json()["generations"][0]["cost"]["steps"] == 0
 
 
 def test_genesis_load_goes_on_to_learn(probe, safetensors):
     run = probe(genesis="load", base=safetensors, init="parent", generations=1)
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status()["generations"]] == ["promoted", "promoted"]
+    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "promoted"]
 
 
 def test_genesis_fresh_is_an_untrained_model(probe):
     run = probe(genesis="fresh", generations=1)
-    assert [g["cost"]["steps"] for g in run.status()["generations"]] == [0, 20]
+    assert [g["cost"]["steps"] for g in run.status().json()["generations"]] == [0, 20]
     assert "train" not in [e.get("stage") for e in events(run.path) if e.get("generation") == 0]
 
 
@@ -142,4 +142,4 @@ def refusal_of(probe, **overrides):
     except ConfigError as error:
         return str(error)
     assert run.exit_code is ExitCode.FAILED
-    return run.status()["generations"][0]["reason"]
+    return run.status().json()["generations"][0]["reason"]

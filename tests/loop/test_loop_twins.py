@@ -85,7 +85,7 @@ class Twins:
     def recall(self) -> None:
         count = len(read_state(self.whole).generations)
         flaw = {"generation": self.draw.randrange(count), "strict": self.draw.random() < 0.2}
-        dry = [recall(run, why="drawn", **flaw)["champion"] for run in (self.whole, self.slim)]
+        dry = [recall(run, why="drawn", **flaw).json()["champion"] for run in (self.whole, self.slim)]
         if dry[0] == dry[1]:
             for run in (self.whole, self.slim):
                 recall(run, why="drawn", yes=True, **flaw)

@@ -18,7 +18,7 @@ STILL = {"settings.lr": 1e-9, "settings.steps": 1}
 
 
 def statuses(run):
-    return [g["status"] for g in run.status()["generations"]]
+    return [g["status"] for g in run.status().json()["generations"]]
 
 
 def carry_of(run, component):
@@ -29,7 +29,7 @@ def carry_of(run, component):
 
 def test_a_tie_never_promotes(probe):
     run = probe(generations=1, init="parent", **PAIRED, **STILL)
-    report = run.status()["generations"]
+    report = run.status().json()["generations"]
     assert report[0]["metrics"] == {**report[1]["metrics"], "sealed": report[0]["metrics"]["sealed"]}
     assert statuses(run) == ["promoted", "rejected"]
     assert report[1]["reason"].startswith("a tie: +0.00% on 80 items")
@@ -38,7 +38,7 @@ def test_a_tie_never_promotes(probe):
 def test_evidence_promotes(probe):
     """Against an untrained champion, a trained candidate wins on the same items."""
     run = probe(generations=1, genesis="fresh", **PAIRED)
-    before, after = run.status()["generations"]
+    before, after = run.status().json()["generations"]
     gate = next(e for e in events(run.path) if e.get("stage") == "gate")["facts"]["verdict"]
     better = after["metrics"]["gate"]["accuracy"]["value"] > before["metrics"]["gate"]["accuracy"]["value"]
     assert gate["promote"] == (better and gate["p_value"] <= gate["level"] == 0.05)
@@ -48,14 +48,14 @@ def test_evidence_promotes(probe):
 def test_a_rejected_candidate_leaves_the_champion_in_force(probe):
     run = probe(generations=2, **{"+gate.promote": False})
     assert statuses(run) == ["promoted", "rejected", "rejected"]
-    assert [g["parent"] for g in run.status()["generations"]] == [None, 0, 0]
+    assert [g["parent"] for g in run.status().json()["generations"]] == [None, 0, 0]
     assert run.champion().number == 0
 
 
 def test_review_waits_then_promotes(probe, monkeypatch):
     waiting = probe(generations=1, **REVIEWED)
     assert waiting.exit_code is ExitCode.AWAITING_REVIEW
-    assert waiting.status()["state"] == "awaiting_review"
+    assert waiting.status().json()["state"] == "awaiting_review"
     assert statuses(waiting) == ["promoted", "unfinished"]
     assert probe(generations=1, **REVIEWED).exit_code is ExitCode.AWAITING_REVIEW
     monkeypatch.setenv("PROBE_CONSENT", "yes")
@@ -70,7 +70,7 @@ def test_review_that_says_no_rejects(probe, monkeypatch):
     monkeypatch.setenv("PROBE_CONSENT", "no")
     run = probe(generations=1, **REVIEWED)
     assert statuses(run) == ["promoted", "rejected"]
-    assert run.status()["generations"][1]["reason"].startswith("the review said no")
+    assert run.status().json()["generations"][1]["reason"].startswith("the review said no")
     assert run.champion().number == 0
 
 
@@ -104,7 +104,7 @@ def test_a_tuner_tries_settings_and_the_best_holds(probe):
 def test_a_tuner_may_choose_the_start_and_only_one_that_exists(probe):
     run = probe(generations=1, **{"+tuner.init": "parent"})
     assert run.exit_code is ExitCode.FAILED  # genesis has no parent
-    assert "init must be one of fresh" in run.status()["generations"][0]["reason"]
+    assert "init must be one of fresh" in run.status().json()["generations"][0]["reason"]
 
 
 def test_tuned_settings_build_the_model_that_loads(probe):
@@ -115,8 +115,8 @@ def test_tuned_settings_build_the_model_that_loads(probe):
 def test_budget_stops_and_a_larger_one_goes_on(probe, uninterrupted):
     run = probe(budget__seconds=0.001)
     assert run.exit_code is ExitCode.STOPPED
-    assert run.status()["state"] == "stopped"
-    assert "budget of 0.001 s" in run.status()["reason"]
+    assert run.status().json()["state"] == "stopped"
+    assert "budget of 0.001 s" in run.status().json()["reason"]
     assert statuses(run) == ["promoted"]
     run = probe(budget__seconds=1000)
     assert run.exit_code is ExitCode.FINISHED
@@ -127,7 +127,7 @@ def test_patience_ends_a_run(probe):
     run = probe(generations=9, patience=2, **{"+gate.promote": False})
     assert run.exit_code is ExitCode.FINISHED
     assert statuses(run) == ["promoted", "rejected", "rejected"]
-    assert run.status()["reason"] == "patience"
+    assert run.status().json()["reason"] == "patience"
     before = len(events(run.path))
     assert probe(generations=9, patience=2, **{"+gate.promote": False}).exit_code is ExitCode.FINISHED
     assert len(events(run.path)) == before
@@ -138,7 +138,7 @@ def test_the_sealed_suite_is_looked_at_once_and_last(uninterrupted):
     looks = [e for e in events(uninterrupted.path) if e.get("stage") == "sealed"]
     assert [e["generation"] for e in looks] == [0, uninterrupted.champion().number]
     assert [e["event"] for e in events(uninterrupted.path)][-3:] == ["stage", "stage", "run_finished"]
-    sealed = [g for g in uninterrupted.status()["generations"] if "sealed" in g["metrics"]]
+    sealed = [g for g in uninterrupted.status().json()["generations"] if "sealed" in g["metrics"]]
     assert [g["generation"] for g in sealed] == [0, uninterrupted.champion().number]
 
 
@@ -153,7 +153,7 @@ def test_a_loaded_champion_predicts_as_it_was_scored(uninterrupted):
     recorded = [s for s, name in zip(outcomes["score"], outcomes["suite"], strict=True) if name == "gate"]
     assert np.array_equal(scores, recorded)
     assert champion.file.suffix == ".safetensors"
-    assert champion.metrics["gate"]["accuracy"]["value"] == pytest.approx(np.mean(recorded))
+    assert champion.metrics["gate"]["accuracy"].value == pytest.approx(np.mean(recorded))
 
 
 def test_open_run_reads_what_run_returned(uninterrupted):

@@ -64,7 +64,7 @@ def test_no_run_within_a_run(tmp_path, alone, action):
 
 def test_a_part_may_use_the_champion_of_another_run_and_anybody_may_look(tmp_path, alone):
     run_meanwhile(tmp_path / "a", lambda: alone.champion().load(), own_thread=True)
-    run_meanwhile(tmp_path / "b", lambda: (alone.status()["state"], alone.show(1), alone.samples(1)))
+    run_meanwhile(tmp_path / "b", lambda: (alone.status().json()["state"], alone.show(1), alone.samples(1)))
     model, (state, *_) = probe_parts.happened
     assert isinstance(model, probe_parts.Model)
     assert state == "finished"
@@ -73,7 +73,7 @@ def test_a_part_may_use_the_champion_of_another_run_and_anybody_may_look(tmp_pat
 def test_after_a_run_that_ended_or_was_refused_the_next_one_may_begin(tmp_path, alone):
     with pytest.raises(flywheel.errors.FlywheelError):
         run_probe(tmp_path, generations=1, task___target_="tests.support.probe_parts.NoGate")
-    assert run_probe(tmp_path, generations=0).status()["state"] == "finished"
+    assert run_probe(tmp_path, generations=0).status().json()["state"] == "finished"
     assert alone.champion().load() is not None
 
 

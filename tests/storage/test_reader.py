@@ -58,7 +58,7 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
     "query edges": lambda run, name: query(run, "SELECT count(*) FROM edges").to_pylist(),
     "query decisions": lambda run, name: query(run, "SELECT count(*) FROM decisions").to_pylist(),
     "prune": lambda run, name: prune(run, "champion").json(),
-    "du": lambda run, name: {**usage(run), "bytes": None, "by_kind": None},  # a clock is in the ledger
+    "du": lambda run, name: {**usage(run).json(), "bytes": None, "by_kind": None},  # a clock is in the ledger
     "verify": lambda run, name: verify(run).json()["ok"],
 }
 

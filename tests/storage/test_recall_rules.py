@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
-from flywheel.lineage.graph import EMPTY_CARRY, settings_from
+from flywheel.lineage.graph import EMPTY_CARRY, Graph
 from flywheel.lineage.status import read_state
 from flywheel.storage.recall_rules import Carries, carries_without
 from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.store import Store
 
 
 def line(*left: dict[str, str]) -> RunState:
@@ -46,20 +48,25 @@ def test_what_the_champion_began_with_was_in_force_on_its_line() -> None:
     assert carries_without(state, 1, {1, 7}).artifacts == {"curator": "a"}
 
 
+def settings_from(state: RunState, number: int) -> list[int]:
+    edges = Graph(Store(Path()), state).settings_from(state.generations[number])
+    return [edge.generation for edge in edges]
+
+
 def test_the_same_content_left_by_two_is_left_by_the_newer() -> None:
     state = line({"curator": "a"}, {"curator": "a"}, {})
-    assert settings_from(state, state.generations[2]) == [1]
+    assert settings_from(state, 2) == [1]
 
 
 def test_a_tuners_carry_chose_settings_and_a_gates_counted_comparisons() -> None:
     state = line({"tuner": "a", "gate": "b"}, {"gate": "c"}, {})
-    assert settings_from(state, state.generations[1]) == [0]
-    assert settings_from(state, state.generations[2]) == [0, 1], "its parent, and who left the tuner's"
+    assert settings_from(state, 1) == [0]
+    assert settings_from(state, 2) == [0, 1], "its parent, and who left the tuner's"
 
 
 def test_an_empty_carry_chose_nothing() -> None:
     state = line({"curator": EMPTY_CARRY, "tuner": EMPTY_CARRY}, {}, {})
-    assert settings_from(state, state.generations[1]) == []
+    assert settings_from(state, 1) == []
     assert EMPTY_CARRY == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
 
 

@@ -83,7 +83,7 @@ class Book:
     def prune(self, policy: str = "champion") -> None:
         """Prune, as promised to the byte, and go on with what is left."""
         would = would_prune(self.directory, self.state, Policy.parse(policy))
-        promised = usage(self.directory)["prunable"]
+        promised = usage(self.directory).json()["prunable"]
         before = sizes(self.directory)
         self.ledger.close()
         done = prune(self.directory, policy, yes=True)

@@ -66,7 +66,7 @@ def test_each_generation_is_a_step_with_metrics_and_verdict(run):
         if record.HasField("history")
     ]
     assert [step["generation"] for step in history] == ["0", "1"]
-    measured = run.status()["generations"][1]["metrics"]["gate"]["accuracy"]
+    measured = run.status().json()["generations"][1]["metrics"]["gate"]["accuracy"]
     assert float(history[1]["gate/accuracy"]) == measured["value"]
     assert float(history[1]["gate/accuracy_low"]) == measured["low"]
     assert history[0]["status"] == '"promoted"'
@@ -74,7 +74,7 @@ def test_each_generation_is_a_step_with_metrics_and_verdict(run):
 
 def test_the_run_lies_beside_the_ledger_and_is_finished(run):
     assert any(record.HasField("exit") for record in records(run.path))
-    assert run.status()["state"] == "finished"
+    assert run.status().json()["state"] == "finished"
 
 
 def test_a_run_that_the_user_has_open_is_the_users(tmp_path, monkeypatch):

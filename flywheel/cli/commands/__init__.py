@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flywheel.api import Run
 
+from flywheel.records import Answer
+
 NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 _LONG = 1000
@@ -96,18 +98,18 @@ def ending(run: Run, log: str) -> int:
 
     if ranks.rank() == 0 and log not in ("json", "quiet"):
         status = run.status()
-        if status["champion"]:
-            print(f"champion  generation {status['champion']['generation']}, {run.champion().file}")
-        print(f"run       {run.path}, {status['state']}\nhead      {status['head']}")
+        if status.champion:
+            print(f"champion  generation {status.champion.generation}, {run.champion().file}")
+        print(f"run       {run.path}, {status.state}\nhead      {status.head}")
     return int(run.exit_code or 0)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON: indented, but each entry of a long list on a line of its own.
+    """Print an answer, or another value, as JSON: indented, but each entry of a long list on its own line.
 
     Python writes JSON fast only without an indent. What JSON has no type for, e.g. a date, becomes text.
     """
-    print(_pretty(value, ""))
+    print(_pretty(value.json() if isinstance(value, Answer) else value, ""))
 
 
 def _pretty(value: Any, margin: str) -> str:
@@ -118,12 +120,3 @@ def _pretty(value: Any, margin: str) -> str:
     if isinstance(value, list) and len(value) > _LONG:
         return "[\n" + ",\n".join(inner + json.dumps(entry, default=str) for entry in value) + f"\n{margin}]"
     return json.dumps(value, indent=2, default=str).replace("\n", "\n" + margin)
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: ``1.5 MB``, by powers of 1,000."""
-    units = iter(("B", "kB", "MB", "GB"))
-    unit = next(units)
-    while size >= 1000 and (larger := next(units, None)):
-        size, unit = size / 1000, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -7,6 +7,7 @@ import json
 
 from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of
 from flywheel.errors import ExitCode
+from flywheel.lineage.text import estimate_text, number_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +35,10 @@ def main(options: argparse.Namespace) -> int:
         return ExitCode.FINISHED
     mean = mean_interval(outcomes["score"].to_numpy(), outcomes["cluster"].to_numpy())
     for row in outcomes.slice(0, _SHOWN).to_pylist():
-        print(f"{row['item']:<24}{row['score']:g}")
+        print(f"{row['item']:<24}{number_text(row['score'])}")
     if len(outcomes) > _SHOWN:
         print(f"… {len(outcomes) - _SHOWN} more; --json prints all")
-    interval = f"95% interval [{mean.low:.3f}, {mean.high:.3f}]"
-    print(f"generation {view.number} of {run.path}: mean {mean.value:.4f}, {interval}, {len(outcomes)} items")
+    print(f"generation {view.number} of {run.path}: mean {estimate_text(mean)}, {len(outcomes)} items")
     return ExitCode.FINISHED
 
 

@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> int:
         print_json(run.status())
     else:
         status = run.status()
-        print(f"run       {run.path}, {status['state']}, forked from {directory} at {at[2]}")
-        print(f"head      {status['head']}")
+        print(f"run       {run.path}, {status.state}, forked from {directory} at {at[2]}")
+        print(f"head      {status.head}")
         print(f"go on     {command_of(run.path, run.config_dir)}")
     return int(run.exit_code or 0)

@@ -16,19 +16,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """The tree of generations: parents, verdicts, and the typed edges to what each was made from."""
-    from flywheel.lineage.status import lineage, read_state, summary_line
+    from flywheel.lineage.graph import lineage
+    from flywheel.lineage.status import read_state, summary_line
 
     directory = directory_of(options)
     state = read_state(directory)
-    entries = lineage(directory, state)
+    found = lineage(directory, state)
     if options.json:
-        print_json({"run": str(directory), "generations": entries})
+        print_json(found)
         return ExitCode.FINISHED
-    from flywheel.cli.rendering import plain_text
     from flywheel.trackers.console import printable, wide_console
     from flywheel.trackers.tree import lineage_tree
 
-    for entry in entries:  # a reason may hold what a model wrote
-        entry["reason"] = plain_text(entry["reason"])
-    wide_console().print(lineage_tree(printable(summary_line(directory, state)), entries))
+    wide_console().print(lineage_tree(printable(summary_line(directory, state)), found))
     return ExitCode.FINISHED

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from flywheel.cli.commands import add_json, add_run, directory_of, print_json, size_text
+from flywheel.cli.commands import add_json, add_run, directory_of, print_json
 from flywheel.errors import ExitCode
+from flywheel.lineage.text import size_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

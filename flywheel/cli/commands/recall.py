@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flywheel.cli.commands import add_json, add_run, directory_of, print_json
 from flywheel.cli.rendering import by_text, fork_text
 from flywheel.errors import ExitCode
 from flywheel.trackers.console import printable
+
+if TYPE_CHECKING:
+    from flywheel.lineage.recall import CarryChange, RecallReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,52 +49,49 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.FINISHED
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def lines(report: RecallReport) -> list[str]:
     """The report for people."""
     unasked = [
         f"  not asked    the samples made in {number}: they were pruned, the condition needs what is gone; "
         f"--generation {number} recalls all of them"
-        for number in report["unasked"]
+        for number in report.unasked
     ]
-    if not (report["generations"] or report["suspect"] or report["samples"]["total"]):
+    if not (report.generations or report.suspect or report.samples.total):
         of = "nothing that is left" if unasked else "nothing"
-        none = f"{report['run']}: nothing to recall; {report['by']} names {of}, or all is recalled already."
+        none = f"{report.run}: nothing to recall; {report.by} names {of}, or all is recalled already."
         return [none, *unasked]
-    answer = [f"{report['run']}: {'recalled' if report['done'] else 'would recall'} {report['by']}"]
-    before, after = _number(report, "before"), _number(report, "after")
+    answer = [f"{report.run}: {'recalled' if report.done else 'would recall'} {report.by}"]
+    before, after = _number(report.champion.before), _number(report.champion.after)
     answer.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
+    answer += [f"  generation   {g.generation} {g.status}, {by_text(g.by)}" for g in report.generations]
     answer += [
-        f"  generation   {g['generation']} {g['status']}, {by_text(g['by'])}" for g in report["generations"]
+        f"  suspect      {g.generation} {g.status}, {by_text(g.by)}; --strict recalls it"
+        for g in report.suspect
     ]
     answer += [
-        f"  suspect      {g['generation']} {g['status']}, {by_text(g['by'])}; --strict recalls it"
-        for g in report["suspect"]
+        f"  samples      {b.recalled} of {b.of} {b.origin}, made in {b.made_in}"
+        for b in report.samples.batches
     ]
     answer += [
-        f"  samples      {b['recalled']} of {b['of']} {b['origin']}, made in {b['made_in']}"
-        for b in report["samples"]["batches"]
+        f"  corpus       of generation {c.generation}: {c.recalled} of its {c.of} rows"
+        for c in report.corpora
     ]
-    answer += [
-        f"  corpus       of generation {c['generation']}: {c['recalled']} of its {c['of']} rows"
-        for c in report["corpora"]
-    ]
-    answer += [f"  carry        of the {c['component']}, {_left(c)}" for c in report["carries"]]
-    if report["ends"] is not None:
-        answer.append(f"  ends         generation {report['ends']}, which was under way")
-    answer += [f"  fork         {fork_text(fork)}" for fork in report["forks"]]
-    answer += [f"  not asked    {run['run']}, which cannot be read: {run['why']}" for run in report["unread"]]
+    answer += [f"  carry        of the {c.component}, {_left(c)}" for c in report.carries]
+    if report.ends is not None:
+        answer.append(f"  ends         generation {report.ends}, which was under way")
+    answer += [f"  fork         {fork_text(fork)}" for fork in report.forks]
+    answer += [f"  not asked    {run.run}, which cannot be read: {run.why}" for run in report.unread]
     answer += unasked
-    if not report["done"]:
+    if not report.done:
         return [*answer, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
     return [*answer, "Nothing was deleted. The same command as before goes on from the champion."]
 
 
-def _left(carry: dict[str, Any]) -> str:
-    if carry["left_by"] is None:
+def _left(carry: CarryChange) -> str:
+    if carry.left_by is None:
         return "given up: every one was left by what the flaw reached"
-    return f"as generation {carry['left_by']} left it"
+    return f"as generation {carry.left_by} left it"
 
 
-def _number(report: dict[str, Any], when: str) -> str:
-    number = report["champion"][when]
+def _number(number: int | None) -> str:
     return "none: a new genesis" if number is None else f"generation {number}"

@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
     run = open_run(directory_of(options), options.config_dir)
     found = run.reproduce(options.generation, options.into)
     if options.json:
-        print_json(found.json())
+        print_json(found)
     else:
         print(f"generation {options.generation} of {run.path}: {found}")
     return ExitCode.FINISHED if found.equal else ExitCode.FAILED

@@ -28,6 +28,6 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report)
     else:
-        before, after = report["champion"]["before"], report["champion"]["after"]
-        print(f"{report['run']}: the champion is generation {after}, no longer {before}: {report['why']}")
+        before, after = report.champion.before, report.champion.after
+        print(f"{report.run}: the champion is generation {after}, no longer {before}: {report.why}")
     return ExitCode.FINISHED

@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flywheel.cli.commands import add_run, directory_of, print_json
+from flywheel.cli.rendering import edge_text
 from flywheel.errors import ExitCode
-from flywheel.lineage.code_changes import code_change_text
+from flywheel.lineage.text import estimate_text, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from flywheel.lineage.show import Batch, Session, Shown
 
 _FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
 
@@ -60,126 +63,118 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.FINISHED
 
 
-def _sections(report: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _sections(report: Shown) -> Iterator[RenderableType]:
     from flywheel.cli.rendering import grid_of, pairs, section
     from flywheel.lineage.status import held_out_text
 
     yield _title(report)
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
-    yield section("settings", pairs(report["settings"]))
-    numbers = grid_of(("suite", "metric", "value", "95% interval"), _numbers(report))
-    yield section("evaluation", numbers, held_out_text(report["held_out"]) if report["held_out"] else None)
-    if report["verdict"]:
-        yield section("verdict", pairs({"why": report["verdict"]["reason"], **report["verdict"]["numbers"]}))
-    for session in report["sessions"]:
+    yield section("settings", pairs(report.settings))
+    numbers = grid_of(("suite", "metric", "value [95% interval]"), _numbers(report))
+    yield section("evaluation", numbers, held_out_text(report.held_out) if report.held_out else None)
+    if report.verdict:
+        yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
+    for session in report.sessions:
         yield section("session", pairs(_session(session)))
-    cost, seeds = report["cost"], report["seeds"]
-    total = f"{cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of CPU, {cost['steps']} steps; "
-    rows = [(stage, f"{cost['stages'][stage]:.2f}", str(seed)) for stage, seed in seeds["stages"].items()]
-    run_seed = f"the run's seed is {seeds['run']}"
+    cost, seeds = report.cost, report.seeds
+    total = f"{cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of CPU, {cost.steps} steps; "
+    rows = [(stage, f"{cost.stages[stage]:.2f}", str(seed)) for stage, seed in seeds.stages.items()]
+    run_seed = f"the run's seed is {seeds.run}"
     yield section("stages", total + run_seed, grid_of(("stage", "seconds", "seed"), rows))
 
 
-def _title(report: Mapping[str, Any]) -> RenderableType:
+def _title(report: Shown) -> RenderableType:
     from rich.text import Text
 
     from flywheel.storage.state import Status
     from flywheel.trackers.terminal import COLOURS
 
-    text = Text(f"generation {report['generation']}", "bold").append(f" of {report['run']}  ", "")
-    text.append(report["status"], COLOURS[Status(report["status"])])
-    for flag in report["flags"]:
+    text = Text(f"generation {report.generation}", "bold").append(f" of {report.run}  ", "")
+    text.append(report.status, COLOURS[Status(report.status)])
+    for flag in report.flags:
         text.append(f"  {flag}", _FLAGS[flag])
-    return text.append(f"\n{report['reason']}", "dim")
+    return text.append(f"\n{report.reason}", "dim")
 
 
-def _origin(report: Mapping[str, Any]) -> dict[str, Any]:
-    init, batch = report["init"] or {}, report["batch"] or {}
-    children = ", ".join(map(str, report["children"]))
-    start = init.get("from")
-    if init.get("generation") is not None:
-        start = f"{start}, generation {init['generation']}"
-    elif init.get("forked_from"):
-        start = f"{start}, {init['forked_from']}"
-    version = (batch.get("version") or "unknown")[:12]
-    grader = f"{batch['grader']}, version {version}" if batch.get("grader") else ""
-    if batch.get("loaded_parent"):
-        grader += f", with the weights {batch['loaded_parent'][:12]}"
-    facts = {
-        "parent": None if report["parent"] is None else f"generation {report['parent']}",
-        "init": start,
-        "weights": report["weights"],
+def _origin(report: Shown) -> dict[str, Any]:
+    made_from = {
+        "parent": None if report.parent is None else f"generation {report.parent}",
+        "init": edge_text(report.init) if report.init else None,
+        "weights": report.weights,
         "prompts": _left_out(report),
-        "grader": grader,
-        "corpus": report["data"]["corpus"],
-        "parent of": children,
+        "grader": _grader(report.batch) if report.batch else "",
+        "corpus": report.data.corpus,
+        "parent of": ", ".join(map(str, report.children)),
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _left_out(report: Mapping[str, Any]) -> str:
-    """How many prompts of the turn a suite asks; empty if there were none, or nothing is compared."""
-    if report["parent"] is None or report["batch"] is None or not report["held_out"]["columns"]:
+def _grader(batch: Batch) -> str:
+    if batch.grader is None:
         return ""
-    left_out = report["batch"]["left_out"]
+    weights = f", with the weights {short(batch.loaded_parent)}" if batch.loaded_parent else ""
+    return f"{batch.grader}, version {short(batch.version or 'unknown')}{weights}"
+
+
+def _left_out(report: Shown) -> str:
+    """How many prompts of the turn a suite asks; empty if there were none, or nothing is compared."""
+    columns = report.held_out.columns if report.held_out else ()
+    if report.parent is None or report.batch is None or not columns:
+        return ""
+    left_out = report.batch.left_out
     if left_out is None:
-        return f"without the columns {', '.join(report['held_out']['columns'])}: not compared with the suites"
+        return f"without the columns {', '.join(columns)}: not compared with the suites"
     return f"{left_out} left out that a suite asks"
 
 
-def _data(report: Mapping[str, Any]) -> RenderableType | None:
+def _data(report: Shown) -> RenderableType | None:
     from flywheel.cli.rendering import grid_of
 
     rows = [
         (
-            entry["origin"],
-            entry["source"] or "",
-            f"generation {entry['made_by_generation']}" if entry["made_by"] else "",
-            entry["made_in"],
-            entry["rows"],
-            entry["drawn"],
+            entry.origin,
+            entry.source or "",
+            f"generation {entry.made_by_generation}" if entry.made_by else "",
+            entry.made_in,
+            entry.rows,
+            entry.drawn,
         )
-        for entry in report["data"]["by_origin"]
+        for entry in report.data.by_origin
     ]
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
 
 
-def _numbers(report: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-    from flywheel.cli.rendering import number_text
-
-    for suite, by_metric in report["metrics"].items():
+def _numbers(report: Shown) -> Iterator[tuple[Any, ...]]:
+    for suite, by_metric in report.metrics.items():
         for metric, number in by_metric.items():
-            value, low, high = (number_text(number, key) for key in ("value", "low", "high"))
-            yield suite, metric, value, f"[{low}, {high}]"
+            yield suite, metric, estimate_text(number)
 
 
-def _session(session: Mapping[str, Any]) -> dict[str, Any]:
-    versions = ", ".join(
-        f"{name} {version}" for name, version in (session["versions"] or {}).items() if version
-    )
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(session["time"]))
-    places = f"threads {session['threads']}, processes {session['world_size']}"
+def _session(session: Session) -> dict[str, Any]:
+    versions = ", ".join(f"{name} {version}" for name, version in (session.versions or {}).items() if version)
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(session.time))
+    places = f"threads {session.threads}, processes {session.world_size}"
     return {
         "began": began,
-        "command": " ".join(session["command"]),
-        **{f"code {name}": _tree(tree) for name, tree in session["checkouts"].items()},
+        "command": " ".join(session.command),
+        **{f"code {name}": _tree(tree) for name, tree in session.checkouts.items()},
         "modules": _modules(session),
-        **({"changed": code_change_text(session["code_changed"])} if session["code_changed"] else {}),
-        "machine": f"{session['machine']}, Python {session['python']}, {places}",
-        "versions": f"{versions}; --json has all {len(session['distributions'])}",
+        **({"changed": str(session.code_changed)} if session.code_changed else {}),
+        "machine": f"{session.machine}, Python {session.python}, {places}",
+        "versions": f"{versions}; --json has all {len(session.distributions)}",
     }
 
 
-def _modules(session: Mapping[str, Any]) -> str:
+def _modules(session: Session) -> str:
     """Modules whose source is kept, and of which it is not known; flywheel's others are many."""
-    hashes = {name: sha256 for name, sha256 in session["modules"].items() if name in session["sources"]}
-    hashes |= {name: "unknown" for name, sha256 in session["modules"].items() if sha256 is None}
-    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in hashes.items())
+    hashes = {name: sha256 for name, sha256 in session.modules.items() if name in session.sources}
+    hashes |= {name: "unknown" for name, sha256 in session.modules.items() if sha256 is None}
+    return ", ".join(f"{name} {short(sha256)}" for name, sha256 in hashes.items())
 
 
 def _tree(tree: Mapping[str, Any]) -> str:
-    text = f"commit {(tree['commit'] or 'none')[:12]}"
+    text = f"commit {short(tree['commit'])}"
     if tree["diff"]:
         text += f" with changes, {tree['diff_bytes']} bytes: objects/{tree['diff'][:2]}/{tree['diff'][2:]}"
     elif tree["diff_bytes"]:

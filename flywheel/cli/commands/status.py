@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Where a run stands: its state, champion and generations."""
-    from flywheel.lineage.code_changes import code_change_text
+    from flywheel.lineage.code_changes import CodeChange
     from flywheel.lineage.status import read_state, status, summary_line
 
     directory = directory_of(options)
@@ -27,7 +27,7 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.trackers.terminal import generations_table
 
     state = read_state(directory)
-    for line in (summary_line(directory, state), *map(code_change_text, state.code_changes)):
+    for line in (summary_line(directory, state), *map(CodeChange.of, state.code_changes)):
         print(printable(line))
     console = wide_console()
     console.print(generations_table(state, console.width))

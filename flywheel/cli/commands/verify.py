@@ -25,7 +25,7 @@ def main(options: argparse.Namespace) -> int:
         raise RunError(f"Expected a head of 64 hex digits, as a run prints at its end, got {options.head!r}.")
     found = verify(directory, options.head)
     if options.json:
-        print_json(found.json())
+        print_json(found)
     elif found.first_bad is None:
         kept = ", and the head that you kept is among them" if options.head else ""
         gone = f", {found.pruned} more are pruned" if found.pruned else ""

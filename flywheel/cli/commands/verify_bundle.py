@@ -32,14 +32,13 @@ def main(options: argparse.Namespace) -> int:
     run = run_named(options.run, options.runs_dir) if options.run else None
     found = verify_bundle(options.bundle, options.key, run)
     if options.json:
-        print_json(found.json())
+        print_json(found)
     elif found.problems:
         for name, text in found.problems:
             print(f"{found.folder / name}: {text}")
-    else:
-        about = found.about
+    elif about := found.about:
         print(f"{found.folder}: all {found.files} files as written, {_SIGNED[found.signature]}")
-        print(f"generation {about['generation']} of {about['recipe']}/{about['run']}, head {about['head']}")
+        print(f"generation {about.generation} of {about.recipe}/{about.run}, head {about.head}")
         if found.run:
             print(f"{found.run} has that head and those lines")
     return ExitCode.FAILED if found.problems else ExitCode.FINISHED

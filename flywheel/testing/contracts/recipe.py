@@ -73,7 +73,7 @@ def made_by(words: Sequence[str], runs_dir: str, config_dir: str | None) -> dict
     more = ["generations=1", "log=quiet", "tracker=none", f"runs_dir={runs_dir}"]
     run = flywheel.run([*words, *more], config_dir=config_dir)
     status = run.status()
-    rule(run.exit_code in ENDS, f"A run must come to its end; it {status['state']}: {status['reason']}.")
+    rule(run.exit_code in ENDS, f"A run must come to its end; it {status.state}: {status.reason}.")
     damage = run.verify().first_bad
     rule(damage is None, f"A run must be as it was written; {damage}.")
     run.champion().load()

@@ -1,0 +1,37 @@
+"""How numbers, sizes and names are written for people, in the terminal, a card and every subcommand."""
+
+from __future__ import annotations
+
+from flywheel.records import Interval
+
+_SHORT = 12
+
+
+def short(name: str | None) -> str:
+    """The first characters of a hash or an id, e.g. ``34338db570fa``; ``-`` for None."""
+    return name[:_SHORT] if name else "-"
+
+
+def number_text(value: float) -> str:
+    """A number with four digits, e.g. ``0.9731``, ``12.5``, ``3e-05``; whole from 10,000 on."""
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def share_text(value: float) -> str:
+    """A share of one, e.g. ``0.9731``: a score, or the mean of some."""
+    return f"{value:.4f}"
+
+
+def estimate_text(estimate: Interval, separator: str = " ") -> str:
+    """An estimate with its interval, e.g. ``0.9731 [0.9653, 0.9788]``; in its unit if it is no share."""
+    text = number_text if estimate.unit else share_text
+    return f"{text(estimate.value)}{separator}[{text(estimate.low)}, {text(estimate.high)}]"
+
+
+def size_text(size: float) -> str:
+    """Bytes by powers of 1,024, e.g. ``12 MiB``, ``1.5 GiB``."""
+    units = iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while abs(size) >= 1024 and (larger := next(units, None)):
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 10 else f"{size:.1f} {unit}"
