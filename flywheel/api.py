@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flywheel.lineage.show import Shown
     from flywheel.lineage.trace import Trace
     from flywheel.lineage.usage import Usage
+    from flywheel.protocols import Task
     from flywheel.storage.pruning import Pruning
 
 
@@ -105,9 +106,10 @@ class GenerationView:
             raise RunError(f"Generation {self.number} of {self.run.path} has no corpus.")
         return read_corpus(store, corpus, sources_of(store, self.record))
 
-    def task(self) -> Any:
+    def task(self) -> Task:
         """The recipe's task, as it was configured. Raises RunError as ``load`` does."""
-        return self._components("task").task
+        task: Task = self._components("task").task
+        return task
 
     def read_items(self, path: str | Path) -> pa.Table:
         """Items of your own from a .csv, .jsonl or .parquet file, with the columns that suites have.

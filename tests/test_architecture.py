@@ -179,6 +179,29 @@ def test_nothing_knows_a_recipe_by_name(path: Path) -> None:
     assert not recipes & words_of(path)
 
 
+UNTYPED = {"Any", "Json", "dict[str, Any]", "dict[str, Json]", "Mapping[str, Any]"}
+ANSWERS = (
+    *("api", "lineage.", "export.", "storage.verify", "storage.pruning", "launch.reproduce"),
+    *("cli.", "trackers.", "loop"),
+)
+
+
+def untyped_answers(path: Path) -> Iterator[str]:
+    """Public functions that return what no type describes; ``json`` is the one way from a type to JSON."""
+    tree = ast.parse(path.read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in [*tree.body, *(inner for one in classes for inner in one.body)]:
+        if isinstance(node, ast.FunctionDef) and node.returns and not node.name.startswith("_"):
+            kind = ast.unparse(node.returns).removesuffix(" | None")
+            if kind.removeprefix("list[").removesuffix("]") in UNTYPED or kind in UNTYPED:
+                yield f"{dotted(path)}:{node.lineno} {node.name}() -> {kind}"
+
+
+def test_questions_are_answered_with_types() -> None:
+    paths = [path for path in modules() if dotted(path).startswith(ANSWERS)]
+    assert [name for path in paths for name in untyped_answers(path) if " json()" not in name] == []
+
+
 LOADED = """
 import sys
 from flywheel.cli.main import main

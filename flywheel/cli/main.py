@@ -13,7 +13,7 @@ from flywheel.cli import commands
 from flywheel.errors import ExitCode, FlywheelError, RankDied, near_misses
 from flywheel.trackers.console import printable
 
-HELP = """\
+_HELP = """\
 usage: python -m flywheel recipe=NAME [key=value ...]      run a recipe, or resume it
        python -m flywheel -m recipe=NAME key=a,b           run once for each value (Hydra multirun)
        python -m flywheel SUBCOMMAND [RUN] [--json]
@@ -31,29 +31,7 @@ keys that matter first (--cfg job prints all)
   log=auto|live|plain|json|quiet  debug=tiny|fast_dev_run  tracker=wandb
 
 subcommands
-  status [RUN]            where a run stands
-  lineage [RUN]           the tree of generations and what each was made from
-  samples [RUN] [GEN]     what a generation made, with scores and what became of it
-  evaluate [RUN] --items FILE    how good a generation is on items of your own
-  show [RUN] [GEN]        all that made a generation: data, settings, code, seeds, outcomes, cost
-  diff [RUN] A B          how two generations differ, and which items flipped
-  query RUN "SELECT ..."  SQL over generations, events, samples, decisions, outcomes, edges
-  trace [RUN] --sample ID|--generation N|--item SUITE/ITEM    what it came from, what came of it
-  recall [RUN] --generation N|--where SQL --why TEXT    take back a flaw and what descends from it
-  rollback RUN GEN --why TEXT    make a former champion the champion again
-  resume RUN [key=value ...]     go on with a run from what it recorded
-  fork RUN@GEN [key=value ...]    start a new run from a generation
-  bundle RUN GEN --out DIR       a generation to hand over: weights, model card, lineage, manifest
-  sign DIR --key KEY      sign a bundle with your own key
-  verify-bundle DIR       whether a bundle is as it was handed over
-  reproduce RUN GEN       train a generation again from what is recorded, and compare
-  du [RUN]                what takes the room, and what prune could free
-  prune [RUN] --keep promoted,last=3  drop what no rule keeps: a dry run without --yes
-  verify [RUN] [--head H] check every line of the ledger and every artifact
-  stop [RUN]              stop a running run at its next step
-  new NAME                write a recipe of your own, which runs at once, into NAME/
-  recipes                 what can be run
-  doctor                  what is installed, devices, disk, W&B login
+{subcommands}
 
 RUN is a directory, RECIPE/NAME or NAME under runs_dir, or a recipe: its newest run; none: the newest.
 
@@ -61,6 +39,19 @@ exit codes
   0 finished    1 failed    2 refused: configuration, data or run directory cannot be used
   3 stopped     4 awaiting review     5 rank died (another one, of torchrun)     130 interrupted
 """
+
+
+_COLUMN = 24
+
+
+def _listed(subcommand: commands.Subcommand) -> str:
+    """A line of help; what it answers is on a line of its own if the usage is long."""
+    usage = f"  {subcommand.usage}"
+    gap = " " * (_COLUMN - len(usage)) if len(usage) < _COLUMN - 1 else "\n" + " " * _COLUMN
+    return usage + gap + subcommand.answers
+
+
+HELP = _HELP.format(subcommands="\n".join(map(_listed, commands.SUBCOMMANDS)))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -38,7 +38,7 @@ def _names(mismatch: str) -> list[str]:
     return sorted({*changed, *(name.strip(" '") for found in lists for name in found.split(", "))})
 
 
-def all_but_signature() -> Any:
+def all_but_signature() -> object:
     """What is hashed: every file of a bundle but its signature."""
     from model_signing import hashing
 

@@ -130,7 +130,7 @@ def session_of(events: list[Event], generation: Generation) -> Event:
     return next(event for event in reversed(before) if event["event"] == "session_started")
 
 
-def conditions(components: Components) -> dict[str, Any]:
+def conditions(components: Components) -> dict[str, object]:
     """What the last bits of a fit depend on, of this process, as a session records it."""
     import torch
 

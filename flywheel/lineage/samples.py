@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.errors import ConfigError, MissingExtra, RunError
+from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.graph import turns_by_batch
+from flywheel.lineage.sandbox import sandbox
 from flywheel.lineage.status import read_state
 from flywheel.storage.corpus import beside, read
 from flywheel.storage.ids import batch_of
@@ -53,39 +54,32 @@ def samples_where(
     ``samples RUN --json``: provenance, payload, scores and decisions. The condition is one expression: no
     other statement, no file, no network. Raises ConfigError.
     """
-    try:
-        import duckdb
-    except ModuleNotFoundError:
-        raise MissingExtra("duckdb", "query") from None
     store, generations = Store(directory), state.generations
     batches = {turn: samples_of(store, state, generations[turn]) for turn in turns_by_batch(state).values()}
     if not batches:
         raise RunError(f"{directory} has no samples yet.")
     slim = {turn for turn in batches if batch_of(generations[turn]) in state.pruned}
     whole = [rows for turn, rows in batches.items() if turn not in slim]
-    connection = duckdb.connect(":memory:", config={"enable_external_access": "false"})
+    rows, unasked = pa.concat_tables(whole, promote_options="permissive"), list[int]()
+    with sandbox({"samples": rows, **{f"of_{turn}": batches[turn] for turn in slim}}) as database:
+        import duckdb
 
-    def ids_of(rows: pa.Table) -> pa.Array:
-        connection.register("samples", rows)
-        found = connection.table("samples").filter(condition).select("id").fetchall()
-        return pa.array([row[0] for row in found], pa.string())
+        def ids_of(view: str) -> pa.Array:
+            found = database.table(view).set_alias("samples").filter(condition).select("id").fetchall()
+            return pa.array([row[0] for row in found], pa.string())
 
-    try:
-        connection.execute("SET lock_configuration = true")
-        rows = pa.concat_tables(whole, promote_options="permissive")
-        ids, unasked = [ids_of(rows)], list[int]()
-        for turn in slim:
-            try:
-                ids.append(ids_of(batches[turn]))
-            except duckdb.BinderException:
-                unasked.append(turn)
-    except duckdb.Error as error:
-        raise ConfigError(
-            f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
-            f"{condition!r} is not: {error}"
-        ) from error
-    finally:
-        connection.close()
+        try:
+            ids = [ids_of("samples")]
+            for turn in slim:
+                try:
+                    ids.append(ids_of(f"of_{turn}"))
+                except duckdb.BinderException:
+                    unasked.append(turn)
+        except duckdb.Error as error:
+            raise ConfigError(
+                f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
+                f"{condition!r} is not: {error}"
+            ) from error
     found = pa.concat_arrays(ids)
     chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=found)) for turn, b in batches.items()}
     return {turn: column for turn, column in chosen.items() if len(column)}, sorted(unasked)

@@ -1,8 +1,4 @@
-"""``query RUN "SQL"``: DuckDB over Arrow tables of a run, which reads them and nothing else.
-
-The database is in memory and holds views of those tables only. Files, network, extensions, Python's
-variables and spilling to disk are switched off, the configuration is locked, and one SELECT is run.
-"""
+"""``query RUN "SQL"``: one SELECT over the views of a run, in the ``sandbox``."""
 
 from __future__ import annotations
 
@@ -11,21 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.errors import MissingExtra, RunError
+from flywheel.errors import RunError
 from flywheel.lineage.record import Record
+from flywheel.lineage.sandbox import sandbox
 from flywheel.lineage.views import VIEWS
 from flywheel.storage.reader import reread_when_pruned
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "python_enable_replacements": False,
-    "temp_directory": "",
-}
 
 
 @reread_when_pruned
@@ -35,31 +24,23 @@ def query(directory: Path, sql: str) -> pa.Table:
     Raises RunError, with the tables and columns there are, if the SQL is not one that can be answered, and
     MissingExtra without DuckDB.
     """
-    duckdb = _duckdb()
     record = Record.read(directory)
     # Samples can be large: only what the SQL may mean is read, so a name in a comment costs time, no more.
     views = {name: make(record) for name, make in VIEWS.items() if re.search(rf"(?i)\b{name}\b", sql)}
-    with duckdb.connect(":memory:", config=_LOCKED_DOWN) as database:
-        for name, table in views.items():
-            database.register(name, table)
-        database.execute("SET lock_configuration = true")
+    with sandbox(views) as database:
+        import duckdb
+
         try:
-            _require_one_select(duckdb, database.extract_statements(sql))
+            _require_one_select(database.extract_statements(sql))
             found = database.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise RunError(f"{_first_lines(error)}\n\n{_schema_text(record, views)}") from error
     return found.rename_columns(_unique(found.column_names))
 
 
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ModuleNotFoundError as error:
-        raise MissingExtra("DuckDB", "query") from error
-    return duckdb
+def _require_one_select(statements: list[Any]) -> None:
+    import duckdb
 
-
-def _require_one_select(duckdb: Any, statements: list[Any]) -> None:
     answers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     kinds = [statement.type for statement in statements]
     if len(kinds) != 1 or kinds[0] not in answers:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.cli.commands import NAMES
+from flywheel.cli import commands
+from flywheel.cli.commands import NAMES, SUBCOMMANDS
 from flywheel.config.components import check_components
 from flywheel.config.compose import compose
 
@@ -34,9 +35,15 @@ def test_a_command_composes(command):
     check_components(compose(values))
 
 
-def test_all_subcommands_are_described():
-    for name in NAMES:
-        assert f"| `{name}" in TEXT
+def test_readme_lists_the_subcommands_as_help_does():
+    usages = [one.usage.replace("|", r"\|") for one in SUBCOMMANDS]
+    rows = [f"| `{usage}` | {one.answers} |" for usage, one in zip(usages, SUBCOMMANDS, strict=True)]
+    assert "\n".join(["| subcommand | answers |", "| --- | --- |", *rows, ""]) in TEXT
+
+
+def test_every_subcommand_has_its_module():
+    modules = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
+    assert modules == {subcommand.name for subcommand in SUBCOMMANDS}
 
 
 def test_the_quick_start_is_what_ci_runs():

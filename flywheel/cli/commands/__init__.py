@@ -1,6 +1,7 @@
 """The subcommands: a module each, with ``arguments(parser)`` and ``main(options)``, imported when named.
 
-A module's name with hyphens for underscores is the subcommand's, and ``main``'s docstring its help.
+A module's name with hyphens for underscores is the subcommand's, and ``main``'s docstring its help. What
+``--help`` and README list is ``SUBCOMMANDS``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,79 @@ if TYPE_CHECKING:
 
 from flywheel.records import Answer
 
-NAMES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py"))
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    """A subcommand as help and README list it."""
+
+    usage: str
+    """Its name and arguments, e.g. ``status [RUN]``."""
+    answers: str
+    """What it tells or does."""
+
+    @property
+    def name(self) -> str:
+        """Its first word."""
+        return self.usage.partition(" ")[0]
+
+
+SUBCOMMANDS = (
+    Subcommand("status [RUN]", "where a run stands"),
+    Subcommand("lineage [RUN]", "the tree of generations, and what each was made from"),
+    Subcommand(
+        "samples [RUN] [GEN] [--kept|--dropped]", "what a generation made, with scores and what became of it"
+    ),
+    Subcommand(
+        "evaluate [RUN] --items FILE [--generation N]",
+        "how good a generation is on items of your own (.csv, .jsonl, .parquet)",
+    ),
+    Subcommand(
+        "show [RUN] [GEN]",
+        "all that made a generation: data by origin, settings, code, seeds, outcomes, cost",
+    ),
+    Subcommand(
+        "diff [RUN] A B", "how two generations differ, and which items flipped; RUN@N names another run's"
+    ),
+    Subcommand('query RUN "SELECT ..."', "SQL over generations, events, samples, decisions, outcomes, edges"),
+    Subcommand(
+        "trace [RUN] --sample ID|--generation N|--item SUITE/ITEM",
+        "what it came from, down to human samples, and what came of it",
+    ),
+    Subcommand(
+        "recall [RUN] --generation N|--where SQL --why TEXT",
+        "what descends from a flaw; with --yes, takes it back",
+    ),
+    Subcommand("rollback RUN GEN --why TEXT", "makes a former champion the champion again"),
+    Subcommand("resume RUN key=value", "goes on with a run from what it recorded; operational keys only"),
+    Subcommand("fork RUN@GEN key=value", "starts a new run from a generation; resume goes on with it"),
+    Subcommand(
+        "review [RUN] [--yes|--no --by NAME]",
+        "what a run asks its reviewer; the answer, which is bound to just that",
+    ),
+    Subcommand(
+        "reproduce RUN GEN",
+        "trains a generation again from what is recorded and compares; exit code 1: different",
+    ),
+    Subcommand(
+        "bundle RUN GEN --out DIR", "a generation to hand over: weights, model card, lineage, manifest"
+    ),
+    Subcommand("sign DIR --key KEY", "signs a bundle"),
+    Subcommand("verify-bundle DIR [--key PUB] [--run RUN]", "names every file of a bundle that differs"),
+    Subcommand("du [RUN]", "what takes the room, and what prune could free"),
+    Subcommand(
+        "prune [RUN] --keep promoted,last=3",
+        "drops what no rule keeps; the ledger says what; a dry run without --yes",
+    ),
+    Subcommand(
+        "verify [RUN] [--head HASH]",
+        "whether all is as written, and HASH, a head that you kept, is still in the ledger",
+    ),
+    Subcommand("stop [RUN]", "stops a running run at its next step"),
+    Subcommand("new NAME", "writes a recipe of your own, which runs at once, into NAME/"),
+    Subcommand("recipes", "what can be run"),
+    Subcommand("doctor", "what is installed, devices, disk, W&B login, with remedies"),
+)
+NAMES = sorted(subcommand.name for subcommand in SUBCOMMANDS)
 
 _LONG = 1000
 
