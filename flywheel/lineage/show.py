@@ -167,7 +167,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         settings=generation.settings,
         attempts=generation.fact("tune", "attempts", []),
         config=created.get("config", {}),
-        model=created.get("model", {}),
+        model=created.get("config", {}).get("model", {}),
         sessions=tuple(_session(record, event) for event in record.sessions(number)),
         seeds=_seeds(record, generation),
         batch=_batch(generation),

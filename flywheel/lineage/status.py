@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange
@@ -259,6 +260,11 @@ def metrics(generation: Generation, state: RunState) -> Metrics:
     """Its estimates by suite and metric, the sealed suites included once they were looked at."""
     seen = state.sealed.get(generation.number)
     recorded = {**generation.fact("evaluate", "metrics", {}), **(seen["facts"]["metrics"] if seen else {})}
+    return estimates(recorded)
+
+
+def estimates(recorded: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Metrics:
+    """The ``metrics`` of an evaluation, as a stage recorded them."""
     return {
         suite: {metric: Interval(**number) for metric, number in by_metric.items()}
         for suite, by_metric in recorded.items()

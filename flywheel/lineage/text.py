@@ -17,15 +17,12 @@ def number_text(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
-def share_text(value: float) -> str:
-    """A share of one, e.g. ``0.9731``: a score, or the mean of some."""
-    return f"{value:.4f}"
-
-
 def estimate_text(estimate: Interval, separator: str = " ") -> str:
-    """An estimate with its interval, e.g. ``0.9731 [0.9653, 0.9788]``; in its unit if it is no share."""
-    text = number_text if estimate.unit else share_text
-    return f"{text(estimate.value)}{separator}[{text(estimate.low)}, {text(estimate.high)}]"
+    """An estimate with its interval, e.g. ``0.9731 [0.965, 0.979]``; in its unit if it is no share."""
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if estimate.unit:
+        return f"{number_text(value)}{separator}[{number_text(low)}, {number_text(high)}]"
+    return f"{value:.4f}{separator}[{low:.3f}, {high:.3f}]"
 
 
 def size_text(size: float) -> str:

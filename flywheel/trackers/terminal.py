@@ -19,7 +19,7 @@ from rich.text import Text
 
 from flywheel.config.schema import Log
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.lineage.status import Metrics, held_out, held_out_text, metrics
+from flywheel.lineage.status import Metrics, estimates, held_out, held_out_text, metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.protocols import Tracker
 from flywheel.records import Interval, Progress
@@ -245,7 +245,7 @@ def stage_text(event: Event) -> str:
     """What a stage made, in a few words."""
     facts = event["facts"]
     if "metrics" in facts:
-        return numbers_text(facts["metrics"])
+        return numbers_text(estimates(facts["metrics"]))
     if "verdict" in facts:
         return str(facts["verdict"]["reason"])
     words = {
@@ -268,7 +268,7 @@ def _counts_text(counts: dict[str, int]) -> str:
 
 
 def numbers_text(measured: Metrics) -> str:
-    """``gate accuracy 0.9680 [0.9530, 0.9780]`` for each suite and metric."""
+    """``gate accuracy 0.9680 [0.953, 0.978]`` for each suite and metric."""
     return "  ".join(
         printable(f"{suite} {metric} {estimate_text(number)}")
         for suite, by_metric in measured.items()
@@ -306,7 +306,7 @@ def ending_text(event: Event, state: RunState) -> str:
 _SHOWN = 60
 _LATEST = 20
 """So many generations tell how long one takes."""
-_FIXED_WIDTH, _SUITE_WIDTH = 46, 18
+_FIXED_WIDTH, _SUITE_WIDTH = 46, 16
 
 
 def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:

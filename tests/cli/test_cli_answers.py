@@ -109,7 +109,7 @@ def test_lineage(cli, finished):
     entries = json.loads(done.out)["generations"]
     assert [entry["generation"] for entry in entries] == [0, 1]
     edges = {edge["type"]: edge for edge in entries[1]["edges"]}
-    assert set(edges) == {"init", "trained_on", "produced_by", "graded_by"}
+    assert set(edges) == {"init", "trained_on", "produced_by", "graded_by", "opponent"}
     assert edges["produced_by"]["generation"] == 0
     text = cli("lineage", "run").out
     assert "generation 0 promoted" in text

@@ -29,7 +29,10 @@ def test_show(cli, finished):
         "seed",
     ):
         assert part in done.out
-    assert json.loads(cli("show", "run", "1", "--json").out) == {**run.show(1), "run": "runs/moons/run"}
+    assert json.loads(cli("show", "run", "1", "--json").out) == {
+        **run.show(1).json(),
+        "run": "runs/moons/run",
+    }
     champion = run.status().json()["champion"]["generation"]
     assert json.loads(cli("show", "--json").out)["generation"] == champion
     assert cli("show", "run", "7").code == 2
@@ -77,7 +80,7 @@ def test_hand_over(cli, finished, folder):
         subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
     done = cli("bundle", "run", "1", "--out", "out")
     assert done.code == 0, done.err
-    assert flywheel.open_run(finished).status()["head"] in done.out
+    assert flywheel.open_run(finished).status().head in done.out
     assert cli("bundle", "run", "1", "--out", "out").code == 2
     assert "not signed" in cli("verify-bundle", "out").out
     assert cli("sign", "out", "--key", "k.pem").code == 0

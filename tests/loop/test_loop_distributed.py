@@ -27,7 +27,7 @@ def test_two_ranks_make_the_same_samples_as_one_and_stop_together(folder):
         (run / "stop").touch()
         done = ended(process, 40)
     assert kinds(run)[-1] == "run_stopped", done.err
-    assert json.dumps(flywheel.open_run(run).status()["state"]) == '"stopped"'
+    assert json.dumps(flywheel.open_run(run).status().state) == '"stopped"'
     assert "exitcode  : 3" in done.err, "torchrun tells what its ranks answered"
     assert done.out.count("generation 1, turn 1 of 1") == 1, "one rank speaks"
     session = next(e for e in events(run) if e["event"] == "session_started")

@@ -34,7 +34,7 @@ def watching(**arguments: Any) -> dict[str, Any]:
 
 
 def outcome(run: Any) -> list[tuple[str, str]]:
-    return [(g["status"], g["reason"]) for g in run.status()["generations"]]
+    return [(g.status, g.reason) for g in run.status().generations]
 
 
 def test_a_guard_sees_both_models_outcomes_and_the_verdict(probe: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
+from flywheel.lineage.graph import Ancestor, Lineage, ProducedBy
 from flywheel.records import Progress
 from flywheel.storage.state import RunState
 from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
@@ -61,7 +62,7 @@ def test_plain_lines_tell_stages_verdicts_and_the_traceback(capsys):
     text = capsys.readouterr().out
     assert "digits/seed0: new run" in text
     assert "generation 1, turn 1 of 3: the champion is generation 0" in text
-    assert "gate accuracy 96.8% [95.3, 97.8]" in text
+    assert "gate accuracy 0.9680 [0.953, 0.978]" in text
     assert "Traceback: user.py, line 3" in text
     assert "failed: train: boom. The champion stays." in text
 
@@ -132,14 +133,10 @@ def test_stages_in_words(facts, text):
 
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
-    edge = {"type": "produced_by", "generation": 0, "made_in": 1}
-    flags = {"recalled": False, "suspect": False, "pruned": False}
-    entries = [
-        {"generation": 0, "parent": None, "status": "promoted", "reason": "", "weights": "ab", "edges": []},
-        {"generation": 1, "parent": 0, "status": "rejected", "reason": "", "weights": None, "edges": [edge]},
-    ]
-    entries = [entry | flags for entry in entries]
-    console.print(lineage_tree("runs/x", entries))
+    edge = ProducedBy(generation=0, made_in=1, samples="cd")
+    first = Ancestor(0, None, "promoted", "", False, False, "ab", False, edges=())
+    second = Ancestor(1, 0, "rejected", "", False, False, None, False, edges=(edge,))
+    console.print(lineage_tree("runs/x", Lineage("runs/x", (first, second))))
     lines = console.file.getvalue().splitlines()
     assert lines[1].index("generation 0") < lines[2].index("generation 1")
 
