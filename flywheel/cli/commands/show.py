@@ -107,7 +107,7 @@ def _origin(report: Shown) -> dict[str, Any]:
         "corpus": report.data.corpus,
         "parent of": ", ".join(map(str, report.children)),
     }
-    return {name: value for name, value in facts.items() if value}
+    return {name: value for name, value in made_from.items() if value}
 
 
 def _grader(batch: Batch) -> str:
