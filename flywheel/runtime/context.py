@@ -15,7 +15,7 @@ from flywheel.config.components import Components
 from flywheel.errors import DataError
 from flywheel.keys import Key
 from flywheel.protocols import Executor
-from flywheel.records import Carry, Json, Settings
+from flywheel.records import Carry, Json, Role, Settings
 from flywheel.runtime.data import Data
 from flywheel.runtime.stop import Stop
 from flywheel.runtime.work import Work
@@ -77,6 +77,8 @@ class Stage:
     has_carry: bool = False
     of_a_turn: bool = False
     """Whether every turn goes through it."""
+    sees: tuple[Role, ...] = ()
+    """Roles of the suites that it holds. What makes or chooses data sees no gate and no sealed item."""
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class StageTools:
             settings=settings,
             components=self.components,
             store=self.store,
-            data=self.data,
+            data=self.data.view(stage.sees),
             carry=carry or {},
             stop=self.stop,
             work=Work(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import DataError
 from flywheel.records import Json, Role, Suite
-from flywheel.runtime.held_out import Problems, Shared
+from flywheel.runtime.held_out import HeldOut, Problems, Shared
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import as_table, require, with_provenance
@@ -28,6 +28,8 @@ class Data:
     human: pa.Table
     suites: Mapping[str, Suite]
     problems: Problems = field(default_factory=Problems)
+    asked: HeldOut = field(default_factory=HeldOut)
+    """What all suites ask, also those that a view does not have."""
     shared: tuple[Shared, ...] = ()
     """What suites have in common with other rows, and may."""
     recorded: Mapping[str, str] = field(default_factory=dict)
@@ -59,7 +61,11 @@ class Data:
 
     def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
         """The prompts that no suite asks, and how many were left out; None if they cannot be compared."""
-        return self.problems.without_items(prompts, list(self.suites.values()))
+        return self.asked.leave_out(prompts)
+
+    def view(self, roles: Collection[Role]) -> Data:
+        """The same with the suites of these roles only: what a stage does not need it does not hold."""
+        return replace(self, suites={n: suite for n, suite in self.suites.items() if suite.role in roles})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -100,4 +106,5 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
         if suite.reach and suite.reach.level not in suite.items.column_names:
             raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
     problems = Problems.of(task)
-    return Data(human, suites, problems, problems.check(human, named))
+    shared = problems.check(human, named)
+    return Data(human, suites, problems, problems.held_out(named), shared)

@@ -7,7 +7,7 @@ that they must recur (``exhaustible``); see ``flywheel.protocols.Task``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -68,11 +68,11 @@ class Problems:
             return ()
         tables = ({SEED: human} if len(human) else {}) | {suite.name: suite.items for suite in suites}
         texts = {name: self.texts(table, _title(name)) for name, table in tables.items()}
-        self._check_types(tables)
+        self.check_types({name: table.schema for name, table in tables.items()})
         shared = []
         for suite, other in _pairs(suites, has_seed=SEED in tables):
             both = pc.is_in(texts[suite.name], value_set=texts[other].combine_chunks())
-            may = self._few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else both
+            may = self.few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else both
             clashes = suite.items.filter(pc.and_(both, pc.invert(may)))
             if len(clashes):
                 raise DataError(self._refusal(suite, other, clashes))
@@ -80,18 +80,12 @@ class Problems:
             shared += [Shared(suite.name, other, count, len(both))] if count else []
         return tuple(shared)
 
-    def without_items(self, rows: pa.Table, suites: Sequence[Suite]) -> tuple[pa.Table, int | None]:
-        """The prompts that no suite asks, and how many were left out; None if they cannot be compared.
-
-        Exhaustible ones stay.
-        """
-        if not self.columns or not set(self.columns) <= set(rows.column_names):
-            return rows, None
-        self._check_types({suite.name: suite.items for suite in suites} | {"the prompts": rows})
-        asked = [chunk for suite in suites for chunk in self.texts(suite.items, suite.name).chunks]
-        held_out = pc.is_in(self.texts(rows, "Prompts"), value_set=pa.concat_arrays(asked))
-        kept = rows.filter(pc.or_(pc.invert(held_out), self._few(rows)))
-        return kept, len(rows) - len(kept)
+    def held_out(self, suites: Sequence[Suite]) -> HeldOut:
+        """What these suites ask."""
+        if not self.columns:
+            return HeldOut(self)
+        asked = [chunk for suite in suites for chunk in self.texts(suite.items, _title(suite.name)).chunks]
+        return HeldOut(self, pa.concat_arrays(asked), {suite.name: suite.items.schema for suite in suites})
 
     def texts(self, table: pa.Table, what: str) -> pa.ChunkedArray:
         """Each row's problem as one text. Raises DataError if it has none."""
@@ -106,7 +100,7 @@ class Problems:
             raise DataError(f"{what} must have a value in identity_columns each; some of {empty} are null.")
         return pc.binary_join_element_wise(*(column_texts(table[name]) for name in self.columns), "\x1f")
 
-    def _few(self, table: pa.Table) -> pa.ChunkedArray:
+    def few(self, table: pa.Table) -> pa.ChunkedArray:
         """Which rows are problems that must recur."""
         few: Any = pa.chunked_array([pa.repeat(False, len(table))])
         for rule in self.exhaustible:
@@ -115,9 +109,10 @@ class Problems:
                 few = pc.or_(few, pc.is_in(table[rule.column].cast(pa.string()), value_set=values))
         return few
 
-    def _check_types(self, tables: Mapping[str, pa.Table]) -> None:
+    def check_types(self, schemas: Mapping[str, pa.Schema]) -> None:
+        """Raise DataError unless the identity columns have one type in all of these."""
         for column in self.columns:
-            kinds = {name: _kind(table.schema.field(column).type) for name, table in tables.items()}
+            kinds = {name: _kind(schema.field(column).type) for name, schema in schemas.items()}
             if len(set(kinds.values())) > 1:
                 listed = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
                 raise DataError(f"Identity column {column!r} must have one type everywhere; it is {listed}.")
@@ -131,6 +126,28 @@ class Problems:
             "in the task's seed() or suites(); problems too few to be kept apart can be named in the task's "
             "attribute exhaustible."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The problems that suites ask, as texts: enough to leave them out of what is taught, and no items."""
+
+    problems: Problems = Problems()
+    asked: pa.Array | None = None
+    schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+
+    def leave_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
+        """The prompts that no suite asks, and how many were left out; None if they cannot be compared.
+
+        Exhaustible ones stay.
+        """
+        problems = self.problems
+        if not problems.columns or not set(problems.columns) <= set(prompts.column_names):
+            return prompts, None
+        problems.check_types({**self.schemas, "the prompts": prompts.schema})
+        is_asked = pc.is_in(problems.texts(prompts, "Prompts"), value_set=self.asked)
+        kept = prompts.filter(pc.or_(pc.invert(is_asked), problems.few(prompts)))
+        return kept, len(prompts) - len(kept)
 
 
 def _pairs(suites: Sequence[Suite], *, has_seed: bool) -> Iterator[tuple[Suite, str]]:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pyarrow as pa
 
 from flywheel import ranks
-from flywheel.records import Role, Suite
+from flywheel.records import Suite
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.scoring import metrics, score_suites
 from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
 
-OPEN_ROLES = (Role.DEV, Role.GATE, Role.GUARD)
-
 
 def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> StageOutput:
-    """The candidate's outcomes on all but the sealed suites; duels are against the champion."""
-    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role in OPEN_ROLES])
+    """Outcomes on all suites that the stage sees, and their means with intervals.
 
-
-def sealed(ctx: Context, *, weights: str, opponent: Generation | None) -> StageOutput:
-    """The champion's outcomes on the sealed suites; duels are against the first champion."""
-    return outcomes_on(ctx, weights, opponent, [s for s in ctx.data.suites.values() if s.role == Role.SEALED])
-
-
-def outcomes_on(
-    ctx: Context, weights: str, opponent: Generation | None, suites: Iterable[Suite]
-) -> StageOutput:
-    """Outcomes on these suites, and their means with intervals."""
+    Duels are against ``opponent``: the champion, or in ``sealed`` the first champion.
+    """
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
-    chosen = [suite for suite in suites if rival is not None or not suite.duel]
+    chosen = [suite for suite in ctx.data.suites.values() if rival is not None or not suite.duel]
     named = {
         "weights": weights,
         "opponent": opponent and opponent.weights,

@@ -8,33 +8,37 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from flywheel.records import Role
 from flywheel.runtime.context import Context, Stage, StageOutput
 
 
-def _row(name: str, file: str | None = None, **columns: Any) -> Stage:
-    """The stage whose function ``name`` is in ``flywheel/stages/{file or name}.py``."""
+def _row(name: str, at: str | None = None, **columns: Any) -> Stage:
+    """The stage whose function is ``flywheel.stages.AT``; by default ``name.name``."""
+    file, _, function_name = (at or f"{name}.{name}").partition(".")
 
     def function(ctx: Context, **inputs: Any) -> StageOutput:
-        module = importlib.import_module(f"flywheel.stages.{file or name}")
-        output: StageOutput = getattr(module, name)(ctx, **inputs)
+        module = importlib.import_module(f"flywheel.stages.{file}")
+        output: StageOutput = getattr(module, function_name)(ctx, **inputs)
         return output
 
     return Stage(name, function, **columns)
 
 
 # fmt: off
-seed     = _row("seed",                     part="task")
-generate = _row("generate",                 part="task",    on_all_ranks=True, of_a_turn=True)
-grade    = _row("grade",                    part="grader",  on_all_ranks=True, of_a_turn=True)
-curate   = _row("curate",                   part="curator", has_carry=True, of_a_turn=True)
-tune     = _row("tune",                     part="tuner",   on_all_ranks=True, has_carry=True, of_a_turn=True)
-train    = _row("train",                    part="trainer", on_all_ranks=True, of_a_turn=True)
-adopt    = _row("adopt",   file="train",    part="model")
-evaluate = _row("evaluate",                 part="task",    on_all_ranks=True, of_a_turn=True)
-gate     = _row("gate",                     part="gate",    on_all_ranks=True, has_carry=True, of_a_turn=True)
-guard    = _row("guard",                    part="guards")
-review   = _row("review",                   part="review",  of_a_turn=True)
-sealed   = _row("sealed",  file="evaluate", part="task",    on_all_ranks=True)
+_turn: dict[str, Any] = {"of_a_turn": True}
+_all: dict[str, Any] = {"on_all_ranks": True}
+seed     = _row("seed",     part="task",    sees=tuple(Role))
+generate = _row("generate", part="task",    **_all, **_turn)
+grade    = _row("grade",    part="grader",  **_all, **_turn)
+curate   = _row("curate",   part="curator", **_turn, has_carry=True)
+tune     = _row("tune",     part="tuner",   **_all, **_turn, has_carry=True, sees=(Role.DEV,))
+train    = _row("train",    part="trainer", **_all, **_turn)
+adopt    = _row("adopt",    part="model",   at="train.adopt")
+evaluate = _row("evaluate", part="task",    **_all, **_turn, sees=(Role.DEV, Role.GATE, Role.GUARD))
+gate     = _row("gate",     part="gate",    **_all, **_turn, has_carry=True, sees=(Role.GATE,))
+guard    = _row("guard",    part="guards")
+review   = _row("review",   part="review",  **_turn)
+sealed   = _row("sealed",   part="task",    **_all, at="evaluate.evaluate", sees=(Role.SEALED,))
 # fmt: on
 
 STAGES = tuple(row for row in vars().values() if isinstance(row, Stage))

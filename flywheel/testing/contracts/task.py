@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,9 @@ import torch
 
 from flywheel.keys import Key, Keys
 from flywheel.records import Suite
-from flywheel.runtime.context import Context, Stage, StageOutput
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages import table as stages
-from flywheel.stages.evaluate import outcomes_on
 from flywheel.storage.state import Generation
 from flywheel.tables import as_table
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -71,11 +69,11 @@ def check_samples(bench: Bench, task: Watched, champion: Generation, generation:
 def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite) -> None:
     """Evaluate on a suite, in units of which the last has one item."""
     bench.components.resolved["chunk_size"] = max(1, len(suite.items) - 1)
-
-    def evaluate(ctx: Context) -> StageOutput:
-        return outcomes_on(ctx, str(champion.weights), champion, [suite])
-
-    bench.twice(Stage("evaluate", evaluate))
+    data = bench.tools.data
+    bench.tools.data = replace(data, suites={suite.name: suite})
+    stage = replace(stages.evaluate, sees=(suite.role,))
+    bench.twice(stage, weights=str(champion.weights), opponent=champion)
+    bench.tools.data = data
     task.check_order()
 
 
