@@ -21,6 +21,7 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, 
 from flywheel.records import Settings, Verdict
 from flywheel.runtime.context import Stage
 from flywheel.runtime.runner import StageRecord, StageRunner
+from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation, Status
@@ -138,7 +139,7 @@ def why_over(run: StageRunner) -> str | None:
 def finish(run: StageRunner, why: str) -> ExitCode:
     """Look at the sealed suites, once for each champion that ends a run, and close the run."""
     if why == "budget":
-        run.record("run_stopped", reason=f"the budget of {run.config['budget']['seconds']:g} s is spent")
+        run.record("run_stopped", reason=budget_is_spent(run.config["budget"]["seconds"]))
         return ExitCode.STOPPED
     first, champion = run.state.first_champion, run.state.champion
     assert first is not None, "only a run with a champion is over by its turns"

@@ -64,7 +64,7 @@ def operational(default: Any) -> Any:
 
 @dataclass(kw_only=True, slots=True)
 class Budget:
-    """What a run may cost. A limit that is reached stops the run between generations."""
+    """What a run may cost. A limit that is reached stops the run, also within a stage."""
 
     seconds: float | None = None
     """Wall time of all stages together, in seconds."""

@@ -157,6 +157,7 @@ class StageRunner:
             self.trackers.progress(Progress(number, name, done, total, note))
 
         report_progress(0, None, "")
+        self.stop.after(self.config["budget"]["seconds"], self.state.seconds)
         self.stop.check()
         clock = _Clock()
         carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}

@@ -1,4 +1,4 @@
-"""The stop that every rank obeys: asked for by Ctrl-C, SIGTERM or a file, obeyed at a step boundary."""
+"""The stop that every rank obeys: by Ctrl-C, SIGTERM, a file or the budget, at a step boundary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ class Stop:
         self._by: str | None = None
         self._pid = os.getpid()
         self._next_look = 0.0
+        self._budget: tuple[float, float] | None = None
         self._calls = self._signals = 0
+
+    def after(self, budget: float | None, spent: float) -> None:
+        """Stop once the run has cost ``budget`` seconds, ``spent`` of them before now; None: never."""
+        self._budget = None if budget is None else (budget, time.monotonic() + budget - spent)
 
     @property
     def asked(self) -> bool:
@@ -50,6 +55,8 @@ class Stop:
 
     def _look(self) -> None:
         now = time.monotonic()
+        if self._by is None and ranks.rank() == 0 and self._budget and now >= self._budget[1]:
+            self._by = budget_is_spent(self._budget[0])
         if self._by is None and ranks.rank() == 0 and now >= self._next_look:
             self._next_look = now + _LOOK_EVERY_SECONDS
             if self._file.exists():
@@ -89,6 +96,11 @@ class Stop:
         self._by = name
         if ranks.rank() == 0:
             os.write(2, f"\n{name}: stopping at the next step; once more stops now.\n".encode())
+
+
+def budget_is_spent(seconds: float) -> str:
+    """Why a run stops that has cost so much."""
+    return f"the budget of {seconds:g} s is spent"
 
 
 def request(directory: Path) -> None:

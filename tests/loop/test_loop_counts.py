@@ -92,7 +92,10 @@ def test_a_job_that_is_stopped_again_and_again_reaches_its_budget(tmp_path: Path
     codes = [play(tmp_path, 1, leaves=leaves, budget=limit) for _ in range(2)]
     assert read_state(tmp_path).seconds == limit["seconds"]
     assert codes == [ExitCode.STOPPED] * 2
-    assert play(tmp_path, 1, budget=limit) is ExitCode.FINISHED, "a generation under way is made"
+    before = len(events(tmp_path))
+    assert play(tmp_path, 1, budget=limit) is ExitCode.STOPPED
+    assert [e["event"] for e in events(tmp_path)[before:]] == ["session_started", "run_stopped"]
+    assert play(tmp_path, 1, budget={"seconds": 10_000.0}) is ExitCode.FINISHED
 
 
 def test_a_budget_that_is_spent_without_a_champion_stops_the_run(tmp_path: Path, clock: None) -> None:

@@ -37,6 +37,14 @@ def shifted(table: pa.Table, by: np.ndarray | float) -> pa.Table:
     return table.set_column(table.column_names.index("point"), "point", points)
 
 
+class SlowToAnswer(Task):
+    """Takes a while for each unit of prompts."""
+
+    def generate(self, *arguments: Any) -> Any:
+        time.sleep(SLEEP / 3)
+        return super().generate(*arguments)
+
+
 class DriftingTask(Task):
     """Features come out otherwise on another machine (``DRIFT``); scores tell which were used."""
 
@@ -205,6 +213,18 @@ def test_failed_stages_use_the_budget_up(probe):
     assert run.exit_code is ExitCode.STOPPED
     assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed"]
     assert "budget" in events(run.path)[-1]["reason"]
+
+
+def test_the_budget_stops_a_stage_at_its_next_unit(probe):
+    overrides = {"task___target_": ours("SlowToAnswer"), "chunk_size": 8}
+    before = read_state(probe(**overrides, generations=0).path).seconds
+    run = probe(**overrides, generations=1, budget__seconds=before + SLEEP)
+    assert run.exit_code is ExitCode.STOPPED
+    stopped = events(run.path)[-1]
+    assert stopped["reason"] == f"the budget of {before + SLEEP:g} s is spent"
+    assert (stopped["generation"], "generate" in read_state(run.path).generations[1].stages) == (1, False)
+    assert SLEEP / 2 < stopped["cost"]["seconds"] < 3 * SLEEP
+    assert list((run.path / "work" / "generate").iterdir()), "what is finished is kept"
 
 
 def test_a_sealed_evaluation_that_raises_leaves_its_traceback(probe):
