@@ -21,7 +21,6 @@ Messages say the rule, the value and the remedy, in that order.
 
 from __future__ import annotations
 
-import difflib
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -189,6 +188,8 @@ class RankDied(Control):
 
 def near_misses(word: str, words: Iterable[str]) -> str:
     """``" Did you mean a or b?"``, or an empty string when nothing is close."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

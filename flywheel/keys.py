@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as json_text
@@ -131,6 +130,8 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def _seed_globals(seed: int) -> None:
+    import random
+
     import numpy as np
     import torch
 

@@ -102,7 +102,8 @@ def _run(words: list[str]) -> int:
     if options.help:
         print(HELP, end="")
         return ExitCode.FINISHED
-    from flywheel.config.compose import add_working_directory, compose
+    from flywheel.config.compose import compose
+    from flywheel.config.search_path import add_working_directory
 
     add_working_directory()
     if options.multirun:
@@ -131,7 +132,8 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
     """Run a sweep, one job after the other (Hydra's launcher decides); return the most serious exit code."""
     from flywheel import ranks
     from flywheel.config import credentials
-    from flywheel.config.compose import check_recipe_name, explained, hydra_session, quoted
+    from flywheel.config.compose import explained, hydra_session, quoted
+    from flywheel.config.search_path import check_recipe_name
 
     ranks.start()
     check_recipe_name(overrides, config_dir)

@@ -10,7 +10,7 @@ import shutil
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from flywheel.config.compose import recipes
+from flywheel.config.search_path import recipes
 from flywheel.errors import ConfigError
 
 TEMPLATE = Path(__file__).parents[1] / "testing" / "moons"

@@ -1,117 +1,17 @@
-"""From command-line overrides to a checked configuration, by Hydra, without anything heavy.
-
-Search path, in order: the built-in ``conf/``, ``--config-dir``, and the ``conf/`` folder of every
-package that an installed distribution names under the entry point ``flywheel.recipes``.
-"""
+"""From command-line overrides to a checked configuration, by Hydra, without anything heavy."""
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import difflib
-import importlib.util
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from flywheel.config import credentials
+from flywheel.config.search_path import check_overlay, check_recipe_name, config_dirs, file_faults, recipes
 from flywheel.errors import ConfigError, near_misses
-from flywheel.storage.ledger import canonical
-
-ABSENT: Any = object()
-"""In place of the value of a key that is not there."""
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeInfo:
-    """A recipe that can be named on the command line."""
-
-    name: str
-    summary: str
-    source: str
-    path: Path
-
-
-def config_dirs(config_dir: str | None = None) -> list[tuple[str, Path]]:
-    """(where from, folder) of every configuration folder, the built-in one first."""
-    beside = _PACKAGE / "conf"
-    dirs = [("built-in", beside if beside.is_dir() else _PACKAGE.parent / "conf")]
-    if config_dir is not None:
-        folder = Path(config_dir).expanduser().resolve()
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir must be a folder; {config_dir!r} is not.")
-        dirs.append(("--config-dir", folder))
-    for entry in entry_points(group="flywheel.recipes"):
-        try:
-            spec = importlib.util.find_spec(entry.value)
-        except ModuleNotFoundError:  # left behind by a package that is gone
-            continue
-        for location in (spec.submodule_search_locations or []) if spec else []:
-            dirs.append((f"package {entry.value}", Path(location) / "conf"))
-    return dirs
-
-
-def recipes(config_dir: str | None = None) -> list[RecipeInfo]:
-    """All recipes, by name; the first folder that has one wins."""
-    found: dict[str, RecipeInfo] = {}
-    for source, folder in config_dirs(config_dir):
-        for path in _files(folder / "recipe", "*.yaml"):
-            comments = [s[1:].strip() for s in _text(path).splitlines() if s.startswith("# ")]
-            summary = next((s for s in comments if not s.startswith("@")), "")
-            found.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
-    return [found[name] for name in sorted(found)]
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a name below a folder; neither folders nor links that lead nowhere."""
-    return sorted(path for path in folder.glob(pattern) if path.is_file())
-
-
-def _text(path: Path) -> str:
-    """A YAML file to look through; what cannot be read in it is reported when it is composed."""
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return ""
-
-
-def file_faults(config_dir: str | None) -> list[str]:
-    """A sentence on each YAML file on the search path that is not UTF-8, or begins with a byte order mark.
-
-    And on each recipe's file that puts its keys below ``recipe``, as it does not say ``@package _global_``.
-    """
-    faults = []
-    for path in (p for _, folder in config_dirs(config_dir) for p in _files(folder, "**/*.yaml")):
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            faults.append(f"{path} cannot be read: {error.strerror}.")
-            continue
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            faults.append(f"{path} must be UTF-8; byte {error.start} is {data[error.start]:#x}.")
-        if data.startswith(codecs.BOM_UTF8):
-            faults.append(f"{path} begins with a byte order mark; save it as UTF-8 without one.")
-        elif path.parent.name == "recipe" and not _GLOBAL.search(data):
-            faults.append(f"{path} must begin with the line '# @package _global_', and have keys below it.")
-    return faults
-
-
-_GLOBAL = re.compile(rb"^#\s*@package\s+_global_\s*$", re.MULTILINE)
-
-
-def known_targets(config_dir: str | None = None) -> set[str]:
-    """Every ``_target_`` that the YAML files on the search path name."""
-    texts = (_text(p) for _, folder in config_dirs(config_dir) for p in _files(folder, "**/*.yaml"))
-    return {target for text in texts for target in re.findall(r"_target_:\s*['\"]?([\w.]+)", text)}
 
 
 def compose(
@@ -123,8 +23,18 @@ def compose(
 
     ``sections``: of parts that are given as objects, in the places of the composed ones.
     """
+    check_recipe_name(overrides, config_dir)
+    return _composed(overrides, config_dir, sections)
+
+
+def _composed(
+    overrides: Sequence[str], config_dir: str | None, sections: Mapping[str, Mapping[str, Any]] | None
+) -> Any:
+    check_overlay(overrides, config_dir)
     with hydra_session(config_dir) as hydra:
-        return compose_with(hydra, overrides, config_dir, sections)
+        with explained(hydra, overrides, config_dir):
+            config = _compose(hydra, "config", quoted(overrides))
+        return checked(config, config.hydra.runtime.choices, sections)
 
 
 def compose_mapping(
@@ -161,7 +71,7 @@ def compose_mapping(
             )
     ConfigStore.instance().store(group="recipe", name=name, node=rest, package="_global_")
     try:
-        return compose([f"recipe={name}", *overrides_of(chosen)], config_dir, sections)
+        return _composed([f"recipe={name}", *overrides_of(chosen)], config_dir, sections)
     finally:
         ConfigStore.instance().repo["recipe"].pop(f"{name}.yaml")
 
@@ -235,30 +145,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def differences(old: Any, new: Any) -> dict[str, list[Any]]:
-    """{dotted key: [old, new]} of the leaves that are not the same JSON; ``ABSENT`` where a side lacks one.
-
-    1, 1.0 and true are three values, and null is one too. A key with a dot in it is quoted: ``"a.b"``.
-    """
-    return dict(_differences(json.loads(canonical(old)), json.loads(canonical(new)), ""))
-
-
-def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
-    sides = [{} if side is ABSENT else side for side in (old, new)]
-    if all(isinstance(side, Mapping) for side in sides) and any(sides):
-        for key in sorted({*sides[0], *sides[1]}):
-            name = key if re.fullmatch(r'[^."]+', key) else json.dumps(key, ensure_ascii=False)
-            inner = [side.get(key, ABSENT) for side in sides]
-            yield from _differences(inner[0], inner[1], f"{path}.{name}" if path else name)
-    elif old is ABSENT or new is ABSENT or canonical(old) != canonical(new):
-        yield path, [old, new]
-
-
-def leaf_text(value: Any) -> str:
-    """A leaf for people, as JSON, so that "1", 1, 1.0 and true look different; or ``absent``."""
-    return "absent" if value is ABSENT else canonical(value).decode()
-
-
 def hydra_value(value: Any) -> str:
     """A value in Hydra's override grammar."""
     value = value.item() if hasattr(value, "item") else value  # NumPy's scalars
@@ -315,20 +201,6 @@ class hydra_session:  # noqa: N801 - a context manager, used like a function
             GlobalHydra.instance().initialize(self._outer)
 
 
-def compose_with(
-    hydra: Any,
-    overrides: Sequence[str],
-    config_dir: str | None,
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Any:
-    """Compose within a session; see ``compose``."""
-    check_recipe_name(overrides, config_dir)
-    check_overlay(overrides, config_dir)
-    with explained(hydra, overrides, config_dir):
-        config = _compose(hydra, "config", quoted(overrides))
-    return checked(config, config.hydra.runtime.choices, sections)
-
-
 def _compose(hydra: Any, name: str, overrides: list[str]) -> Any:
     from hydra.types import RunMode
 
@@ -361,45 +233,6 @@ def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str
         raise ConfigError(_one_paragraph(error)) from error
     OmegaConf.set_readonly(config, True)
     return config
-
-
-def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
-    """Raise ConfigError, with near misses, unless the overrides name recipes that exist."""
-    from hydra.core.config_store import ConfigStore
-
-    stored = (name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get("recipe", {}))
-    names = [*(info.name for info in recipes(config_dir)), *stored]
-    given = [o.partition("=")[2] for o in overrides if o.startswith("recipe=")]
-    if not given:
-        raise ConfigError(f"A recipe must be named: give recipe=NAME, one of {', '.join(names)}.")
-    for name in given[-1].replace("'", "").replace('"', "").split(","):
-        if name not in names:
-            raise ConfigError(
-                f"There is no recipe {name!r}.{near_misses(name, names)} "
-                f"Known: {', '.join(names)}. A recipe of your own needs --config-dir."
-            )
-
-
-def check_overlay(overrides: Sequence[str], config_dir: str | None) -> None:
-    """Raise ConfigError for ``debug=tiny`` of a recipe that has no overlay to make it so."""
-    given = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
-    debug, recipe = given.get("debug", "none"), given.get("recipe", "")
-    path, folders = (
-        Path("overlay", debug, f"{recipe}.yaml"),
-        [folder for _, folder in config_dirs(config_dir)],
-    )
-    if debug in _WITHOUT_OVERLAY or not any(
-        (folder / "debug" / f"{debug}.yaml").is_file() for folder in folders
-    ):
-        return
-    if not any((folder / path).is_file() for folder in folders):
-        raise ConfigError(
-            f"debug={debug} needs an overlay of the recipe that makes it small, and {recipe} has no {path}. "
-            "Write one beside the recipe's folder, or give debug=fast_dev_run, which works for every recipe."
-        )
-
-
-_WITHOUT_OVERLAY = ("none", "fast_dev_run")
 
 
 @contextlib.contextmanager
@@ -450,6 +283,8 @@ def _explained(error: Exception, hydra: Any, overrides: Sequence[str], name: str
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
+    import difflib
+
     parent, _, leaf = key.rpartition(".")
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
     close = [siblings[name] for name in difflib.get_close_matches(leaf, siblings)]
@@ -478,9 +313,3 @@ def _one_paragraph(error: BaseException) -> str:
     key = next((s.removeprefix("full_key:").strip() for s in lines if s.startswith("full_key:")), "")
     text = "\n".join(wanted)
     return f"{key}: {text}" if key and key not in text else text
-
-
-def add_working_directory() -> None:
-    """Let class paths of recipes outside the repo resolve from the working directory, as ``-m`` does."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))

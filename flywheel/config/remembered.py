@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flywheel.config.compose import known_targets
+from flywheel.config.search_path import known_targets
 from flywheel.storage import files, ledger
 
 

@@ -17,7 +17,6 @@ from flywheel.config.components import targets_in
 from flywheel.config.compose import recompose
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of, recorded_config, refuse_unknown, targets_given
-from flywheel.lineage.forks import origins_of, recalled_in_origins
 from flywheel.lineage.status import read_state
 from flywheel.storage.ledger import read_head
 from flywheel.storage.state import Generation, RunState
@@ -126,6 +125,8 @@ def _recalled(directory: Path, state: RunState) -> pa.Array:
     """Ids of the samples that are recalled in a run, and in the runs beside it that it was forked from."""
     import pyarrow as pa
 
+    from flywheel.lineage.forks import origins_of
+
     found = [(directory, state), *origins_of(directory, state)]
     columns = [Store(run).table(there.recalled)["id"] for run, there in found if there.recalled]
     chunks = [chunk for column in columns for chunk in column.chunks]
@@ -143,6 +144,8 @@ def _forkable(directory: Path, state: RunState, number: int) -> Generation:
             f"A fork starts from a generation of a run; {directory} has {len(state.generations)}, "
             f"numbered from 0: there is no {number}."
         )
+    from flywheel.lineage.forks import recalled_in_origins
+
     generation = state.generations[number]
     if generation.weights is None:
         raise RunError(f"A fork starts from weights; generation {number} of {directory} has none.")

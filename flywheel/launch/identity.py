@@ -1,15 +1,15 @@
-"""Is the run that is there the one that we would make? Its configuration, its data, its prompts."""
+"""Has the run that is there the data and the prompts of the one that we would make?"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flywheel import ranks
 from flywheel.config.components import Components
-from flywheel.config.compose import differences, leaf_text
+from flywheel.config.identity import differences, leaf_text, refuse_other
 from flywheel.errors import IdentityError
 from flywheel.runtime.data import Data
 from flywheel.stages.generate import draw_prompts
@@ -17,18 +17,6 @@ from flywheel.storage import lock
 from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
 from flywheel.tables.digests import difference, sketch, sketch_difference
-
-_GO_ON = "Give another name= (or none) to start a new run, or undo the change to go on with this one."
-_MOST_LINES = 12
-
-
-def check_same(
-    what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
-) -> None:
-    """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
-    found = differences(recorded, ours)
-    lines = [f"{key}: {leaf_text(old)} there, {leaf_text(new)} now" for key, (old, new) in found.items()]
-    _refuse(what, directory, lines, remedy)
 
 
 def check_data(directory: Path, state: RunState, store: Store, data: Data, remedy: str | None = None) -> Data:
@@ -42,7 +30,7 @@ def check_data(directory: Path, state: RunState, store: Store, data: Data, remed
     lines: list[str] = []
     for name in sorted({*old, *new}):
         lines += _changes(name, old.get(name, {}), new.get(name, {}), recorded, data)
-    _refuse("data", directory, lines, remedy)
+    refuse_other("data", directory, lines, remedy)
     return recorded
 
 
@@ -73,7 +61,7 @@ def check_prompts(directory: Path, state: RunState, store: Store, components: Co
 
     told = ranks.from_rank_0(changed)
     lines = [f"prompts of generation {newest.number}: {told}"] if told else []
-    _refuse("data", directory, lines, _another_name(directory))
+    refuse_other("data", directory, lines, _another_name(directory))
 
 
 def set_aside(directory: Path, state: RunState, data: Data) -> bool:
@@ -111,12 +99,3 @@ def _free(directory: Path, stem: str) -> Path:
     """The first of STEM-2, STEM-3, ... that is not there yet, beside a directory."""
     tries = (directory.with_name(f"{stem}-{number}") for number in itertools.count(2))
     return next(path for path in tries if not path.exists())
-
-
-def _refuse(what: str, directory: Path, lines: Iterable[str], remedy: str) -> None:
-    shown = [f"    {line}" for line in lines][:_MOST_LINES]
-    if shown:
-        raise IdentityError(
-            f"A run keeps its identity: {directory} was made with other {what}.\n"
-            + "\n".join([*shown, remedy])
-        )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flywheel import ranks
 from flywheel.config.components import Components
-from flywheel.config.compose import add_working_directory, checked, compose, compose_mapping
+from flywheel.config.compose import checked, compose, compose_mapping
 from flywheel.config.parts import sections_of
+from flywheel.config.search_path import add_working_directory
 from flywheel.errors import ExitCode, RunError
 from flywheel.launch.fork import Origin, config_of_fork
 from flywheel.launch.plan import Plan, directory_of
@@ -57,11 +58,14 @@ def _run(plan: Plan) -> ExitCode:
     if plan.is_finished:
         return ExitCode.FINISHED
 
-    from flywheel.launch.preflight import preflight  # heavy: a refused plan and a finished run go without
-    from flywheel.launch.session import open_runner
+    from flywheel.launch.preflight import preflight
+
+    ready = preflight(plan)
+
+    from flywheel.launch.session import open_runner  # heavy: what is refused and a finished run go without
     from flywheel.loop import run_loop
 
-    with open_runner(preflight(plan)) as runner:
+    with open_runner(ready) as runner:
         return run_loop(runner)
 
 

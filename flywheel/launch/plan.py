@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from flywheel import ranks
 from flywheel.config.components import Components, identity, identity_part, targets_in
+from flywheel.config.identity import check_same
 from flywheel.errors import UnwritableError
 from flywheel.launch.fork import Origin
-from flywheel.launch.identity import check_same
 from flywheel.lineage.status import read_state
 from flywheel.storage import lock
 from flywheel.storage.state import RunState, RunStateName

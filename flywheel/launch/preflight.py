@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
 from flywheel.config.components import Components, check_components
 from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan
 from flywheel.protocols import Tracker
-from flywheel.runtime.data import Data, read_data
 from flywheel.storage.state import RunState
 from flywheel.trackers import TrackerGroup
+
+if TYPE_CHECKING:
+    from flywheel.runtime.data import Data
 
 _BUILDABLE = "{} must be buildable and readable before anything is trained:"
 
@@ -34,7 +36,9 @@ def preflight(plan: Plan) -> Ready:
     components = plan.components
     check_components(components.config)
 
-    import torch
+    import torch  # heavy, as is pyarrow below it: a wrong value is refused without
+
+    from flywheel.runtime.data import read_data
 
     quieten_lightning()
     torch.set_num_threads(threads(components.resolved, plan.recorded))

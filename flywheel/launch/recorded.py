@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.config.components import TRAINER_OPERATIONAL, targets_in
-from flywheel.config.compose import known_targets, recompose
+from flywheel.config.compose import recompose
 from flywheel.config.schema import OPERATIONAL
+from flywheel.config.search_path import known_targets
 from flywheel.errors import ConfigError, RunError
 from flywheel.storage.ledger import Event
 from flywheel.storage.state import RunState

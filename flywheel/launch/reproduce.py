@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
 from flywheel.config.components import Components
-from flywheel.config.compose import differences
+from flywheel.config.identity import differences
 from flywheel.config.modules import Code, is_there
 from flywheel.errors import PrunedError, RunError
 from flywheel.executors import executor_of_process

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.config.compose import ABSENT, differences
+from flywheel.config.identity import ABSENT, differences
 from flywheel.lineage.code_changes import differing
 from flywheel.lineage.data import corpus_of
 from flywheel.lineage.graph import Graph

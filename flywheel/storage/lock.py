@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -49,7 +48,7 @@ def acquire(directory: Path, work: Work = Work.RUN) -> None:
         os.close(descriptor)
         refuse(directory)
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}: {work}".encode())
+    os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}: {work}".encode())
     _held[path] = descriptor, work
 
 

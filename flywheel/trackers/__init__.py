@@ -6,13 +6,16 @@ They run on rank 0 and never decide anything; what they show can be derived from
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flywheel.protocols import Tracker
-from flywheel.records import Progress
-from flywheel.storage.ledger import Event
-from flywheel.storage.state import RunState
+if TYPE_CHECKING:  # --help and the errors of the command line pass here
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flywheel.protocols import Tracker
+    from flywheel.records import Progress
+    from flywheel.storage.ledger import Event
+    from flywheel.storage.state import RunState
 
 
 class NoTracker:

@@ -17,11 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flywheel.config.schema import Log
 from flywheel.lineage.code_changes import CodeChange
 from flywheel.lineage.status import Metrics, estimates, held_out, held_out_text, metrics
 from flywheel.lineage.text import estimate_text
-from flywheel.protocols import Tracker
 from flywheel.records import Interval, Progress
 from flywheel.storage.ledger import Event
 from flywheel.storage.state import Generation, RunState, Status
@@ -30,6 +28,8 @@ from flywheel.trackers.console import FILE_WIDTH, plain_console, printable, wide
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from flywheel.protocols import Tracker
 
 COLOURS = {
     Status.PROMOTED: "green",
@@ -43,6 +43,8 @@ _PLAIN_PROGRESS_SECONDS = 10.0
 
 def terminal(config: DictConfig) -> Tracker:
     """The tracker that ``log=`` asks for."""
+    from flywheel.config.schema import Log  # omegaconf: what only shows tables goes without it
+
     choice = config.log
     if choice is Log.json:
         return JsonLines()

@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from flywheel.config.compose import (
-    ABSENT,
-    compose,
-    config_dirs,
-    differences,
-    known_targets,
-    leaf_text,
-    overrides_of,
-    quoted,
-    recipes,
-)
+from flywheel.config.compose import compose, overrides_of, quoted
+from flywheel.config.identity import ABSENT, differences, leaf_text
+from flywheel.config.search_path import config_dirs, known_targets, recipes
 from flywheel.errors import ConfigError
 from flywheel.storage.ledger import canonical
 from flywheel.testing import CONFIG_DIR

@@ -10,7 +10,7 @@ import pytest
 
 import flywheel
 from flywheel.cli.commands.recall import lines
-from flywheel.config.compose import differences
+from flywheel.config.identity import differences
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.fork import command_of
 from flywheel.lineage import forks
@@ -95,12 +95,12 @@ def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: fly
     origin = {"of": str(old.path), "generation": 2, "by": "init", "generations": [0]}
     named = [{"run": str(run.path)} | origin for run in (fork, nested)]  # the same weights
     assert old.trace(generation=1).json()["down"]["forks"] == named
-    report = old.recall(generation=1, why="flawed").json()
-    assert (report["forks"], report["unread"]) == (named, [])
+    report = old.recall(generation=1, why="flawed")
+    assert (report.json()["forks"], report.unread) == (named, ())
     assert f"fork         {fork.path} descends from generation 2" in "\n".join(lines(report))
     (nested.path / "ledger.jsonl").write_bytes(b"damaged\n")  # a neighbour's matter
-    report = old.recall(generation=1, why="flawed").json()
-    assert (report["forks"], report["unread"][0]["run"]) == (named[:1], str(nested.path))
+    report = old.recall(generation=1, why="flawed")
+    assert (report.json()["forks"], report.unread[0].run) == (named[:1], str(nested.path))
     assert f"not asked    {nested.path}, which cannot be read" in "\n".join(lines(report))
 
 
@@ -114,9 +114,9 @@ def test_a_run_that_drew_flawed_samples_is_named_though_it_started_from_none(
     twin = flywheel.run(["recipe=moons", *beside(old, name="twin")], config_dir=CONFIG_DIR)
     old.fork(0, beside(old, name="clean", generations=0))
     drawn = [row for row in old.generation(1).corpus().to_pylist() if row["origin"] == "generated"]
-    report = old.recall(where=f"id = '{drawn[0]['id']}'", why="wrong").json()
+    report = old.recall(where=f"id = '{drawn[0]['id']}'", why="wrong")
     entry = {"of": str(old.path), "generation": None, "by": "trained_on", "generations": [1]}
-    assert report["forks"] == [{"run": str(twin.path)} | entry]
+    assert report.json()["forks"] == [{"run": str(twin.path)} | entry]
     assert f"{twin.path} learned from flawed samples, generations 1: recall" in "\n".join(lines(report))
     assert set(asked) == {"twin"}
 

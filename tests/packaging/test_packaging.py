@@ -23,7 +23,8 @@ sys.path[:] = [path for path in sys.path if path not in ("", {root!r})]
 for folder in {folders!r}:
     import site
     site.addsitedir(folder)
-from flywheel.config.compose import compose, known_targets, recipes
+from flywheel.config.compose import compose
+from flywheel.config.search_path import known_targets, recipes
 import flywheel, flywheel.recipes.mnist.task as task
 config = compose(["recipe=mnist"])
 def importable(name):

@@ -9,20 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from flywheel.api import Run
 
-from flywheel.records import Answer
 
-
-@dataclass(frozen=True, slots=True)
-class Subcommand:
-    """A subcommand as help and README list it."""
+class Subcommand(NamedTuple):
+    """A subcommand as help and README list it. No dataclass: ``--help`` goes without their module."""
 
     usage: str
     """Its name and arguments, e.g. ``status [RUN]``."""
@@ -183,6 +179,8 @@ def print_json(value: Any) -> None:
 
     Python writes JSON fast only without an indent. What JSON has no type for, e.g. a date, becomes text.
     """
+    from flywheel.records import Answer
+
     print(_pretty(value.json() if isinstance(value, Answer) else value, ""))
 
 

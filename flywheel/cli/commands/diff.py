@@ -100,7 +100,7 @@ def _changes(found: Mapping[str, Change], names: list[str]) -> RenderableType | 
 
 def _text(sides: Change, side: str) -> str:
     """A changed value: as JSON, but a text that became another text, or a list of texts, as it is."""
-    from flywheel.config.compose import ABSENT, leaf_text
+    from flywheel.config.identity import ABSENT, leaf_text
 
     if all(isinstance(value, str) for value in sides.values()):
         return str(sides.get(side, "absent"))

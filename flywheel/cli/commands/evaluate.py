@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Score a generation on the items of a file; nothing is recorded."""
     from flywheel.api import open_run
-    from flywheel.config.compose import add_working_directory
+    from flywheel.config.search_path import add_working_directory
     from flywheel.metrics.intervals import mean_interval
 
     add_working_directory()

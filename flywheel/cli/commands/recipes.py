@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """What can be run: built-in recipes, those of --config-dir, those of installed packages."""
-    from flywheel.config.compose import recipes
+    from flywheel.config.search_path import recipes
 
     found = recipes(options.config_dir)
     if options.json:

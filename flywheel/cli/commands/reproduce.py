@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
     The run is not touched. Exit code 0: equal; 1: different.
     """
     from flywheel.api import open_run
-    from flywheel.config.compose import add_working_directory
+    from flywheel.config.search_path import add_working_directory
 
     add_working_directory()
     run = open_run(directory_of(options), options.config_dir)

@@ -9,7 +9,8 @@ from typing import Any
 
 import flywheel
 from flywheel.config.components import Components, check_components
-from flywheel.config.compose import add_working_directory, compose
+from flywheel.config.compose import compose
+from flywheel.config.search_path import add_working_directory
 from flywheel.errors import ExitCode
 from flywheel.launch.preflight import check_module
 from flywheel.lineage.status import read_state
