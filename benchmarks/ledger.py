@@ -168,10 +168,11 @@ def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, A
     origins = {"human": 100, "generated": 2354}
     reasons = {"human": 100, "top 1 by confidence": 2354, "below threshold": 646}
     rows = {"corpus": "0" * 64, "rows": 2454, "by_origin": origins, "by_reason": reasons}
+    start = {"kind": "fresh", "weights": None, "origin": None}
     stages: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         ("curate", rows, {"corpus": thing, "decisions": thing, "sources": thing, "carry": thing}),
-        ("tune", {"settings": settings, "init": "fresh", "attempts": []}, {"carry": thing}),
-        ("train", {"settings": settings, "init": "fresh", "steps": 450, "loss": 0.01}, {"weights": thing}),
+        ("tune", {"settings": settings, "start": "fresh", "attempts": []}, {"carry": thing}),
+        ("train", {"settings": settings, "start": start, "steps": 450, "loss": 0.01}, {"weights": thing}),
         ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}}, {"outcomes": thing}),
     ]
     if number == 0:

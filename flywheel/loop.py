@@ -18,7 +18,8 @@ import traceback
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.records import Settings, Verdict
+from flywheel.lineage.status import forked_from
+from flywheel.records import Settings, Start, Verdict
 from flywheel.runtime.context import Stage
 from flywheel.runtime.runner import StageRecord, StageRunner
 from flywheel.runtime.stop import budget_is_spent
@@ -78,16 +79,15 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(step, run, generation, run.components.settings(genesis=True))
     human = do(stages.seed)
-    base = human.get("base")
-    starts, init = ({"base": base}, "base") if base else ({"fresh": None}, "fresh")
+    start = base_of(run) or Start("fresh")
     if run.config["genesis"] == "train":
         corpus = do(stages.curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
-        rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
-        chosen = do(stages.tune, **rows, init=init)
+        rows = {"corpus": corpus["corpus"], "sources": corpus["sources"]}
+        chosen = do(stages.tune, **rows, starts={start.kind: start}, init=start.kind)
         do = functools.partial(step, run, generation, chosen.fact("settings"))
-        candidate = do(stages.train, **rows, init=chosen.fact("init"))
+        candidate = do(stages.train, **rows, start=start)
     else:
-        candidate = do(stages.adopt, starts=starts, init=init)
+        candidate = do(stages.adopt, start=start)
     do(stages.evaluate, weights=candidate["weights"], opponent=None)
     end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
@@ -100,11 +100,11 @@ def turn(run: StageRunner, generation: Generation) -> None:
     scores = do(stages.grade, samples=samples["samples"], parent=parent)
     fresh = [samples["samples"], scores["scores"]]
     corpus = do(stages.curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
-    starts = {"parent": parent.weights, "fresh": None, **base_of(run)}
-    rows = {"corpus": corpus["corpus"], "sources": corpus["sources"], "starts": starts}
-    chosen = do(stages.tune, **rows, init=run.config["init"], opponent=parent)
+    starts = starts_of(run, parent)
+    rows = {"corpus": corpus["corpus"], "sources": corpus["sources"]}
+    chosen = do(stages.tune, **rows, starts=starts, init=run.config["init"], opponent=parent)
     do = functools.partial(step, run, generation, chosen.fact("settings"))
-    candidate = do(stages.train, **rows, init=chosen.fact("init"))
+    candidate = do(stages.train, **rows, start=starts[chosen.fact("start")])
     outcomes = do(stages.evaluate, weights=candidate["weights"], opponent=parent)
     both = {"candidate": outcomes["outcomes"], "champion": parent.output("evaluate", "outcomes")}
     verdict = Verdict(**do(stages.gate, **both).fact("verdict"))
@@ -160,10 +160,17 @@ def human_of(run: StageRunner) -> Generation:
     return next(generation for generation in run.state.generations if "seed" in generation.stages)
 
 
-def base_of(run: StageRunner) -> dict[str, str]:
-    """``{"base": weights}`` if the run was given weights to start from."""
+def base_of(run: StageRunner) -> Start | None:
+    """The start ``base``, if the run was given weights."""
     base = human_of(run).output("seed", "base")
-    return {"base": base} if base else {}
+    return Start("base", base, forked_from(run.state)) if base else None
+
+
+def starts_of(run: StageRunner, parent: Generation) -> dict[str, Start]:
+    """What a turn's candidate may start from, by kind."""
+    base = base_of(run)
+    starts = [Start("parent", parent.weights, parent.number), Start("fresh"), *([base] if base else [])]
+    return {start.kind: start for start in starts}
 
 
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:

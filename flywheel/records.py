@@ -71,6 +71,18 @@ def _plain(value: Any) -> Json:
 
 
 @dataclass(frozen=True, slots=True)
+class Start(Answer):
+    """Weights that a fit may begin from, e.g. ``Start("parent", "3f…a1.safetensors", 4)``."""
+
+    kind: str
+    """``parent``, ``base``, ``fresh``; the core knows no list of them."""
+    weights: str | None = None
+    """The artifact; None: they are drawn anew."""
+    origin: int | str | None = None
+    """Whose they are: a generation's of this run, or ``RECIPE/NAME@GENERATION`` of another run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """Paired differences of items, candidate - champion, and which of them are not independent."""
 

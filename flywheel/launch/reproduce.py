@@ -126,7 +126,7 @@ def reproduce(
 
 def session_of(events: list[Event], generation: Generation) -> Event:
     """The ``session_started`` of the session that trained a generation."""
-    before = events[: _making(generation)[0]["seq"]]
+    before = events[: _making(generation)["seq"]]
     return next(event for event in reversed(before) if event["event"] == "session_started")
 
 
@@ -160,11 +160,11 @@ def _code_differences(store: Store, session: Event) -> dict[str, list[Any]]:
     return found | {f"installed {name}": x for name, x in differing(installed, distributions()).items()}
 
 
-def _making(generation: Generation) -> tuple[Event, str]:
-    """The event that made a generation's weights, and what they started from. Raises RunError."""
+def _making(generation: Generation) -> Event:
+    """The event that made a generation's weights. Raises RunError."""
     if generation.training_event is None:
         raise RunError(f"Generation {generation.number} is {generation.status}: it has no weights.")
-    return generation.training_event, str(generation.init)
+    return generation.training_event
 
 
 _REMEDY = "A generation is trained again with the recipe that made it: `show` names its commit and versions."
@@ -266,13 +266,13 @@ class _Again:
 
     def train(self) -> Weights:
         """The weights, from the recorded corpus and start."""
-        generation, (made, init) = self._generation, _making(self._generation)
-        starts = {"starts": {init: made["inputs"].get(f"starts.{init}")}, "init": init}
+        generation, made = self._generation, _making(self._generation)
+        start = generation.start
         if made["stage"] == "adopt":
-            done = self._do(stages.adopt, **starts)
+            done = self._do(stages.adopt, start=start)
         else:
             corpus, sources = generation.output("curate", "corpus"), generation.output("curate", "sources")
-            done = self._do(stages.train, corpus=corpus, sources=sources, **starts)
+            done = self._do(stages.train, corpus=corpus, sources=sources, start=start)
         weights: Weights = done.outputs["weights"]
         return weights
 

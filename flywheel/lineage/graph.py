@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.lineage.status import bare, forked_from
+from flywheel.lineage.status import bare
 from flywheel.records import Answer
 from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.ledger import canonical
@@ -162,16 +162,15 @@ class Graph:
 
     def init(self, generation: Generation) -> Init | None:
         """What its fit began from; None before that."""
-        training = generation.training_event
-        if training is None:
+        start = generation.start
+        if start is None:
             return None
-        init, start = str(generation.init), training["inputs"].get(f"starts.{generation.init}")
-        whose = generation.parent if init == "parent" else self._first_with.get(start)
+        whose = start.origin if isinstance(start.origin, int) else self._first_with.get(str(start.weights))
         return Init(
-            init=init,
+            init=start.kind,
             generation=whose if whose is not None and whose < generation.number else None,
-            weights=bare(start),
-            forked_from=forked_from(self.state) if init == "base" else None,
+            weights=bare(start.weights),
+            forked_from=start.origin if isinstance(start.origin, str) else None,
         )
 
     def trained_on(self, generation: Generation) -> TrainedOn | None:
@@ -387,12 +386,12 @@ class _Walk:
         yield "saw", Level.SUSPECT if self._saw(generation) else Level.CLEAN
 
     def _init(self, generation: Generation) -> Level:
-        edge = self._graph.init(generation)
-        if edge is None:
+        start = generation.start
+        if start is None:
             return Level.CLEAN
-        if edge.init == "parent":
-            return self._level(edge.generation)
-        return self._weights.get(edge.weights, Level.CLEAN)  # perhaps of another run
+        if isinstance(start.origin, int):
+            return self._level(start.origin)
+        return self._weights.get(bare(start.weights), Level.CLEAN)  # perhaps of another run
 
     def _corpus(self, generation: Generation) -> Level:
         corpus = generation.output("curate", "corpus")

@@ -16,7 +16,7 @@ from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
-from flywheel.records import Json, Progress, Settings
+from flywheel.records import Json, Progress, Settings, Start
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
@@ -223,8 +223,8 @@ def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for key, value in inputs.items():
-        if isinstance(value, Generation):
-            found[key] = str(value.weights)
+        if isinstance(value, Generation | Start):
+            found.update({key: value.weights} if value.weights else {})
         elif isinstance(value, str) and is_artifact(value):
             found[key] = value
         elif isinstance(value, Mapping):

@@ -1,7 +1,8 @@
-"""Train: the candidate, by one Lightning fit from the init weights on the corpus."""
+"""Train: the candidate, by one Lightning fit from its start on the corpus."""
 
 from __future__ import annotations
 
+from flywheel.records import Start
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.fit import check_loads, fit
 from flywheel.runtime.weights import load_weights, take_weights
@@ -9,28 +10,20 @@ from flywheel.storage.corpus import read_corpus
 from flywheel.storage.sources import read_sources
 
 
-def train(
-    ctx: Context,
-    *,
-    corpus: str,
-    sources: str,
-    starts: dict[str, str | None],
-    init: str,
-) -> StageOutput:
-    """The candidate's weights: a fit on the corpus from the weights ``starts[init]`` (None: fresh)."""
+def train(ctx: Context, *, corpus: str, sources: str, start: Start) -> StageOutput:
+    """The candidate's weights: a fit on the corpus from a start."""
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, starts[init])
-    facts = {"init": init, "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
+    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights)
+    facts = {"start": start.json(), "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
     facts |= {"best": done.best} if done.best else {}
     return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
 
 
-def adopt(ctx: Context, *, starts: dict[str, str | None], init: str) -> StageOutput:
+def adopt(ctx: Context, *, start: Start) -> StageOutput:
     """The start as the candidate, without a step: imported weights, or fresh ones."""
     ctx.key("fit").seed_globals()
     model = ctx.components.model(ctx.settings)
-    start = starts[init]
-    if start is not None:
-        load_weights(model, ctx.store.weights(start))
-    facts = {"init": init, "settings": ctx.settings, "steps": 0, "loss": None}
+    if start.weights is not None:
+        load_weights(model, ctx.store.weights(start.weights))
+    facts = {"start": start.json(), "settings": ctx.settings, "steps": 0, "loss": None}
     return StageOutput({"weights": take_weights(model)}, facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.errors import StageFailed
-from flywheel.records import Role, Settings
+from flywheel.records import Role, Settings, Start
 from flywheel.runtime.context import Context, StageOutput, carried
 from flywheel.runtime.fit import fit
 from flywheel.runtime.scoring import score_mean
@@ -19,14 +19,14 @@ def tune(
     *,
     corpus: str,
     sources: str,
-    starts: dict[str, str | None],
+    starts: dict[str, Start],
     init: str,
     opponent: Generation | None = None,
 ) -> StageOutput:
     """The tuner's settings and init.
 
-    ``starts`` maps what a candidate may start from (parent, base, fresh) to weights; ``init`` is the
-    configured one of them, and the tuner may name another. ``attempt(settings, fidelity)`` fits for
+    ``starts`` has what a candidate may start from, by kind; ``init`` is the configured one of them, and the
+    tuner may name another. ``attempt(settings, fidelity)`` fits for
     that share of the steps and returns the mean score over the dev suites, duels against ``opponent``.
     """
     tuner = ctx.components.build("tuner", ctx.settings)
@@ -36,7 +36,7 @@ def tune(
         settings = ctx.components.tuned(settings)
         key = ctx.key("attempt")  # the same for all, so that they differ by their settings only
         rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-        model = fit(ctx, settings, key, rows, starts[init], fidelity=fidelity).model
+        model = fit(ctx, settings, key, rows, starts[init].weights, fidelity=fidelity).model
         rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
         score = score_mean(ctx, model, rival, Role.DEV, key)
         attempts.append({"settings": settings, "fidelity": fidelity, "score": score})
@@ -46,5 +46,5 @@ def tune(
     if chosen not in starts:
         raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner chose {chosen!r}")
     made = carried(tuner, carry)
-    facts = {"settings": ctx.components.tuned(settings), "init": chosen, "attempts": attempts}
+    facts = {"settings": ctx.components.tuned(settings), "start": chosen, "attempts": attempts}
     return StageOutput(made.outputs, facts | dict(made.facts))

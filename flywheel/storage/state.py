@@ -14,7 +14,7 @@ from typing import Any
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Consent
+from flywheel.records import Consent, Start
 from flywheel.storage import recall_rules
 from flywheel.storage.ledger import Event, StageLine
 from flywheel.storage.recall_rules import Carries, carries_without
@@ -98,9 +98,14 @@ class Generation:
         return self.stages.get("train") or self.stages.get("adopt")
 
     @property
+    def start(self) -> Start | None:
+        """What its weights started from; None before it was trained."""
+        return Start(**self.training_event["facts"]["start"]) if self.training_event else None
+
+    @property
     def init(self) -> str | None:
-        """What its weights started from: parent, base or fresh; None before it was trained."""
-        return self.training_event["facts"]["init"] if self.training_event else None
+        """The kind of its start, e.g. ``parent``."""
+        return self.start.kind if self.start else None
 
     @property
     def settings(self) -> dict[str, Any]:

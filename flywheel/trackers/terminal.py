@@ -254,7 +254,8 @@ def stage_text(event: Event) -> str:
         "human": "{human} human samples",
         "made": "{made} samples" + (LEFT_OUT if facts.get("left_out") else ""),
         "rows": "{rows} rows kept, {by_origin}",
-        "init": "init {init}, {steps} steps" if "steps" in facts else "init {init}",
+        "steps": "init {start[kind]}, {steps} steps",
+        "start": "init {start}",
         "consent": "consent: {consent}",
         "grader": "by {grader}",
     }

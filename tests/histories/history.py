@@ -427,7 +427,7 @@ class History:
             if kind == "stage":
                 self.happened[f"stage {event['stage']}"] += 1
                 if event["stage"] in ("train", "adopt"):
-                    self.happened[f"init {event['facts']['init']}"] += 1
+                    self.happened[f"init {event['facts']['start']['kind']}"] += 1
                 self.check_sources(directory, event)
             if kind == "run_finished":
                 self.same(f"finished at {event['seq']}", event["reason"], there.is_over(*question), directory)

@@ -297,10 +297,10 @@ class Run:
 
         edges = {}
         fit = g.stages.get("train") or g.stages.get("adopt")
-        if fit and fit["facts"]["init"] == "parent":
+        if fit and fit["facts"]["start"]["kind"] == "parent":
             edges["init"] = parent
         elif fit:
-            start = fit["inputs"].get("starts." + fit["facts"]["init"])
+            start = fit["inputs"].get("start")
             same = [
                 found.level[e.number] for e in self.generations[: g.number] if start and e.weights == start
             ]
@@ -332,7 +332,7 @@ class Run:
 
     def is_from_elsewhere(self, g: Generation) -> bool:
         """A genesis that adopted weights from elsewhere cannot be recalled: nothing older is left."""
-        return "adopt" in g.stages and g.stages["adopt"]["facts"]["init"] == "base"
+        return "adopt" in g.stages and g.stages["adopt"]["facts"]["start"]["kind"] == "base"
 
     def champion_of_line(self, number: int | None, recalled: set[int] = frozenset()) -> int | None:
         """The first through the parents that was promoted, is not recalled and has its weights."""
@@ -434,8 +434,8 @@ class Run:
         found: list[tuple[Any, ...]] = []
         fit = g.stages.get("train") or g.stages.get("adopt")
         if fit:
-            init = fit["facts"]["init"]
-            start = fit["inputs"].get("starts." + init)
+            init = fit["facts"]["start"]["kind"]
+            start = fit["inputs"].get("start")
             same = [e.number for e in self.generations[: g.number] if start and e.weights == start]
             of = g.parent if init == "parent" else min(same, default=None)
             found.append(("init", init, bare(start), of))

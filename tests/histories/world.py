@@ -26,6 +26,7 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
 from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch import fork, session
+from flywheel.records import Start
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
@@ -189,23 +190,23 @@ def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("tune")
     rng = ctx.key.numpy()
     chosen = str(rng.choice(sorted(set(starts) & {*parts(ctx).config.inits}) or [init]))
-    return left(ctx, "tuner", rng, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
+    return left(ctx, "tuner", rng, {"settings": dict(ctx.settings), "start": chosen, "attempts": []})
 
 
-def train(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
+def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("train")
     own = save({"weights": np.array([ctx.key.seed, ctx.generation], np.int64)})
-    is_still = starts[init] and ctx.key.numpy().random() < parts(ctx).config.still
-    weights = starts[init] if is_still else ctx.store.put(own, ".safetensors")
-    facts = {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+    is_still = start.weights and ctx.key.numpy().random() < parts(ctx).config.still
+    weights = start.weights if is_still else ctx.store.put(own, ".safetensors")
+    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
     return StageOutput({"weights": Stored(weights)}, facts)
 
 
-def adopt(ctx: Context, *, starts: Any, init: str) -> StageOutput:
+def adopt(ctx: Context, *, start: Start) -> StageOutput:
     parts(ctx).meet_fate("adopt")
     own = save({"weights": np.array([ctx.key.seed], np.int64)})
-    weights = starts[init] or ctx.store.put(own, ".safetensors")
-    facts = {"init": init, "settings": dict(ctx.settings), "steps": 0, "loss": None}
+    weights = start.weights or ctx.store.put(own, ".safetensors")
+    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 0, "loss": None}
     return StageOutput({"weights": Stored(weights)}, facts)
 
 

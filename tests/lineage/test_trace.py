@@ -109,7 +109,8 @@ def long_state(turns: int) -> RunState:
         sources = [[f"{0:064x}.parquet", None, 10], *([[name, None, 1]] if n else [])]
         facts = {"corpus": "c", "by_origin": {"human": 10}}
         g.stages["curate"] = {"outputs": {"corpus": "c", "sources": json.dumps(sources)}, "facts": facts}
-        made = {"init": "parent" if n else "fresh", "settings": {}}
+        start = {"kind": "parent", "weights": f"w{n - 1}", "origin": n - 1} if n else {"kind": "fresh"}
+        made = {"start": start, "settings": {}}
         g.stages["train"] = {"outputs": {"weights": f"w{n}"}, "facts": made, "inputs": {}}
         state.generations.append(g)
     return state

@@ -23,7 +23,7 @@ from flywheel import loop
 from flywheel.errors import DataError, ExitCode, Interrupted
 from flywheel.executors import Inline
 from flywheel.launch.identity import check_data, check_prompts
-from flywheel.records import Role, Suite
+from flywheel.records import Role, Start, Suite
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import read_data
 from flywheel.runtime.runner import StageRunner
@@ -107,10 +107,10 @@ class Parts(fake_stages.FakeComponents):
         return bool(ctx.key("gate").seed % 3)
 
 
-def train(ctx: Context, *, corpus: str, sources: str, init: str, **_: Any) -> StageOutput:
+def train(ctx: Context, *, corpus: str, sources: str, start: Start, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-    facts = {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
     return StageOutput({"weights": pa.table({"seen": [seen(rows)]})}, facts)
 
 

@@ -68,7 +68,7 @@ class Writer:
             sources = [*before[-2:], *sources]
         self.sources[f"sources{number}"] = sources if parent else []
         self.stage(number, "curate", {})
-        self.stage(number, "train", {"starts.parent": str(parent.weights)} if parent else {})
+        self.stage(number, "train", {"start": str(parent.weights)} if parent else {})
         self.stage(number, "evaluate", {"opponent": str(parent.weights)} if parent else {})
         facts = {"verdict": {"promote": True}, "consent": True}
         for stage in ("gate", "review"):

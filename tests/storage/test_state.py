@@ -276,7 +276,7 @@ def test_what_a_generation_recorded_can_be_asked() -> None:
     events = [
         started(0),
         stage(0, "tune", settings={"lr": 0.1}),
-        stage(0, "train", init="fresh", steps=4, settings={"lr": 0.1}),
+        stage(0, "train", start={"kind": "fresh"}, steps=4, settings={"lr": 0.1}),
     ]
     generation = RunState.replay(chained(*events)).generations[0]
     assert (generation.weights, generation.init) == ("w0", "fresh")

@@ -19,7 +19,7 @@ import pytest
 from flywheel import loop
 from flywheel.errors import ExitCode, Interrupted
 from flywheel.executors import Inline
-from flywheel.records import Verdict
+from flywheel.records import Start, Verdict
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
@@ -87,14 +87,14 @@ def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
 
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     chosen = str(ctx.key("init").numpy().choice(sorted(starts)))
-    return StageOutput({}, {"settings": dict(ctx.settings), "init": chosen, "attempts": []})
+    return StageOutput({}, {"settings": dict(ctx.settings), "start": chosen, "attempts": []})
 
 
-def train(ctx: Context, *, init: str, **_: Any) -> StageOutput:
+def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     weights = pa.table({"weights of": [ctx.generation]})
     return StageOutput(
-        {"weights": weights}, {"init": init, "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+        {"weights": weights}, {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
     )
 
 

@@ -18,7 +18,7 @@ from flywheel.config.parts import OBJECT
 from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch.preflight import threads
-from flywheel.records import Carry
+from flywheel.records import Carry, Start
 from flywheel.runtime.context import Stage, StageTools
 from flywheel.runtime.data import Data, read_data
 from flywheel.runtime.runner import StageRecord
@@ -92,7 +92,7 @@ class Bench:
 
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""
-        made = self.do(stages.adopt, generation=0, starts={"fresh": None}, init="fresh")
+        made = self.do(stages.adopt, generation=0, start=Start("fresh"))
         champion = Generation(0, None, Status.PROMOTED)
         champion.stages["adopt"] = made.event
         return champion

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from flywheel.errors import AwaitingReview
 from flywheel.protocols import ReviewRequest
-from flywheel.records import Verdict
+from flywheel.records import Start, Verdict
 from flywheel.runtime.runner import StageRecord
 from flywheel.stages import table as stages
 from flywheel.storage.sources import Source
@@ -73,7 +73,8 @@ def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
     """Check the tuner of a bench, at genesis and in a turn."""
     champion, rows = bench.champion(), bench.corpus(sources)
     for generation in (0, 1):
-        starts = {"fresh": None} | ({"parent": champion.weights} if generation else {})
+        starts = {"fresh": Start("fresh")}
+        starts |= {"parent": Start("parent", champion.weights, 0)} if generation else {}
         opponent = champion if generation else None
         done = bench.twice(
             stages.tune, generation=generation, **rows, starts=starts, init="fresh", opponent=opponent

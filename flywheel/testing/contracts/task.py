@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from flywheel.keys import Key, Keys
-from flywheel.records import Suite
+from flywheel.records import Start, Suite
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages import table as stages
@@ -41,7 +41,7 @@ def check_task_on(bench: Bench) -> list[str]:
     human = [bench.human()] if len(bench.data.human) else []
     for rows in (human, [*human, [samples[0], None]]):
         if rows:
-            bench.twice(stages.train, **bench.corpus(rows), starts={"fresh": None}, init="fresh")
+            bench.twice(stages.train, **bench.corpus(rows), start=Start("fresh"))
     return samples
 
 
