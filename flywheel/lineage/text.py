@@ -18,11 +18,11 @@ def number_text(value: float) -> str:
 
 
 def estimate_text(estimate: Interval, separator: str = " ") -> str:
-    """An estimate with its interval, e.g. ``0.9731 [0.965, 0.979]``; in its unit if it is no share."""
+    """An estimate with its interval: a share in percent, ``97.3% [96.5, 97.9]``, else ``64 [62, 64]``."""
     value, low, high = estimate.value, estimate.low, estimate.high
     if estimate.unit:
         return f"{number_text(value)}{separator}[{number_text(low)}, {number_text(high)}]"
-    return f"{value:.4f}{separator}[{low:.3f}, {high:.3f}]"
+    return f"{value:.1%}{separator}[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def size_text(size: float) -> str:

@@ -271,7 +271,7 @@ def _counts_text(counts: dict[str, int]) -> str:
 
 
 def numbers_text(measured: Metrics) -> str:
-    """``gate accuracy 0.9680 [0.953, 0.978]`` for each suite and metric."""
+    """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
     return "  ".join(
         printable(f"{suite} {metric} {estimate_text(number)}")
         for suite, by_metric in measured.items()

@@ -38,7 +38,7 @@ def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
         assert f"\n## {heading}\n" in text
     report = run.show(1).json()
     low, high = (report["metrics"]["gate"]["accuracy"][key] for key in ("low", "high"))
-    assert f"[{low:.3f}, {high:.3f}]" in text
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in text
     assert "| human: recipe | 0 | 10 | 10 |" in text
     assert "| samples | drawn |" in text
     assert "times trained on" not in text

@@ -9,7 +9,7 @@ import pytest
 from flywheel.storage import ledger
 from flywheel.storage.verify import verify
 
-KINDS = (".parquet", ".safetensors", ".json")
+KINDS = (".parquet", ".safetensors", ".json", ".yaml")
 
 
 def flip(path: Path, bit: int) -> None:

@@ -62,7 +62,7 @@ def test_plain_lines_tell_stages_verdicts_and_the_traceback(capsys):
     text = capsys.readouterr().out
     assert "digits/seed0: new run" in text
     assert "generation 1, turn 1 of 3: the champion is generation 0" in text
-    assert "gate accuracy 0.9680 [0.953, 0.978]" in text
+    assert "gate accuracy 96.8% [95.3, 97.8]" in text
     assert "Traceback: user.py, line 3" in text
     assert "failed: train: boom. The champion stays." in text
 
