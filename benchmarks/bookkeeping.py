@@ -1,6 +1,6 @@
 """What a turn's bookkeeping costs, early in a run and late: ledger, store, curate, state and retention.
 
-python -m benchmarks.bookkeeping [--generations 2000] [--retention promoted,last=3]
+python -m benchmarks.bookkeeping [--generations 2000] [--keep-all]
 
 The loop, runner, ledger, store and curate stage are real; the stages that need a model are fakes of a few
 rows (``tests/support/fake_stages.py``), the curator keeps people's rows and the newest, and one turn in ten
@@ -33,9 +33,11 @@ MARKS = (100, 500, 1000, 2000)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--generations", type=int, default=max(MARKS))
-    parser.add_argument("--retention", default="promoted,last=3", help="a policy; empty: none")
+    parser.add_argument("--keep-all", action="store_true", help="without retention")
     options = parser.parse_args()
-    began = turn_times(options.generations, options.retention or None)
+    began = turn_times(
+        options.generations, fake_stages.KEEP_ALL if options.keep_all else {"promoted": True, "last": 3}
+    )
     rounds = [
         1000 * (began[k] - began[k - ROUND]) / ROUND for k in range(ROUND, options.generations + 1, ROUND)
     ]
@@ -48,7 +50,7 @@ def main() -> None:
         print(f"| {mark:,} | {milliseconds:.2f} | {milliseconds / first:.2f} |", flush=True)
 
 
-def turn_times(generations: int, retention: str | None) -> list[float]:
+def turn_times(generations: int, retention: dict[str, Any]) -> list[float]:
     """When each turn began, and when the last one had ended."""
     memory, began = "/dev/shm" if os.path.isdir("/dev/shm") else None, list[float]()
     turn = loop.turn

@@ -270,14 +270,15 @@ class Run:
         """Train a generation again and compare; see ``GenerationView.reproduce``."""
         return self.generation(generation).reproduce(into)
 
-    def prune(self, keep: str, *, yes: bool = False) -> Pruning:
-        """Drop what the policy ``keep``, e.g. ``promoted,last=3``, does not; without ``yes`` only say so.
+    def prune(self, *, promoted: bool = False, last: int | None = None, yes: bool = False) -> Pruning:
+        """Drop all but the generations that became champions, the ``last`` N that ended, or both.
 
-        Raises ConfigError for a policy that is none, LockedError while the run is being written.
+        ``last=0`` keeps only what the run needs. Without ``yes`` it is only said what would go. Raises
+        ConfigError if neither is given, LockedError while the run is being written.
         """
         from flywheel.storage.pruning import prune
 
-        return prune(self.path, keep, yes=yes)
+        return prune(self.path, promoted=promoted, last=last, yes=yes)
 
     def du(self) -> Usage:
         """What takes the room, and what ``prune`` could free."""

@@ -114,8 +114,8 @@ def overrides_of(config: Mapping[str, Any] | Sequence[str]) -> list[str]:
 def quoted(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
     """The overrides, with the values of keys that are text as they were given.
 
-    Hydra would read ``name=1.10`` as the number 1.1, the comma of ``retention=promoted,last=3`` as a sweep,
-    and nothing of ``base=runs/epoch=3.ckpt``. In a ``sweep``, commas part the values of other keys.
+    Hydra would read ``name=1.10`` as the number 1.1, and nothing of ``base=runs/epoch=3.ckpt``. In a
+    ``sweep``, commas part values.
     """
     return [_quoted(text, sweep) for text in overrides]
 
@@ -127,7 +127,7 @@ def _quoted(override: str, sweep: bool) -> str:
     bare = key.lstrip("+")
     if bare not in {*TEXT_KEYS, "recipe", "debug"} or not value or _GRAMMAR.match(value):
         return override
-    parts = value.split(",") if sweep and bare != "retention" else [value]
+    parts = value.split(",") if sweep else [value]
     return f"{key}={','.join(part if _GRAMMAR.match(part) else hydra_value(part) for part in parts)}"
 
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from flywheel.storage.policy import Policy
-
 
 class Init(Enum):
     """The weights that a candidate starts from."""
@@ -86,6 +84,20 @@ class ErrorBudget:
 
 
 @dataclass(kw_only=True, slots=True)
+class Retention:
+    """What stays on disk after each generation, besides what the run needs; by default everything."""
+
+    promoted: bool = False
+    """Keep every generation that became a champion."""
+    last: int | None = None
+    """Keep the N that ended last; 0: none of them; null: as many as there are, or none with ``promoted``."""
+
+    def __post_init__(self) -> None:
+        holds = self.last is None or self.last >= 0
+        check("retention.last", self.last, holds, "must be 0 or more, or null")
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """All keys of ``python -m flywheel``. The components are dicts with ``_target_``."""
 
@@ -106,8 +118,8 @@ class Config:
     """How sure a promotion must be."""
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
-    retention: str | None = operational(None)
-    """What to keep after each generation besides what the run needs, e.g. ``promoted,last=3``; null: all."""
+    retention: Retention = field(default_factory=Retention, metadata={"operational": True})
+    """What to keep; the rest goes after each generation that is promoted or rejected."""
     log: Log = operational(Log.auto)
     """Terminal: live view, plain lines, JSON lines, nothing; auto is live on a terminal, else plain."""
     threads: int | None = operational(None)
@@ -145,8 +157,6 @@ class Config:
         check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
-        if self.retention is not None:
-            Policy.parse(self.retention)
         for name, guard in self.guards.items():
             has_target = isinstance(guard, dict) and "_target_" in guard
             check(f"guards.{name}", guard, has_target, "must name a class by _target_")

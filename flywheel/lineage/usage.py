@@ -16,7 +16,7 @@ from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.slim import Measured
 from flywheel.storage.state import RunState
 
-_POLICIES = ("promoted,last=3", "promoted", "champion")
+_POLICIES = (Policy(promoted=True, last=3), Policy(promoted=True), Policy())
 _KINDS = {
     "base": "weights",
     "corpus": "corpora",
@@ -38,7 +38,7 @@ class Usage(Answer):
     by_generation: Mapping[int, int]
     """What each generation made first."""
     prunable: Mapping[str, int]
-    """What ``prune --keep POLICY`` would free, e.g. ``{"champion": 1048576}``."""
+    """What ``prune`` with these options would free, e.g. ``{"--promoted --last 3": 1048576}``."""
     pruned: int
     """Freed so far, net of the tables that stand in."""
     orphans: Files
@@ -68,7 +68,7 @@ def usage(directory: Path) -> Usage:
         by_kind=dict(by_kind.most_common()),
         by_generation={number: by_generation[number] for number in sorted(by_generation)},
         prunable={
-            keep: would_prune(directory, state, Policy.parse(keep), measured).freed for keep in _POLICIES
+            policy.options: would_prune(directory, state, policy, measured).freed for policy in _POLICIES
         },
         pruned=sum(size for gone in freed for size in gone.values()) - by_kind["slim"],
         orphans=Files.of(lost),

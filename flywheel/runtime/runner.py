@@ -130,19 +130,19 @@ class StageRunner:
 
     def retain(self) -> None:
         """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
-        content = ranks.from_rank_0(self._plan_removal) if self.config["retention"] else None
+        policy = Policy.of(**self.config["retention"])
+        content = ranks.from_rank_0(lambda: self._plan_removal(policy)) if policy else None
         if content:
             self.record("pruned", **content)
         if content and self.ledger:
             pruning.delete(self.store, content["objects"])
 
-    def _plan_removal(self) -> dict[str, Any] | None:
-        policy = Policy.parse(self.config["retention"])
+    def _plan_removal(self, policy: Policy) -> dict[str, Any] | None:
         self._retention = self._retention or Retention(self.store, self.state, policy)
         drops = self._retention.drops()
         if not drops:
             return None
-        removal = slim.plan_removal(self.store, self.state, drops, str(policy), write=True)
+        removal = slim.plan_removal(self.store, self.state, drops, policy, write=True)
         return removal.content() if removal.drops else None
 
     def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageRecord:

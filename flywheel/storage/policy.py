@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-_RULE = "must be a comma-separated list of promoted, last=N (N of 1 or more) and champion"
+from flywheel.records import Answer
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Generations to keep besides what a run needs to go on, e.g. ``promoted,last=3``."""
+class Policy(Answer):
+    """Generations to keep besides what a run needs to go on, e.g. ``Policy(promoted=True, last=3)``."""
 
     promoted: bool = False
     """Every generation that became a champion."""
     last: int = 0
     """That many of those that ended last, whatever their verdicts."""
 
-    @classmethod
-    def parse(cls, text: str) -> Policy:
-        """The policy of a text. ``champion`` asks for nothing more, as it is always kept.
+    def __post_init__(self) -> None:
+        """Raise ValueError for fewer than none."""
+        if self.last < 0:
+            raise ValueError(f"last must be 0 or more generations, got {self.last}.")
 
-        Raises ValueError.
-        """
-        words = [word.strip() for word in text.split(",")]
-        counts = [int(found[1]) for word in words if (found := re.fullmatch(r"last=([1-9]\d{0,8})", word))]
-        if len(counts) + sum(word in ("promoted", "champion") for word in words) != len(words):
-            raise ValueError(f"A retention policy {_RULE}; it is {text!r}.")
-        return cls(promoted="promoted" in words, last=max(counts, default=0))
+    @classmethod
+    def of(cls, *, promoted: bool, last: int | None) -> Policy | None:
+        """The policy that the key ``retention`` or ``prune`` asks for; None: keep everything."""
+        return cls(promoted, last or 0) if promoted or last is not None else None
+
+    @property
+    def options(self) -> str:
+        """As options of ``prune``: ``--promoted --last 3``."""
+        last = [f"--last {self.last}"] if self.last or not self.promoted else []
+        return " ".join(["--promoted"] * self.promoted + last)
 
     def __str__(self) -> str:
-        rules = ["promoted"] * self.promoted + [f"last={self.last}"] * bool(self.last)
-        return ",".join(rules) or "champion"
+        last = ["the last generation" if self.last == 1 else f"the last {self.last} generations"]
+        kept = ["all champions"] * self.promoted + last * bool(self.last)
+        return " and ".join(kept) or "only what the run needs"

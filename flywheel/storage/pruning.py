@@ -34,7 +34,7 @@ class Files(Answer):
 class Pruning(Answer):
     """What a prune did, or would do."""
 
-    policy: str
+    policy: Policy
     done: bool
     drops: list[Drop] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Pruning(Answer):
     def json(self) -> dict[str, Json]:
         """The pruning as JSON."""
         return {
-            "policy": self.policy,
+            "policy": self.policy.json(),
             "done": self.done,
             "bytes": self.freed,
             "objects": [{**asdict(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
@@ -67,15 +67,20 @@ class Pruning(Answer):
         }
 
 
-def prune(directory: Path, keep: str, *, yes: bool = False) -> Pruning:
-    """Drop what the policy ``keep`` does not name; only say what would go, unless ``yes``.
+def prune(directory: Path, *, promoted: bool = False, last: int | None = None, yes: bool = False) -> Pruning:
+    """Drop all but what is kept: see ``Policy``; only say what would go, unless ``yes``.
 
-    Raises ConfigError for a policy that is none, LockedError if the run is being written.
+    Raises ConfigError unless it is said what to keep, LockedError if the run is being written.
     """
     try:
-        policy = Policy.parse(keep)
+        policy = Policy.of(promoted=promoted, last=last)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if policy is None:
+        raise ConfigError(
+            "What to keep must be said: all champions (promoted), the last N generations (last; 0 keeps "
+            "only what the run needs), or both."
+        )
     if not yes:
         return _dry(directory, policy)
     lock.acquire(directory, lock.Work.PRUNE)
@@ -97,7 +102,7 @@ def would_prune(
 
     ``measured``: what was found out for another policy of the same run and state.
     """
-    store, found = Store(directory), Pruning(str(policy), False, orphans=objects.orphans(directory))
+    store, found = Store(directory), Pruning(policy, False, orphans=objects.orphans(directory))
     absent = set(map(objects.artifact, found.orphans))
     for part in _parts(plan(store, state, policy)):
         found.add(
@@ -109,7 +114,7 @@ def would_prune(
 def _prune(directory: Path, policy: Policy) -> Pruning:
     writer, store = ledger.Ledger(directory), Store(directory)
     try:
-        state, found = RunState.replay(writer), Pruning(str(policy), True, orphans=objects.orphans(directory))
+        state, found = RunState.replay(writer), Pruning(policy, True, orphans=objects.orphans(directory))
         delete(store, state.pruned)
         for path in found.orphans:
             (directory / path).unlink(missing_ok=True)

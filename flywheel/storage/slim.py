@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flywheel.storage import parquet
+from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Drop
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store, artifact_of
@@ -23,7 +24,7 @@ _REMEMBERED_BYTES = 1 << 20
 class Removal:
     """What is removed, and the slim tables that stay in its place."""
 
-    policy: str
+    policy: Policy
     drops: list[Drop]
     objects: dict[str, int]
     """Size of each object that goes."""
@@ -39,14 +40,14 @@ class Removal:
 
     def content(self) -> dict[str, Any]:
         """Content of the ``pruned`` event."""
-        return {"policy": self.policy, "objects": self.objects, "slim": self.slim}
+        return {"policy": self.policy.json(), "objects": self.objects, "slim": self.slim}
 
 
 def plan_removal(
     store: Store,
     state: RunState,
     drops: Iterable[Drop],
-    policy: str,
+    policy: Policy,
     *,
     write: bool,
     absent: Container[str] = (),

@@ -23,6 +23,7 @@ from flywheel.errors import DamagedError, PrunedError, RunError
 from flywheel.records import Weights
 from flywheel.storage import files, ledger, parquet
 from flywheel.storage.ledger import canonical
+from flywheel.storage.policy import Policy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,8 +99,9 @@ class Store:
             if event["event"] == "pruned" and name in event["objects"]:
                 day = datetime.fromtimestamp(event["time"], UTC).date()
                 return PrunedError(
-                    f"What was pruned cannot be read: {name} was dropped by the policy {event['policy']!r} "
-                    f"on {day}. If it was a generation's weights, `reproduce` may make them again."
+                    f"What was pruned cannot be read: {name} was dropped on {day}, to keep "
+                    f"{Policy(**event['policy'])}. If it was a generation's weights, `reproduce` may make "
+                    "them again."
                 )
         return DamagedError(f"Artifact {name} is missing from {self._objects}.")
 

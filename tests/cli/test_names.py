@@ -23,7 +23,7 @@ CHANGES = [
     ["recall", "same", "--generation", "1", "--why", "x"],
     ["recall", "same", "--generation", "1", "--why", "x", "--yes"],
     ["rollback", "same", "0", "--why", "x"],
-    ["prune", "same", "--keep", "champion", "--yes"],
+    ["prune", "same", "--last", "0", "--yes"],
     ["stop", "same"],
     ["fork", "same@0"],
 ]
@@ -41,7 +41,7 @@ def test_a_command_that_changes_a_run_refuses_a_name_of_several(runs: Path, word
 READS = [
     ["status", "same"],
     ["show", "same", "0"],
-    ["prune", "same", "--keep", "champion"],
+    ["prune", "same", "--last", "0"],
     ["verify", "same"],
 ]
 

@@ -372,9 +372,8 @@ def test_what_hydra_means_by_a_text_stays_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MINE", "there")
     assert moons("name=null").name is None
     assert moons("runs_dir=${oc.env:MINE}/runs").runs_dir == "there/runs"
-    assert quoted(["name=1.10,1.20", "retention=promoted,last=3", "seed=1,2"], sweep=True) == [
+    assert quoted(["name=1.10,1.20", "seed=1,2"], sweep=True) == [
         "name='1.10','1.20'",
-        "retention='promoted,last=3'",
         "seed=1,2",
     ]
     assert quoted(["name=choice(a,b)"], sweep=True) == ["name=choice(a,b)"]

@@ -180,6 +180,8 @@ def rows_of_view(run: reference.Run, g: reference.Generation) -> Iterator[tuple[
             yield kind, str(to)
         elif kind == "opponent":
             yield kind, reference.bare(run.generations[to].weights)
+    if "grade" in g.stages and (loaded := g.stages["grade"]["facts"]["loaded_parent"]):
+        yield "graded_by", reference.bare(loaded)
     yield from (("init", edge[2]) for edge in run.edges(g) if edge[0] == "init" and edge[2])
 
 

@@ -503,7 +503,7 @@ class Run:
 
     # -- pruning --------------------------------------------------------------------------------------------
 
-    def drops(self, policy: str) -> tuple[set[str], set[str]]:
+    def drops(self, policy: dict[str, Any]) -> tuple[set[str], set[str]]:
         """What a policy must and may drop, as docs/disk.md has it.
 
         A table stays where what would stand in for it is no smaller. These tests make samples so large that
@@ -523,14 +523,13 @@ class Run:
             must |= names if g.output("generate", "samples") in names else names & {g.weights}
         return must, may
 
-    def kept_whole(self, policy: str) -> list[Generation]:
-        words = [word.strip() for word in policy.split(",")]
+    def kept_whole(self, policy: dict[str, Any]) -> list[Generation]:
         numbers = {self.champion, self.first_champion}
         if self.under_way:
             numbers |= {self.under_way.number, self.under_way.parent}
-        if "promoted" in words:
+        if policy["promoted"]:
             numbers |= {g.number for g in self.generations if g.status == "promoted"}
-        last = max([int(word.removeprefix("last=")) for word in words if word.startswith("last=")], default=0)
+        last = policy["last"] or 0
         ended = sorted((g for g in self.generations if g.ended_at is not None), key=lambda g: g.ended_at)
         numbers |= {g.number for g in ended[-last:] if last}
         return [g for g in self.generations if g.number in numbers]

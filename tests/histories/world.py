@@ -113,7 +113,8 @@ class Parts:
         known |= {
             "patience": None,
             "on_failure": "stop",
-            "retention": None,
+            "on_unit_failure": "fail",
+            "retention": {"promoted": False, "last": None},
             "guards": {},
             "budget": {"seconds": None},
         }

@@ -124,7 +124,7 @@ def test_recorded_weights_that_were_pruned_are_compared_by_their_hash(
     """A rejected generation's weights go; its batch stays, as the next corpus may draw on it."""
     strict = {**SMALL, "error_budget.alpha": 1e-9, "runs_dir": str(tmp_path)}
     run = flywheel.run(strict, config_dir=CONFIG_DIR)
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     with pytest.raises(PrunedError):
         run.generation(1).load()
     assert run.reproduce(1).equal

@@ -351,7 +351,7 @@ def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run:
     whole = recall(run, where=condition, why="flawed").json()
     assert whole["samples"]["total"]
     assert not whole["unasked"]
-    dropped = {d.generation for d in prune(run, "champion", yes=True).drops if d.kind == "samples"}
+    dropped = {d.generation for d in prune(run, last=0, yes=True).drops if d.kind == "samples"}
     report = recall(run, where=condition, why="flawed")
     assert report.unasked == tuple(sorted(dropped))
     assert any("not asked    the samples made in 1:" in line for line in lines(report)) == (1 in dropped)
@@ -361,7 +361,7 @@ def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run:
 def test_a_rollback_to_pruned_weights_is_refused_before_anything_is_ended(run: Path) -> None:
     play(run, 8)
     state = read_state(run)
-    prune(run, "champion", yes=True)
+    prune(run, last=0, yes=True)
     gone = next(g.number for g in state.generations if g.weights in read_state(run).pruned)
     before = (run / "ledger.jsonl").read_bytes()
     with pytest.raises(RunError, match=r"pruned|rejected") as refused:

@@ -58,9 +58,11 @@ def of_round(counts: Counter[int], number: int) -> int:
     return sum(counts[turn] for turn in range(number * ROUND, (number + 1) * ROUND))
 
 
-@pytest.mark.parametrize("retention", ["promoted,last=3", "last=1"])
+@pytest.mark.parametrize(
+    "retention", [{"promoted": True, "last": 3}, {"promoted": False, "last": 1}], ids=str
+)
 def test_a_late_turn_is_as_much_work_as_an_early_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(FakeComponents, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
     with on_strings() as patch:

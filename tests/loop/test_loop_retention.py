@@ -11,7 +11,7 @@ from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
 from tests.support.harness import artifacts, champion_hash, events, kinds
 
-KEEP = {"retention": "last=1"}
+KEEP = {"retention": {"last": 1}}
 REJECT = {"+gate.promote": False}
 
 
@@ -86,10 +86,10 @@ def test_a_prune_that_was_cut_off_is_ended_by_the_next(after_genesis, monkeypatc
     original = pruning.delete
     monkeypatch.setattr(pruning, "delete", lambda *a: original(*a) if next(calls) == 0 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run.prune("champion", yes=True)
+        run.prune(last=0, yes=True)
     assert gone(run) <= files(run)
     monkeypatch.undo()
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     assert gone(run) & files(run) == set()
     assert run.verify().first_bad is None
 
@@ -98,7 +98,7 @@ def test_verify_reads_again_what_was_pruned_while_it_read(after_genesis, monkeyp
     run = after_genesis(generations=3)
     inspect = ledger.inspect
     before = inspect(run.path)
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     answers = iter([before])
     monkeypatch.setattr(ledger, "inspect", lambda *a: next(answers, None) or inspect(*a))
     assert run.verify().first_bad is None
@@ -109,7 +109,7 @@ def test_a_pruned_run_goes_on_as_if_it_were_not(probe, folder, given):
     from tests.support.loop_runs import run_probe
 
     whole = run_probe(folder / "whole", generations=3, **given)
-    done = probe(generations=2, **given).prune("champion", yes=True)
+    done = probe(generations=2, **given).prune(last=0, yes=True)
     assert done.drops
     run = probe(generations=3, **given)
     assert champion_hash(run.path) == champion_hash(whole.path)
@@ -121,23 +121,23 @@ def test_a_pruned_run_goes_on_as_if_it_were_not(probe, folder, given):
 def test_a_dry_run_changes_nothing(after_genesis):
     run = after_genesis(generations=2)
     before = events(run.path), files(run)
-    dry = run.prune("champion")
+    dry = run.prune(last=0)
     assert (events(run.path), files(run)) == before
-    assert dry.json()["bytes"] == run.du().json()["prunable"]["champion"] > 0
-    done = run.prune("champion", yes=True)
+    assert dry.json()["bytes"] == run.du().json()["prunable"]["--last 0"] > 0
+    done = run.prune(last=0, yes=True)
     assert done.json() == {**dry.json(), "done": True}
     assert run.du().json()["pruned"] == done.freed == sum(done.bytes.values()) - sum(done.slim_bytes.values())
-    assert run.prune("champion", yes=True).drops == []
+    assert run.prune(last=0, yes=True).drops == []
     assert kinds(run.path)[-1] == "pruned"
 
 
 def test_what_was_dropped_says_so(after_genesis):
     run = after_genesis(generations=3)
     before = run.samples(1)
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     view = run.generation(1)
     for ask in (view.load, lambda: view.file, lambda: run.reproduce(1)):
-        with pytest.raises(PrunedError, match="was dropped by the policy 'champion' on 2"):
+        with pytest.raises(PrunedError, match=r"was dropped on 2.*, to keep only what"):
             ask()
     after = run.samples(1)
     assert after.column_names == [*slim.SLIM, "keep", "reason", "weight", "count"]
@@ -147,14 +147,14 @@ def test_what_was_dropped_says_so(after_genesis):
 def test_a_batch_that_the_next_corpus_may_draw_on_stays_and_its_decisions_are_slim(probe):
     run = probe(generations=2, **REJECT)
     before = run.samples(1)
-    dropped = {(drop.kind, drop.generation) for drop in run.prune("champion", yes=True).drops}
+    dropped = {(drop.kind, drop.generation) for drop in run.prune(last=0, yes=True).drops}
     assert dropped == {("weights", 1), ("decisions", 1), ("weights", 2), ("decisions", 2)}
     assert run.samples(1).equals(before)
 
 
 def test_dropped_weights_can_be_made_again(probe):
     run = probe(generations=1, **REJECT)
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     assert run.reproduce(1).weights_equal
 
 
@@ -162,7 +162,7 @@ def test_a_pruned_object_that_is_there_must_still_match(probe):
     run = probe(generations=1, **REJECT)
     name = run.generation(1).weights
     data = Store(run.path).get(name)
-    run.prune("champion", yes=True)
+    run.prune(last=0, yes=True)
     path = Store(run.path).path(name)
     path.write_bytes(data)
     assert run.verify().first_bad is None
@@ -176,9 +176,9 @@ def test_files_that_no_event_names_are_told_and_removed(after_genesis):
     lost = run.path / "objects" / "ab" / f".{'c' * 62}.json.17.tmp"
     lost.write_bytes(b"half")
     assert run.du().json()["orphans"] == {"files": 1, "bytes": 4}
-    assert run.prune("promoted").orphans == {str(lost.relative_to(run.path)): 4}
+    assert run.prune(promoted=True).orphans == {str(lost.relative_to(run.path)): 4}
     assert lost.exists()
-    run.prune("promoted", yes=True)
+    run.prune(promoted=True, yes=True)
     assert run.du().json()["orphans"] == {"files": 0, "bytes": 0}
 
 
@@ -197,13 +197,15 @@ def test_a_run_that_is_written_is_not_pruned(after_genesis):
     lock.acquire(run.path)
     try:
         with pytest.raises(LockedError):
-            run.prune("champion", yes=True)
+            run.prune(last=0, yes=True)
     finally:
         lock.release(run.path)
 
 
-def test_a_policy_that_is_none_is_refused(uninterrupted):
-    with pytest.raises(ConfigError, match="it is 'best'"):
-        uninterrupted.prune("best")
-    with pytest.raises(ConfigError, match="it is 'best'"):
-        flywheel.run({"recipe": "moons", "retention": "best"}, config_dir=CONFIG_DIR)
+def test_what_to_keep_must_be_said(uninterrupted):
+    with pytest.raises(ConfigError, match=r"What to keep must be said: all champions \(promoted\)"):
+        uninterrupted.prune()
+    with pytest.raises(ConfigError, match="0 or more generations, got -1"):
+        uninterrupted.prune(last=-1)
+    with pytest.raises(ConfigError, match=r"retention\.last"):
+        flywheel.run({"recipe": "moons", "retention": {"last": "best"}}, config_dir=CONFIG_DIR)

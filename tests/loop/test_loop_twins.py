@@ -19,10 +19,13 @@ from flywheel.lineage.status import read_state
 from flywheel.storage.pruning import prune
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
-from tests.support.fake_stages import on_strings, play
+from tests.support.fake_stages import KEEP_ALL, on_strings, play
 from tests.support.loop_runs import quick_folder
 
-POLICIES = ("champion", "promoted", "last=1", "last=2", "promoted,last=1", "promoted,last=3")
+POLICIES = [
+    {"promoted": promoted, "last": last}
+    for promoted, last in ((False, 0), (True, None), (False, 1), (False, 2), (True, 1), (True, 3))
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,7 +66,7 @@ def everything_is_answered(directory: Path) -> None:
 class Twins:
     """Two runs: the first keeps everything, the second what its policy says."""
 
-    def __init__(self, folder: Path, draw: random.Random, policy: str | None) -> None:
+    def __init__(self, folder: Path, draw: random.Random, policy: dict[str, Any]) -> None:
         self.whole, self.slim, self.draw, self.policy = (
             folder / "a" / "run",
             folder / "b" / "run",
@@ -99,7 +102,7 @@ class Twins:
                 rollback(run, number, "drawn")
 
     def prune(self) -> None:
-        prune(self.slim, self.draw.choice(POLICIES), yes=True)
+        prune(self.slim, **self.draw.choice(POLICIES), yes=True)
 
 
 @settings(max_examples=8)
@@ -119,7 +122,7 @@ def test_many_twins_stay_the_same(seed: int) -> None:
 def check_twins(seed: int) -> None:
     draw = random.Random(seed)
     with quick_folder() as folder:
-        twins = Twins(folder, draw, draw.choice([None, *POLICIES, "promoted,last=1"]))
+        twins = Twins(folder, draw, draw.choice([KEEP_ALL, *POLICIES]))
         twins.play()
         for _ in range(6):
             step = draw.choice([twins.play, twins.play, twins.recall, twins.roll_back, twins.prune])
@@ -132,7 +135,7 @@ def check_twins(seed: int) -> None:
 def test_a_rollback_draws_on_what_was_rejected_before_it(tmp_path: Path) -> None:
     """The case that was found: the batches of turns rejected on a champion that was followed by another."""
     verdicts = {0: True, 1: False, 2: False, 3: True, 4: True, 5: False}
-    for name, policy in (("a", None), ("b", "promoted,last=1")):
+    for name, policy in (("a", KEEP_ALL), ("b", {"promoted": True, "last": 1})):
         play(tmp_path / name, 5, verdicts=verdicts, retention=policy)
         rollback(tmp_path / name, 0, "a test")
         play(tmp_path / name, 7, verdicts=verdicts, retention=policy)

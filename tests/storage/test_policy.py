@@ -6,26 +6,22 @@ from flywheel.storage.policy import Policy
 
 
 @pytest.mark.parametrize(
-    ("text", "promoted", "last", "again"),
+    ("policy", "options", "text"),
     [
-        ("promoted", True, 0, "promoted"),
-        ("last=3", False, 3, "last=3"),
-        ("promoted,last=3", True, 3, "promoted,last=3"),
-        (" last=2 , promoted ", True, 2, "promoted,last=2"),
-        ("champion", False, 0, "champion"),
-        ("champion,last=1,last=4", False, 4, "last=4"),
+        (Policy(promoted=True), "--promoted", "all champions"),
+        (Policy(last=3), "--last 3", "the last 3 generations"),
+        (Policy(promoted=True, last=1), "--promoted --last 1", "all champions and the last generation"),
+        (Policy(), "--last 0", "only what the run needs"),
     ],
 )
-def test_a_policy_is_read_and_written(text: str, promoted: bool, last: int, again: str) -> None:
-    policy = Policy.parse(text)
-    assert policy == Policy(promoted, last)
-    assert str(policy) == again
-    assert Policy.parse(again) == policy
+def test_a_policy_as_options_and_for_people(policy: Policy, options: str, text: str) -> None:
+    assert (policy.options, str(policy)) == (options, text)
+    assert Policy(**policy.json()) == policy
 
 
-@pytest.mark.parametrize(
-    "text", ["", "promoted,", "last", "last=0", "last=-1", "last=1.5", "best", "last=1;"]
-)
-def test_what_is_no_policy_is_refused_with_the_rule(text: str) -> None:
-    with pytest.raises(ValueError, match=r"must be a comma-separated list of promoted, last=N .* it is"):
-        Policy.parse(text)
+def test_nothing_asked_for_keeps_everything() -> None:
+    assert Policy.of(promoted=False, last=None) is None
+    assert Policy.of(promoted=True, last=None) == Policy(promoted=True)
+    assert Policy.of(promoted=False, last=0) == Policy()
+    with pytest.raises(ValueError, match="0 or more generations, got -1"):
+        Policy.of(promoted=False, last=-1)

@@ -42,6 +42,9 @@ def decisions(*batches: pa.Table) -> pa.Table:
     return pa.table({"id": ids} | chosen | {"count": [1] * len(ids)})
 
 
+NEEDED = Policy()
+
+
 class Book:
     """Writes turns on one champion, each with the tables that a test says."""
 
@@ -80,17 +83,17 @@ class Book:
         number = len(self.state.generations) - 1
         self.add("generation_ended", generation=number, status=status, reason="", carry={})
 
-    def prune(self, policy: str = "champion") -> None:
+    def prune(self, policy: Policy = NEEDED) -> None:
         """Prune, as promised to the byte, and go on with what is left."""
-        would = would_prune(self.directory, self.state, Policy.parse(policy))
+        would = would_prune(self.directory, self.state, policy)
         promised = usage(self.directory).json()["prunable"]
         before = sizes(self.directory)
         self.ledger.close()
-        done = prune(self.directory, policy, yes=True)
+        done = prune(self.directory, promoted=policy.promoted, last=policy.last, yes=True)
         self.ledger = Ledger(self.directory)
         self.state = RunState.replay(self.ledger)
         assert done.json() == would.json() | {"done": True}
-        assert promised.get(policy, would.freed) == would.freed >= 0
+        assert promised.get(policy.options, would.freed) == would.freed >= 0
         assert before - sizes(self.directory) == would.freed + sum(would.orphans.values())
 
     def assert_all_is_answered(self) -> None:
@@ -191,7 +194,7 @@ def test_what_is_missing_is_not_pruned(book: Book) -> None:
     book.turn(samples("a", payload=900), samples("z"))
     book.store.path(str(book.state.generations[1].weights)).unlink()
     with pytest.raises(DamagedError, match="is missing"):
-        prune(book.directory, "champion")
+        prune(book.directory, last=0)
 
 
 UNIVERSE = [
@@ -202,7 +205,7 @@ TURNS = st.tuples(
     st.lists(st.sampled_from([samples("z"), *UNIVERSE[::3]]), max_size=1),
     st.sampled_from(["failed", "rejected"]),
     st.booleans(),
-    st.sampled_from([None, "champion", "last=1"]),
+    st.sampled_from([None, Policy(), Policy(last=1)]),
 )
 
 
@@ -218,6 +221,6 @@ def test_whatever_content_repeats_everything_is_answered_and_what_is_promised_is
             if policy:
                 book.prune(policy)
                 book.assert_all_is_answered()
-        for policy in itertools.islice(itertools.cycle(["last=1", "champion"]), 3):
+        for policy in itertools.islice(itertools.cycle([Policy(last=1), Policy()]), 3):
             book.prune(policy)
             book.assert_all_is_answered()

@@ -33,6 +33,7 @@ from flywheel.tables import with_provenance
 from flywheel.trackers import NoTracker
 
 HUMAN, MADE = 4, 3
+KEEP_ALL = {"promoted": False, "last": None}
 
 
 class FakeComponents:
@@ -43,7 +44,7 @@ class FakeComponents:
     def __init__(self, curator: Any = None, **config: Any) -> None:
         self._curator = curator or self
         ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
-        ours |= {"on_unit_failure": "fail", "retention": None, "guards": {}, "verdicts": {}, "leaves": {}}
+        ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def verdict(self, ctx: Context) -> bool:

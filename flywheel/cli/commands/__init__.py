@@ -75,8 +75,8 @@ SUBCOMMANDS = (
     Subcommand("verify-bundle DIR [--key PUB] [--run RUN]", "names every file of a bundle that differs"),
     Subcommand("du [RUN]", "what takes the room, and what prune could free"),
     Subcommand(
-        "prune [RUN] --keep promoted,last=3",
-        "drops what no rule keeps; the ledger says what; a dry run without --yes",
+        "prune [RUN] [--promoted] [--last N]",
+        "drops all but champions and the last N; the ledger says what; a dry run without --yes",
     ),
     Subcommand(
         "verify [RUN] [--head HASH]",

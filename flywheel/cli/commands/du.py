@@ -28,8 +28,8 @@ def main(options: argparse.Namespace) -> int:
         print(f"  {kind:<20}{size_text(size):>10}")
     for number, size in found.by_generation.items():
         print(f"  generation {number:<9}{size_text(size):>10}")
-    for keep, size in found.prunable.items():
-        print(f"  prune --keep {keep:<18} would free {size_text(size)}")
+    for options_of_prune, size in found.prunable.items():
+        print(f"  prune {options_of_prune:<21} would free {size_text(size)}")
     if found.pruned:
         print(f"  pruned so far: {size_text(found.pruned)}")
     if found.orphans.files:

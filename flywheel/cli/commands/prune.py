@@ -1,4 +1,4 @@
-"""Make room by policy."""
+"""Make room."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from flywheel.lineage.text import size_text
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
-    keep = "comma-separated: promoted, last=N, champion (always kept, with all that the run needs to go on)"
-    parser.add_argument("--keep", required=True, metavar="POLICY", help=keep)
+    parser.add_argument("--promoted", action="store_true", help="keep all that became champions")
+    parser.add_argument(
+        "--last",
+        type=int,
+        metavar="N",
+        help="keep the N that ended last; 0: only what the run needs",
+    )
     parser.add_argument("--yes", action="store_true", help="do it; else only say what would go")
     add_json(parser)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Drop weights, samples and decisions of generations that the policy does not keep.
+    """Drop weights, samples and decisions of generations that are not to be kept.
+
+    What the run needs to go on is always kept.
 
     The ledger names each that is dropped, so that verify, trace and recall go on working.
     """
     from flywheel.storage.pruning import prune
 
     directory = directory_of(options, changes=options.yes)
-    found = prune(directory, options.keep, yes=options.yes)
+    found = prune(directory, promoted=options.promoted, last=options.last, yes=options.yes)
     if options.json:
         print_json({"run": str(directory), **found.json()})
         return ExitCode.FINISHED
