@@ -24,6 +24,7 @@ from flywheel.records import (
     Consent,
     Differences,
     GateResult,
+    Interval,
     Progress,
     Settings,
     Suite,
@@ -140,6 +141,25 @@ class Tuner(Protocol):
         ``attempt(settings, fidelity)`` fits for that share of the steps on this generation's corpus and
         returns the mean score on the dev suites. All attempts share their random numbers. Samples are
         not made or curated anew, so an attempt says nothing of settings that act before training.
+        """
+
+
+class Metric(Protocol):
+    """Sums up what a model did on a suite. Reports show it; neither gate nor tuner decides by it.
+
+    What it is belongs to the identity of the suite, as its items do: its class and what it holds. Make it a
+    frozen dataclass of plain values.
+    """
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that the suite's items must have for it."""
+
+    def measure(self, outcomes: pa.Table, items: pa.Table) -> Mapping[str, Interval]:
+        """Values by name, each with its interval, e.g. ``{"accuracy": Interval(0.97, 0.96, 0.98)}``.
+
+        ``outcomes``: those on this suite, one at least; ``items``: the same rows of the suite's table. A name
+        is given by one metric of the suite only.
         """
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+    from flywheel.protocols import Metric
+
 Json = Any
 Weights = dict[str, "torch.Tensor"]
 """A state dict."""
@@ -102,18 +104,6 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """How far up a ladder a model gets: the highest level with all levels up to it mastered."""
-
-    metric: str
-    """Its name in reports, e.g. ``digits95``."""
-    level: str
-    """Integer column of the suite's items."""
-    share: float = 0.95
-    """Mean score from which a level is mastered."""
-
-
-@dataclass(frozen=True, slots=True)
 class Suite:
     """Items to evaluate on.
 
@@ -124,12 +114,11 @@ class Suite:
     name: str
     role: Role
     items: pa.Table
-    metric: str = "score"
-    """Name of the mean score in reports, e.g. ``accuracy``."""
+    metrics: tuple[Metric, ...] = ()
+    """What its outcomes are summed up to, e.g. ``(flywheel.metrics.Mean("accuracy"),)``; without any it is
+    the mean ``score``."""
     duel: bool = False
     """Scored against an opponent (the champion), as in self-play, instead of alone."""
-    reach: Reach | None = None
-    """Report how far the model gets, too, where items have levels."""
 
 
 @dataclass(frozen=True, slots=True)

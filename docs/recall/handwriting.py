@@ -25,7 +25,7 @@ class Digits(Mnist):
     def suites(self) -> list[Suite]:
         """Dev and gate without 4s, everyday with all digits, sealed."""
         dev, gate, sealed = super().suites()
-        everyday = Suite("everyday", Role.GUARD, gate.items, "accuracy")
+        everyday = Suite("everyday", Role.GUARD, gate.items, gate.metrics)
         return [_without_4(dev), _without_4(gate), everyday, sealed]
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Digits(Mnist):
 
 def _without_4(suite: Suite) -> Suite:
     items = suite.items.filter(np.not_equal(suite.items["label"].to_numpy(), 4))
-    return Suite(suite.name, suite.role, items, suite.metric)
+    return Suite(suite.name, suite.role, items, suite.metrics)
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ def sections_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if name not in NAMES:
             hint = near_misses(name, NAMES)
             raise ConfigError(f"Parts that may be given as objects are {', '.join(NAMES)}; got {name}.{hint}")
-    return {name: _section(name, part) for name, part in parts.items()}
+    return {name: section_of(name, part) for name, part in parts.items()}
 
 
 def is_object(section: Mapping[str, Any]) -> bool:
@@ -48,7 +48,8 @@ def module_of(part: Any) -> str:
     return str((part if hasattr(part, "__qualname__") else type(part)).__module__)
 
 
-def _section(name: str, part: Any) -> dict[str, Any]:
+def section_of(name: str, part: Any) -> dict[str, Any]:
+    """What a part is, as a configuration has it. Raises ConfigError for what cannot be recorded."""
     if isinstance(part, type) and name != "model":
         raise ConfigError(f"{name} is given as an object; got the class {_path(part)}. Call it first.")
     if name == "model":

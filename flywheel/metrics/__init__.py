@@ -1,7 +1,8 @@
-"""Metrics: a suite"s scores as a number with its interval."""
+"""Metrics: the outcomes of a suite as named values with intervals."""
 
 from __future__ import annotations
 
 from flywheel.metrics.intervals import mean_interval, reach
+from flywheel.metrics.suites import Mean, Reach
 
-__all__ = ["mean_interval", "reach"]
+__all__ = ["Mean", "Reach", "mean_interval", "reach"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flywheel.config.parts import section_of
 from flywheel.errors import DataError
+from flywheel.metrics import Mean
 from flywheel.records import Json, Role, Suite
 from flywheel.runtime.held_out import HeldOut, Problems, Shared
 from flywheel.storage.state import RunState
@@ -69,14 +71,17 @@ class Data:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What each table is: the digest of its rows, floats included; of a suite also its metric etc."""
-        about = {f"suite {s.name}": asdict(replace(s, items=None)) for s in self.suites.values()}
-        for of_suite in about.values():
-            del of_suite["items"]
+        """What each table is: the digest of its rows, floats included; of a suite also its metrics etc."""
+        about = {f"suite {suite.name}": _about(suite) for suite in self.suites.values()}
         return {
             name: {"table": table_digest(table), "columns": columns_of(table), **about.get(name, {})}
             for name, table in self.tables.items()
         }
+
+
+def _about(suite: Suite) -> dict[str, Json]:
+    metrics = [section_of(f"a metric of suite {suite.name}", metric) for metric in suite.metrics]
+    return {"name": suite.name, "role": suite.role, "metrics": metrics, "duel": suite.duel}
 
 
 def output_of(table: str) -> str:
@@ -95,7 +100,10 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
     require(seed, "Seed samples", unique="prompt", may_be_empty=not needs_seed)
     own = ("prompt", "group", "source")
     human = with_provenance(seed, own=own, origin="human", made_in=0, source="recipe", key=0)
-    named = [replace(s, items=stored(as_table(s.items), f"Suite {s.name}")) for s in task.suites()]
+    named = [
+        replace(s, items=stored(as_table(s.items), f"Suite {s.name}"), metrics=tuple(s.metrics) or (Mean(),))
+        for s in task.suites()
+    ]
     suites = {suite.name: suite for suite in named}
     if len(suites) < len(named):
         raise DataError(f"Suites must have names of their own; they are {[suite.name for suite in named]}.")
@@ -103,8 +111,9 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
         raise DataError("A task must have a suite with role gate; without one nothing can be promoted.")
     for suite in suites.values():
         require(suite.items, f"Suite {suite.name}", unique="item")
-        if suite.reach and suite.reach.level not in suite.items.column_names:
-            raise DataError(f"Suite {suite.name} must have the column of its levels, {suite.reach.level!r}.")
+        missing = {c for m in suite.metrics for c in m.columns} - set(suite.items.column_names)
+        if missing:
+            raise DataError(f"Suite {suite.name} must have the columns of its metrics: {sorted(missing)}.")
     problems = Problems.of(task)
     shared = problems.check(human, named)
     return Data(human, suites, problems, problems.held_out(named), shared)

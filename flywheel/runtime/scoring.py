@@ -12,7 +12,6 @@ import pyarrow as pa
 from flywheel import ranks
 from flywheel.errors import StageFailed
 from flywheel.keys import Key, Keys
-from flywheel.metrics.intervals import mean_interval, reach
 from flywheel.records import Json, Role, Suite, Unit
 from flywheel.runtime.context import Context
 from flywheel.runtime.weights import without_gradients
@@ -148,21 +147,21 @@ def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, ro
 
 
 def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Json]]:
-    """{suite: {metric: {value, low, high}}}: mean score with its 95% interval, clusters respected.
-
-    Where a suite has a ladder, also how far the model gets: an interval whose ``unit`` is "level".
-    """
-    found: dict[str, dict[str, Json]] = {}
+    """{suite: {metric: {value, low, high}}}, ``unit`` too if it is no share. Raises ValueError."""
     names = outcomes["suite"].to_numpy()
-    for suite in suites.values():
-        own = outcomes.filter(names == suite.name)
-        if len(own) == 0:
-            continue
-        scores = own["score"].to_numpy()
-        clusters = own["cluster"].to_numpy()
-        found[suite.name] = {suite.metric: mean_interval(scores, clusters).json()}
-        if suite.reach:
-            levels = suite.items[suite.reach.level].to_numpy()
-            far = reach(scores, levels, suite.reach.share, clusters)
-            found[suite.name][suite.reach.metric] = {**far.json(), "unit": "level"}
-    return found
+    rows = {suite.name: outcomes.filter(names == suite.name) for suite in suites.values()}
+    return {name: _measured(suites[name], own) for name, own in rows.items() if len(own)}
+
+
+def _measured(suite: Suite, outcomes: pa.Table) -> dict[str, Json]:
+    measured: dict[str, Json] = {}
+    for metric in suite.metrics:
+        values = metric.measure(outcomes, suite.items)
+        twice = sorted(values.keys() & measured.keys())
+        if twice:
+            raise ValueError(
+                f"metrics of a suite must have names of their own; two of suite {suite.name} are called "
+                f"{twice[0]!r}"
+            )
+        measured |= {name: interval.json() for name, interval in values.items()}
+    return measured

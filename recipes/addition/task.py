@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flywheel.errors import DataError
-from flywheel.records import Carry, Exhaustible, Reach, Role, Suite
+from flywheel.metrics import Mean, Reach
+from flywheel.records import Carry, Exhaustible, Role, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,12 +114,13 @@ class Addition:
 
     def suites(self) -> list[Suite]:
         """The mix for the gate; each kind by itself sealed, all but the uniform at every other length."""
-        ladder = Reach("digits95", "length", 0.95)
+        exact = (Mean("exact"),)
+        ladder = (*exact, Reach("digits95", "length", 0.95))
         kinds = [kind for kind, share in self.mix.items() if share]
         items = [self._items(k, self.sealed_items, {k: 1.0}, 1 if k == "uniform" else 2) for k in kinds]
-        sealed = [Suite(k, Role.SEALED, i, "exact", reach=ladder) for k, i in zip(kinds, items, strict=True)]
+        sealed = [Suite(k, Role.SEALED, i, ladder) for k, i in zip(kinds, items, strict=True)]
         gate = self._items("gate", self.gate_items, self.mix)
-        return [Suite("gate", Role.GATE, self._apart(gate, _unordered_of(sealed)), "exact"), *sealed]
+        return [Suite("gate", Role.GATE, self._apart(gate, _unordered_of(sealed)), exact), *sealed]
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """Problems of the lengths just above the curriculum's frontier."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flywheel.metrics import Mean
 from flywheel.records import Carry, Role, Suite
 
 from .digits import UNLABELLED, images_and_labels, split
@@ -93,10 +94,9 @@ class Mnist:
 
     def suites(self) -> list[Suite]:
         """dev, gate and sealed."""
-        return [
-            Suite(role.value, role, self._table("item", getattr(self._split, role.value), True), "accuracy")
-            for role in (Role.DEV, Role.GATE, Role.SEALED)
-        ]
+        roles = (Role.DEV, Role.GATE, Role.SEALED)
+        items = [self._table("item", getattr(self._split, role.value), True) for role in roles]
+        return [Suite(r.value, r, i, (Mean("accuracy"),)) for r, i in zip(roles, items, strict=True)]
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> dict[str, Any]:
         """A pseudo-label for each image, with its probability averaged over several views."""

@@ -10,6 +10,7 @@ import pytest
 
 import flywheel
 from flywheel.cli.main import main
+from flywheel.metrics import Mean
 from flywheel.records import Suite
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
@@ -32,7 +33,8 @@ class Odd(Moons):
         return table.set_column(0, "prompt", pa.array(odd))
 
     def suites(self) -> list[Suite]:
-        return [replace(s, name=f"{s.name}{self.text}", metric=self.text) for s in super().suites()]
+        metrics = (Mean(self.text),)
+        return [replace(s, name=f"{s.name}{self.text}", metrics=metrics) for s in super().suites()]
 
 
 @pytest.fixture(scope="module", params=ODD)

@@ -50,7 +50,7 @@ class DriftingTask(Task):
 
     def suites(self) -> list[Suite]:
         by = float(os.environ.get("DRIFT", "0"))
-        return [Suite(s.name, s.role, shifted(s.items, by), s.metric) for s in super().suites()]
+        return [Suite(s.name, s.role, shifted(s.items, by), s.metrics) for s in super().suites()]
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         flat = items["point"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -57,7 +57,7 @@ def test_all_that_a_suite_is_belongs_to_the_identity() -> None:
     data = read_data(Task({"label": [1, 2]}), needs_seed=True)
     assert data.identity.keys() == {"seed samples", "suite gate"}
     gate = data.identity["suite gate"]
-    assert gate.keys() == {"table", "columns", "name", "role", "metric", "duel", "reach"}
+    assert gate.keys() == {"table", "columns", "name", "role", "metrics", "duel"}
     other = read_data(Task({"label": [1, 2]}, {"item": ["x", "z"]}), needs_seed=True).identity["suite gate"]
     assert {key for key in gate if gate[key] != other[key]} == {"table"}
 

@@ -99,7 +99,7 @@ class Task(Moons):
 
     def suites(self) -> list[Suite]:
         kind = fault("suites")
-        return [Suite(s.name, s.role, spoilt(s.items, kind), s.metric) for s in super().suites()]
+        return [Suite(s.name, s.role, spoilt(s.items, kind), s.metrics) for s in super().suites()]
 
     def prompts(self, generation: int, carry: Any, key: Any) -> pa.Table:
         """With the point of the last, or of every, one taken from the gate's items."""

@@ -48,8 +48,8 @@ def check_task_on(bench: Bench) -> list[str]:
 def check_reading(bench: Bench) -> None:
     """A resumed run reads the seed samples and suites again, so they must be the same."""
     again = read_data(bench.components.task, needs_seed=False)
-    differ = [name for name, suite in bench.data.suites.items() if again.suites.get(name) != suite]
-    differ += [] if again.human.equals(bench.data.human) else ["the seed samples"]
+    first, second = bench.data.identity, again.identity
+    differ = [name for name in first if second.get(name) != first[name]]
     rule(
         not differ,
         "seed() and suites() must give the same rows on every call, or no run can be resumed; "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flywheel.metrics import Mean
 from flywheel.records import Carry, Role, Suite
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Moons:
 
     def _suite(self, role: Role) -> Suite:
         points, labels = self._draw(role.value, self.items)
-        return Suite(role.value, role, _table("item", points, role.value, label=labels), "accuracy")
+        return Suite(role.value, role, _table("item", points, role.value, label=labels), (Mean("accuracy"),))
 
     def _draw(self, purpose: str, n: int) -> tuple[np.ndarray, np.ndarray]:
         from flywheel.keys import Key
