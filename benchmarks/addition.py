@@ -187,9 +187,9 @@ def sealed(run: Any, number: int) -> dict[str, dict[str, Any]]:
     from flywheel.storage.store import Store
 
     view, store = run.generation(number), Store(run.path)
-    items = run.generation(0).record.stages["seed"]["outputs"]
+    items = run.generation(0).record.stages["seed"].outputs
     suites = {s.name: replace(s, items=store.table(items[f"suite_{s.name}"])) for s in view.task().suites()}
-    return metrics(store.table(view.state.sealed[number]["outputs"]["outcomes"]), suites)
+    return metrics(store.table(view.state.sealed[number].outputs["outcomes"]), suites)
 
 
 def print_recorded(rows: list[dict[str, Any]]) -> None:

@@ -23,7 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel import loop
+from flywheel.records import Verdict
 from flywheel.runtime.context import StageOutput
+from flywheel.storage.events import GateFacts
 from tests.support import fake_stages
 
 ROUND, ROUNDS = 10, 20
@@ -69,7 +71,7 @@ def turn_times(generations: int, retention: dict[str, Any]) -> list[float]:
 
 
 def gate(ctx: Any, **_: Any) -> Any:
-    return StageOutput({}, {"verdict": {"promote": ctx.generation % ROUND == 0, "reason": "one in ten"}})
+    return StageOutput({}, GateFacts(verdict=Verdict(ctx.generation % ROUND == 0, "one in ten", 0.05)))
 
 
 def newest(self: object, samples: pa.Table, carry: Any, key: Any) -> Any:

@@ -29,9 +29,9 @@ def stages(run: Any) -> None:
     seconds: Counter[str] = Counter()
     for view in run.generations():
         for name, event in view.record.stages.items():
-            seconds["genesis" if view.number == 0 else name] += event["cost"]["seconds"]
+            seconds["genesis" if view.number == 0 else name] += event.cost.seconds
         if view.number in view.state.sealed:
-            seconds["sealed"] += view.state.sealed[view.number]["cost"]["seconds"]
+            seconds["sealed"] += view.state.sealed[view.number].cost.seconds
     total = sum(seconds.values())
     print("| stage | s | share |\n| --- | --- | --- |")
     for name, spent in seconds.most_common():

@@ -25,7 +25,7 @@ from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import SessionStarted
 from flywheel.storage.sources import sources_of
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
@@ -171,11 +171,11 @@ class GenerationView:
             return reproduce(self.run.path, self.number, components, into)
 
     def _suite_columns(self) -> pa.Schema:
-        made = next(g.stages["seed"]["outputs"] for g in self.state.generations if "seed" in g.stages)
+        made = next(g.seed.outputs for g in self.state.generations if g.seed)
         name = next(name for key, name in made.items() if key.startswith("suite_"))
         return Store(self.run.path).table(name).schema
 
-    def _components(self, *sections: str, session: Event | None = None) -> Components:
+    def _components(self, *sections: str, session: SessionStarted | None = None) -> Components:
         """What the run's configuration names, if the classes of the sections may be built.
 
         ``session``: whose configuration; default: the newest.

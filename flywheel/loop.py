@@ -19,13 +19,14 @@ from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.lineage.status import forked_from
-from flywheel.records import Settings, Start, Verdict
+from flywheel.records import Action, Settings, Start, Verdict
 from flywheel.runtime.context import Stage
-from flywheel.runtime.runner import StageRecord, StageRunner
+from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
+from flywheel.storage.events import RunEnded, StageDone, Status
 from flywheel.storage.sources import Source, sources_of
-from flywheel.storage.state import Generation, Status
+from flywheel.storage.state import Generation
 
 
 def run_loop(run: StageRunner) -> ExitCode:
@@ -42,18 +43,18 @@ def run_loop(run: StageRunner) -> ExitCode:
                         raise  # without a genesis there is nothing to go on from
             return finish(run, over)
     except StageFailed as failure:
-        told = {"traceback": trace_of(failure)} if failure.cut_off else {}  # a generation's line has it else
-        run.record("run_failed", reason=str(failure), **told, **failure.cut_off)
+        trace = trace_of(failure) if failure.cut_off else None  # a generation's line has it else
+        run.record(RunEnded(event="run_failed", reason=str(failure), traceback=trace, **failure.cut_off))
         return ExitCode.FAILED
     except StopRequested as stop:
         run.stop.consume()
-        run.record("run_stopped", reason=str(stop), **stop.cut_off)
+        run.record(RunEnded(event="run_stopped", reason=str(stop), **stop.cut_off))
         return ExitCode.STOPPED
     except AwaitingReview as waiting:
-        run.record("run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off)
+        run.record(RunEnded(event="run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off))
         return ExitCode.AWAITING_REVIEW
     except Interrupted as signal:
-        run.record("run_interrupted", reason=str(signal), **signal.cut_off)
+        run.record(RunEnded(event="run_interrupted", reason=str(signal), **signal.cut_off))
         return ExitCode.INTERRUPTED
 
 
@@ -81,14 +82,14 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     human = do(stages.seed)
     start = base_of(run) or Start("fresh")
     if run.config["genesis"] == "train":
-        corpus = do(stages.curate, sources=[[human["samples"], None]], recalled=run.state.recalled)
-        rows = {"corpus": corpus["corpus"], "sources": corpus["sources"]}
+        corpus = do(stages.curate, sources=[[human.outputs["samples"], None]], recalled=run.state.recalled)
+        rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
         chosen = do(stages.tune, **rows, starts={start.kind: start}, init=start.kind)
-        do = functools.partial(step, run, generation, chosen.fact("settings"))
+        do = functools.partial(step, run, generation, chosen.facts.settings)
         candidate = do(stages.train, **rows, start=start)
     else:
         candidate = do(stages.adopt, start=start)
-    do(stages.evaluate, weights=candidate["weights"], opponent=None)
+    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None)
     end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
 
@@ -97,22 +98,22 @@ def turn(run: StageRunner, generation: Generation) -> None:
     parent = run.state.generations[generation.parent or 0]
     do = functools.partial(step, run, generation, settings_in_force(run, parent))
     samples = do(stages.generate, parent=parent)
-    scores = do(stages.grade, samples=samples["samples"], parent=parent)
-    fresh = [samples["samples"], scores["scores"]]
+    scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
+    fresh = [samples.outputs["samples"], scores.outputs["scores"]]
     corpus = do(stages.curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
     starts = starts_of(run, parent)
-    rows = {"corpus": corpus["corpus"], "sources": corpus["sources"]}
+    rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
     chosen = do(stages.tune, **rows, starts=starts, init=run.config["init"], opponent=parent)
-    do = functools.partial(step, run, generation, chosen.fact("settings"))
-    candidate = do(stages.train, **rows, start=starts[chosen.fact("start")])
-    outcomes = do(stages.evaluate, weights=candidate["weights"], opponent=parent)
-    both = {"candidate": outcomes["outcomes"], "champion": parent.output("evaluate", "outcomes")}
-    verdict = Verdict(**do(stages.gate, **both).fact("verdict"))
+    do = functools.partial(step, run, generation, chosen.facts.settings)
+    candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
+    outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
+    both = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
+    verdict: Verdict = do(stages.gate, **both).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
-    alarms = do(stages.guard, **judged, **both).fact("alarms") if run.config["guards"] else []
-    halts = [f"guard {alarm['guard']}: {alarm['reason']}" for alarm in alarms if alarm["action"] == "halt"]
+    alarms = do(stages.guard, **judged, **both).facts.alarms if run.config["guards"] else ()
+    halts = [f"guard {alarm.guard}: {alarm.reason}" for alarm in alarms if alarm.action is Action.HALT]
     asked = {"candidate": generation, "verdict": verdict, "alarms": alarms, "consents": run.state.consents}
-    consent = verdict.promote and not halts and do(stages.review, **asked).fact("consent")
+    consent = verdict.promote and not halts and do(stages.review, **asked).facts.consent
     refused = "; ".join(halts) or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
     end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
@@ -122,7 +123,7 @@ def turn(run: StageRunner, generation: Generation) -> None:
 
 def step(
     run: StageRunner, generation: Generation, settings: Settings, stage: Stage, **inputs: object
-) -> StageRecord:
+) -> StageDone[Any]:
     """Do a stage, or find it done."""
     return run.do(generation, stage, settings, **inputs)
 
@@ -139,14 +140,15 @@ def why_over(run: StageRunner) -> str | None:
 def finish(run: StageRunner, why: str) -> ExitCode:
     """Look at the sealed suites, once for each champion that ends a run, and close the run."""
     if why == "budget":
-        run.record("run_stopped", reason=budget_is_spent(run.config["budget"]["seconds"]))
+        reason = budget_is_spent(run.config["budget"]["seconds"])
+        run.record(RunEnded(event="run_stopped", reason=reason))
         return ExitCode.STOPPED
     first, champion = run.state.first_champion, run.state.champion
     assert first is not None, "only a run with a champion is over by its turns"
     assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
         step(run, generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
-    run.record("run_finished", reason=why, champion=champion.number)
+    run.record(RunEnded(event="run_finished", reason=why, champion=champion.number))
     return ExitCode.FINISHED
 
 
@@ -157,7 +159,7 @@ def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
 
 def human_of(run: StageRunner) -> Generation:
     """The generation that recorded the human samples."""
-    return next(generation for generation in run.state.generations if "seed" in generation.stages)
+    return next(generation for generation in run.state.generations if generation.seed)
 
 
 def base_of(run: StageRunner) -> Start | None:

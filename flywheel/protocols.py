@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from flywheel.keys import Key, Keys
-    from flywheel.storage.ledger import Event
+    from flywheel.storage.events import Event
     from flywheel.storage.state import Generation, RunState
 
 Columns = Any

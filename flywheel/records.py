@@ -63,7 +63,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 def _plain(value: Any) -> Json:
     if type(value) in _SCALARS:
         return value
-    if isinstance(value, Answer):
+    if hasattr(value, "json"):  # an Answer, or what the ledger says
         return value.json()
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -136,12 +136,26 @@ class Exhaustible(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class Sketch(Answer):
+    """By what a table is known again, see ``tables.digests.sketch``."""
+
+    rows: int
+    """How many, e.g. 3000."""
+    columns: Mapping[str, str]
+    """Name -> type, e.g. ``{"prompt": "string"}``."""
+    rest: str
+    """Digest of the rows without their floats, SHA-256 in hex."""
+    floats: Mapping[str, tuple[float, float]]
+    """Of each column with floats, their Euclidean norm, and the sum of their products with fixed numbers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interval(Answer):
     """An estimate with its two-sided 95% confidence interval, e.g. ``Interval(0.97, 0.96, 0.98)``."""
 
-    value: float
-    low: float
-    high: float
+    value: int | float
+    low: int | float
+    high: int | float
     unit: str | None = None
     """``level`` of how far up a ladder; None: a share, in [0, 1]."""
 

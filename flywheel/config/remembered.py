@@ -55,4 +55,4 @@ def _folder() -> Path:
 
 def _name(directory: Path) -> str | None:
     first = ledger.first_event(directory)
-    return str(first["hash"]) if first else None
+    return first.hash if first else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from flywheel.errors import RunError
@@ -25,7 +25,19 @@ from flywheel.lineage.show import shown
 from flywheel.lineage.status import bare
 from flywheel.lineage.views import outcomes_of
 from flywheel.storage import files
-from flywheel.storage.ledger import Event, canonical
+from flywheel.storage.events import (
+    CodeChanged,
+    Event,
+    GenerationEnded,
+    GenerationStarted,
+    Pruned,
+    Recalled,
+    RolledBack,
+    RunCreated,
+    RunEnded,
+    SessionStarted,
+    StageDone,
+)
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
 
@@ -86,7 +98,7 @@ def _content(record: Record, generation: Generation) -> dict[str, bytes]:
         manifest.WEIGHTS: record.store.get(str(generation.weights)),
         "config.json": manifest.indented(config),
         "outcomes.parquet": _outcomes(record, generation),
-        manifest.LINEAGE: b"".join(canonical(event) + b"\n" for event in excerpt(record, ancestors)),
+        manifest.LINEAGE: b"".join(excerpt(record, ancestors)),
         "README.md": model_card(record, report, ancestors).encode(),
     }
     return {**content, manifest.NAME: manifest.written(about, content)}
@@ -116,15 +128,15 @@ def ancestry(record: Record, generation: Generation) -> list[Generation]:
     return [known[number] for number in sorted(found)]
 
 
-def excerpt(record: Record, ancestors: list[Generation]) -> list[Event]:
-    """The events on an ancestry: the run, its sessions, those generations, recalls, and the last event."""
+def excerpt(record: Record, ancestors: list[Generation]) -> list[bytes]:
+    """The lines on an ancestry: the run, its sessions, those generations, recalls, and the last line."""
     numbers = {generation.number for generation in ancestors}
-    last = record.events[-1]["seq"]
-
-    def belongs(event: Event) -> bool:
-        return event["seq"] == last or event.get("generation", None) in numbers or event["event"] in _ALWAYS
-
-    return [event for event in record.events if belongs(event)]
+    pairs = list(zip(record.events, record.lines(), strict=True))
+    return [line for event, line in pairs[:-1] if _is_of(event, numbers)] + [line for _, line in pairs[-1:]]
 
 
-_ALWAYS = ("run_created", "session_started", "recalled", "rolled_back", "pruned")
+def _is_of(event: Event, numbers: Container[int]) -> bool:
+    """Whether an event is one of these generations, or of all."""
+    if isinstance(event, CodeChanged | GenerationStarted | StageDone | GenerationEnded | RunEnded):
+        return event.generation in numbers
+    return isinstance(event, RunCreated | SessionStarted | Recalled | RolledBack | Pruned)

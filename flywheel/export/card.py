@@ -13,6 +13,7 @@ from flywheel.lineage.record import Record
 from flywheel.lineage.show import Shown
 from flywheel.lineage.status import held_out_text
 from flywheel.lineage.text import estimate_text
+from flywheel.storage.events import Recalled
 from flywheel.storage.state import Generation
 
 
@@ -154,21 +155,21 @@ def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
 def _recalls(record: Record, report: Shown, ancestors: Sequence[Generation]) -> Iterator[str]:
     """Every recall of the run, and whether it touches this generation or those it came from."""
     numbers = {generation.number for generation in ancestors}
-    recalls = [event for event in record.events if event["event"] == "recalled"]
-    origin = (record.state.created or {}).get("forked_from") or {}
-    if origin.get("recalled"):
-        samples = len(record.store.table(origin["recalled"]))
+    recalls = [event for event in record.events if isinstance(event, Recalled)]
+    origin = record.state.created.forked_from if record.state.created else None
+    if origin and origin.recalled:
+        samples = len(record.store.table(origin.recalled))
         yield (
-            f"- Inherited from {_plain(str(origin['run']))}, of which generation {origin['generation']} was "
+            f"- Inherited from {_plain(origin.run)}, of which generation {origin.generation} was "
             f"forked: {samples} samples that were recalled there before. No corpus of this run has any."
         )
     elif not recalls:
         yield f"None at ledger head `{record.head}`."
     for event in recalls:
-        touched = sorted(numbers & {*event["generations"], *event.get("suspect", [])})
+        touched = sorted(numbers & {*event.generations, *event.suspect})
         names = ", ".join(f"generation {number}" for number in touched)
         what = f"touches {names}" if touched else "touches nothing that this generation came from"
-        yield f"- {_plain(event['by'])}: {_plain(event['why'])}. It {what}."
+        yield f"- {_plain(event.by)}: {_plain(event.why)}. It {what}."
 
 
 def _limits(report: Shown) -> Iterator[str]:

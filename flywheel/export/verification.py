@@ -13,6 +13,7 @@ from flywheel.export.manifest import About, Manifest
 from flywheel.lineage.forks import recalled_in_origins
 from flywheel.records import Answer, Json
 from flywheel.storage import ledger
+from flywheel.storage.events import Event, GenerationStarted, Recalled, StageDone
 from flywheel.storage.state import RunState
 
 
@@ -103,14 +104,14 @@ def _inconsistent(folder: Path, listed: Manifest) -> Iterator[tuple[str, str]]:
     except ValueError as error:
         yield manifest.LINEAGE, str(error)
         return
-    if not events or events[-1]["hash"] != about.head:
+    if not events or events[-1].hash != about.head:
         yield manifest.LINEAGE, "its last line is not the head that the manifest names"
-    own = [e for e in events if e["event"] == "stage" and e["generation"] == about.generation]
-    if f"{about.weights}.safetensors" not in [event["outputs"].get("weights") for event in own]:
+    own = [e for e in events if isinstance(e, StageDone) and e.generation == about.generation]
+    if f"{about.weights}.safetensors" not in [event.outputs.get("weights") for event in own]:
         yield manifest.LINEAGE, "no line says that the generation made these weights"
 
 
-def _excerpt(folder: Path) -> list[ledger.Event]:
+def _excerpt(folder: Path) -> list[Event]:
     """The ledger's lines in a bundle, each checked by its own hash. Raises ValueError."""
     try:
         lines = (folder / manifest.LINEAGE).read_bytes().splitlines(keepends=True)
@@ -129,12 +130,12 @@ def _excerpt(folder: Path) -> list[ledger.Event]:
 def _not_of(run: Path, folder: Path, about: About) -> Iterator[tuple[str, str]]:
     """What of a bundle a run's ledger does not have, and what that has said of the generation since."""
     events = ledger.read(run)
-    known = {event["hash"] for event in events}
+    known = {event.hash for event in events}
     if about.head not in known:
         yield manifest.NAME, f"its head is no line of the ledger of {run}"
         return
     try:
-        strange = [event["seq"] for event in _excerpt(folder) if event["hash"] not in known]
+        strange = [event.seq for event in _excerpt(folder) if event.hash not in known]
     except ValueError:
         return  # named already
     if strange:
@@ -146,17 +147,17 @@ def _not_of(run: Path, folder: Path, about: About) -> Iterator[tuple[str, str]]:
         yield manifest.WEIGHTS, f"generation {number} learned from what {origin} has recalled since the fork"
 
 
-def _flagged(events: Iterable[ledger.Event], number: int, who: str) -> Iterator[tuple[str, str]]:
+def _flagged(events: Iterable[Event], number: int, who: str) -> Iterator[tuple[str, str]]:
     """Whether lines flag a generation, of which they have the ancestors: by what the loop itself goes by."""
     recalled, suspect, why = set[int](), set[int](), "its champion was"
     for event in events:
-        if event["event"] == "generation_started" and event.get("parent") in suspect:
-            suspect.add(event["generation"])
-        elif event["event"] == "recalled":
-            flagged = {*event.get("generations", ()), *event.get("suspect", ())}
-            recalled.update(event.get("generations", ()))
+        if isinstance(event, GenerationStarted) and event.parent in suspect:
+            suspect.add(event.generation)
+        elif isinstance(event, Recalled):
+            flagged = {*event.generations, *event.suspect}
+            recalled.update(event.generations)
             suspect = (suspect | flagged) - recalled
-            why = str(event.get("why")) if number in flagged else why
+            why = event.why if number in flagged else why
     if number in recalled:
         yield manifest.WEIGHTS, f"{who} generation {number} is recalled: {why}"
     elif number in suspect:

@@ -18,6 +18,7 @@ from flywheel.config.compose import recompose
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of, recorded_config, refuse_unknown, targets_given
 from flywheel.lineage.status import read_state
+from flywheel.storage.events import ForkedFrom
 from flywheel.storage.ledger import read_head
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
@@ -37,7 +38,7 @@ class Origin:
     directory: Path
     generation: int
 
-    def begin(self, target: Path) -> dict[str, Any]:
+    def begin(self, target: Path) -> ForkedFrom:
         """Bring the weights, and the ids of what is recalled, into the new run's store.
 
         Returns what to record of it.
@@ -47,28 +48,28 @@ class Origin:
         state, old, new = read_state(self.directory), Store(self.directory), Store(target)
         generation = _forkable(self.directory, state, self.generation)
         recalled = _recalled(self.directory, state)
-        return {
-            "run": _name(state),
-            "generation": self.generation,
-            "head": read_head(self.directory),
-            "weights": new.put(old.get(str(generation.weights)), ".safetensors"),
-            "recalled": new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
-        }
+        return ForkedFrom(
+            run=_name(state),
+            generation=self.generation,
+            head=read_head(self.directory),
+            weights=new.put(old.get(str(generation.weights)), ".safetensors"),
+            recalled=new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
+        )
 
     def refuse_another(self, target: Path, there: RunState) -> None:
         """Raise IdentityError unless the run that is there is the fork, begun when as much was recalled."""
         if there.created is None:
             return
-        state, origin = read_state(self.directory), there.created.get("forked_from") or {}
+        state, origin = read_state(self.directory), there.created.forked_from
         ours = f"{_name(state)}@{self.generation}"
-        theirs = f"a fork of {origin['run']}@{origin['generation']}" if origin else "a run that is no fork"
+        theirs = f"a fork of {origin}" if origin else "a run that is no fork"
         remedy = "Give another name= to begin a new one."
-        if theirs != f"a fork of {ours}":
+        if origin is None or str(origin) != ours:
             raise IdentityError(
                 f"A fork goes on in the run that was begun with it; {target} is {theirs}, not of {ours}. "
                 f"{remedy}"
             )
-        recalled = origin["recalled"]
+        recalled = origin.recalled
         known = set(Store(target).table(recalled)["id"].to_pylist()) if recalled else set()
         now = set(_recalled(self.directory, state).to_pylist())
         if known != now:
@@ -134,8 +135,8 @@ def _recalled(directory: Path, state: RunState) -> pa.Array:
 
 
 def _name(state: RunState) -> str:
-    created = state.created or {}
-    return f"{created['recipe']}/{created['name']}"
+    assert state.created is not None, "a run with generations was created"
+    return f"{state.created.recipe}/{state.created.name}"
 
 
 def _forkable(directory: Path, state: RunState, number: int) -> Generation:

@@ -26,7 +26,7 @@ def check_data(directory: Path, state: RunState, store: Store, data: Data, remed
     """
     remedy = remedy or _another_name(directory)
     recorded = data.as_recorded(state, store)
-    old, new = (state.created or {})["data"], data.identity
+    old, new = state.created.data if state.created else {}, data.identity
     lines: list[str] = []
     for name in sorted({*old, *new}):
         lines += _changes(name, old.get(name, {}), new.get(name, {}), recorded, data)
@@ -48,16 +48,18 @@ def _changes(
 
 def check_prompts(directory: Path, state: RunState, store: Store, components: Components) -> None:
     """Raise IdentityError if the newest prompts that the run has recorded would be drawn otherwise now."""
-    asked = [generation for generation in state.generations if "generate" in generation.stages]
+    asked = [
+        (generation, generation.generate.facts) for generation in state.generations if generation.generate
+    ]
     if not asked:
         return
-    newest = asked[-1]
+    newest, facts = asked[-1]
     carry = {part: store.json(name) for part, name in newest.carry_before.artifacts.items()}
     key = state.key(newest.number, "generate")
 
     def changed() -> str | None:
         prompts = draw_prompts(components.task, newest.number, carry, key)
-        return sketch_difference(newest.fact("generate", "prompts"), sketch(prompts))
+        return sketch_difference(facts.prompts, sketch(prompts))
 
     told = ranks.from_rank_0(changed)
     lines = [f"prompts of generation {newest.number}: {told}"] if told else []
@@ -70,7 +72,7 @@ def set_aside(directory: Path, state: RunState, data: Data) -> bool:
     That is how a run is left whose data were mended after its genesis failed. A fork stays: its weights are
     in its own store. Called on rank 0. Raises LockedError if the run is being written.
     """
-    if (state.created or {}).get("forked_from") or any(
+    if (state.created and state.created.forked_from) or any(
         g.status is Status.PROMOTED for g in state.generations
     ):
         return False

@@ -69,7 +69,7 @@ def _recorded(directory: Path, config: DictConfig, origin: Origin | None) -> Run
     if origin:
         origin.refuse_another(directory, state)
     if state.created is not None:
-        check_same("config", directory, state.created["config"], identity_part(config))
+        check_same("config", directory, state.created.config, identity_part(config))
     if lock.is_held(directory):
         lock.refuse(directory)
     return state

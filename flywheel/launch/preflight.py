@@ -54,7 +54,7 @@ def threads(config: Mapping[str, Any], state: RunState | None) -> int:
     if config["threads"]:
         return int(config["threads"])
     if state and state.created:
-        return int(state.created["threads"])
+        return state.created.threads
     return max(1, ranks.cores() // ranks.local_world_size())
 
 

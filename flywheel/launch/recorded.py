@@ -15,7 +15,7 @@ from flywheel.config.compose import recompose
 from flywheel.config.schema import OPERATIONAL
 from flywheel.config.search_path import known_targets
 from flywheel.errors import ConfigError, RunError
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import SessionStarted
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
@@ -27,14 +27,14 @@ _GIVEN = frozenset({"base"})
 """Its content is identity, its path is not: a file that has moved may be named again."""
 
 
-def recorded_config(directory: Path, session: Event | None) -> dict[str, Any]:
+def recorded_config(directory: Path, session: SessionStarted | None) -> dict[str, Any]:
     """The configuration of a session as it was composed, references unresolved.
 
     Raises RunError if no session began.
     """
     from omegaconf import OmegaConf
 
-    name = (session or {}).get("outputs", {}).get("config")
+    name = session.outputs.get("config") if session else None
     if name is None:
         raise RunError(
             f"What is gone on with must have begun; {directory} has no recorded configuration. Start it "
@@ -69,9 +69,8 @@ def config_to_resume(
     recorded = recorded_config(directory, state.session)
     place = directory.absolute()
     recorded |= {"name": place.name, "runs_dir": str(directory.parent.parent)}
-    origin = (state.created or {}).get("forked_from")
-    if origin:
-        recorded["base"] = str(Store(directory).path(origin["weights"]))
+    if state.created and state.created.forked_from:
+        recorded["base"] = str(Store(directory).path(state.created.forked_from.weights))
     config: DictConfig = recompose(recorded, overrides, config_dir, sections)
     refuse_unknown(
         directory, config, config_dir, {*trusted, *targets_given(overrides), *targets_in(sections or {})}

@@ -31,8 +31,8 @@ from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
-from flywheel.storage import ledger
-from flywheel.storage.ledger import Event
+from flywheel.storage import events, ledger
+from flywheel.storage.events import Event, SessionStarted, StageDone, TrainFacts
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
@@ -97,14 +97,14 @@ def reproduce(
     import pyarrow.parquet as pq
     from safetensors.torch import save
 
-    events = ledger.read(directory)
-    state = RunState.replay(events)
+    lines = ledger.read(directory)
+    state = RunState.replay(lines)
     generation = state.generations[number]
     recorded = generation.output("evaluate", "outcomes")
     if recorded is None:
         raise RunError(f"Only what was evaluated is reproduced; generation {number} is {generation.status}.")
-    session = session_of(events, generation)
-    with _folder(into) as folder, _threads(session["threads"]):
+    session = session_of(lines, generation)
+    with _folder(into) as folder, _threads(session.threads):
         again = _Again(directory, folder, state, generation, components)
         try:
             weights = again.train()
@@ -118,16 +118,16 @@ def reproduce(
         return Reproduction(
             **_compare_weights(again.store, state, str(generation.weights), name),
             **_compare_outcomes(again.store.table(recorded), outcomes),
-            differences=_differences(session, conditions(components))
+            differences=_differences(events.plain(session), conditions(components))
             | _code_differences(again.store, session),
             into=str(folder) if into else None,
         )
 
 
-def session_of(events: list[Event], generation: Generation) -> Event:
+def session_of(events: list[Event], generation: Generation) -> SessionStarted:
     """The ``session_started`` of the session that trained a generation."""
-    before = events[: _making(generation)["seq"]]
-    return next(event for event in reversed(before) if event["event"] == "session_started")
+    before = events[: _training(generation).seq]
+    return next(event for event in reversed(before) if isinstance(event, SessionStarted))
 
 
 def conditions(components: Components) -> dict[str, object]:
@@ -148,23 +148,23 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, l
     return found
 
 
-def _code_differences(store: Store, session: Event) -> dict[str, list[Any]]:
+def _code_differences(store: Store, session: SessionStarted) -> dict[str, list[Any]]:
     """Modules and distributions that are not what they were in a session, or are not known.
 
     What the run names is read, and not imported: nobody here may vouch for it.
     """
-    then, installed = (store.json(session["outputs"][name]) for name in ("code", "distributions"))
+    then, installed = (store.json(session.outputs[name]) for name in ("code", "distributions"))
     now = Code.of(name for name, module in then.items() if "text" in module and is_there(name)).json()
     modules = differing(hashes(then), hashes(now))
-    found = {f"module {name}": pair for name, pair in modules.items()}
-    return found | {f"installed {name}": x for name, x in differing(installed, distributions()).items()}
+    found: dict[str, list[Any]] = {f"module {name}": [*pair] for name, pair in modules.items()}
+    return found | {f"installed {name}": [*x] for name, x in differing(installed, distributions()).items()}
 
 
-def _making(generation: Generation) -> Event:
-    """The event that made a generation's weights. Raises RunError."""
-    if generation.training_event is None:
+def _training(generation: Generation) -> StageDone[TrainFacts]:
+    """The stage that made a generation's weights. Raises RunError."""
+    if generation.train is None:
         raise RunError(f"Generation {generation.number} is {generation.status}: it has no weights.")
-    return generation.training_event
+    return generation.train
 
 
 _REMEDY = "A generation is trained again with the recipe that made it: `show` names its commit and versions."
@@ -266,9 +266,9 @@ class _Again:
 
     def train(self) -> Weights:
         """The weights, from the recorded corpus and start."""
-        generation, made = self._generation, _making(self._generation)
-        start = generation.start
-        if made["stage"] == "adopt":
+        generation, made = self._generation, _training(self._generation)
+        start = made.facts.start
+        if made.stage == "adopt":
             done = self._do(stages.adopt, start=start)
         else:
             corpus, sources = generation.output("curate", "corpus"), generation.output("curate", "sources")

@@ -30,7 +30,8 @@ from flywheel.runtime.environment import compute, distributions
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
-from flywheel.storage.ledger import Event, Ledger
+from flywheel.storage.events import CodeChanged, Event, ForkedFrom, RunCreated, SessionStarted
+from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
@@ -46,7 +47,7 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
     ledger: Ledger | None = None
     is_writer = False
 
-    def enter() -> tuple[list[Event], dict[str, Any]]:
+    def enter() -> tuple[list[Event], ForkedFrom | None]:
         nonlocal ledger, is_writer
         with _disk(directory):
             there = plan.recorded if plan.recorded and plan.recorded.created else None
@@ -56,8 +57,8 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
             is_writer = True
             files.sweep(directory)
             Stop(directory).consume()
-            forked_from = plan.origin.begin(directory) if plan.origin and is_new else {}
-            ledger = Ledger(directory, has_start=bool(forked_from))
+            forked_from = plan.origin.begin(directory) if plan.origin and is_new else None
+            ledger = Ledger(directory, has_start=forked_from is not None)
         return list(ledger), forked_from
 
     try:
@@ -91,19 +92,20 @@ def _disk(directory: Path) -> Iterator[None]:
         raise UnwritableError.of(directory, error) from error
 
 
-def _begin(runner: StageRunner, forked_from: Mapping[str, Any]) -> None:
+def _begin(runner: StageRunner, forked_from: ForkedFrom | None) -> None:
     """Create the run or check that it is ours, and record the session."""
     config = runner.components.resolved
     if runner.state.created is None:
         runner.record(
-            "run_created",
-            format=FORMAT,
-            recipe=config["recipe"],
-            name=runner.directory.name,
-            config=identity_part(runner.components.config),
-            data=runner.tools.data.identity,
-            threads=threads(config, None),
-            **({"forked_from": dict(forked_from)} if forked_from else {}),
+            RunCreated(
+                format=FORMAT,
+                recipe=config["recipe"],
+                name=runner.directory.name,
+                config=identity_part(runner.components.config),
+                data=runner.tools.data.identity,
+                threads=threads(config, None),
+                forked_from=forked_from,
+            )
         )
     else:
         where, data = (runner.directory, runner.state, runner.store), runner.tools.data
@@ -112,17 +114,18 @@ def _begin(runner: StageRunner, forked_from: Mapping[str, Any]) -> None:
             check_prompts(*where, runner.components)
     code, changes = ranks.from_rank_0(lambda: _code(runner))
     if changes:  # first, so that a crash between the two does not lose it
-        runner.record("code_changed", **changes)
+        runner.record(changes)
     runner.record(
-        "session_started",
-        world_size=ranks.world_size(),
-        threads=threads(config, runner.state),
-        **code,
-        machine=platform.machine(),
-        compute=compute(config["trainer"]),
-        python=platform.python_version(),
-        versions=versions(),
-        command=credentials.without_values(sys.argv[1:]),
+        SessionStarted(
+            world_size=ranks.world_size(),
+            threads=threads(config, runner.state),
+            **code,
+            machine=platform.machine(),
+            compute=compute(config["trainer"]),
+            python=platform.python_version(),
+            versions=versions(),
+            command=tuple(credentials.without_values(sys.argv[1:])),
+        )
     )
 
 
@@ -148,10 +151,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _code(runner: StageRunner) -> tuple[dict[str, Any], dict[str, Any]]:
+def _code(runner: StageRunner) -> tuple[dict[str, Any], CodeChanged | None]:
     """The code that is run: checkouts, and as artifacts their changes, sources and distributions.
 
-    Second, the content of ``code_changed``: how it differs from the session before; empty if it does not.
+    Second, how it differs from the session before; None if it does not.
     """
     task = sys.modules.get(type(runner.components.task).__module__)
     ours, theirs = (checkout(Path(str(file)).parent) for file in (__file__, getattr(task, "__file__", "")))
@@ -185,15 +188,14 @@ def _without_secrets(diff: bytes | None) -> bytes | None:
     return credentials.without_secrets(text).encode(errors="surrogateescape")
 
 
-def _changes(runner: StageRunner, sources: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, Any]:
-    before = runner.state.session or {}
-    then = before.get("outputs", {})
-    if "code" not in then:
-        return {}
-    read = runner.store.json
-    changes = {
-        "modules": differing(hashes(read(then["code"])), hashes(sources)),
-        "distributions": differing(read(then["distributions"]), installed),
-    }
+def _changes(
+    runner: StageRunner, sources: Mapping[str, Any], installed: Mapping[str, str]
+) -> CodeChanged | None:
+    before, read = runner.state.session, runner.store.json
+    if before is None:
+        return None
+    modules = differing(hashes(read(before.outputs["code"])), hashes(sources))
+    packages = differing(read(before.outputs["distributions"]), installed)
     number = len(runner.state.generations) - (runner.state.current is not None)
-    return {"generation": number, "since": before["seq"], **changes} if any(changes.values()) else {}
+    changed = CodeChanged(generation=number, since=before.seq, modules=modules, distributions=packages)
+    return changed if modules or packages else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flywheel.records import Answer
+from flywheel.storage.events import CodeChanged
 
 UNKNOWN, ABSENT = "unknown", "absent"
 _NAMED = 8
@@ -18,9 +18,9 @@ def hashes(recorded: Mapping[str, Mapping[str, str | None]]) -> dict[str, str | 
     return {name: module["sha256"] for name, module in recorded.items()}
 
 
-def differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """{name: [then, now]} of the hashes or versions that are not the same, or of which one is not known."""
-    pairs = {name: [_text(then, name), _text(now, name)] for name in sorted({*then, *now})}
+def differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
+    """{name: (then, now)} of the hashes or versions that are not the same, or of which one is not known."""
+    pairs = {name: (_text(then, name), _text(now, name)) for name in sorted({*then, *now})}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] or UNKNOWN in pair}
 
 
@@ -40,9 +40,9 @@ class CodeChange(Answer):
     """{distribution: its version [before, since]}, e.g. ``{"torch": ["2.9.0", "2.9.1"]}``."""
 
     @classmethod
-    def of(cls, event: Mapping[str, Any]) -> CodeChange:
-        """That of a ``code_changed`` event."""
-        return cls(event["generation"], event["modules"], event["distributions"])
+    def of(cls, event: CodeChanged) -> CodeChange:
+        """That of an event."""
+        return cls(event.generation, event.modules, event.distributions)
 
     def __str__(self) -> str:
         names = [f"{name}{how(pair)}" for name, pair in self.modules.items()]

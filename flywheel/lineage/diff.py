@@ -269,10 +269,12 @@ def _data(a: Record, before: Generation, b: Record, after: Generation) -> DataDi
         for record, g in ((a, before), (b, after))
     )
     theirs, ours = ({batch.samples for batch in batches} for batches in (old, new))
+    curated = [g.curate.facts if g.curate else None for g in (before, after)]
+    digests = [facts.corpus if facts else None for facts in curated]
     return DataDifference(
-        same=before.fact("curate", "corpus") == after.fact("curate", "corpus"),
+        same=digests[0] == digests[1],
         rows=RowCounts(len(left), len(right), shared),
-        by_origin=Pair(before.fact("curate", "by_origin", {}), after.fact("curate", "by_origin", {})),
+        by_origin=Pair(*(facts.by_origin if facts else {} for facts in curated)),
         batches=DrawnBatches(
             shared=tuple(batch for batch in old if batch.samples in ours),
             only_a=tuple(batch for batch in old if batch.samples not in ours),

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.errors import RunError
 from flywheel.lineage.graph import Descent, descend, turns_by_batch
 from flywheel.lineage.status import all_runs, read_state
 from flywheel.records import Answer
 from flywheel.storage import ledger
+from flywheel.storage.events import ForkedFrom, RunCreated
 from flywheel.storage.ids import batch_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation, RunState
@@ -92,7 +93,7 @@ def origins_of(directory: Path, state: RunState) -> Iterator[tuple[Path, RunStat
     """The runs beside a fork that it came from, the nearest first, as far as they are there."""
     directory = directory.resolve()
     seen = {directory}
-    while forked_from := (state.created or {}).get("forked_from"):
+    while forked_from := state.created and state.created.forked_from:
         found = (_origin(path, forked_from) for path in _beside(directory) if path.resolve() not in seen)
         origin = next(filter(None, found), None)
         if origin is None:
@@ -131,16 +132,15 @@ def _recalled_in(store: Store, state: RunState) -> Descent:
     return descent
 
 
-def _origin(path: Path, forked_from: Mapping[str, Any]) -> tuple[Path, RunState] | None:
+def _origin(path: Path, forked_from: ForkedFrom) -> tuple[Path, RunState] | None:
     """A run with its state, if it is the one that a fork names: by its lines, not its folder's name."""
     try:
-        with open(path / "ledger.jsonl", "rb") as file:
-            created = ledger.parse(file.readline(ledger.MAX_LINE_BYTES + 1), ledger.GENESIS_HASH, 0)
-        if f"{created['recipe']}/{created['name']}" != forked_from["run"]:
+        created = ledger.first_event(path)
+        if not isinstance(created, RunCreated) or f"{created.recipe}/{created.name}" != forked_from.run:
             return None
-        events = ledger.read_lazy(path)
-        heads = {event["hash"] if isinstance(event, dict) else event.hash for event in events}
-        return (path, RunState.replay(events)) if forked_from["head"] in heads else None
+        events = ledger.read(path)
+        is_it = any(event.hash == forked_from.head for event in events)
+        return (path, RunState.replay(events)) if is_it else None
     except _UNREADABLE:
         return None
 
@@ -250,9 +250,9 @@ def _others(directory: Path, unread: list[Unread]) -> Iterator[_Run]:
 
 
 def _run(path: Path, state: RunState) -> _Run:
-    forked_from = (state.created or {}).get("forked_from") or {}
+    origin = state.created.forked_from if state.created else None
     based = (generation.output("seed", "base") for generation in state.generations)
-    starts = frozenset(filter(None, [forked_from.get("weights"), *based]))
+    starts = frozenset(filter(None, [origin.weights if origin else None, *based]))
     return _Run(path, starts, frozenset(makers_in(state).values()))
 
 

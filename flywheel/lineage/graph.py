@@ -175,8 +175,10 @@ class Graph:
 
     def trained_on(self, generation: Generation) -> TrainedOn | None:
         """Its corpus; None without."""
-        corpus, by_origin = (generation.fact("curate", name) for name in ("corpus", "by_origin"))
-        return TrainedOn(corpus=corpus, by_origin=by_origin) if corpus else None
+        if generation.curate is None:
+            return None
+        facts = generation.curate.facts
+        return TrainedOn(corpus=facts.corpus, by_origin=facts.by_origin)
 
     def produced_by(self, generation: Generation) -> list[ProducedBy]:
         """The batches that its corpus drew on, and their makers."""
@@ -192,10 +194,10 @@ class Graph:
 
     def graded_by(self, generation: Generation) -> GradedBy | None:
         """Who graded its turn's batch; None: nobody."""
-        if "grade" not in generation.stages:
+        if generation.grade is None:
             return None
-        weights = bare(generation.fact("grade", "loaded_parent"))
-        return GradedBy(grader=generation.fact("grade", "grader"), weights=weights)
+        facts = generation.grade.facts
+        return GradedBy(grader=facts.grader, weights=bare(facts.loaded_parent))
 
     def opponent(self, generation: Generation) -> Opponent | None:
         """Whom it was compared with; None: it came to no gate."""
@@ -411,7 +413,7 @@ class _Walk:
             return False
         seen = self._graph.seen_turns(generation)
         reached = [turn for turn in seen if turn in self.found.samples or turn in self._suspect_batches]
-        hidden = generation.stages["curate"]["inputs"].get("recalled") if reached else None
+        hidden = generation.curate.inputs.get("recalled") if generation.curate else None
         return any(self._shows(turn, hidden) for turn in reached)
 
     def _shows(self, turn: int, hidden: str | None) -> bool:

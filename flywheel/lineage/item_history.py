@@ -89,7 +89,7 @@ def evaluated_suites(state: RunState, store: Store) -> list[str]:
 def _looks(state: RunState, generation: Generation) -> list[str]:
     """The outcomes of a generation, as artifacts: on its own suites, and on the sealed ones."""
     sealed = state.sealed.get(generation.number)
-    looks = [generation.output("evaluate", "outcomes"), sealed["outputs"]["outcomes"] if sealed else None]
+    looks = [generation.output("evaluate", "outcomes"), sealed.outputs["outcomes"] if sealed else None]
     return [look for look in looks if look is not None]
 
 

@@ -16,7 +16,8 @@ from flywheel.lineage.graph import Descent, descend
 from flywheel.lineage.samples import samples_where
 from flywheel.lineage.status import read_state
 from flywheel.records import Answer
-from flywheel.storage.ids import batch_of, made_in
+from flywheel.storage.events import Recalled, RolledBack
+from flywheel.storage.ids import batch_of, made_in, rows_of
 from flywheel.storage.lock import Work
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.recall_rules import Carries, carries_without, champion_without
@@ -225,7 +226,7 @@ def rollback(directory: Path, generation: int, why: str) -> Rollback:
             raise RunError(f"A rollback changes the champion; generation {generation} is the champion.")
         if run.state.current and run.state.current.parent != generation:
             run.end(run.state.current, f"rolled back: {why}")
-        run.record("rolled_back", champion=generation, why=why)
+        run.record(RolledBack(champion=generation, why=why))
     return Rollback(str(directory), why, ChampionChange(before, generation))
 
 
@@ -302,15 +303,16 @@ def _record(run: Amendment, found: Recall, why: str) -> None:
     if _ends(run.state, found) is not None:
         run.end(run.state.generations[-1], f"recalled: {why}")
     run.record(
-        "recalled",
-        why=why,
-        by=found.by,
-        strict=found.strict,
-        generations=found.generations,
-        suspect=found.suspect,
-        samples=artifact,
-        champion=found.champion[1],
-        carry=dict(found.carries.artifacts),
+        Recalled(
+            why=why,
+            by=found.by,
+            strict=found.strict,
+            generations=tuple(found.generations),
+            suspect=tuple(found.suspect),
+            samples=artifact,
+            champion=found.champion[1],
+            carry=dict(found.carries.artifacts),
+        )
     )
 
 
@@ -363,16 +365,16 @@ def _put_back(before: Carries, after: Carries) -> Iterable[CarryChange]:
 
 def _batch(state: RunState, turn: int, rows: int) -> RecalledBatch:
     generation = state.generations[turn]
-    made = "generate" in generation.stages
     return RecalledBatch(
         made_in=made_in(generation),
-        origin="generated" if made else "human",
+        origin="generated" if generation.generate else "human",
         samples=batch_of(generation),
         recalled=rows,
-        of=generation.fact("generate", "made") if made else generation.fact("seed", "human"),
+        of=rows_of(generation),
     )
 
 
 def _corpus(generation: Generation, rows: int) -> FlawedCorpus:
-    corpus, total = generation.fact("curate", "corpus"), generation.fact("curate", "rows")
-    return FlawedCorpus(generation.number, corpus, rows, total)
+    assert generation.curate is not None, "only what has a corpus learned from a flawed sample"
+    facts = generation.curate.facts
+    return FlawedCorpus(generation.number, facts.corpus, rows, facts.rows)

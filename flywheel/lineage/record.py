@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import RunError
 from flywheel.storage import ledger
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import CodeChanged, Event, GenerationEnded, GenerationStarted, SessionStarted
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
@@ -35,7 +35,7 @@ class Record:
     @property
     def name(self) -> str:
         """The run's name, as it was given: the folder may be called otherwise, or moved."""
-        return str((self.state.created or {})["name"])
+        return self.state.created.name if self.state.created else ""
 
     def generation(self, number: int) -> Generation:
         """A generation. Raises RunError if there is none of this number."""
@@ -48,7 +48,7 @@ class Record:
     @property
     def head(self) -> str:
         """Hash of the last event."""
-        return str(self.events[-1]["hash"]) if self.events else ledger.GENESIS_HASH
+        return self.events[-1].hash if self.events else ledger.GENESIS_HASH
 
     def flags(self, number: int) -> list[str]:
         """What has come of a generation since its verdict; ``pruned``: its weights were."""
@@ -70,36 +70,40 @@ class Record:
         place = self.state.resolve_pruned(name) if name else ""
         return None if not place or self.is_gone(place) else self.store.table(place)
 
-    def code(self, session: Event) -> dict[str, dict[str, str | None]]:
+    def lines(self) -> list[bytes]:
+        """The lines of the events, as they lie."""
+        with open(self.directory / "ledger.jsonl", "rb") as file:
+            return file.readlines()[: len(self.events)]
+
+    def code(self, session: SessionStarted) -> dict[str, dict[str, str | None]]:
         """{module: its ``sha256`` and perhaps ``text``} that a session ran; None: not known."""
         return self._json(session, "code")
 
-    def distributions(self, session: Event) -> dict[str, str]:
+    def distributions(self, session: SessionStarted) -> dict[str, str]:
         """{name: version} of what was installed in a session."""
         return self._json(session, "distributions")
 
-    def _json(self, session: Event, output: str) -> dict[str, Any]:
-        name = session.get("outputs", {}).get(output)
+    def _json(self, session: SessionStarted, output: str) -> dict[str, Any]:
+        name = session.outputs.get(output)
         return dict(self.store.json(name)) if name else {}
 
-    def code_change(self, session: Event) -> Event | None:
+    def code_change(self, session: SessionStarted) -> CodeChanged | None:
         """The event that says how a session's code differs from that of the session before."""
-        before = self.events[session["seq"] - 1] if session["seq"] else {}
-        return before if before.get("event") == "code_changed" else None
+        before = self.events[session.seq - 1]
+        return before if isinstance(before, CodeChanged) else None
 
-    def sessions(self, number: int) -> list[Event]:
+    def sessions(self, number: int) -> list[SessionStarted]:
         """The sessions in which a generation was made: the one that began it, and those that resumed it."""
-        found: list[Event] = []
-        latest: Event | None = None
+        found: list[SessionStarted] = []
+        latest: SessionStarted | None = None
         under_way = False
         for event in self.events:
-            kind = event["event"]
-            if kind == "session_started":
+            if isinstance(event, SessionStarted):
                 latest = event
-            if kind == "generation_started" and event["generation"] == number:
+            if isinstance(event, GenerationStarted) and event.generation == number:
                 under_way = True
             if under_way and latest and (not found or found[-1] is not latest):
                 found.append(latest)
-            if kind == "generation_ended" and event["generation"] == number:
+            if isinstance(event, GenerationEnded) and event.generation == number:
                 break
         return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from flywheel.errors import RunError
 from flywheel.lineage.status import read_state
+from flywheel.storage.events import Consented
 from flywheel.storage.lock import Work
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
@@ -35,7 +36,7 @@ def answer(directory: Path, consent: bool, by: str, why: str, manifest: str = ""
                 f"An answer is to the manifest that is asked about, {asked[:12]}; {manifest!r} was reviewed. "
                 "Look at what is asked: python -m flywheel review RUN."
             )
-        run.record("consent", manifest=asked, consent=consent, by=by, why=why)
+        run.record(Consented(manifest=asked, consent=consent, by=by, why=why))
 
 
 def _asked(directory: Path, state: RunState) -> str:

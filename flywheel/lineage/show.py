@@ -12,10 +12,10 @@ from flywheel.lineage.code_changes import CodeChange, hashes
 from flywheel.lineage.data import DataShare, by_origin
 from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
-from flywheel.lineage.status import Cost, HeldOut, Metrics, bare, cost, held_out, metrics
+from flywheel.lineage.status import Cost, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, Verdict
-from flywheel.storage.ids import batch_of
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import Attempt, HeldOut, SessionStarted
+from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
 
@@ -123,8 +123,8 @@ class Shown(Answer):
     """SHA-256 of its weights."""
     settings: Mapping[str, Any]
     """Those it was trained with, e.g. ``{"lr": 0.01}``."""
-    attempts: Sequence[Mapping[str, Any]]
-    """What the tuner tried: ``settings``, ``fidelity`` and ``score`` of each."""
+    attempts: Sequence[Attempt]
+    """What the tuner tried."""
     config: Mapping[str, Any]
     """The run's configuration."""
     model: Mapping[str, Any]
@@ -152,10 +152,10 @@ def show(directory: Path, number: int) -> Shown:
 def shown(record: Record, generation: Generation) -> Shown:
     """``show`` of a record already read."""
     number, state = generation.number, record.state
-    created, verdict = state.created or {}, generation.fact("gate", "verdict")
+    created, config = state.created, state.created.config if state.created else {}
     return Shown(
         run=str(record.directory),
-        recipe=created.get("recipe"),
+        recipe=created.recipe if created else None,
         generation=number,
         status=str(generation.status),
         reason=generation.reason,
@@ -165,25 +165,19 @@ def shown(record: Record, generation: Generation) -> Shown:
         init=Graph(record.store, state).init(generation),
         weights=bare(generation.weights),
         settings=generation.settings,
-        attempts=generation.fact("tune", "attempts", []),
-        config=created.get("config", {}),
-        model=created.get("config", {}).get("model", {}),
+        attempts=generation.tune.facts.attempts if generation.tune else (),
+        config=config,
+        model=config.get("model", {}),
         sessions=tuple(_session(record, event) for event in record.sessions(number)),
         seeds=_seeds(record, generation),
         batch=_batch(generation),
-        data=CorpusData(
-            corpus=generation.fact("curate", "corpus"),
-            rows=generation.fact("curate", "rows", 0),
-            by_origin=by_origin(record, generation),
-            by_reason=generation.fact("curate", "by_reason", {}),
-        ),
+        data=_corpus(record, generation),
         metrics=metrics(generation, state),
         held_out=held_out(state),
-        verdict=Verdict(**verdict) if verdict else None,
+        verdict=generation.gate.facts.verdict if generation.gate else None,
         cost=cost(generation),
         artifacts={
-            stage: StageArtifacts(event["inputs"], event["outputs"])
-            for stage, event in generation.stages.items()
+            stage: StageArtifacts(event.inputs, event.outputs) for stage, event in generation.stages.items()
         },
     )
 
@@ -212,16 +206,15 @@ def source(directory: Path, number: int, module: str) -> str:
     return text
 
 
-def _diffs(session: Event) -> dict[str, str]:
+def _diffs(session: SessionStarted) -> dict[str, str]:
     """{checkout: artifact of its uncommitted changes} of a session."""
-    outputs: dict[str, str] = session.get("outputs", {})
-    return {name[5:]: diff for name, diff in outputs.items() if name.startswith("diff.")}
+    return {name[5:]: diff for name, diff in session.outputs.items() if name.startswith("diff.")}
 
 
-def _session(record: Record, event: Event) -> Session:
+def _session(record: Record, event: SessionStarted) -> Session:
     diffs, change = _diffs(event), record.code_change(event)
-    recorded: dict[str, Any] = {key: event.get(key) for key in _SESSION}
-    trees = {name: {**tree, "diff": diffs.get(name)} for name, tree in event.get("checkouts", {}).items()}
+    recorded: dict[str, Any] = {key: getattr(event, key) for key in _SESSION}
+    trees = {name: {**tree, "diff": diffs.get(name)} for name, tree in event.checkouts.items()}
     code = record.code(event)
     return Session(
         **recorded,
@@ -244,11 +237,19 @@ def _batch(generation: Generation) -> Batch | None:
     samples = batch_of(generation)
     if samples is None:
         return None
+    graded = generation.grade.facts if generation.grade else None
     return Batch(
         samples=bare(samples),
-        made=generation.fact("generate", "made", generation.fact("seed", "human")),
-        left_out=generation.fact("generate", "left_out"),
-        grader=generation.fact("grade", "grader"),
-        version=generation.fact("grade", "version"),
-        loaded_parent=bare(generation.fact("grade", "loaded_parent")),
+        made=rows_of(generation),
+        left_out=generation.generate.facts.left_out if generation.generate else None,
+        grader=graded.grader if graded else None,
+        version=graded.version if graded else None,
+        loaded_parent=bare(graded.loaded_parent if graded else None),
     )
+
+
+def _corpus(record: Record, generation: Generation) -> CorpusData:
+    if generation.curate is None:
+        return CorpusData(None, 0, (), {})
+    facts = generation.curate.facts
+    return CorpusData(facts.corpus, facts.rows, by_origin(record, generation), facts.by_reason)

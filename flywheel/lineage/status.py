@@ -5,45 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.records import Answer, Exhaustible, Interval, Json
+from flywheel.records import Answer, Interval
 from flywheel.storage import ledger, lock
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded
 from flywheel.storage.state import Generation, RunState
 
 _LISTED = 5
 Metrics = Mapping[str, Mapping[str, Interval]]
 """{suite: {metric: estimate}}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap(Answer):
-    """Items of a suite that are problems of other rows, too, and may be."""
-
-    suite: str
-    other: str
-    """``the seed samples`` or another suite; ``with`` in JSON."""
-    items: int
-    of: int
-    """Items that the suite has."""
-
-    def json(self) -> dict[str, Json]:
-        """Its fields by name, ``other`` as ``with``."""
-        return {"suite": self.suite, "with": self.other, "items": self.items, "of": self.of}
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut(Answer):
-    """What is held out from what, as recorded with the seed samples."""
-
-    columns: tuple[str, ...]
-    """By which two rows are the same problem, e.g. ``("prompt",)``; empty: nothing was compared."""
-    exhaustible: tuple[Exhaustible, ...]
-    """Problems of which there are so few that they must recur."""
-    shared: tuple[Overlap, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +25,6 @@ class Champion(Answer):
     generation: int
     weights: str | None
     """SHA-256 of its weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForkedFrom(Answer):
-    """The generation of another run that a fork began from."""
-
-    run: str
-    """``RECIPE/NAME`` of that run."""
-    generation: int
-    head: str
-    """SHA-256 of that run's last ledger line then."""
-    weights: str
-    """Artifact that the fork began from."""
-    recalled: str | None
-    """Artifact with the ids of the samples that were recalled there by then; None: none were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +132,7 @@ def all_runs(runs_dir: str) -> list[Path]:
 def read_state(directory: Path) -> RunState:
     """The state of a run. Raises DamagedError if its ledger is not what was written."""
     with ledger.no_garbage_collection():
-        return RunState.replay(ledger.read_lazy(directory))
+        return RunState.replay(ledger.read(directory))
 
 
 def status(directory: Path) -> RunStatus:
@@ -187,7 +144,8 @@ def summary_line(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
     work, origin = lock.work_under_way(directory), forked_from(state)
     name = state.name(is_running=work is lock.Work.RUN)
-    recipe, reason = (state.created or {}).get("recipe"), (state.last or {}).get("reason", "")
+    recipe = state.created.recipe if state.created else None
+    reason = state.last.reason if isinstance(state.last, RunEnded) else ""
     reason = {"generations": "all generations are made", "patience": "patience ran out"}.get(reason, reason)
     other = f"(being {work.passive})" if work not in (None, lock.Work.RUN) else ""
     parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other]
@@ -196,21 +154,12 @@ def summary_line(directory: Path, state: RunState) -> str:
 
 def forked_from(state: RunState) -> str | None:
     """RUN@GENERATION that a fork started from; None if it is none."""
-    origin = (state.created or {}).get("forked_from")
-    return f"{origin['run']}@{origin['generation']}" if origin else None
+    return str(state.created.forked_from) if state.created and state.created.forked_from else None
 
 
 def held_out(state: RunState) -> HeldOut | None:
     """What is held out from what, as recorded with the seed samples; None before."""
-    seeded = [g for g in state.generations if "seed" in g.stages]
-    recorded = seeded[0].fact("seed", "held_out") if seeded else None
-    if recorded is None:
-        return None
-    return HeldOut(
-        tuple(recorded["columns"]),
-        tuple(Exhaustible(e["column"], tuple(e["values"]), e["reason"]) for e in recorded["exhaustible"]),
-        tuple(Overlap(e["suite"], e["with"], e["items"], e["of"]) for e in recorded["shared"]),
-    )
+    return next((g.seed.facts.held_out for g in state.generations if g.seed), None)
 
 
 def held_out_text(recorded: HeldOut) -> str:
@@ -234,41 +183,26 @@ def describe(directory: Path, state: RunState, work: lock.Work | None) -> RunSta
     """``status`` of a state already read; ``work``: what the run's writer does."""
     with ledger.no_garbage_collection():
         generations = tuple(_generation(g, state) for g in state.generations)
-    champion, created = state.champion, state.created or {}
+    champion, created = state.champion, state.created
     return RunStatus(
         run=str(directory),
-        recipe=created.get("recipe"),
+        recipe=created.recipe if created else None,
         state=str(state.name(is_running=work is lock.Work.RUN)),
         writer=str(work) if work else None,
-        reason=_reason(state.last or {}),
+        reason=state.reason,
         head=ledger.read_head(directory),
         champion=Champion(champion.number, bare(champion.weights)) if champion else None,
-        forked_from=ForkedFrom(**created["forked_from"]) if created.get("forked_from") else None,
+        forked_from=created.forked_from if created else None,
         held_out=held_out(state),
         code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
         generations=generations,
     )
 
 
-def _reason(last: Event) -> str:
-    if "why" in last:
-        return f"{last['event'].replace('_', ' ')}: {last['why']}"
-    return str(last.get("reason", ""))
-
-
 def metrics(generation: Generation, state: RunState) -> Metrics:
     """Its estimates by suite and metric, the sealed suites included once they were looked at."""
-    seen = state.sealed.get(generation.number)
-    recorded = {**generation.fact("evaluate", "metrics", {}), **(seen["facts"]["metrics"] if seen else {})}
-    return estimates(recorded)
-
-
-def estimates(recorded: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Metrics:
-    """The ``metrics`` of an evaluation, as a stage recorded them."""
-    return {
-        suite: {metric: Interval(**number) for metric, number in by_metric.items()}
-        for suite, by_metric in recorded.items()
-    }
+    looks = (generation.evaluate, state.sealed.get(generation.number))
+    return {suite: estimates for look in looks if look for suite, estimates in look.facts.metrics.items()}
 
 
 def bare(artifact: str | None) -> str | None:
@@ -286,8 +220,8 @@ def _generation(generation: Generation, state: RunState) -> GenerationStatus:
         recalled=generation.recalled,
         suspect=generation.suspect,
         weights=bare(generation.weights),
-        corpus=generation.fact("curate", "corpus"),
-        by_origin=generation.fact("curate", "by_origin", {}),
+        corpus=generation.curate.facts.corpus if generation.curate else None,
+        by_origin=generation.curate.facts.by_origin if generation.curate else {},
         metrics=metrics(generation, state),
         cost=cost(generation),
     )
@@ -295,11 +229,11 @@ def _generation(generation: Generation, state: RunState) -> GenerationStatus:
 
 def cost(generation: Generation) -> Cost:
     """What the stages that are done cost, together and one by one, and what those lost that are not."""
-    costs = {stage: generation.stages.cost(stage) for stage in generation.stages}
+    costs = {stage: event.cost for stage, event in generation.stages.items()}
     return Cost(
-        seconds=round(sum(cost["seconds"] for cost in costs.values()), 3),
-        cpu_seconds=round(sum(cost["cpu_seconds"] for cost in costs.values()), 3),
+        seconds=round(sum(cost.seconds for cost in costs.values()), 3),
+        cpu_seconds=round(sum(cost.cpu_seconds for cost in costs.values()), 3),
         lost_seconds=round(generation.lost_seconds, 3),
-        steps=generation.training_event["facts"]["steps"] if generation.training_event else 0,
-        stages={stage: cost["seconds"] for stage, cost in costs.items()},
+        steps=generation.train.facts.steps if generation.train else 0,
+        stages={stage: cost.seconds for stage, cost in costs.items()},
     )

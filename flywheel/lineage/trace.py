@@ -223,7 +223,7 @@ def _row(directory: Path, state: RunState, turn: int, name: str) -> TracedSample
         made_by=bare(row["made_by"]),
         made_by_generation=None if row["origin"] == "human" else generation.parent,
         recalled=_recalled(directory, state, name),
-        graded_by=generation.fact("grade", "grader"),
+        graded_by=generation.grade.facts.grader if generation.grade else None,
     )
 
 

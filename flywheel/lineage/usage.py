@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flywheel.records import Answer
 from flywheel.storage import ledger, objects
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import Event, Pruned, SessionStarted, StageDone
 from flywheel.storage.policy import Policy
 from flywheel.storage.pruning import Files, would_prune
 from flywheel.storage.reader import reread_when_pruned
@@ -61,7 +61,7 @@ def usage(directory: Path) -> Usage:
         if file.is_file():
             by_kind[_KINDS.get(file.name, "other")] += file.stat().st_size
     measured: Measured = {}
-    freed = (event["objects"] for event in events if event["event"] == "pruned")
+    freed = (event.objects for event in events if isinstance(event, Pruned))
     return Usage(
         run=str(directory),
         bytes=sum(by_kind.values()) + sum(lost.values()),
@@ -79,9 +79,11 @@ def _makers(events: list[Event]) -> dict[str, tuple[str, int | None]]:
     """Kind of each artifact that was made, and the generation that made it first."""
     found: dict[str, tuple[str, int | None]] = {}
     for event in events:
-        for output, name in event.get("outputs", {}).items():
+        outputs = event.outputs if isinstance(event, StageDone | SessionStarted) else {}
+        number = event.generation if isinstance(event, StageDone) else None
+        for output, name in outputs.items():
             kind = "suites" if output.startswith("suite_") else _KINDS.get(output, output.partition(".")[0])
-            found.setdefault(name, (kind, event.get("generation")))
-        for old, name in event.get("slim", {}).items():
+            found.setdefault(name, (kind, number))
+        for old, name in event.slim.items() if isinstance(event, Pruned) else ():
             found.setdefault(name, ("slim", found[old][1]))
     return found

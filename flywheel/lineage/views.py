@@ -62,9 +62,9 @@ def _generation_row(record: Record, g: Generation) -> dict[str, Any]:
         **{name: name in flags for name in ("champion", "recalled", "suspect")},
         "init": g.init,
         "weights": g.weights,
-        "corpus": g.fact("curate", "corpus"),
-        "rows": g.fact("curate", "rows"),
-        "steps": g.training_event["facts"]["steps"] if g.training_event else None,
+        "corpus": g.curate.facts.corpus if g.curate else None,
+        "rows": g.curate.facts.rows if g.curate else None,
+        "steps": g.train.facts.steps if g.train else None,
         "seconds": g.seconds,
         "settings": json.dumps(g.settings),
     }
@@ -78,7 +78,7 @@ def events(record: Record) -> pa.Table:
             **{name: event.get(name) for name in own},
             "content": json.dumps({key: event[key] for key in event if key not in own and key != "prev"}),
         }
-        for event in record.events
+        for event in map(json.loads, record.lines())
     ]
     return pa.Table.from_pylist(rows, EVENTS)
 
@@ -111,7 +111,7 @@ def outcomes_of(record: Record, chosen: Iterable[Generation]) -> pa.Table:
         for g in chosen:
             yield g, g.output("evaluate", "outcomes"), {"stage": "evaluate"}
             if g.number in sealed:
-                yield g, sealed[g.number]["outputs"].get("outcomes"), {"stage": "sealed"}
+                yield g, sealed[g.number].outputs.get("outcomes"), {"stage": "sealed"}
 
     found = _stacked(record, parts())
     return found if found is not None else _led(OUTCOMES, {"stage": ""}).empty_table()

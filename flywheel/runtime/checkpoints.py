@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from flywheel import ranks
-from flywheel.records import Json
 from flywheel.runtime.weights import load_weights, weights_of
 from flywheel.runtime.work import FOLDER
+from flywheel.storage.events import Best
 
 if TYPE_CHECKING:
     import lightning
@@ -37,7 +37,7 @@ def kept_aside(trainer: lightning.Trainer, directory: Path) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def take_best(trainer: lightning.Trainer, model: lightning.LightningModule) -> dict[str, Json] | None:
+def take_best(trainer: lightning.Trainer, model: lightning.LightningModule) -> Best | None:
     """Fill the model with the best weights of its fit, and say which; None: those at its end are taken.
 
     Called on all ranks. The facts: ``monitor``, its ``value``, and the ``step`` of the checkpoint.
@@ -53,7 +53,7 @@ def take_best(trainer: lightning.Trainer, model: lightning.LightningModule) -> d
     load_weights(model, weights_of(checkpoint))
     ranks.any_rank(False)  # all have read it
     value = None if best.best_model_score is None else float(best.best_model_score)
-    return {"monitor": best.monitor, "value": value, "step": int(checkpoint["global_step"])}
+    return Best(monitor=str(best.monitor), value=value, step=int(checkpoint["global_step"]))
 
 
 def _checkpoints(trainer: lightning.Trainer) -> list[ModelCheckpoint]:

@@ -19,6 +19,7 @@ from flywheel.records import Carry, Json, Role, Settings
 from flywheel.runtime.data import Data
 from flywheel.runtime.stop import Stop
 from flywheel.runtime.work import Work
+from flywheel.storage.events import Fields
 from flywheel.storage.ledger import canonical
 from flywheel.storage.store import Store
 
@@ -58,10 +59,10 @@ class StageOutput:
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
     """Name -> Arrow table, state dict or JSON value; stored as artifacts."""
-    facts: Mapping[str, Json] = field(default_factory=dict)
-    """Small JSON values for the ledger."""
-    cost: Mapping[str, float] = field(default_factory=dict)
-    """What is known of its cost besides the time from its start to its end."""
+    facts: Fields | None = None
+    """Small values for the ledger, of the stage's type in ``storage.events``; None on ranks other than 0."""
+    unit_seconds: float | None = None
+    """Wall time of its units together; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,10 @@ class StageTools:
         return stage.function(ctx, **inputs)
 
 
-def carried(component: Any, carry: Carry) -> StageOutput:
-    """A component's carry, as the loop keeps it: always, or only if the generation is promoted."""
+def carry_of(component: Any, carry: Carry) -> tuple[dict[str, Json], str]:
+    """A component's carry as an output, and when it is kept: always, or only with a promotion."""
     try:
         canonical(carry)
     except (TypeError, ValueError) as error:
         raise DataError(f"The carry of {type(component).__name__} must be JSON: {error}.") from error
-    return StageOutput({"carry": dict(carry)}, {"carry_kept": getattr(component, "carry_kept", "promotion")})
+    return {"carry": dict(carry)}, getattr(component, "carry_kept", "promotion")

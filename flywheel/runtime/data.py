@@ -10,7 +10,8 @@ from flywheel.config.parts import section_of
 from flywheel.errors import DataError
 from flywheel.metrics import Mean
 from flywheel.records import Json, Role, Suite
-from flywheel.runtime.held_out import HeldOut, Problems, Shared
+from flywheel.runtime.held_out import HeldOut, Problems
+from flywheel.storage import events
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import as_table, require, with_provenance
@@ -32,7 +33,7 @@ class Data:
     problems: Problems = field(default_factory=Problems)
     asked: HeldOut = field(default_factory=HeldOut)
     """What all suites ask, also those that a view does not have."""
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[events.Shared, ...] = ()
     """What suites have in common with other rows, and may."""
     recorded: Mapping[str, str] = field(default_factory=dict)
     """Those of ``tables`` that the run has recorded, as artifacts."""
@@ -45,21 +46,17 @@ class Data:
 
     def as_recorded(self, state: RunState, store: Store) -> Data:
         """The same, with the tables that the run recorded: those it goes on with, to the bit."""
-        seeds = [g.stages["seed"]["outputs"] for g in state.generations if "seed" in g.stages]
-        outputs = seeds[0] if seeds else {}
+        outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
         found = {name: outputs[output_of(name)] for name in self.tables if output_of(name) in outputs}
         tables = self.tables | {name: store.table(artifact) for name, artifact in found.items()}
         suites = {name: replace(suite, items=tables[f"suite {name}"]) for name, suite in self.suites.items()}
         return replace(self, human=tables[SEED], suites=suites, recorded=found)
 
     @property
-    def held_out(self) -> dict[str, Json]:
-        """By which columns suites are held out, and what was exempt; see docs/format.md."""
-        return {
-            "columns": list(self.problems.columns),
-            "exhaustible": [rule.json() for rule in self.problems.exhaustible],
-            "shared": [shared.json() for shared in self.shared],
-        }
+    def held_out(self) -> events.HeldOut:
+        """By which columns suites are held out, and what was exempt."""
+        problems = self.problems
+        return events.HeldOut(columns=problems.columns, exhaustible=problems.exhaustible, shared=self.shared)
 
     def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
         """The prompts that no suite asks, and how many were left out; None if they cannot be compared."""

@@ -17,10 +17,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from flywheel import ranks
 from flywheel.errors import ConfigError, StageFailed, StopRequested
 from flywheel.keys import Key
-from flywheel.records import Json, Settings, Weights
+from flywheel.records import Settings, Weights
 from flywheel.runtime.checkpoints import kept_aside, take_best
 from flywheel.runtime.context import Context
 from flywheel.runtime.weights import load_weights, not_finite, take_weights
+from flywheel.storage.events import Best
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ class Fit:
     model: lightning.LightningModule
     steps: int
     loss: float | None
-    best: dict[str, Json] | None
+    best: Best | None
     """The checkpoint that the weights are of, if a ModelCheckpoint chose one; see ``checkpoints``."""
 
 

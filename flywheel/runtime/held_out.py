@@ -15,28 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import DataError
-from flywheel.records import Exhaustible, Json, Role, Suite
+from flywheel.records import Exhaustible, Role, Suite
+from flywheel.storage.events import Shared
 from flywheel.tables.digests import column_texts
 
 SEED = "the seed samples"
 _JUDGES = {Role.GATE, Role.GUARD}  # both judge a candidate that is finished: one tells the other nothing
 _SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Items of a suite that are problems of other rows, too, and may be."""
-
-    suite: str
-    other: str
-    """``the seed samples`` or another suite."""
-    items: int
-    of: int
-    """Items that the suite has."""
-
-    def json(self) -> dict[str, Json]:
-        """The record as JSON."""
-        return {"suite": self.suite, "with": self.other, "items": self.items, "of": self.of}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +62,7 @@ class Problems:
             if len(clashes):
                 raise DataError(self._refusal(suite, other, clashes))
             count = pc.sum(both).as_py() or 0
-            shared += [Shared(suite.name, other, count, len(both))] if count else []
+            shared += [Shared(suite=suite.name, other=other, items=count, of=len(both))] if count else []
         return tuple(shared)
 
     def held_out(self, suites: Sequence[Suite]) -> HeldOut:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from flywheel import ranks
 from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
@@ -21,33 +23,21 @@ from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
 from flywheel.storage import ids, pruning, slim
-from flywheel.storage.ledger import Event, Ledger
+from flywheel.storage.events import (
+    Cost,
+    Event,
+    GenerationEnded,
+    GenerationStarted,
+    Pruned,
+    RunEnded,
+    StageDone,
+    Status,
+)
+from flywheel.storage.ledger import Ledger
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Retention
-from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store, is_artifact
-
-_TEXTS = ("reason", "traceback")
-"""Keys of events that may repeat what a service answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageRecord:
-    """A finished stage: its outputs' artifact names by subscript, its facts by ``fact``."""
-
-    event: Event
-
-    def __getitem__(self, output: str) -> str:
-        return str(self.event["outputs"][output])
-
-    def get(self, output: str) -> str | None:
-        """An output that the stage may not have."""
-        name: str | None = self.event["outputs"].get(output)
-        return name
-
-    def fact(self, name: str) -> Any:
-        """A small value that the stage recorded."""
-        return self.event["facts"][name]
 
 
 @dataclass(slots=True)
@@ -82,19 +72,24 @@ class StageRunner:
         """The resolved configuration."""
         return self.components.resolved
 
-    def record(self, event: str, **content: Any) -> Event:
+    def record(self, event: Event) -> Event:
         """Append an event; all ranks see it."""
-        return self._record(lambda: (event, content))
+        return self._record(lambda: event)
 
-    def _record(self, make: Callable[[], tuple[str, dict[str, Any]]]) -> Event:
+    def _record(self, make: Callable[[], Event]) -> Event:
         def append() -> Event:
             assert self.ledger is not None
-            event, content = make()
-            content |= {key: without_secrets(content[key]) for key in _TEXTS if key in content}
-            self.state.check({"event": event, **content})  # what is illegal must not be written
-            return self.ledger.append(event, **content)
+            event = make()
+            if isinstance(event, GenerationEnded | RunEnded):  # they may repeat what a service answered
+                event = replace(
+                    event,
+                    reason=without_secrets(event.reason),
+                    traceback=event.traceback and without_secrets(event.traceback),
+                )
+            self.state.check(event)  # what is illegal must not be written
+            return self.ledger.append(event)
 
-        event = ranks.from_rank_0(append)
+        event: Event = ranks.from_rank_0(append)
         self.state.apply(event)
         self.trackers.event(event, self.state)
         return event
@@ -103,7 +98,7 @@ class StageRunner:
         """Begin the next generation, on the champion if there is one."""
         champion = self.state.champion
         parent = champion.number if champion else None
-        self.record("generation_started", generation=len(self.state.generations), parent=parent)
+        self.record(GenerationStarted(generation=len(self.state.generations), parent=parent))
         return self.state.generations[-1]
 
     def end_generation(
@@ -123,35 +118,35 @@ class StageRunner:
             for stage, component in carries.items()
             if _is_kept(generation, stage, status)
         }
-        verdict = {"generation": generation.number, "status": status, "reason": reason}
-        self.record("generation_ended", **verdict, carry=carry, **details)
+        number = generation.number
+        self.record(GenerationEnded(generation=number, status=status, reason=reason, carry=carry, **details))
         if status is not Status.FAILED:  # the disk may be full: the next one that ends makes the room
             self.retain()
 
     def retain(self) -> None:
         """Drop what the retention policy does not keep: named in the ledger first, then deleted."""
         policy = Policy.of(**self.config["retention"])
-        content = ranks.from_rank_0(lambda: self._plan_removal(policy)) if policy else None
-        if content:
-            self.record("pruned", **content)
-        if content and self.ledger:
-            pruning.delete(self.store, content["objects"])
+        pruned = ranks.from_rank_0(lambda: self._plan_removal(policy)) if policy else None
+        if pruned:
+            self.record(pruned)
+        if pruned and self.ledger:
+            pruning.delete(self.store, pruned.objects)
 
-    def _plan_removal(self, policy: Policy) -> dict[str, Any] | None:
+    def _plan_removal(self, policy: Policy) -> Pruned | None:
         self._retention = self._retention or Retention(self.store, self.state, policy)
         drops = self._retention.drops()
         if not drops:
             return None
         removal = slim.plan_removal(self.store, self.state, drops, policy, write=True)
-        return removal.content() if removal.drops else None
+        return removal.event if removal.drops else None
 
-    def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageRecord:
+    def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageDone[Any]:
         """Run a stage and record what it made, or find it recorded. Raises StageFailed."""
         name, number = stage.name, generation.number
         done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(number))
         if done:
             self._discard_units(name)
-            return StageRecord(done)
+            return done
 
         def report_progress(done: int, total: int | None, note: str) -> None:
             self.trackers.progress(Progress(number, name, done, total, note))
@@ -168,17 +163,21 @@ class StageRunner:
                 *where, carry=carry, conditions=how, report_progress=report_progress, **inputs
             )
 
-        def record(made: StageOutput | None) -> tuple[str, dict[str, Any]]:
+        def record(made: StageOutput | None) -> StageDone[Any]:
             result = made or run()
-            outputs = {key: self.store.put_value(value) for key, value in result.outputs.items()}
-            content = {"outputs": outputs, "facts": dict(result.facts)}
-            content["cost"] = {**clock.cost(), **result.cost}
-            where = {"generation": number, "stage": name}
-            return "stage", {**where, "inputs": artifacts_in(self.store, inputs), **content}
+            return StageDone(
+                generation=number,
+                stage=name,
+                inputs=artifacts_in(self.store, inputs),
+                outputs={key: self.store.put_value(value) for key, value in result.outputs.items()},
+                facts=result.facts,
+                cost=clock.cost(result.unit_seconds),
+            )
 
         try:
             made = ranks.run_on_all_ranks(run) if stage.on_all_ranks else None
-            recorded = StageRecord(self._record(lambda: record(made)))
+            recorded = self._record(lambda: record(made))
+            assert isinstance(recorded, StageDone)
         except Control as control:
             control.cut_off = self._cut_off(generation, name, clock)
             raise
@@ -194,15 +193,14 @@ class StageRunner:
         self._discard_units(name)
         if name == "seed":
             self.tools.data = self.tools.data.as_recorded(self.state, self.store)
-        if self.ledger is not None and recorded.get("samples"):
-            ids.note(self.directory, number, name, self.store.table(recorded["samples"], ["id"]))
+        if self.ledger is not None and "samples" in recorded.outputs:
+            ids.note(self.directory, number, name, self.store.table(recorded.outputs["samples"], ["id"]))
         return recorded
 
     def _conditions(self) -> Json:
         """The code, packages and threads of the session: with others, units would come out otherwise."""
-        session = self.state.session or {}
-        outputs = session.get("outputs", {})
-        return [outputs.get("code"), outputs.get("distributions"), session.get("threads")]
+        session = self.state.session
+        return session and [*map(session.outputs.get, ("code", "distributions")), session.threads]
 
     def _discard_units(self, stage: str) -> None:
         if self.ledger is not None:
@@ -210,9 +208,9 @@ class StageRunner:
 
     def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
         """What is to be said of a stage that was left; nothing if its line is in the ledger already."""
-        line = {"event": "stage", "generation": generation.number, "stage": stage}
-        last = self.ledger.events[-1] if self.ledger and self.ledger.events else {}
-        is_recorded = stage in generation.stages or line.items() <= last.items()
+        last = self.ledger.events[-1] if self.ledger and self.ledger.events else None
+        is_last = isinstance(last, StageDone) and (last.generation, last.stage) == (generation.number, stage)
+        is_recorded = stage in generation.stages or is_last
         return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
 
 
@@ -237,7 +235,7 @@ def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
 def _is_kept(generation: Generation, stage: str, status: Status) -> bool:
     if generation.output(stage, "carry") is None or status is Status.FAILED:
         return False
-    return status is Status.PROMOTED or generation.fact(stage, "carry_kept") == "always"
+    return status is Status.PROMOTED or generation.stages[stage].facts.carry_kept == "always"
 
 
 class _Clock:
@@ -246,9 +244,9 @@ class _Clock:
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
 
-    def cost(self) -> dict[str, float]:
+    def cost(self, unit_seconds: float | None = None) -> Cost:
         seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
-        return {"seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4)}
+        return Cost(seconds=round(seconds, 4), cpu_seconds=round(cpu, 4), unit_seconds=unit_seconds)
 
 
 def _failed(stage: str, error: BaseException) -> StageFailed:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from flywheel import ranks
 from flywheel.errors import StageFailed
 from flywheel.keys import Key, Keys
-from flywheel.records import Json, Role, Suite, Unit
+from flywheel.records import Interval, Json, Role, Suite, Unit
 from flywheel.runtime.context import Context
 from flywheel.runtime.weights import without_gradients
 from flywheel.runtime.work import UnitsDone, cut, to_bytes
@@ -146,15 +146,15 @@ def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, ro
     return ranks.from_rank_0(lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables]))))
 
 
-def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Json]]:
-    """{suite: {metric: {value, low, high}}}, ``unit`` too if it is no share. Raises ValueError."""
+def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Interval]]:
+    """{suite: {metric: estimate}}. Raises ValueError."""
     names = outcomes["suite"].to_numpy()
     rows = {suite.name: outcomes.filter(names == suite.name) for suite in suites.values()}
     return {name: _measured(suites[name], own) for name, own in rows.items() if len(own)}
 
 
-def _measured(suite: Suite, outcomes: pa.Table) -> dict[str, Json]:
-    measured: dict[str, Json] = {}
+def _measured(suite: Suite, outcomes: pa.Table) -> dict[str, Interval]:
+    measured: dict[str, Interval] = {}
     for metric in suite.metrics:
         values = metric.measure(outcomes, suite.items)
         twice = sorted(values.keys() & measured.keys())
@@ -163,5 +163,5 @@ def _measured(suite: Suite, outcomes: pa.Table) -> dict[str, Json]:
                 f"metrics of a suite must have names of their own; two of suite {suite.name} are called "
                 f"{twice[0]!r}"
             )
-        measured |= {name: interval.json() for name, interval in values.items()}
+        measured |= values
     return measured

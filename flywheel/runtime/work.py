@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from msgspec import structs
 
 from flywheel import ranks
 from flywheel.config.credentials import without_secrets
@@ -27,6 +28,7 @@ from flywheel.errors import Control
 from flywheel.protocols import Executor
 from flywheel.records import Json, Unit, UnitResult
 from flywheel.storage import files
+from flywheel.storage.events import Units
 from flywheel.storage.ledger import canonical
 
 FOLDER, PLAN = "work", "plan.json"
@@ -82,23 +84,16 @@ class UnitsDone:
         self._digest.update(hashlib.sha256(said or b"").digest())
 
     @property
-    def facts(self) -> dict[str, Json]:
+    def facts(self) -> Units:
         """Count and digest, and of those that failed how many and why: the same for any ranks and kills."""
-        facts = {"count": self.count, "digest": self._digest.hexdigest()}
-        if not self.reasons:
-            return {"units": facts}
+        made = Units(count=self.count, digest=self._digest.hexdigest())
         reasons = dict(self.reasons.most_common(_REASONS))
-        return {"units": facts | {"failed": self.reasons.total(), "reasons": reasons}}
+        return structs.replace(made, failed=self.reasons.total(), reasons=reasons) if reasons else made
 
     @property
     def why_failed(self) -> str:
         """The end of a sentence: the most frequent reason; empty if no unit failed."""
         return f", as units failed: {self.reasons.most_common(1)[0][0]}" if self.reasons else ""
-
-    @property
-    def cost(self) -> dict[str, float]:
-        """Their wall time together."""
-        return {"unit_seconds": round(self.seconds, 4)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import DataError, StageFailed
-from flywheel.runtime.context import Context, StageOutput, carried
+from flywheel.runtime.context import Context, StageOutput, carry_of
 from flywheel.storage.corpus import read
+from flywheel.storage.events import CurateFacts
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store
 from flywheel.tables import DECISIONS, as_table, require_same_rows
@@ -38,15 +39,16 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
     corpus = kept.filter(pc.greater(kept["count"], 0)).select(["id", "weight", "count"])
     if len(corpus) == 0:
         raise StageFailed("curate", "the corpus is empty: no sample was kept")
-    facts = {
-        "corpus": table_digest(corpus),
-        "rows": len(corpus),
-        "by_origin": _counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
-        "by_reason": _counts(decisions["reason"]),
-    }
-    made = carried(curator, carry)
+    carry, carry_kept = carry_of(curator, carry)
+    facts = CurateFacts(
+        corpus=table_digest(corpus),
+        rows=len(corpus),
+        by_origin=_counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
+        by_reason=_counts(decisions["reason"]),
+        carry_kept=carry_kept,
+    )
     outputs = {"decisions": decisions, "corpus": corpus, "sources": _used(ctx.store, sources, kept)}
-    return StageOutput({**outputs, **made.outputs}, {**facts, **made.facts})
+    return StageOutput({**outputs, **carry}, facts)
 
 
 def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:

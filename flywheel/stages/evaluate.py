@@ -8,6 +8,7 @@ from flywheel import ranks
 from flywheel.records import Suite
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.scoring import metrics, score_suites
+from flywheel.storage.events import EvaluateFacts
 from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
 
@@ -33,8 +34,8 @@ def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Stag
         for suite, rows in zip(chosen, scored, strict=True)
     ]
     outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
-    facts = {"metrics": metrics(outcomes, ctx.data.suites), **units.facts}
-    return StageOutput({"outcomes": outcomes}, facts, units.cost)
+    facts = EvaluateFacts(metrics=metrics(outcomes, ctx.data.suites), units=units.facts)
+    return StageOutput({"outcomes": outcomes}, facts, round(units.seconds, 4))
 
 
 def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:

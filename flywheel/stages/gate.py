@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,8 @@ import pyarrow as pa
 from flywheel import ranks
 from flywheel.records import Differences, Role, Suite
 from flywheel.runtime.accountant import decide, level_of
-from flywheel.runtime.context import Context, StageOutput, carried
+from flywheel.runtime.context import Context, StageOutput, carry_of
+from flywheel.storage.events import GateFacts
 
 
 def gate(ctx: Context, *, candidate: str, champion: str) -> StageOutput:
@@ -26,8 +27,8 @@ def gate(ctx: Context, *, candidate: str, champion: str) -> StageOutput:
     verdict = decide(result, level)
     if ranks.rank() != 0:
         return StageOutput()
-    output = carried(part, carry)
-    return StageOutput(output.outputs, {"verdict": asdict(verdict), **output.facts})
+    output, carry_kept = carry_of(part, carry)
+    return StageOutput(output, GateFacts(verdict=verdict, carry_kept=carry_kept))
 
 
 @dataclass(frozen=True, slots=True)

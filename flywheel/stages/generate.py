@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from flywheel.records import Carry, Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.weights import without_gradients
 from flywheel.runtime.work import cut, to_bytes
+from flywheel.storage.events import GenerateFacts
 from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.storage.state import Generation
 from flywheel.storage.store import Stored
@@ -46,7 +47,7 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
     keys = ctx.key("prompt").each(as_text(prompts["prompt"], "prompt").to_pylist())
     make = MakeSamples(task, model, prompts, keys, ctx.settings, config["trainer"])
     boundaries = cut(config["chunk_size"], len(prompts))
-    facts = {"left_out": left_out, "prompts": sketch(drawn)}
+    known_by = sketch(drawn)
     if ranks.rank() != 0:
         ctx.work.do(boundaries, make, lambda *_: None)
         return StageOutput()
@@ -57,14 +58,14 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
             for part in [] if rows is None else samples.of(unit.number, rows):
                 writer.write(part)
 
-        inputs = {"parent": parent.weights, "prompts": facts["prompts"]}
+        inputs = {"parent": parent.weights, "prompts": asdict(known_by)}
         units = ctx.work.do(boundaries, make, take, inputs=inputs)
         for part in samples.rest():
             writer.write(part)
         if writer.rows == 0:
             raise StageFailed("generate", f"the champion made no samples{units.why_failed}")
-    facts |= {"made": writer.rows, **units.facts}
-    return StageOutput({"samples": Stored(writer.name)}, facts, units.cost)
+    facts = GenerateFacts(made=writer.rows, left_out=left_out, prompts=known_by, units=units.facts)
+    return StageOutput({"samples": Stored(writer.name)}, facts, round(units.seconds, 4))
 
 
 def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:

@@ -18,6 +18,7 @@ from flywheel.records import Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.weights import load_model, without_gradients
 from flywheel.runtime.work import to_bytes
+from flywheel.storage.events import GradeFacts
 from flywheel.storage.state import Generation
 from flywheel.storage.store import Store
 from flywheel.tables import RESERVED, as_table, constant, require_finite, require_same_rows
@@ -55,9 +56,13 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> StageOutput:
     if len(units.reasons) and units.reasons.total() == units.count:
         raise StageFailed("grade", f"no sample has a score{units.why_failed}")
     scores = _joined(parts).add_column(0, "id", table["id"]).take(np.argsort(order, kind="stable"))
-    facts = {"grader": type(grader).__name__, "version": fingerprint(ctx.components, "grader", ctx.settings)}
-    facts |= {"loaded_parent": loaded[0] if loaded else None, **units.facts}
-    return StageOutput({"scores": scores}, facts, units.cost)
+    facts = GradeFacts(
+        grader=type(grader).__name__,
+        version=fingerprint(ctx.components, "grader", ctx.settings),
+        loaded_parent=loaded[0] if loaded else None,
+        units=units.facts,
+    )
+    return StageOutput({"scores": scores}, facts, round(units.seconds, 4))
 
 
 def blocks(groups: pa.ChunkedArray, size: int) -> tuple[np.ndarray, list[int], pa.DictionaryArray]:

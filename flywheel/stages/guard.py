@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flywheel.protocols import GuardView
-from flywheel.records import Action, Alarm, Json, Verdict
+from flywheel.records import Action, Alarm, Verdict
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.storage.events import GuardAlarm, GuardFacts
 from flywheel.storage.state import Generation
 
 
@@ -26,10 +29,10 @@ def guard(
         (name, part.check(view))
         for name, part in sorted(ctx.components.build("guards", ctx.settings).items())
     ]
-    return StageOutput(facts={"alarms": [_alarm(name, answer) for name, answer in answers if answer]})
+    return StageOutput(facts=GuardFacts(alarms=tuple(_alarm(*answer) for answer in answers if answer[1])))
 
 
-def _alarm(name: str, answer: Alarm) -> dict[str, Json]:
+def _alarm(name: str, answer: Any) -> GuardAlarm:
     if not isinstance(answer, Alarm):
         raise TypeError(f"a guard must answer an Alarm or None; {name} answered {answer!r}")
-    return {"guard": name, "action": Action(answer.action).value, "reason": str(answer.reason)}
+    return GuardAlarm(guard=name, action=Action(answer.action), reason=str(answer.reason))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from msgspec import to_builtins
+
 from flywheel.errors import AwaitingReview
 from flywheel.protocols import ReviewRequest
 from flywheel.records import Action, Consent, Json, Verdict
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.storage.events import GuardAlarm, ReviewFacts
 from flywheel.storage.state import Generation
 
 
@@ -17,7 +20,7 @@ def review(
     *,
     candidate: Generation,
     verdict: Verdict,
-    alarms: Sequence[Mapping[str, str]] = (),
+    alarms: Sequence[GuardAlarm] = (),
     consents: Mapping[str, Consent],
 ) -> StageOutput:
     """Whether the reviewer, or a person where a guard asks for one, consents to promoting the candidate.
@@ -31,17 +34,15 @@ def review(
     answered = consents.get(manifest)
     request = ReviewRequest(candidate, verdict, manifest, answered)
     consent = reviewer.review(request)
-    if consent and any(alarm["action"] == Action.ASK for alarm in alarms):
+    if consent and any(alarm.action is Action.ASK for alarm in alarms):
         consent = answered.consent if answered else None
     if consent is None:
         raise AwaitingReview(manifest)
     by = answered.by if answered else type(reviewer).__name__
-    return StageOutput({"manifest": content}, {"consent": bool(consent), "reviewer": by})
+    return StageOutput({"manifest": content}, ReviewFacts(consent=bool(consent), reviewer=by))
 
 
-def manifest_of(
-    candidate: Generation, verdict: Verdict, alarms: Sequence[Mapping[str, str]]
-) -> dict[str, Json]:
+def manifest_of(candidate: Generation, verdict: Verdict, alarms: Sequence[GuardAlarm]) -> dict[str, Json]:
     """What is consented to: by its hash, the weights, what they learned from, and the evidence."""
     return {
         "generation": candidate.number,
@@ -51,5 +52,5 @@ def manifest_of(
         "settings": candidate.settings,
         "outcomes": candidate.output("evaluate", "outcomes"),
         "verdict": asdict(verdict),
-        "alarms": list(alarms),
+        "alarms": to_builtins(alarms),
     }

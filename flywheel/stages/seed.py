@@ -5,6 +5,7 @@ from __future__ import annotations
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import output_of
 from flywheel.runtime.weights import read_base
+from flywheel.storage.events import SeedFacts
 from flywheel.storage.store import Stored
 
 
@@ -17,5 +18,5 @@ def seed(ctx: Context) -> StageOutput:
     tables = {output_of(name): recorded.get(name, table) for name, table in ctx.data.tables.items()}
     path = ctx.components.resolved["base"]
     base = {"base": read_base(path)} if path else {}
-    facts = {"human": len(ctx.data.human), "held_out": ctx.data.held_out}
+    facts = SeedFacts(human=len(ctx.data.human), held_out=ctx.data.held_out)
     return StageOutput({**tables, **base}, facts)

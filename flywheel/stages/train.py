@@ -7,6 +7,7 @@ from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.fit import check_loads, fit
 from flywheel.runtime.weights import load_weights, take_weights
 from flywheel.storage.corpus import read_corpus
+from flywheel.storage.events import TrainFacts
 from flywheel.storage.sources import read_sources
 
 
@@ -14,8 +15,7 @@ def train(ctx: Context, *, corpus: str, sources: str, start: Start) -> StageOutp
     """The candidate's weights: a fit on the corpus from a start."""
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
     done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights)
-    facts = {"start": start.json(), "settings": ctx.settings, "steps": done.steps, "loss": done.loss}
-    facts |= {"best": done.best} if done.best else {}
+    facts = TrainFacts(start=start, settings=ctx.settings, steps=done.steps, loss=done.loss, best=done.best)
     return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
 
 
@@ -25,5 +25,5 @@ def adopt(ctx: Context, *, start: Start) -> StageOutput:
     model = ctx.components.model(ctx.settings)
     if start.weights is not None:
         load_weights(model, ctx.store.weights(start.weights))
-    facts = {"start": start.json(), "settings": ctx.settings, "steps": 0, "loss": None}
+    facts = TrainFacts(start=start, settings=ctx.settings, steps=0, loss=None)
     return StageOutput({"weights": take_weights(model)}, facts)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flywheel.errors import StageFailed
 from flywheel.records import Role, Settings, Start
-from flywheel.runtime.context import Context, StageOutput, carried
+from flywheel.runtime.context import Context, StageOutput, carry_of
 from flywheel.runtime.fit import fit
 from flywheel.runtime.scoring import score_mean
 from flywheel.storage.corpus import read_corpus
+from flywheel.storage.events import Attempt, TuneFacts
 from flywheel.storage.sources import read_sources
 from flywheel.storage.state import Generation
 
@@ -30,7 +29,7 @@ def tune(
     that share of the steps and returns the mean score over the dev suites, duels against ``opponent``.
     """
     tuner = ctx.components.build("tuner", ctx.settings)
-    attempts: list[dict[str, Any]] = []
+    attempts: list[Attempt] = []
 
     def attempt(settings: Settings, fidelity: float) -> float:
         settings = ctx.components.tuned(settings)
@@ -39,12 +38,13 @@ def tune(
         model = fit(ctx, settings, key, rows, starts[init].weights, fidelity=fidelity).model
         rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
         score = score_mean(ctx, model, rival, Role.DEV, key)
-        attempts.append({"settings": settings, "fidelity": fidelity, "score": score})
+        attempts.append(Attempt(settings=settings, fidelity=fidelity, score=score))
         return score
 
     settings, chosen, carry = tuner.tune(attempt, ctx.settings, init, ctx.carry.get("tuner", {}))
     if chosen not in starts:
         raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner chose {chosen!r}")
-    made = carried(tuner, carry)
-    facts = {"settings": ctx.components.tuned(settings), "start": chosen, "attempts": attempts}
-    return StageOutput(made.outputs, facts | dict(made.facts))
+    output, carry_kept = carry_of(tuner, carry)
+    tuned = ctx.components.tuned(settings)
+    facts = TuneFacts(settings=tuned, start=chosen, attempts=tuple(attempts), carry_kept=carry_kept)
+    return StageOutput(output, facts)

@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 FILE = "ids.index"
 _WIDTH = 32
 _RECORD = [("made_in", "<i4"), ("id", f"S{_WIDTH}")]
-_STAGES = {"generate": "made", "seed": "human"}
+_STAGES = ("generate", "seed")
 
 
 def batch_of(generation: Generation) -> str | None:
     """Artifact of the samples that a turn brought: the champion's, or in a genesis the human ones."""
     return generation.output("generate", "samples") or generation.output("seed", "samples")
+
+
+def rows_of(generation: Generation) -> int:
+    """Rows of the batch that a turn brought; 0: it brought none."""
+    if generation.generate:
+        return generation.generate.facts.made
+    return generation.seed.facts.human if generation.seed else 0
 
 
 def made_in(generation: Generation) -> int:
@@ -120,11 +127,10 @@ def _batches(state: RunState) -> dict[int, tuple[str, int]]:
     found: dict[int, tuple[str, int]] = {}
     seen: set[str] = set()
     for generation in state.generations:
-        for stage, rows in _STAGES.items():
-            name = generation.output(stage, "samples")
-            if name is not None and name not in seen:
-                seen.add(name)
-                found[generation.number] = (name, int(generation.fact(stage, rows)))
+        name = batch_of(generation)
+        if name is not None and name not in seen:
+            seen.add(name)
+            found[generation.number] = (name, rows_of(generation))
     return found
 
 

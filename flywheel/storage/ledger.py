@@ -12,8 +12,8 @@ its hash:
     anything else                       somebody, or the disk, changed the file: DamagedError
 
 Reading comes in two strengths. ``verify`` and whoever writes check every line against all of the above.
-``read`` and ``read_lazy`` check hashes and the chain over the bytes as they lie, which is several times as
-fast; what they let pass are lines of a forger that are not canonical.
+``read`` checks hashes and the chain over the bytes as they lie, which is several times as fast; what it lets
+pass are lines of a forger that are not canonical. Both make typed events of lines: see ``events``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,20 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flywheel.errors import DamagedError, DataError
-from flywheel.storage import files
+from flywheel.storage import events, files
+from flywheel.storage.events import Event
 
-Event = dict[str, Any]
-Parser = Callable[[bytes, str, int], Any]
+Parser = Callable[[bytes, str, int], Event]
 
 GENESIS_HASH = "0" * 64
 _RESERVE_BYTES = 64 * 1024
 _READ_ATTEMPTS = 100
-_CHAIN = {"seq", "prev", "time", "hash"}
 _MAY_USE_RESERVE = {
     "recalled",
     "rolled_back",
@@ -54,40 +52,18 @@ _MAY_USE_RESERVE = {
 }
 MAX_LINE_BYTES = 16 << 20
 _HASH = b'"hash":"'
-_STAGE_END = re.compile(rb'([a-z_]+)","time":[0-9.e+-]+\}\n\Z')
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-class StageLine(NamedTuple):
-    """A ``stage`` line whose hash is right, and what tells where it belongs."""
-
-    generation: int
-    stage: str
-    hash: str
-    line: bytes
-
-    def event(self) -> Event:
-        """The whole event."""
-        event: Event = json.loads(self.line)
-        return event
-
-    def output(self, name: str) -> str | None:
-        """An output, by the bytes: of the keys after ``outputs`` none has more than one value."""
-        start = self.line.rfind(b'"outputs":{')
-        key = encode_basestring(name).encode() + b':"'
-        at = self.line.find(key, start, self.line.find(b"}", start)) + len(key)
-        return None if at < len(key) else self.line[at : self.line.find(b'"', at)].decode()
-
-
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    plain = json.loads(json.dumps(value, allow_nan=False))  # keys as text before they are sorted
+    plain = json.loads(json.dumps(value, allow_nan=False, default=events.plain))  # keys as text, to be sorted
     return _encode(plain).encode()
 
 
-def seal(content: Event) -> bytes:
+def seal(content: Mapping[str, Any]) -> bytes:
     """The line of an event, with the hash of its content added."""
     digest = hashlib.sha256(canonical(content)).hexdigest()
     return canonical({**content, "hash": digest}) + b"\n"
@@ -95,40 +71,28 @@ def seal(content: Event) -> bytes:
 
 def parse(line: bytes, prev: str, seq: int) -> Event:
     """The event of a line. Raises ValueError with the reason if the line is not the one written."""
-    event = _load(line)
-    if not isinstance(event, dict) or _encode(event).encode() + b"\n" != line:
+    content = _load(line)
+    if not isinstance(content, dict) or _encode(content).encode() + b"\n" != line:
         raise ValueError("it is not canonical JSON")
-    content = {key: value for key, value in event.items() if key != "hash"}
-    if hashlib.sha256(_encode(content).encode()).hexdigest() != event.get("hash"):
+    digest = content.pop("hash", None)
+    if hashlib.sha256(_encode(content).encode()).hexdigest() != digest:
         raise ValueError("its content does not match its hash")
-    if event.get("prev") != prev or event.get("seq") != seq:
-        raise ValueError("it does not follow the line before it")
-    return event
+    return _follows(events.decode(line), prev, seq)
 
 
 def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
     """As ``parse``, of the bytes as they lie: see the top of this module."""
-    digest = _hash_at(line, line.find(_HASH))
-    event: Event = _load(line) if digest else parse(line, prev, seq)
-    if digest and not (isinstance(event, dict) and event.get("hash") == digest):
+    digest = _digest(line)
+    event = events.decode(line) if digest and len(line) <= MAX_LINE_BYTES else None
+    if event is None or event.hash != digest:
         return parse(line, prev, seq)
-    if event.get("prev") != prev or event.get("seq") != seq:
+    return _follows(event, prev, seq)
+
+
+def _follows(event: Event, prev: str, seq: int) -> Event:
+    if event.prev != prev or event.seq != seq:
         raise ValueError("it does not follow the line before it")
     return event
-
-
-def parse_lazy(line: bytes, prev: str, seq: int) -> Event | StageLine:
-    """As ``parse_quickly``, but the line of a stage is left for whoever wants to know what is in it."""
-    place = f'"prev":"{prev}","seq":{seq},"stage":"'.encode()
-    end, at = line.rfind(place), line.find(_HASH)
-    owner = line.rfind(b'"generation":', 0, at)
-    if end < 0 or owner < 0 or b'"event":"stage"' not in line:
-        return parse_quickly(line, prev, seq)
-    number, stage = line[owner + 13 : at - 1], _STAGE_END.match(line, end + len(place))
-    digest = _hash_at(line, at)
-    if not (digest and stage and number.isdigit()):
-        return parse(line, prev, seq)
-    return StageLine(int(number), stage[1].decode(), digest, line)
 
 
 def _load(line: bytes) -> Any:
@@ -142,8 +106,9 @@ def _load(line: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _hash_at(line: bytes, at: int) -> str | None:
-    """The hash that a line has at this place, if that is the hash of its other bytes."""
+def _digest(line: bytes) -> str | None:
+    """The hash that a line has in its first key ``hash``, if that is the hash of its other bytes."""
+    at = line.find(_HASH)
     stop = at + len(_HASH) + 64
     digest = hashlib.sha256(line[:at] + line[stop + 2 : -1]).hexdigest()
     is_it = at >= 0 and line[stop - 64 : stop + 2] == f'{digest}",'.encode() and line.endswith(b"\n")
@@ -154,8 +119,7 @@ def _hash_at(line: bytes, at: int) -> str | None:
 class Scan:
     """What reading a ledger file found."""
 
-    events: list[Any] = field(default_factory=list)
-    """Events, or of stages perhaps their lines: as the parser made them."""
+    events: list[Event] = field(default_factory=list)
     head: str = GENESIS_HASH
     """Hash of the last valid line."""
     behind: str = GENESIS_HASH
@@ -184,7 +148,7 @@ def scan(path: Path, parser: Parser = parse) -> Scan:
                 break
             found.events.append(event)
             found.behind = found.head
-            found.head = event["hash"] if isinstance(event, dict) else event.hash
+            found.head = event.hash
             found.good_bytes += len(line)
     return found
 
@@ -223,18 +187,13 @@ def read(directory: Path) -> list[Event]:
     return _undamaged(directory, parse_quickly).events
 
 
-def read_lazy(directory: Path) -> list[Event | StageLine]:
-    """As ``read``, with the lines of stages left as they are, for ``RunState.replay``."""
-    return _undamaged(directory, parse_lazy).events
-
-
-def first_event(directory: Path) -> Event:
-    """The event that created a run; empty if it has none that can be read."""
+def first_event(directory: Path) -> Event | None:
+    """The first line of a run; None if it has none that can be read."""
     try:
         with open(directory / "ledger.jsonl", "rb") as file:
             return parse(file.readline(MAX_LINE_BYTES + 1), GENESIS_HASH, 0)
     except (ValueError, OSError):
-        return {}
+        return None
 
 
 def _undamaged(directory: Path, parser: Parser) -> Scan:
@@ -304,53 +263,59 @@ class Ledger:
     @property
     def head(self) -> str:
         """Hash of the last line."""
-        return self.events[-1]["hash"] if self.events else GENESIS_HASH
+        return self.events[-1].hash if self.events else GENESIS_HASH
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
 
-    def append(self, event: str, **content: Any) -> Event:
+    def append(self, event: Event) -> Event:
         """Write one event, durably, and move HEAD. Returns it as a reader will see it.
 
-        Raises OSError if the line is not written. If it is and only HEAD cannot be moved, nothing is raised:
-        the next append, or whoever opens the ledger next, moves HEAD first.
+        Raises DataError if it is not as its type says, OSError if the line is not written. If it is and only
+        HEAD cannot be moved, nothing is raised: the next append, or whoever opens the ledger next, moves HEAD
+        first.
         """
-        claimed = _CHAIN & content.keys()
-        if claimed:
-            raise ValueError(f"An event's content must not have {sorted(claimed)}: the ledger sets them.")
-        seq = len(self.events)
-        place = {"seq": seq, "prev": self.head, "time": round(time.time(), 3)}
-        line = seal({**place, "event": event, **content})
-        if len(line) > MAX_LINE_BYTES:
-            raise DataError(
-                f"An event has at most {MAX_LINE_BYTES} bytes; this {event} would have {len(line)}. Large "
-                "values are outputs of a stage, which become artifacts, and not facts."
-            )
+        line, written = self._line(event)
         with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
             try:
-                self._put(seq, line)
+                self._put(written, line)
             except OSError as error:
-                if error.errno in _NO_ROOM and event in _MAY_USE_RESERVE:
+                if error.errno in _NO_ROOM and event.event in _MAY_USE_RESERVE:
                     # That a full disk ended a generation is worth recording: the reserve makes the room.
                     (self._directory / ".reserve").unlink(missing_ok=True)
-                    self._put_again(seq, line)
-                elif len(self.events) == seq:
+                    self._put_again(written, line)
+                elif len(self.events) == written.seq:
                     raise
-        written: Event = self.events[-1]  # it has happened, though HEAD may be for the next append to move
-        return written
+        return written  # it has happened, though HEAD may be for the next append to move
 
-    def _put_again(self, seq: int, line: bytes) -> None:
+    def _line(self, event: Event) -> tuple[bytes, Event]:
+        """The line of an event, and the event as whoever reads that line sees it. Raises DataError."""
+        place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
+        content = {**events.plain(event), **place}
+        del content["hash"]
+        line = seal(content)
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"An event has at most {MAX_LINE_BYTES} bytes; this {event.event} would have {len(line)}. "
+                "Large values are outputs of a stage, which become artifacts, and not facts."
+            )
         try:
-            self._put(seq, line)
+            return line, events.decode(line)
+        except ValueError as error:
+            raise DataError(f"An event is as its type says; of this {event.event}, {error}.") from None
+
+    def _put_again(self, event: Event, line: bytes) -> None:
+        try:
+            self._put(event, line)
         except OSError:
-            if len(self.events) == seq:
+            if len(self.events) == event.seq:
                 raise
 
-    def _put(self, seq: int, line: bytes) -> None:
+    def _put(self, event: Event, line: bytes) -> None:
         """Append the line, unless that was done, and move HEAD, which is never two lines behind."""
         if self._head_is_behind:
             self._move_head()
-        if len(self.events) == seq:
+        if len(self.events) == event.seq:
             if self._is_torn:
                 self._cut()
             self._is_torn = True
@@ -360,7 +325,7 @@ class Ledger:
                 self._cut()
                 raise
             self._is_torn = False
-            self.events.append(json.loads(line))
+            self.events.append(event)
             self._size += len(line)
             self._move_head()
 

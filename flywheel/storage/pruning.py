@@ -121,8 +121,8 @@ def _prune(directory: Path, policy: Policy) -> Pruning:
         for part in _parts(plan(store, state, policy)):
             removal = plan_removal(store, state, part, found.policy, write=True)
             if removal.drops:
-                state.check({"event": "pruned", **removal.content()})
-                state.apply(writer.append("pruned", **removal.content()))
+                state.check(removal.event)
+                state.apply(writer.append(removal.event))
                 delete(store, removal.objects)
                 found.add(removal)
     finally:

@@ -5,9 +5,11 @@ The rules of the events ``recalled`` and ``rolled_back``.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flywheel.storage.events import Recalled, RolledBack
 
 if TYPE_CHECKING:
     from flywheel.storage.state import RunState
@@ -49,31 +51,28 @@ def carries_without(state: RunState, champion: int | None, flagged: Container[in
     return Carries(artifacts, left_by)
 
 
-def why_not(state: RunState, event: Mapping[str, Any]) -> str | None:
+def why_not(state: RunState, event: Recalled | RolledBack) -> str | None:
     """The rule that such an event would break now; None: it breaks none."""
-    recalled = set(event.get("generations", ()))
-    broken = _why_not_recall(state, event, recalled) if event["event"] == "recalled" else None
-    return broken or _why_not_go_back(state, event, recalled)
-
-
-def _why_not_recall(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
-    suspect, numbers = set(event.get("suspect", ())), set(range(len(state.generations)))
-    if not recalled | suspect <= numbers or recalled & suspect:
+    if isinstance(event, RolledBack):
+        return _why_not_go_back(state, event.champion)
+    recalled, suspect = set(event.generations), set(event.suspect)
+    if not recalled | suspect <= set(range(len(state.generations))) or recalled & suspect:
         return "recalled and suspect generations are different ones that there are"
-    if event.get("champion") != champion_without(state, recalled):
+    if event.champion != champion_without(state, recalled):
         return "the champion goes back to its newest ancestor that is not recalled and has its weights"
-    if event.get("carry") != carries_without(state, event["champion"], recalled | suspect).artifacts:
+    if event.carry != carries_without(state, event.champion, recalled | suspect).artifacts:
         return "the carries go back to the newest ones that nothing recalled or suspect left"
-    return None
+    return _why_not_go_back(state, event.champion, recalled, suspect)
 
 
-def _why_not_go_back(state: RunState, event: Mapping[str, Any], recalled: set[int]) -> str | None:
-    number = event.get("champion")
-    under_way, flagged = state.current, recalled.union(event.get("suspect", ()))
-    if under_way and (under_way.number in flagged or under_way.parent != number):
+def _why_not_go_back(
+    state: RunState, number: int | None, recalled: Collection[int] = (), suspect: Collection[int] = ()
+) -> str | None:
+    under_way = state.current
+    if under_way and (under_way.number in {*recalled, *suspect} or under_way.parent != number):
         return "a generation under way that is flagged, or not the new champion's, is ended first"
     if number is None:
-        return None if event["event"] == "recalled" else "a rollback names a champion"
+        return None
     if number not in range(len(state.generations)):
         return "a champion is a generation of the run"
     chosen = state.generations[number]

@@ -102,8 +102,8 @@ class Retention:
         draws = generation.status is Status.REJECTED and not generation.recalled
         if draws and parent in self._needs:
             self._need(parent, _batch(generation))
-        if "seed" in generation.stages:
-            self._need(_Holder(number, "seed"), generation.stages["seed"]["outputs"].values())
+        if generation.seed:
+            self._need(_Holder(number, "seed"), generation.seed.outputs.values())
         if self._is_kept(generation):
             self._need(_Holder(number, "kept"), self._whole(generation))
             if not self._is_kept_for_good(generation):
@@ -127,9 +127,9 @@ class Retention:
         """What a generation made, and what it needs to be made again."""
         yield from _named(sources_of(self._store, generation))
         for stage, event in generation.stages.items():
-            yield from event["outputs"].values()
+            yield from event.outputs.values()
             if stage in ("train", "adopt", "evaluate"):
-                yield from event["inputs"].values()
+                yield from event.inputs.values()
 
     def _see_champion(self, number: int) -> None:
         """While a champion's weights stay, so does what its turns may draw on: see loop.sources_before."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flywheel.storage import parquet
+from flywheel.storage.events import Pruned
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Drop
 from flywheel.storage.state import Generation, RunState
@@ -38,9 +39,10 @@ class Removal:
         """Bytes that are free afterwards."""
         return sum(self.objects.values()) - sum(self.slim_bytes.values())
 
-    def content(self) -> dict[str, Any]:
-        """Content of the ``pruned`` event."""
-        return {"policy": self.policy.json(), "objects": self.objects, "slim": self.slim}
+    @property
+    def event(self) -> Pruned:
+        """What the ledger is to say of it."""
+        return Pruned(policy=self.policy, objects=self.objects, slim=self.slim)
 
 
 def plan_removal(

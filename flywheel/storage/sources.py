@@ -35,5 +35,6 @@ def drawn_of(store: Store, generation: Generation) -> list[str]:
 
 def seen_of(store: Store, generation: Generation) -> list[str]:
     """The batches, artifacts of samples, that a generation's curator decided on."""
-    event = generation.stages.get("curate")
-    return [str(samples) for samples, _ in read_sources(store, event["inputs"]["sources"])] if event else []
+    if generation.curate is None:
+        return []
+    return [str(samples) for samples, _ in read_sources(store, generation.curate.inputs["sources"])]

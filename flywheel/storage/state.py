@@ -10,25 +10,41 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Consent, Start
+from flywheel.records import Consent, Settings, Start
 from flywheel.storage import recall_rules
-from flywheel.storage.ledger import Event, StageLine
+from flywheel.storage.events import (
+    CodeChanged,
+    Consented,
+    Cost,
+    CurateFacts,
+    EvaluateFacts,
+    Event,
+    GateFacts,
+    GenerateFacts,
+    GenerationEnded,
+    GenerationStarted,
+    GradeFacts,
+    GuardFacts,
+    Pruned,
+    Recalled,
+    ReviewFacts,
+    RolledBack,
+    RunCreated,
+    RunEnded,
+    SeedFacts,
+    SessionStarted,
+    StageDone,
+    TrainFacts,
+    TuneFacts,
+)
+from flywheel.storage.events import Status as Status
 from flywheel.storage.recall_rules import Carries, carries_without
-from flywheel.storage.stages import Stages, cost_of
 
-
-class Status(StrEnum):
-    """Where a generation stands. Promoted, rejected and failed are verdicts: never overwritten."""
-
-    UNFINISHED = "unfinished"
-    PROMOTED = "promoted"
-    REJECTED = "rejected"
-    FAILED = "failed"
-
+F = TypeVar("F")
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.UNFINISHED: frozenset({Status.PROMOTED, Status.REJECTED, Status.FAILED}),
@@ -49,6 +65,16 @@ class RunStateName(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class _Done(Generic[F]):
+    """A generation's event of the first of these stages that is done; None: none is."""
+
+    def __init__(self, *stages: str) -> None:
+        self._stages = stages
+
+    def __get__(self, generation: Generation, owner: type[Generation]) -> StageDone[F] | None:
+        return next((generation.stages[name] for name in self._stages if name in generation.stages), None)
+
+
 @dataclass(slots=True)
 class Generation:
     """What the ledger says of one generation."""
@@ -59,8 +85,8 @@ class Generation:
     reason: str = ""
     lost_seconds: float = 0.0
     """Wall time of its stages that failed or were cut off."""
-    stages: Stages = field(default_factory=Stages)
-    """The ``stage`` event of each stage that is done."""
+    stages: dict[str, StageDone[Any]] = field(default_factory=dict)
+    """Stage -> its event, of those that are done. By their names below they have typed facts."""
     recalled: bool = False
     """It is flawed or learned from what is: never champion (again). A flag beside the verdict."""
     suspect: bool = False
@@ -73,14 +99,22 @@ class Generation:
     carry_after: Carries = Carries()
     """Those in force when it had ended; none until then."""
 
+    seed = _Done[SeedFacts]("seed")
+    generate = _Done[GenerateFacts]("generate")
+    grade = _Done[GradeFacts]("grade")
+    curate = _Done[CurateFacts]("curate")
+    tune = _Done[TuneFacts]("tune")
+    train = _Done[TrainFacts]("train", "adopt")
+    """The stage that made its weights: a fit, or the adoption of a start as it is."""
+    evaluate = _Done[EvaluateFacts]("evaluate")
+    gate = _Done[GateFacts]("gate")
+    guard = _Done[GuardFacts]("guard")
+    review = _Done[ReviewFacts]("review")
+
     def output(self, stage: str, name: str) -> str | None:
         """Name of an artifact that a stage made, or None if the stage is not done."""
-        return self.stages.output(stage, name)
-
-    def fact(self, stage: str, name: str, default: Any = None) -> Any:
-        """A small value that a stage recorded."""
         event = self.stages.get(stage)
-        return event["facts"].get(name, default) if event else default
+        return event.outputs.get(name) if event else None
 
     @property
     def is_genesis(self) -> bool:
@@ -90,17 +124,12 @@ class Generation:
     @property
     def weights(self) -> str | None:
         """The candidate's weights."""
-        return self.training_event["outputs"]["weights"] if self.training_event else None
-
-    @property
-    def training_event(self) -> Event | None:
-        """The stage event that made its weights: a fit, or the adoption of a start as it is."""
-        return self.stages.get("train") or self.stages.get("adopt")
+        return self.train.outputs["weights"] if self.train else None
 
     @property
     def start(self) -> Start | None:
         """What its weights started from; None before it was trained."""
-        return Start(**self.training_event["facts"]["start"]) if self.training_event else None
+        return self.train.facts.start if self.train else None
 
     @property
     def init(self) -> str | None:
@@ -108,21 +137,21 @@ class Generation:
         return self.start.kind if self.start else None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """Those it was trained with."""
-        return dict(self.training_event["facts"]["settings"]) if self.training_event else {}
+        return dict(self.train.facts.settings) if self.train else {}
 
     @property
     def seconds(self) -> float:
         """Wall time of its stages, those that failed or were cut off too, in seconds."""
-        return self.lost_seconds + sum(self.stages.cost(stage)["seconds"] for stage in self.stages)
+        return self.lost_seconds + sum(event.cost.seconds for event in self.stages.values())
 
 
 @dataclass(slots=True)
 class RunState:
     """A run as its ledger tells it."""
 
-    created: Event | None = None
+    created: RunCreated | None = None
     generations: list[Generation] = field(default_factory=list)
     champion: Generation | None = None
     first_champion: Generation | None = None
@@ -130,15 +159,15 @@ class RunState:
     """Those in force: as the last finished generation left them, or as a recall or rollback put them back."""
     recalled: str | None = None
     """Artifact with the ids of all samples recalled so far; None: none were."""
-    sealed: dict[int, Event] = field(default_factory=dict)
+    sealed: dict[int, StageDone[EvaluateFacts]] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
-    pruned: dict[str, Event] = field(default_factory=dict)
+    pruned: dict[str, Pruned] = field(default_factory=dict)
     """The ``pruned`` event of each artifact that was dropped and not made again since."""
-    session: Event | None = None
+    session: SessionStarted | None = None
     """The ``session_started`` of the session under way, or the last one."""
-    code_changes: list[Event] = field(default_factory=list)
+    code_changes: list[CodeChanged] = field(default_factory=list)
     """The ``code_changed`` event of each session whose code was not that of the one before."""
-    last: Event | None = None
+    last: SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack | None = None
     """The last event that says how a session went on or ended."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
     """How many generations with a parent ended so and are not recalled."""
@@ -150,110 +179,112 @@ class RunState:
     """What people answered, by the manifest that they were asked about; the last answer to each."""
     recalled_batches: set[str] = field(default_factory=set)
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
-    _seconds: float = field(default=0.0, compare=False)
-    """Wall time in all events that have a cost; that in the lines below is added when it is asked for."""
-    _lines: list[StageLine] = field(default_factory=list, compare=False)
+    seconds: float = 0.0
+    """What the budget counts: wall time of all stages, those that failed or were cut off too."""
 
     @classmethod
-    def replay(cls, events: Iterable[Event | StageLine]) -> RunState:
+    def replay(cls, events: Iterable[Event]) -> RunState:
         """Fold events into a state. Raises DamagedError on an illegal one."""
         state = cls()
         for event in events:
-            if not isinstance(event, StageLine):
-                state.apply(event)
-            elif not state.pruned and state._add_line(event):
-                state._lines.append(event)
-            else:
-                state.apply(event.event())
+            state.apply(event)
         return state
 
     @property
     def key(self) -> Key:
         """The root of the run's randomness; a fork's is not that of the run it came from."""
-        created = self.created or {}
-        root = Key.root(created.get("config", {}).get("seed", 0))
-        return root("fork", created["forked_from"]["head"]) if created.get("forked_from") else root
-
-    def _add_line(self, line: StageLine) -> bool:
-        """Add a stage's line, not to be parsed yet, if it is one of the generation under way and not done."""
-        last = self.generations[-1] if self.generations else None
-        if last is None or last.status is not Status.UNFINISHED or last.number != line.generation:
-            return False
-        return line.stage != "sealed" and last.stages.add_line(line)
+        if self.created is None:
+            return Key.root(0)
+        root = Key.root(self.created.config.get("seed", 0))
+        return root("fork", self.created.forked_from.head) if self.created.forked_from else root
 
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
         self.check(event)
-        kind = event["event"]
-        if kind == "run_created":
-            self.created = event
-            self.recalled = (event.get("forked_from") or {}).get("recalled")
-        elif kind == "generation_started":
-            suspect = self.champion is not None and self.champion.suspect  # whoever learns from it is, too
-            begun = Generation(event["generation"], event["parent"], suspect=suspect)
-            begun.carry_before = self.carries
-            self.generations.append(begun)
-        elif kind == "stage" and event["stage"] == "sealed":
-            self.sealed[event["generation"]] = event
-        elif kind == "stage":
-            self.generations[-1].stages[event["stage"]] = event
-        elif kind == "generation_ended":
-            self._end_generation(event)
-        elif kind == "recalled":
-            self._recall(event)
-        elif kind == "rolled_back":
-            self._go_back_to(event["champion"])
-            self.carries = self.generations[event["champion"]].carry_after
-        elif kind == "session_started":
-            self.session = event
-        elif kind == "code_changed":
-            self.code_changes.append(event)
-        elif kind == "consent":
-            self.consents[event["manifest"]] = Consent(event["consent"], event["by"], event["why"])
-        elif kind == "pruned":
-            self._prune(event)
-        if kind == "stage":
-            self._seconds += event["cost"]["seconds"]
-            self._are_there(event["outputs"].values())
-        elif kind == "generation_ended" or kind in ENDINGS:
-            self._lose(event)
-        if kind in ("session_started", "generation_started", *ENDINGS, *PAUSES):
+        match event:
+            case StageDone():
+                self._add_stage(event)
+            case RunCreated():
+                self.created = event
+                self.recalled = event.forked_from.recalled if event.forked_from else None
+            case SessionStarted():
+                self.session = event
+            case CodeChanged():
+                self.code_changes.append(event)
+            case GenerationStarted():
+                begun = Generation(event.generation, event.parent, carry_before=self.carries)
+                begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
+                self.generations.append(begun)
+            case GenerationEnded():
+                self._end_generation(event)
+            case RunEnded():
+                self._lose(event.generation, event.cost)
+            case Recalled():
+                self._recall(event)
+            case RolledBack():
+                self._go_back_to(event.champion)
+                self.carries = self.generations[event.champion].carry_after
+            case Pruned():
+                self._prune(event)
+            case Consented():
+                self.consents[event.manifest] = Consent(event.consent, event.by, event.why)
+        if isinstance(event, SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack):
             self.last = event
 
-    def check(self, event: Mapping[str, Any]) -> None:
+    def check(self, event: Event) -> None:
         """Raise DamagedError unless the event is legal now; called before it is written, too."""
-        kind, number = event["event"], event.get("generation")
-        rule = None
-        if kind == "run_created" and self.created:
-            rule = "a run is created once"
-        elif kind == "generation_started":
-            rule = self._why_not_start(number, event.get("parent"))
-        elif kind == "stage" and event.get("stage") == "sealed":
-            rule = self._why_not_look(number)
-        elif kind in ("stage", "generation_ended"):
-            rule = None if self.current and self.current.number == number else "it is not the one under way"
-        elif kind in ENDINGS and event.get("cost") and not self._has(number):
-            rule = "a stage that was cut off is a generation's"
-        elif kind == "consent" and event.get("manifest") != (self.asked or object()):
-            rule = "an answer is to what the run asks"
-        elif kind == "pruned":
-            rule = self._why_not_prune(event.get("objects", {}), event.get("slim", {}))
-        if kind == "stage" and not rule and self.current and event.get("stage") in self.current.stages:
-            rule = "a stage is done once"
-        if kind == "stage" and self.pruned and not rule:
-            gone = self.pruned.keys() & event.get("inputs", {}).values()
-            rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
-        if kind == "generation_ended" and not rule:
-            allowed = TRANSITIONS[Status.UNFINISHED]
-            rule = None if event.get("status") in allowed else f"it may end as {', '.join(sorted(allowed))}"
-        if kind == "generation_ended" and not rule and event["status"] == Status.PROMOTED:
-            rule = self._why_not_promote(self.generations[-1])
-        if kind in PAUSES:
-            rule = recall_rules.why_not(self, event)
+        rule = self._why_not(event)
         if rule:
-            line = f"line {event['seq'] + 1}" if "seq" in event else "a new line"
-            what = f"{kind} {event.get('status', event.get('stage', ''))} of generation {number}"
-            raise DamagedError(f"ledger.jsonl: {line} says {what}, against the rule: {rule}.")
+            line = f"line {event.seq + 1}" if event.seq >= 0 else "a new line"
+            raise DamagedError(f"ledger.jsonl: {line} says {_what(event)}, against the rule: {rule}.")
+
+    def _why_not(self, event: Event) -> str | None:
+        """The rule that an event would break now; None: it breaks none."""
+        match event:
+            case StageDone():
+                return self._why_not_do(event)
+            case RunCreated():
+                return "a run is created once" if self.created else None
+            case GenerationStarted():
+                return self._why_not_start(event.generation, event.parent)
+            case GenerationEnded():
+                return self._why_not_end(event)
+            case RunEnded():
+                is_lost = event.cost and not self._has(event.generation)
+                return "a stage that was cut off is a generation's" if is_lost else None
+            case Recalled() | RolledBack():
+                return recall_rules.why_not(self, event)
+            case Pruned():
+                return self._why_not_prune(event.objects, event.slim)
+            case Consented():
+                is_asked = self.asked is not None and event.manifest == self.asked
+                return None if is_asked else "an answer is to what the run asks"
+        return None
+
+    def _why_not_do(self, event: StageDone[Any]) -> str | None:
+        if event.stage == "sealed":
+            rule = self._why_not_look(event.generation)
+        else:
+            rule = self._why_not_under_way(event.generation)
+        if not rule and self.current and event.stage in self.current.stages:
+            rule = "a stage is done once"
+        if self.pruned and not rule:
+            gone = self.pruned.keys() & event.inputs.values()
+            rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
+        return rule
+
+    def _why_not_under_way(self, number: int) -> str | None:
+        is_it = self.current is not None and self.current.number == number
+        return None if is_it else "it is not the one under way"
+
+    def _why_not_end(self, event: GenerationEnded) -> str | None:
+        allowed = TRANSITIONS[Status.UNFINISHED]
+        rule = self._why_not_under_way(event.generation)
+        if not rule and event.status not in allowed:
+            rule = f"it may end as {', '.join(sorted(allowed))}"
+        if not rule and event.status is Status.PROMOTED:
+            rule = self._why_not_promote(self.generations[-1])
+        return rule
 
     def _has(self, number: Any) -> bool:
         return isinstance(number, int) and 0 <= number < len(self.generations)
@@ -275,31 +306,39 @@ class RunState:
     def _why_not_promote(self, candidate: Generation) -> str | None:
         if not candidate.weights:
             return "a champion has weights"
-        verdict, consent = candidate.fact("gate", "verdict", {}), candidate.fact("review", "consent")
-        if not candidate.is_genesis and not (verdict.get("promote") is True and consent is True):
+        promote = candidate.gate is not None and candidate.gate.facts.verdict.promote
+        consent = candidate.review is not None and candidate.review.facts.consent
+        if not candidate.is_genesis and not (promote and consent):
             return "a promotion needs the gate's verdict and the review's consent"
         return None
 
-    def _lose(self, event: Event) -> None:
-        """Count the stage that failed or was cut off, if this event says that one was."""
-        seconds = float((event.get("cost") or {}).get("seconds", 0.0))
-        if seconds:
-            self._seconds += seconds
-            self.generations[event["generation"]].lost_seconds += seconds
+    def _add_stage(self, event: StageDone[Any]) -> None:
+        if event.stage == "sealed":
+            self.sealed[event.generation] = event
+        else:
+            self.generations[-1].stages[event.stage] = event
+        self.seconds += event.cost.seconds
+        self._are_there(event.outputs.values())
 
-    def _recall(self, event: Event) -> None:
-        for number in event["generations"]:
+    def _lose(self, number: int | None, cost: Cost | None) -> None:
+        """Count the stage that failed or was cut off, if an event says that one was."""
+        if number is not None and cost:
+            self.seconds += cost.seconds
+            self.generations[number].lost_seconds += cost.seconds
+
+    def _recall(self, event: Recalled) -> None:
+        for number in event.generations:
             generation = self.generations[number]
             if not (generation.recalled or generation.is_genesis):
                 self.ended_turns[generation.status] -= 1
             generation.recalled, generation.suspect = True, False
             self.recalled_batches |= {generation.output("generate", "samples") or ""} - {""}
         self.fruitless = [number for number in self.fruitless if not self.generations[number].recalled]
-        for number in event["suspect"]:
+        for number in event.suspect:
             self.generations[number].suspect = not self.generations[number].recalled
-        self.recalled = event["samples"]
-        self.carries = carries_without(self, event["champion"])
-        self._go_back_to(event["champion"])
+        self.recalled = event.samples
+        self.carries = carries_without(self, event.champion)
+        self._go_back_to(event.champion)
 
     def _go_back_to(self, number: int | None) -> None:
         before, self.champion = self.champion, None if number is None else self.generations[number]
@@ -308,10 +347,10 @@ class RunState:
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
-    def _prune(self, event: Event) -> None:
-        self.pruned.update(dict.fromkeys(event["objects"], event))
-        self.replacements.update(event["slim"].values())
-        self._are_there(event["slim"].values())
+    def _prune(self, event: Pruned) -> None:
+        self.pruned.update(dict.fromkeys(event.objects, event))
+        self.replacements.update(event.slim.values())
+        self._are_there(event.slim.values())
 
     def _are_there(self, names: Iterable[str]) -> None:
         """These were made: what was pruned of them, as the same content, is there again."""
@@ -336,11 +375,11 @@ class RunState:
 
         Itself if not, else the slim table with what recall and trace go by: see ``retention``.
         """
-        return str(self.pruned[name]["slim"].get(name, name)) if name in self.pruned else name
+        return self.pruned[name].slim.get(name, name) if name in self.pruned else name
 
-    def _end_generation(self, event: Event) -> None:
+    def _end_generation(self, event: GenerationEnded) -> None:
         generation = self.generations[-1]
-        generation.status, generation.reason = Status(event["status"]), event["reason"]
+        generation.status, generation.reason = event.status, event.reason
         if not generation.is_genesis:
             self.ended_turns[generation.status] += 1
         if generation.status is Status.PROMOTED:
@@ -350,8 +389,9 @@ class RunState:
             self.fruitless.append(generation.number)
         if generation.status is Status.REJECTED and generation.parent is not None:
             self.generations[generation.parent].rejected.append(generation.number)
-        self.carries = self.carries.updated(event.get("carry", {}), generation.number)
+        self.carries = self.carries.updated(event.carry, generation.number)
         generation.carry_after = self.carries
+        self._lose(generation.number, event.cost)
 
     @property
     def current(self) -> Generation | None:
@@ -385,21 +425,34 @@ class RunState:
         return len(self.fruitless)
 
     @property
-    def seconds(self) -> float:
-        """What the budget counts: wall time of all stages, those that failed or were cut off too."""
-        return self._seconds + sum(cost_of(line)["seconds"] for line in self._lines)
+    def reason(self) -> str:
+        """Why the last session ended so; empty while nothing is said of it."""
+        if isinstance(self.last, Recalled | RolledBack):
+            return f"{self.last.event.replace('_', ' ')}: {self.last.why}"
+        return self.last.reason if isinstance(self.last, RunEnded) else ""
 
     @property
     def asked(self) -> str | None:
         """The manifest that a reviewer is asked about; None: the run waits for no review."""
-        last = self.last or {}
-        return last.get("manifest") or None if last.get("event") == "run_awaiting_review" else None
+        return (self.last.manifest or None) if isinstance(self.last, RunEnded) else None
 
     def name(self, *, is_running: bool) -> RunStateName:
         """The run's state; ``is_running`` says whether a living process holds its lock to run it."""
         if is_running:
             return RunStateName.RUNNING
-        return (ENDINGS | PAUSES).get(self.last["event"] if self.last else "", RunStateName.INTERRUPTED)
+        return (ENDINGS | PAUSES).get(self.last.event if self.last else "", RunStateName.INTERRUPTED)
+
+
+def _what(event: Event) -> str:
+    """An event and whose it is, for messages."""
+    match event:
+        case StageDone():
+            return f"stage {event.stage} of generation {event.generation}"
+        case GenerationEnded():
+            return f"generation_ended {event.status} of generation {event.generation}"
+        case GenerationStarted() | RunEnded():
+            return f"{event.event} of generation {event.generation}"
+    return event.event
 
 
 ENDINGS = {

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from flywheel.errors import DamagedError, PrunedError, RunError
 from flywheel.records import Weights
 from flywheel.storage import files, ledger, parquet
+from flywheel.storage.events import Pruned
 from flywheel.storage.ledger import canonical
-from flywheel.storage.policy import Policy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,11 +96,11 @@ class Store:
         """Why an object is not there: it was pruned, or somebody took it."""
         path = self._objects.parent / "ledger.jsonl"
         for event in ledger.scan(path).events[::-1] if path.exists() else ():
-            if event["event"] == "pruned" and name in event["objects"]:
-                day = datetime.fromtimestamp(event["time"], UTC).date()
+            if isinstance(event, Pruned) and name in event.objects:
+                day = datetime.fromtimestamp(event.time, UTC).date()
                 return PrunedError(
                     f"What was pruned cannot be read: {name} was dropped on {day}, to keep "
-                    f"{Policy(**event['policy'])}. If it was a generation's weights, `reproduce` may make "
+                    f"{event.policy}. If it was a generation's weights, `reproduce` may make "
                     "them again."
                 )
         return DamagedError(f"Artifact {name} is missing from {self._objects}.")

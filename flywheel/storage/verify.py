@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import DamagedError, PrunedError
 from flywheel.records import Answer, Json
 from flywheel.storage import ledger
+from flywheel.storage.events import (
+    Event,
+    ForkedFrom,
+    GenerationEnded,
+    Pruned,
+    Recalled,
+    RunCreated,
+    SessionStarted,
+    StageDone,
+)
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, is_artifact
 
@@ -62,7 +72,7 @@ def verify(directory: Path, kept_head: str | None = None) -> Verification:
     return Verification(lines, checked, len(pruned), head, None)
 
 
-def _pruned(events: list[ledger.Event]) -> tuple[Collection[str], str | None]:
+def _pruned(events: list[Event]) -> tuple[Collection[str], str | None]:
     """Names of what the lines say is pruned, and the rule of the loop that they break, if they do."""
     try:
         return RunState.replay(events).pruned, None
@@ -70,8 +80,8 @@ def _pruned(events: list[ledger.Event]) -> tuple[Collection[str], str | None]:
         return (), str(error)
 
 
-def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
-    if kept is None or kept == ledger.GENESIS_HASH or any(event["hash"] == kept for event in events):
+def _head_lost(events: list[Event], kept: str | None) -> str | None:
+    if kept is None or kept == ledger.GENESIS_HASH or any(event.hash == kept for event in events):
         return None
     return (
         f"ledger.jsonl: the head that was kept, {kept}, is the hash of none of its {len(events)} lines: "
@@ -79,7 +89,7 @@ def _head_lost(events: list[ledger.Event], kept: str | None) -> str | None:
     )
 
 
-def _objects(directory: Path, events: list[ledger.Event], pruned: Collection[str]) -> Iterator[str | None]:
+def _objects(directory: Path, events: list[Event], pruned: Collection[str]) -> Iterator[str | None]:
     """What is wrong with each artifact that a line names, then with each file that none does; None: nothing.
 
     A file that no line names is what a killed process left. It is checked by its own name.
@@ -105,15 +115,28 @@ def _objects(directory: Path, events: list[ledger.Event], pruned: Collection[str
                 yield f"{_where(name)} (named by no line): {bad}"
 
 
-def _artifacts(events: list[ledger.Event]) -> Iterator[tuple[int, str]]:
+def _artifacts(events: list[Event]) -> Iterator[tuple[int, str]]:
     for event in events:
-        for key in ("inputs", "outputs", "carry", "slim"):
-            for name in event.get(key, {}).values():
-                yield event["seq"], str(name)
-        recalled = event.get("samples") if event["event"] == "recalled" else None
-        inherited = (event.get("forked_from") or {}).get("recalled")
-        for name in filter(None, (recalled, inherited)):
-            yield event["seq"], name
+        for name in _named_by(event):
+            yield event.seq, name
+
+
+def _named_by(event: Event) -> Iterable[str]:
+    """Names of the artifacts that an event says are there."""
+    match event:
+        case StageDone():
+            return [*event.inputs.values(), *event.outputs.values()]
+        case SessionStarted():
+            return event.outputs.values()
+        case GenerationEnded():
+            return event.carry.values()
+        case Recalled():
+            return [*event.carry.values(), event.samples]
+        case Pruned():
+            return event.slim.values()
+        case RunCreated(forked_from=ForkedFrom(recalled=str(recalled))):
+            return [recalled]
+    return ()
 
 
 def _present(objects: Path) -> Iterator[str]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flywheel.errors import UnwritableError
 from flywheel.storage import lock
-from flywheel.storage.ledger import Event, Ledger
-from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.events import Event, GenerationEnded, Status
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
 
@@ -25,17 +25,18 @@ class Amendment:
     store: Store
     ledger: Ledger
 
-    def record(self, event: str, **content: Any) -> Event:
+    def record(self, event: Event) -> Event:
         """Append an event, if the rules allow it. Raises DamagedError, and writes nothing, if not."""
-        self.state.check({"event": event, **content})
-        recorded = self.ledger.append(event, **content)
+        self.state.check(event)
+        recorded = self.ledger.append(event)
         self.state.apply(recorded)
         return recorded
 
     def end(self, generation: Generation, reason: str) -> None:
         """End the generation under way as failed: what it descends from is given up."""
-        verdict = {"generation": generation.number, "status": Status.FAILED, "reason": reason}
-        self.record("generation_ended", **verdict, carry={})
+        self.record(
+            GenerationEnded(generation=generation.number, status=Status.FAILED, reason=reason, carry={})
+        )
 
 
 @contextmanager

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
+
+from flywheel.records import Sketch
 
 _SLICE = 1 << 16
 """Rows worked on at a time where all of them would take too much memory."""
@@ -240,8 +242,8 @@ def _float_leaves(values: pa.Array, rows: np.ndarray) -> Iterator[tuple[np.ndarr
         yield from _float_leaves(values.flatten(), np.repeat(rows, lengths))
 
 
-def sketch(table: pa.Table) -> dict[str, Any]:
-    """By what a table is known again, as JSON: how many rows, its columns, all but its floats, and those.
+def sketch(table: pa.Table) -> Sketch:
+    """By what a table is known again: how many rows, its columns, all but its floats, and those.
 
     ``rest`` is the digest of the rows without floats; ``floats`` has, for each column with floats, their
     Euclidean norm and the sum of their products with fixed numbers in [-1, 1), which a change of any moves.
@@ -251,30 +253,26 @@ def sketch(table: pa.Table) -> dict[str, Any]:
         for name in table.column_names
     }
     named = [name for name in table.column_names if has_floats(table.schema.field(name).type)]
-    return {
-        "rows": len(table),
-        "columns": columns_of(table),
-        "rest": table_digest(pa.table(columns)),
-        "floats": {name: _projection(_floats(table[name])[1]) for name in named},
-    }
+    floats = {name: _projection(_floats(table[name])[1]) for name in named}
+    return Sketch(len(table), columns_of(table), table_digest(pa.table(columns)), floats)
 
 
-def _projection(values: np.ndarray) -> list[float]:
+def _projection(values: np.ndarray) -> tuple[float, float]:
     place = np.arange(len(values), dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)  # Knuth's hash
     weights = place.astype(float) / 2**31 - 1
-    return [math.sqrt(float(values @ values)), float(values @ weights)]
+    return math.sqrt(float(values @ values)), float(values @ weights)
 
 
-def sketch_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+def sketch_difference(old: Sketch, new: Sketch) -> str | None:
     """What differs between two sketches, in words; None if nothing does but the last bits of floats."""
-    if old["rows"] != new["rows"]:
-        return f"{old['rows']} rows there, {new['rows']} now"
-    if old["columns"] != new["columns"]:
+    if old.rows != new.rows:
+        return f"{old.rows} rows there, {new.rows} now"
+    if old.columns != new.columns:
         return "other columns or types"
-    if old["rest"] != new["rest"]:
+    if old.rest != new.rest:
         return "other values"
-    for name, (norm, along) in old["floats"].items():
-        now = new["floats"][name]
+    for name, (norm, along) in old.floats.items():
+        now = new.floats[name]
         if max(abs(now[0] - norm), abs(now[1] - along)) > _RELATIVE * max(norm, now[0]):
             return f"other floats in column {name!r}"
     return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # --help and the errors of the command line pass here
 
     from flywheel.protocols import Tracker
     from flywheel.records import Progress
-    from flywheel.storage.ledger import Event
+    from flywheel.storage.events import Event
     from flywheel.storage.state import RunState
 
 

@@ -18,10 +18,29 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.lineage.status import Metrics, estimates, held_out, held_out_text, metrics
+from flywheel.lineage.status import Metrics, held_out, held_out_text, metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.records import Interval, Progress
-from flywheel.storage.ledger import Event
+from flywheel.storage.events import (
+    CodeChanged,
+    CurateFacts,
+    EvaluateFacts,
+    Event,
+    GateFacts,
+    GenerateFacts,
+    GenerationEnded,
+    GenerationStarted,
+    GradeFacts,
+    GuardFacts,
+    ReviewFacts,
+    RunEnded,
+    SeedFacts,
+    SessionStarted,
+    StageDone,
+    TrainFacts,
+    TuneFacts,
+    plain,
+)
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
 from flywheel.trackers.console import FILE_WIDTH, plain_console, printable, wide_console
@@ -81,7 +100,7 @@ class JsonLines(NoTracker):
 
     def event(self, event: Event, state: RunState) -> None:
         """Print it."""
-        print(json.dumps(event, ensure_ascii=False), flush=True)
+        print(json.dumps(event, ensure_ascii=False, default=plain), flush=True)
 
 
 class PlainLines(NoTracker):
@@ -98,7 +117,7 @@ class PlainLines(NoTracker):
         line = self._line(event, state)
         if line:
             print(printable(line), flush=True)
-        if event["event"] in ("run_finished", "run_stopped", "run_failed") and state.generations:
+        if event.event in ("run_finished", "run_stopped", "run_failed") and state.generations:
             wide_console().print(generations_table(state))
 
     def progress(self, progress: Progress) -> None:
@@ -115,17 +134,17 @@ class PlainLines(NoTracker):
         sys.stdout.flush()
 
     def _line(self, event: Event, state: RunState) -> str:
-        kind = event["event"]
-        if kind == "session_started" and state.created:
-            return f"{state.created['recipe']}/{state.created['name']}: {_resumption(state)}"
-        if kind == "code_changed":
-            return str(CodeChange.of(event))
-        if kind == "generation_started":
-            return f"{self._turns.text(state.generations[-1], state)}{parent_text(event['parent'])}"
-        if kind == "stage":
-            return f"  {event['stage']:<9}{event['cost']['seconds']:7.1f} s  {stage_text(event)}"
-        if kind == "generation_ended":
-            return f"{event.get('traceback', '')}  {event['status']}: {event['reason']}"
+        match event:
+            case SessionStarted():
+                return f"{_title(state)}: {_resumption(state)}"
+            case CodeChanged():
+                return str(CodeChange.of(event))
+            case GenerationStarted():
+                return f"{self._turns.text(state.generations[-1], state)}{parent_text(event.parent)}"
+            case StageDone():
+                return f"  {event.stage:<9}{event.cost.seconds:7.1f} s  {stage_text(event)}"
+            case GenerationEnded():
+                return f"{event.traceback or ''}  {event.status}: {event.reason}"
         return ending_text(event, state)
 
 
@@ -146,14 +165,15 @@ class LiveView(NoTracker):
     def event(self, event: Event, state: RunState) -> None:
         """Take the new state; print below the view what will not change any more."""
         self._state = state
-        if event["event"] == "generation_ended":
-            if "traceback" in event:
-                self._live.console.print(printable(event["traceback"]))
-            self._live.console.print(verdict_text(event))
-        if event["event"] == "code_changed":
-            self._live.console.print(printable(str(CodeChange.of(event))))
-        if event["event"] == "stage":
-            self._progress = None
+        match event:
+            case GenerationEnded():
+                if event.traceback:
+                    self._live.console.print(printable(event.traceback))
+                self._live.console.print(verdict_text(event))
+            case CodeChanged():
+                self._live.console.print(printable(CodeChange.of(event)))
+            case StageDone():
+                self._progress = None
 
     def progress(self, progress: Progress) -> None:
         """Remember it for the next redraw."""
@@ -170,7 +190,7 @@ class LiveView(NoTracker):
             self._console.print(ending_text(self._state.last, self._state))
 
     def _render(self) -> Panel:
-        state, created = self._state, self._state.created or {}
+        state = self._state
         parts: list[Any] = []
         if state.generations:
             parts += [self._stages(state.generations[-1]), self._bar(), self._standings()]
@@ -179,7 +199,7 @@ class LiveView(NoTracker):
             parts.append(
                 Text(f"last verdict  generation {last.number} {last.status}: {printable(last.reason)}", "dim")
             )
-        heading = Text(f"{created.get('recipe', '')}/{created.get('name', 'starting')}", "bold")
+        heading = Text(_title(state), "bold")
         if state.generations:
             heading.append(f"  {self._turns.text(state.generations[-1], state)}", "not bold")
         left = self._time_left()
@@ -232,6 +252,10 @@ class LiveView(NoTracker):
         return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
 
 
+def _title(state: RunState) -> str:
+    return f"{state.created.recipe}/{state.created.name}" if state.created else "/starting"
+
+
 def _resumption(state: RunState) -> str:
     if not state.generations:
         return "new run"
@@ -243,27 +267,31 @@ def parent_text(parent: int | None) -> str:
     return ": genesis" if parent is None else f": the champion is generation {parent}"
 
 
-def stage_text(event: Event) -> str:
+def stage_text(event: StageDone[Any]) -> str:
     """What a stage made, in a few words."""
-    facts = event["facts"]
-    if "metrics" in facts:
-        return numbers_text(estimates(facts["metrics"]))
-    if "verdict" in facts:
-        return str(facts["verdict"]["reason"])
-    words = {
-        "human": "{human} human samples",
-        "made": "{made} samples" + (LEFT_OUT if facts.get("left_out") else ""),
-        "rows": "{rows} rows kept, {by_origin}",
-        "steps": "init {start[kind]}, {steps} steps",
-        "start": "init {start}",
-        "consent": "consent: {consent}",
-        "grader": "by {grader}",
-    }
-    if facts.get("alarms"):
-        return "; ".join("{guard} ({action}): {reason}".format(**alarm) for alarm in facts["alarms"])
-    template = next((text for key, text in words.items() if key in facts), "")
-    shown = {**facts, "by_origin": _counts_text(facts.get("by_origin", {}))}
-    return template.format(**shown)
+    match facts := event.facts:
+        case SeedFacts():
+            return f"{facts.human} human samples"
+        case GenerateFacts():
+            left_out = LEFT_OUT.format(left_out=facts.left_out) if facts.left_out else ""
+            return f"{facts.made} samples{left_out}"
+        case GradeFacts():
+            return f"by {facts.grader}"
+        case CurateFacts():
+            return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}"
+        case TuneFacts():
+            return f"init {facts.start}"
+        case TrainFacts():
+            return f"init {facts.start.kind}, {facts.steps} steps"
+        case EvaluateFacts():
+            return numbers_text(facts.metrics)
+        case GateFacts():
+            return facts.verdict.reason
+        case GuardFacts():
+            return "; ".join(f"{alarm.guard} ({alarm.action}): {alarm.reason}" for alarm in facts.alarms)
+        case ReviewFacts():
+            return f"consent: {facts.consent}"
+    return ""
 
 
 def _counts_text(counts: dict[str, int]) -> str:
@@ -284,26 +312,27 @@ def metrics_text(generation: Generation, state: RunState) -> str:
     return numbers_text(metrics(generation, state)) or "not evaluated yet"
 
 
-def verdict_text(event: Event) -> Text:
+def verdict_text(event: GenerationEnded) -> Text:
     """One coloured line on how a generation ended."""
-    text = Text(f"generation {event['generation']} ")
-    status = Status(event["status"])
-    return text.append(str(status), COLOURS[status]).append(f": {printable(event['reason'])}")
+    text = Text(f"generation {event.generation} ")
+    return text.append(str(event.status), COLOURS[event.status]).append(f": {printable(event.reason)}")
 
 
 def ending_text(event: Event, state: RunState) -> str:
-    """One line on how a session ended."""
+    """One line on how a session ended; empty for other events."""
+    if not isinstance(event, RunEnded):
+        return ""
     again = "The same command goes on with it."
-    kind, reason = event["event"], printable(event.get("reason", "")).rstrip(".")
+    reason = printable(event.reason).rstrip(".")
     if reason.endswith("is spent"):
         return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
     return {
-        "run_finished": f"finished: the champion is generation {event.get('champion')}",
+        "run_finished": f"finished: the champion is generation {event.champion}",
         "run_stopped": f"stopped by {reason}. {again}",
         "run_failed": f"failed: {reason}. {'The champion stays. ' if state.champion else ''}{again}",
         "run_interrupted": f"interrupted by {reason}; nothing recorded is lost. {again}",
         "run_awaiting_review": f"waiting for a review. {again}",
-    }.get(kind, "")
+    }[event.event]
 
 
 _SHOWN = 60
@@ -332,7 +361,7 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
             f"{'*' if g is state.champion else ' '}{g.number}",
             Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
             *((g.init or "-", _maker_text(g)) if made_from else ()),
-            str(g.fact("curate", "rows", "-")),
+            str(g.curate.facts.rows) if g.curate else "-",
             *(_estimate_cell(by_suite, *names) for names in suites),
             f"{g.seconds:.0f}",
         )

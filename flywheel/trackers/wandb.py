@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.lineage.status import metrics
-from flywheel.storage.ledger import Event
-from flywheel.storage.state import ENDINGS, RunState
+from flywheel.storage.events import Event, GenerationEnded, RunEnded, SessionStarted
+from flywheel.storage.state import RunState
 from flywheel.trackers import NoTracker
 
 
@@ -33,15 +33,15 @@ class Wandb(NoTracker):
 
     def event(self, event: Event, state: RunState) -> None:
         """Start with the session; log at the end of a generation and of the run."""
-        if event["event"] == "session_started":
+        if isinstance(event, SessionStarted):
             self._start(state)
-        elif event["event"] == "generation_ended":
-            self._log(event["generation"], state)
-        elif event["event"] == "run_failed":
+        elif isinstance(event, GenerationEnded):
+            self._log(event.generation, state)
+        elif event.event == "run_failed":
             self._code = 1
-        if event["event"] in ENDINGS and self._run is not None:
-            self._run.summary["head"] = event["hash"]  # kept elsewhere: see `verify --head`
-        if event["event"] == "run_finished" and state.champion:
+        if isinstance(event, RunEnded) and self._run is not None:
+            self._run.summary["head"] = event.hash  # kept elsewhere: see `verify --head`
+        if event.event == "run_finished" and state.champion:
             self._run.summary.update({"champion": state.champion.number, **_champion_values(state)})
 
     def close(self) -> None:
@@ -52,16 +52,17 @@ class Wandb(NoTracker):
     def _start(self, state: RunState) -> None:
         import wandb
 
-        created = state.created or {}
+        created = state.created
+        assert created is not None, "a session is one of a run that was created"
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
             mode=self.mode,  # type: ignore[arg-type]
             dir=str(self._directory),
-            id=created["hash"][:16],
-            name=f"{created['recipe']}/{created['name']}",
-            group=created["recipe"],
-            config=created["config"],
+            id=created.hash[:16],
+            name=f"{created.recipe}/{created.name}",
+            group=created.recipe,
+            config=created.config,
             resume="allow",
             reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
             settings=wandb.Settings(disable_code=True, disable_git=True, disable_job_creation=True),
@@ -87,7 +88,7 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
         for part, value in interval.json().items()
         if part != "unit"
     }
-    origins = generation.fact("curate", "by_origin", {})
+    origins = generation.curate.facts.by_origin if generation.curate else {}
     rows = {f"corpus/{origin}": count for origin, count in origins.items()}
     verdict = {"status": str(generation.status), "reason": generation.reason}
     return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **measured}

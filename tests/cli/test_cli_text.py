@@ -101,8 +101,9 @@ def test_live_and_plain_views_show_text_as_it_is(
 
 def test_a_champion_stays_only_where_there_is_one(odd_run: tuple[str, str]) -> None:
     from flywheel.lineage.status import read_state
+    from flywheel.storage.events import RunEnded
     from flywheel.storage.state import RunState
 
-    failed = {"event": "run_failed", "reason": "why"}
+    failed = RunEnded(event="run_failed", reason="why")
     assert "The champion stays" in ending_text(failed, read_state(flywheel.open_run(odd_run[1]).path))
     assert "champion" not in ending_text(failed, RunState())

@@ -100,7 +100,7 @@ def test_a_class_without_source_has_one_too() -> None:
 def test_a_run_records_which_grader_and_whether_it_borrowed_the_model(finished_run: Path) -> None:
     from flywheel.lineage.record import Record
 
-    graded = Record.read(finished_run).generation(1).stages["grade"]["facts"]
-    assert graded["grader"] == "Confidence"
-    assert len(graded["version"]) == 64
-    assert graded["loaded_parent"] is None
+    graded = Record.read(finished_run).generation(1).grade.facts
+    assert graded.grader == "Confidence"
+    assert len(graded.version) == 64
+    assert graded.loaded_parent is None

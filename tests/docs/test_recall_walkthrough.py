@@ -107,7 +107,7 @@ def test_the_ledger_tells_that_the_code_changed(walked: tuple[Path, dict[str, En
     assert ["code changed" in out for out in first] == [False, True]
     assert "code changed before generation 4: handwriting" in first[1]
     run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
-    versions = [g.record.fact("grade", "version") for g in run.generations()[1:]]
+    versions = [g.record.grade.facts.version for g in run.generations()[1:]]
     assert len(set(versions[:3])) == len(set(versions[3:])) == 1
     assert versions[0] != versions[3]
     (difference,) = answer(walked[1], "diff flawed 1 4")

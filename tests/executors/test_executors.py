@@ -15,6 +15,7 @@ from flywheel.graders import Confidence
 from flywheel.protocols import Executor
 from flywheel.records import Unit, UnitResult
 from flywheel.stages import table as stages
+from flywheel.storage.events import StageDone
 from flywheel.testing.contracts.bench import Bench, bench_of, given
 
 
@@ -37,14 +38,14 @@ class AsksParent(Confidence):
         }
 
 
-def made_with(bench: Bench, executor: Executor) -> list[dict[str, Any]]:
+def made_with(bench: Bench, executor: Executor) -> list[StageDone[Any]]:
     bench.tools.executor = executor
     champion = bench.champion()
     samples = bench.do(stages.generate, parent=champion)
-    scores = bench.do(stages.grade, samples=samples["samples"], parent=champion)
+    scores = bench.do(stages.grade, samples=samples.outputs["samples"], parent=champion)
     outcomes = bench.do(stages.evaluate, weights=str(champion.weights), opponent=champion)
-    assert scores.fact("loaded_parent") == champion.weights
-    return [done.event for done in (samples, scores, outcomes)]
+    assert scores.facts.loaded_parent == champion.weights
+    return [samples, scores, outcomes]
 
 
 def test_the_work_of_every_stage_with_units_can_be_sent_to_another_process() -> None:
@@ -52,4 +53,4 @@ def test_the_work_of_every_stage_with_units_can_be_sent_to_another_process() -> 
         bench.components.resolved["chunk_size"] = 16
         ours = made_with(bench, Inline(lambda: None))
         assert made_with(bench, Pickled()) == ours
-        assert [event["facts"]["units"]["count"] for event in ours] == [13, 13, 26]
+        assert [done.facts.units.count for done in ours] == [13, 13, 26]

@@ -24,6 +24,7 @@ from flywheel.lineage.status import read_state
 from flywheel.storage import files, ledger
 from flywheel.storage.ledger import Ledger
 from flywheel.testing import CONFIG_DIR
+from tests.support.events import event_of
 from tests.support.fake_stages import on_strings, play
 from tests.support.loop_runs import quick_folder
 
@@ -100,8 +101,8 @@ def test_a_generation_without_weights_is_refused(run_copy: Path, tmp_path: Path)
     record = Record.read(run_copy)
     weights = str(record.generation(1).weights)
     ledger = Ledger(run_copy)
-    ledger.append("rolled_back", champion=0, why="a champion's weights are never pruned")
-    ledger.append("pruned", policy="last=1", objects={weights: 1}, slim={})
+    ledger.append(event_of("rolled_back", champion=0, why="a champion's weights are never pruned"))
+    ledger.append(event_of("pruned", objects={weights: 1}))
     ledger.close()
     record.store.path(weights).unlink()
     with pytest.raises(RunError, match="were pruned"):
@@ -112,14 +113,14 @@ def test_a_whole_bundle_is_the_runs(finished_run: Path, folder: Path, run_copy: 
     found = verify_bundle(folder, run=finished_run)
     assert (found.problems, found.signature, found.files) == ((), "none", 5)
     ledger = Ledger(run_copy)
-    ledger.append("session_started")
+    ledger.append(event_of("session_started"))
     ledger.close()
     assert named(folder, run=run_copy) == {}, "the run may have gone on"
 
 
 def test_another_run_does_not_stand_behind_it(folder: Path, tmp_path: Path) -> None:
     other = Ledger(tmp_path / "other")
-    other.append("run_created", recipe="moons", name="other")
+    other.append(event_of("run_created", recipe="moons", name="other"))
     other.close()
     assert "no line of the ledger" in named(folder, run=tmp_path / "other")["manifest.json"]
 
@@ -278,4 +279,4 @@ def test_the_runs_name_is_the_ledgers_however_the_folder_is_given(
     folders.append(bundle(Path("."), 0, tmp_path / "here"))
     first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
     assert first == second
-    assert json.loads(first["manifest.json"])["run"] == read_state(moved).created["name"]
+    assert json.loads(first["manifest.json"])["run"] == read_state(moved).created.name

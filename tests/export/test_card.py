@@ -11,6 +11,7 @@ from flywheel.storage.ledger import Ledger
 from flywheel.storage.recall_rules import carries_without
 from flywheel.storage.state import RunState
 from flywheel.testing import CONFIG_DIR
+from tests.support.events import event_of
 
 
 def body(folder: Path) -> str:
@@ -53,7 +54,8 @@ def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
     ledger = Ledger(run_copy)
     recall = {"by": "reason = 'x'", "strict": False, "champion": 0, "samples": "0" * 64 + ".parquet"}
     recall["carry"] = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
-    ledger.append("recalled", **recall, why="the <b>grader</b>\nwas wrong", generations=[1], suspect=[2])
+    recall |= {"why": "the <b>grader</b>\nwas wrong", "generations": [1], "suspect": [2]}
+    ledger.append(event_of("recalled", **recall))
     ledger.close()
     recalled, suspect, clean = (body(bundle(run_copy, n, tmp_path / str(n))) for n in (1, 2, 0))
     assert "**Recalled: do not use it.**" in recalled

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from safetensors.numpy import save
 
 from flywheel import loop
@@ -32,11 +33,13 @@ from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop, request
 from flywheel.storage import lock, parquet
-from flywheel.storage.ledger import Event, Ledger
+from flywheel.storage.events import Event, Fields, ReviewFacts
+from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
+from tests.support.events import event_of, facts
 from tests.support.fake_stages import drawn_verdict, put
 
 HUMAN, MADE = 5, 3
@@ -167,7 +170,7 @@ def seed(ctx: Context) -> StageOutput:
     parts(ctx).meet_fate("seed")
     base = parts(ctx).config.base
     weights = {"base": Stored(ctx.store.put(base.read_bytes(), ".safetensors"))} if base else {}
-    return StageOutput({"samples": ctx.data.human, **weights}, {"human": len(ctx.data.human)})
+    return StageOutput({"samples": ctx.data.human, **weights}, facts("seed", human=len(ctx.data.human)))
 
 
 def generate(ctx: Context, *, parent: Any) -> StageOutput:
@@ -176,22 +179,22 @@ def generate(ctx: Context, *, parent: Any) -> StageOutput:
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
     samples = with_provenance(rows, own=("prompt",), origin="generated", **where)
-    return StageOutput({"samples": samples}, {"made": MADE})
+    return StageOutput({"samples": samples}, facts("generate", made=MADE))
 
 
 def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     parts(ctx).meet_fate("grade")
     ids = ctx.store.table(samples)["id"]
     loaded_parent = parent.weights if parts(ctx).config.lends else None
-    facts = {"grader": "Fake", "version": "1", "loaded_parent": loaded_parent}
-    return StageOutput({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, facts)
+    told = facts("grade", grader="Fake", version="1", loaded_parent=loaded_parent)
+    return StageOutput({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, told)
 
 
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("tune")
     rng = ctx.key.numpy()
     chosen = str(rng.choice(sorted(set(starts) & {*parts(ctx).config.inits}) or [init]))
-    return left(ctx, "tuner", rng, {"settings": dict(ctx.settings), "start": chosen, "attempts": []})
+    return left(ctx, "tuner", rng, facts("tune", settings=dict(ctx.settings), start=chosen))
 
 
 def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
@@ -199,16 +202,16 @@ def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
     own = save({"weights": np.array([ctx.key.seed, ctx.generation], np.int64)})
     is_still = start.weights and ctx.key.numpy().random() < parts(ctx).config.still
     weights = start.weights if is_still else ctx.store.put(own, ".safetensors")
-    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
-    return StageOutput({"weights": Stored(weights)}, facts)
+    told = facts("train", start=start.json(), settings=dict(ctx.settings), steps=1, loss=0.0)
+    return StageOutput({"weights": Stored(weights)}, told)
 
 
 def adopt(ctx: Context, *, start: Start) -> StageOutput:
     parts(ctx).meet_fate("adopt")
     own = save({"weights": np.array([ctx.key.seed], np.int64)})
     weights = start.weights or ctx.store.put(own, ".safetensors")
-    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 0, "loss": None}
-    return StageOutput({"weights": Stored(weights)}, facts)
+    told = facts("train", start=start.json(), settings=dict(ctx.settings))
+    return StageOutput({"weights": Stored(weights)}, told)
 
 
 def evaluate(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
@@ -224,7 +227,7 @@ def outcomes(ctx: Context, weights: str, opponent: Any) -> StageOutput:
         | {"opponent": rival, "score": float(ctx.key.numpy().integers(0, 2))}
         for rival in rivals
     ]
-    return StageOutput({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, {"metrics": {}})
+    return StageOutput({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, facts("evaluate"))
 
 
 def sealed(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
@@ -236,7 +239,7 @@ def gate(ctx: Context, **_: Any) -> StageOutput:
     parts(ctx).meet_fate("gate")
     rng = ctx.key.numpy()
     promote = bool(rng.random() < parts(ctx).config.promote)
-    return left(ctx, "gate", rng, {"verdict": drawn_verdict(promote)})
+    return left(ctx, "gate", rng, drawn_verdict(promote))
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:
@@ -244,16 +247,16 @@ def review(ctx: Context, **_: Any) -> StageOutput:
     there.meet_fate("review")
     if there.fate == "no_answer":
         raise AwaitingReview
-    return StageOutput({}, {"consent": bool(ctx.key.numpy().random() < 0.9), "reviewer": "Fake"})
+    return StageOutput({}, ReviewFacts(consent=bool(ctx.key.numpy().random() < 0.9), reviewer="Fake"))
 
 
-def left(ctx: Context, component: str, rng: Any, facts: dict[str, Any]) -> StageOutput:
+def left(ctx: Context, component: str, rng: Any, found: Fields) -> StageOutput:
     """Facts of a stage, and the carry that its component leaves."""
     kept = parts(ctx).config.carry_kept.get(component)
     if kept is None:
-        return StageOutput({}, facts)
+        return StageOutput({}, found)
     carry = parts(ctx).carry_of(component, ctx.carry.get(component, {}), rng)
-    return StageOutput({"carry": carry}, facts | {"carry_kept": kept})
+    return StageOutput({"carry": carry}, replace(found, carry_kept=kept))
 
 
 def parts(ctx: Context) -> Parts:
@@ -277,7 +280,7 @@ class Watcher(NoTracker):
         self.parts = parts
 
     def event(self, event: Event, state: RunState) -> None:
-        if event["event"] == "stage" and self.parts.fate == "interrupt_after":
+        if event.event == "stage" and self.parts.fate == "interrupt_after":
             raise Interrupted("the history")
 
 
@@ -316,10 +319,9 @@ class World:
             if state.created is None:
                 fork = {"forked_from": config.forked_from} if config.forked_from else {}
                 identity = {"config": {"seed": config.seed}, "format": 1}
-                runner.record(
-                    "run_created", recipe=directory.parent.name, name=directory.name, **identity, **fork
-                )
-            runner.record("session_started")
+                names = {"recipe": directory.parent.name, "name": directory.name}
+                runner.record(event_of("run_created", **names, **identity, **fork))
+            runner.record(event_of("session_started"))
             session._make_room(runner)
             tools.data = data.as_recorded(state, store)
             return loop.run_loop(runner)

@@ -69,7 +69,7 @@ def test_dataclasses_and_functions_that_can_be_imported_are_recorded_as_yaml_wou
     tmp_path: Path,
 ) -> None:
     run = flywheel.run(config(tmp_path), **chosen(task=Moons(items=40), model=make))
-    recorded = run.generation(0).state.created["config"]
+    recorded = run.generation(0).state.created.config
     assert recorded["task"]["_target_"] == "flywheel.testing.moons.task.Moons"
     assert recorded["task"]["items"] == 40
     assert recorded["model"]["_target_"] == f"{__name__}.make"

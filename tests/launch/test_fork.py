@@ -78,7 +78,7 @@ def test_only_clean_generations_with_weights_are_forked(old: flywheel.Run, tmp_p
 def test_what_is_recalled_stays_recalled_in_a_fork(old: flywheel.Run, tmp_path: Path) -> None:
     old.recall(generation=2, why="flawed", yes=True)
     fork = old.fork(0, overrides(tmp_path))
-    inputs = fork.generation(1).record.stages["curate"]["inputs"]
+    inputs = fork.generation(1).record.curate.inputs
     assert inputs["recalled"] == fork.status().json()["forked_from"]["recalled"] is not None
 
 
@@ -200,7 +200,7 @@ def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tm
     assert "generated" in corpus["origin"].to_pylist()
     assert not recalled & set(corpus["id"].to_pylist())
     assert fork.reproduce(1).weights_equal
-    name = (old.generation(0).state.created or {})["name"]
+    name = old.generation(0).state.created.name
     assert [fork.show(n).json()["init"]["forked_from"] for n in (0, 1)] == [f"moons/{name}@0", None]
 
 
@@ -208,7 +208,7 @@ def test_what_a_fork_keeps_is_the_same_json(old: flywheel.Run) -> None:
     """Steps stay 40.0 where the run had 40.0: 40 would be another identity."""
     run = flywheel.run(["recipe=moons", "trainer.max_steps=40.0", *beside(old)], config_dir=CONFIG_DIR)
     fork = run.fork(0, [*beside(old, generations=0, name="fork"), "review=none"])
-    configs = [one.generation(0).state.created["config"] for one in (run, fork)]
+    configs = [one.generation(0).state.created.config for one in (run, fork)]
     differ = differences(*configs)
     assert set(differ) == {"base", "genesis"}, differ
     assert canonical(configs[1]["trainer"]["max_steps"]) == b"40.0"

@@ -93,7 +93,7 @@ def test_the_session_that_trained_it_counts_not_the_last(tmp_path: Path) -> None
     made = flywheel.run({**config, "generations": 1, "threads": 2}, config_dir=CONFIG_DIR)
     events = ledger.read(made.path)
     generations = RunState.replay(events).generations
-    assert [reproduce.session_of(events, generation)["threads"] for generation in generations] == [1, 2]
+    assert [reproduce.session_of(events, generation).threads for generation in generations] == [1, 2]
     assert [made.reproduce(number).differences for number in (0, 1)] == [{}, {}]
 
 

@@ -11,6 +11,7 @@ import flywheel
 from flywheel.errors import ConfigError, ExitCode, IdentityError, RunError
 from flywheel.launch.recorded import recorded_config
 from flywheel.storage import ledger
+from flywheel.storage.events import SessionStarted
 from flywheel.testing import CONFIG_DIR
 
 OWN = {"model._target_": "flywheel.testing.moons.model.Classifier", "+settings.by": "${settings.width}"}
@@ -42,7 +43,7 @@ def test_a_run_goes_on_without_its_recipe_and_remains_what_it_was(run: flywheel.
     assert (again.path, again.exit_code) == (run.path, ExitCode.FINISHED)
     assert len(again.generations()) == 2
     assert again.champion().load() is not None
-    sessions = [e for e in ledger.read(run.path) if e["event"] == "session_started"]
+    sessions = [event for event in ledger.read(run.path) if isinstance(event, SessionStarted)]
     configs = [recorded_config(run.path, session) for session in sessions]
     assert [config["generations"] for config in configs] == [0, 1]
     assert configs[1]["name"] == "1.10"

@@ -23,6 +23,7 @@ from flywheel.storage.sources import drawn_of, seen_of, sources_of
 from flywheel.storage.state import Status
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
+from tests.support.events import facts
 from tests.support.fake_stages import human, on_strings, play, put
 from tests.support.loop_runs import quick_folder
 
@@ -51,12 +52,14 @@ def generate(ctx: Context, *, parent: Any) -> StageOutput:
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     made = with_provenance(rows, own=("prompt",), origin="generated", **where)
-    return StageOutput({"samples": leveled(made, 2)}, {"made": MADE})
+    return StageOutput({"samples": leveled(made, 2)}, facts("generate", made=MADE))
 
 
 def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     ids = ctx.store.table(samples)["id"]
-    return StageOutput({"scores": pa.table({"id": ids, "vote": np.ones(len(ids))})}, {"grader": "Votes"})
+    return StageOutput(
+        {"scores": pa.table({"id": ids, "vote": np.ones(len(ids))})}, facts("grade", grader="Votes")
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from flywheel.lineage.trace import trace
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 from flywheel.tables import OUTCOMES
+from tests.support.events import event_of
 
 
 def outcomes(store: Store, score: float, opponent: str | None = None) -> str:
@@ -41,7 +42,7 @@ def run_of(
         g = Generation(number, parent, status, recalled=number in recalled)
         if score is not None:
             name = outcomes(store, score, opponents[number] if opponents else None)
-            g.stages["evaluate"] = {"outputs": {"outcomes": name}, "facts": {}}
+            g.stages["evaluate"] = event_of("stage", stage="evaluate", outputs={"outcomes": name})
         state.generations.append(g)
     state.champion = None if champion is None else state.generations[champion]
     return state, store
@@ -141,7 +142,7 @@ def run_of_suites(directory: Path, monkeypatch: pytest.MonkeyPatch, suites: dict
     same = {"cluster": "c", "subject": "w", "opponent": None, "score": 1.0}
     rows = [{"suite": suite, "item": item, **same} for suite, items in suites.items() for item in items]
     name = store.put_table(pa.Table.from_pylist(rows, OUTCOMES))
-    state.generations[0].stages["evaluate"] = {"outputs": {"outcomes": name}, "facts": {}}
+    state.generations[0].stages["evaluate"] = event_of("stage", stage="evaluate", outputs={"outcomes": name})
     monkeypatch.setattr("flywheel.lineage.trace.read_state", lambda directory: state)
 
 

@@ -21,6 +21,7 @@ from flywheel.storage.pruning import prune
 from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
+from tests.support.events import lines_of
 from tests.support.fake_stages import on_strings, play
 from tests.support.loop_runs import quick_folder
 
@@ -156,7 +157,7 @@ def test_a_dry_run_records_nothing(run: Path) -> None:
 def test_the_event_says_it_all(run: Path) -> None:
     play(run, 3)
     report = recall(run, generation=1, why="flawed", yes=True).json()
-    event = ledger.read(run)[-1]
+    event = lines_of(run)[-1]
     assert (event["event"], event["why"], event["by"]) == ("recalled", "flawed", "generation 1")
     assert event["generations"] == [g["generation"] for g in report["generations"]]
     assert event["champion"] == report["champion"]["after"]
@@ -215,7 +216,7 @@ def test_a_generation_under_way_that_does_not_goes_on_with_what_remains(run: Pat
     assert len(state.generations) == 2
     decided = Store(run).table(state.generations[1].output("curate", "decisions"))
     assert len(decided) == 4 + 3 - 1
-    assert state.generations[1].stages["curate"]["inputs"]["recalled"] == state.recalled
+    assert state.generations[1].curate.inputs["recalled"] == state.recalled
 
 
 def test_the_carry_is_what_the_restored_champion_left(run: Path) -> None:
@@ -394,7 +395,7 @@ def test_a_line_that_is_written_has_happened_though_head_could_not_be_moved(
     assert read_state(run).champion.number == promoted[-2]
     assert play(run, 7) == 0
     assert verify(run).first_bad is None
-    said = [event["event"] for event in ledger.read(run)]
+    said = [event.event for event in ledger.read(run)]
     assert said.count("recalled") + said.count("rolled_back") == 1
 
 

@@ -14,6 +14,7 @@ from flywheel.lineage.show import show, uncommitted
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.recall_rules import carries_without
 from flywheel.storage.state import RunState
+from tests.support.events import event_of
 
 
 def test_all_that_made_a_generation(finished_run: Path) -> None:
@@ -27,7 +28,7 @@ def test_all_that_made_a_generation(finished_run: Path) -> None:
     assert f"{report['weights']}.safetensors" == record.weights
     assert report["seeds"]["stages"]["train"] == Key.root(0)(1, "train").seed
     assert report["batch"]["grader"] == "Confidence"
-    assert report["cost"]["steps"] == record.training_event["facts"]["steps"]
+    assert report["cost"]["steps"] == record.train.facts.steps
     assert report["artifacts"]["train"]["outputs"] == {"weights": record.weights}
     assert json.loads(json.dumps(report)) == report
 
@@ -71,9 +72,8 @@ def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
     ledger = Ledger(run_copy)
     recall = {"why": "a wrong grader", "by": "generation 1", "strict": False, "champion": 0}
     carry = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
-    ledger.append(
-        "recalled", **recall, generations=[1], suspect=[2], samples="0" * 64 + ".parquet", carry=carry
-    )
+    recall |= {"generations": [1], "suspect": [2], "samples": "0" * 64 + ".parquet", "carry": carry}
+    ledger.append(event_of("recalled", **recall))
     ledger.close()
     flags = [set(show(run_copy, number).json()["flags"]) - {"champion"} for number in (0, 1, 2)]
     assert flags == [set(), {"recalled"}, {"suspect"}]

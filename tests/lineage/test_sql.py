@@ -26,7 +26,7 @@ def test_each_view_tells_what_the_ledger_does(finished_run: Path) -> None:
     assert rows(
         finished_run, "SELECT count(*), max(hash) FILTER (seq = (SELECT max(seq) FROM events)) FROM events"
     ) == [(len(Record.read(finished_run).events), run.status().json()["head"])]
-    corpora = [(g.number, g.record.fact("curate", "rows")) for g in run.generations()]
+    corpora = [(g.number, g.record.curate.facts.rows) for g in run.generations()]
     trained = "SELECT generation, count(*) FROM edges WHERE type = 'trained_on' GROUP BY 1 ORDER BY 1"
     assert rows(finished_run, trained) == corpora
     decided = "SELECT generation, count(*) FILTER (keep AND count > 0) FROM decisions GROUP BY 1 ORDER BY 1"

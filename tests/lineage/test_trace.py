@@ -20,6 +20,7 @@ from flywheel.lineage.trace import trace
 from flywheel.storage import ids
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
+from tests.support.events import event_of
 from tests.support.fake_stages import on_strings, play
 
 
@@ -105,13 +106,14 @@ def long_state(turns: int) -> RunState:
         batch = "seed" if n == 0 else "generate"
         name = f"{n:064x}.parquet"
         rows = {"human": 10} if n == 0 else {"made": 10}
-        g.stages[batch] = {"outputs": {"samples": name}, "facts": rows}
+        g.stages[batch] = event_of("stage", stage=batch, outputs={"samples": name}, facts=rows)
         sources = [[f"{0:064x}.parquet", None, 10], *([[name, None, 1]] if n else [])]
         facts = {"corpus": "c", "by_origin": {"human": 10}}
-        g.stages["curate"] = {"outputs": {"corpus": "c", "sources": json.dumps(sources)}, "facts": facts}
+        outputs = {"corpus": "c", "sources": json.dumps(sources)}
+        g.stages["curate"] = event_of("stage", stage="curate", outputs=outputs, facts=facts)
         start = {"kind": "parent", "weights": f"w{n - 1}", "origin": n - 1} if n else {"kind": "fresh"}
-        made = {"start": start, "settings": {}}
-        g.stages["train"] = {"outputs": {"weights": f"w{n}"}, "facts": made, "inputs": {}}
+        made = {"start": start}
+        g.stages["train"] = event_of("stage", stage="train", outputs={"weights": f"w{n}"}, facts=made)
         state.generations.append(g)
     return state
 

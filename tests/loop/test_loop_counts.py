@@ -12,6 +12,7 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, 
 from flywheel.lineage.status import read_state, summary_line
 from flywheel.runtime import runner
 from flywheel.storage import files
+from flywheel.storage.events import Cost
 from tests.support.fake_stages import on_strings, play
 from tests.support.harness import events
 
@@ -27,7 +28,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stage takes two seconds."""
-    monkeypatch.setattr(runner._Clock, "cost", lambda self: dict(COST))
+    monkeypatch.setattr(runner._Clock, "cost", lambda self, units=None: Cost(**COST))
 
 
 def statuses(run: Path) -> list[str]:

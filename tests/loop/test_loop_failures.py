@@ -161,4 +161,4 @@ def test_a_fit_that_failed_is_made_again_from_its_start(after_genesis, fault):
     assert kinds(run.path).count("run_created") == 1
     first, again = run.generations()[1].record, run.generations()[2].record
     assert set(first.stages) == {"generate", "grade", "curate", "tune"}
-    assert again.stages["curate"]["facts"]["by_origin"]["human"] == 6
+    assert again.curate.facts.by_origin["human"] == 6

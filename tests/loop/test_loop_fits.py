@@ -148,7 +148,7 @@ def test_the_best_checkpoint_is_taken_where_one_is_monitored(
         "value": 0.0,
         "step": once.status().json()["generations"][0]["cost"]["steps"],
     }
-    assert "best" not in last.champion().record.stages["train"]["facts"]
+    assert last.champion().record.train.facts.best is None
     assert best.champion().weights == once.champion().weights != last.champion().weights
     assert not list((tmp_path / "here").iterdir())
     assert not list(tmp_path.rglob("*.ckpt"))

@@ -91,5 +91,5 @@ def test_debug_overlay_makes_another_run(probe):
     run = probe(name=None, debug="fast_dev_run")
     assert run.exit_code is ExitCode.FINISHED
     assert [g.number for g in run.generations()] == [0, 1]
-    assert {g.record.training_event["facts"]["steps"] for g in run.generations()} == {2}
+    assert {g.record.train.facts.steps for g in run.generations()} == {2}
     assert run.path != probe(name=None, generations=0).path

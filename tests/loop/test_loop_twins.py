@@ -47,7 +47,7 @@ def history(directory: Path) -> dict[str, Any]:
             for g in state.generations
         ],
         "made": [
-            (g.number, stage, event["inputs"], event["outputs"], event["facts"])
+            (g.number, stage, event.inputs, event.outputs, event.facts)
             for g in state.generations
             for stage, event in g.stages.items()
         ],

@@ -31,6 +31,7 @@ from flywheel.runtime.stop import Stop
 from flywheel.stages import table
 from flywheel.storage import lock
 from flywheel.storage.corpus import read_corpus
+from flywheel.storage.events import TrainFacts
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.sources import read_sources
 from flywheel.storage.state import RunState
@@ -39,6 +40,7 @@ from flywheel.tables import as_table
 from flywheel.trackers import NoTracker
 from tests.support import fake_stages
 from tests.support.arrow_tables import tables
+from tests.support.events import event_of
 from tests.support.harness import artifacts, events
 
 ROWS, ASKED, ITEMS = 3, 4, 2
@@ -110,7 +112,7 @@ class Parts(fake_stages.FakeComponents):
 def train(ctx: Context, *, corpus: str, sources: str, start: Start, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-    facts = {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+    facts = TrainFacts(start=start, settings=dict(ctx.settings), steps=1, loss=0.0)
     return StageOutput({"weights": pa.table({"seen": [seen(rows)]})}, facts)
 
 
@@ -138,11 +140,11 @@ def session(directory: Path, task: Task, *, stages: int | None = None, broken: b
         tools = StageTools(parts, store, data, Stop(directory), Inline(lambda: None))
         run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
-            run.record("run_created", recipe="drawn", name="run", config={"seed": 0}, data=data.identity)
+            run.record(event_of("run_created", name="run", config={"seed": 0}, data=data.identity))
         else:
             tools.data = check_data(directory, state, store, data)
             check_prompts(directory, state, store, parts)
-        run.record("session_started")
+        run.record(event_of("session_started"))
         return loop.run_loop(run)
     except Interrupted:
         return ExitCode.INTERRUPTED

@@ -53,7 +53,7 @@ def test_a_suite_of_any_role_that_asks_what_was_taught_is_refused(role):
 def test_suites_of_other_roles_share_nothing_but_gate_and_guard(one, other):
     suites = {"gate": ["new"], one.value: ["ape", "bee"], f"{other.value}2": ["bee"]}
     if one == other or {one, other} == {Role.GATE, Role.GUARD}:
-        shared = [(entry["suite"], entry["items"]) for entry in read(Words([], **suites)).held_out["shared"]]
+        shared = [(shared.suite, shared.items) for shared in read(Words([], **suites)).held_out.shared]
         assert shared == ([] if one == other else [(f"{other.value}2", 1)])
     else:
         with pytest.raises(DataError, match=r"1 of its 1 items are in .* too, by word: 'bee'"):
@@ -63,7 +63,7 @@ def test_suites_of_other_roles_share_nothing_but_gate_and_guard(one, other):
 def test_problems_too_few_are_exempt_by_name_and_counted():
     task = Words(["a", "b", "ape"], gate=["a", "b", "bee"], sealed=["b", "cat"])
     task.exhaustible = (Exhaustible("length", (1,), "there are 26 letters"),)
-    assert read(task).held_out == {
+    assert read(task).held_out.json() == {
         "columns": ["word"],
         "exhaustible": [{"column": "length", "values": [1], "reason": "there are 26 letters"}],
         "shared": [
@@ -80,7 +80,7 @@ def test_problems_too_few_are_exempt_by_name_and_counted():
 def test_a_task_that_names_no_columns_is_not_compared():
     task = Words(["ape"], gate=["ape"])
     task.identity_columns = ()
-    assert read(task).held_out == {"columns": [], "exhaustible": [], "shared": []}
+    assert read(task).held_out.json() == {"columns": [], "exhaustible": [], "shared": []}
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,13 @@ from omegaconf import OmegaConf
 import flywheel
 from flywheel.errors import DamagedError, FlywheelError, RunError
 from flywheel.launch.recorded import recorded_config
-from flywheel.lineage.status import status
+from flywheel.lineage.status import read_state, status
 from flywheel.storage import ledger, parquet
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
 from flywheel.testing import CONFIG_DIR
+from tests.support.events import event_of, lines_of
 
 
 class Bomb:
@@ -88,11 +89,11 @@ def test_a_class_that_no_recipe_names_is_not_built(run_copy: Path, target: str, 
 
 def rewrite(run: Path, change: Any, model: dict[str, Any] | None = None) -> None:
     """Write the ledger anew, with another configuration and a chain of hashes that is right."""
-    events, store = ledger.read(run), Store(run)
+    events, store, state = lines_of(run), Store(run), read_state(run)
     change(events[0]["config"])
     for event in events:
         if event["event"] == "session_started":
-            config = recorded_config(run, event)
+            config = recorded_config(run, state.session)
             change(config)
             config["model"].update(model or {})
             text = OmegaConf.to_yaml(OmegaConf.create(config))
@@ -119,11 +120,9 @@ def test_a_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DamagedError, match="64 hex digits"):
         Store(tmp_path).get(name)
     book = Ledger(tmp_path)
-    book.append("run_created", format=1)
-    book.append("generation_started", generation=0, parent=None)
-    cost = {"seconds": 0.1, "cpu_seconds": 0.1}
-    where = {"generation": 0, "stage": "seed", "inputs": {}, "outputs": {"samples": name}}
-    book.append("stage", **where, facts={}, cost=cost)
+    book.append(event_of("run_created"))
+    book.append(event_of("generation_started"))
+    book.append(event_of("stage", stage="seed", outputs={"samples": name}))
     book.close()
     bad = verify(tmp_path).first_bad
     assert bad is not None
@@ -132,7 +131,7 @@ def test_a_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("link", ["objects", "folder", "file"])
 def test_a_link_out_of_the_run_is_not_followed(run_copy: Path, tmp_path: Path, link: str) -> None:
-    name = next(n for e in ledger.read(run_copy) for n in e.get("outputs", {}).values())
+    name = next(n for e in lines_of(run_copy) for n in e.get("outputs", {}).values())
     path = Store(run_copy).path(name)
     moved = {"objects": run_copy / "objects", "folder": path.parent, "file": path}[link]
     moved.rename(tmp_path / "elsewhere")
@@ -191,10 +190,10 @@ def test_a_line_that_is_too_long_is_refused_by_reader_and_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book = Ledger(tmp_path)
-    book.append("run_created", format=1, config="x" * 5000)
+    book.append(event_of("run_created", name="x" * 5000))
     monkeypatch.setattr(ledger, "MAX_LINE_BYTES", 4000)
     with pytest.raises(FlywheelError, match="4000 bytes"):
-        book.append("session_started", command="x" * 5000)
+        book.append(event_of("session_started", machine="x" * 5000))
     book.close()
     bad = verify(tmp_path).first_bad
     assert bad is not None
@@ -233,14 +232,14 @@ def test_a_fork_or_resume_builds_no_class_that_only_the_run_names(
 
 def test_a_class_chosen_by_configured_settings_is_checked_as_well_as_by_recorded_ones(run_copy: Path) -> None:
     bomb = run_copy / "bomb"
-    ours = ledger.read(run_copy)[0]["config"]["task"]["_target_"]
+    ours = lines_of(run_copy)[0]["config"]["task"]["_target_"]
 
     def change(config: dict[str, Any]) -> None:
         config["task"] = {"_target_": "${settings.t}", "name": str(bomb)}
         config["settings"]["t"] = "os.mkdir"
 
     rewrite(run_copy, change)
-    events = ledger.read(run_copy)
+    events = lines_of(run_copy)
     for event in events:
         if event.get("stage") == "train":
             event["facts"]["settings"]["t"] = ours

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from flywheel.errors import DamagedError
+from flywheel.errors import DamagedError, DataError
 from flywheel.storage import files
 from flywheel.storage import ledger as ledgers
-from flywheel.storage.ledger import GENESIS_HASH, Event, Ledger
+from flywheel.storage.events import Event, RunEnded, StageDone, plain
+from flywheel.storage.ledger import GENESIS_HASH, Ledger
 from flywheel.storage.verify import verify
+from tests.support.events import event_of, written
 
-RESERVED = {"seq", "prev", "time", "event", "hash", "self"}
 SCALARS = (
     st.none()
     | st.booleans()
@@ -35,8 +37,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-CONTENTS = st.dictionaries(st.text(max_size=6).filter(lambda key: key not in RESERVED), VALUES, max_size=3)
-EVENTS = st.tuples(st.text(max_size=10), CONTENTS)
+CONFIGS = st.dictionaries(st.text(max_size=6), VALUES, max_size=3)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def opened(directory: Path) -> Iterator[Ledger]:
 
 def write(directory: Path, *names: str) -> list[Event]:
     with opened(directory) as ledger:
-        return [ledger.append(name, n=k) for k, name in enumerate(names)]
+        return [ledger.append(Event(event=name)) for name in names]
 
 
 def file_of(directory: Path) -> Path:
@@ -81,24 +82,25 @@ def three(tmp_path: Path) -> Path:
 
 
 @settings(max_examples=30)
-@given(st.lists(st.lists(EVENTS, max_size=3), min_size=1, max_size=3))
-def test_whatever_is_written_in_any_sessions_is_read_back(sessions: list[list[tuple[str, Any]]]) -> None:
+@given(st.lists(st.lists(CONFIGS, max_size=3), min_size=1, max_size=3))
+def test_whatever_is_written_in_any_sessions_is_read_back(sessions: list[list[dict[str, Any]]]) -> None:
     with scratch() as directory:
-        written = []
+        written: list[Event] = []
         for session in sessions:
             with opened(directory) as ledger:
                 assert ledger.events == written
-                written += [ledger.append(name, **content) for name, content in session]
+                written += [ledger.append(event_of("run_created", config=config)) for config in session]
         assert ledgers.read(directory) == written
-        given = [event for session in sessions for event in session]
-        assert [(e["event"], {k: v for k, v in e.items() if k not in RESERVED}) for e in written] == given
+        given = [config for session in sessions for config in session]
+        assert [json.loads(line)["config"] for line in lines_of(directory)] == given
+        assert [created.config for created in written] == given  # type: ignore[attr-defined]
 
 
 def test_each_line_names_the_one_before_and_head_names_the_last(three: Path) -> None:
     events = ledgers.read(three)
-    assert [event["seq"] for event in events] == [0, 1, 2]
-    assert [event["prev"] for event in events] == [GENESIS_HASH, events[0]["hash"], events[1]["hash"]]
-    assert ledgers.read_head(three) == events[-1]["hash"]
+    assert [event.seq for event in events] == [0, 1, 2]
+    assert [event.prev for event in events] == [GENESIS_HASH, events[0].hash, events[1].hash]
+    assert ledgers.read_head(three) == events[-1].hash
 
 
 def test_a_hash_is_the_sha256_of_the_line_without_it(three: Path) -> None:
@@ -121,17 +123,18 @@ def test_numbers_that_json_has_not_are_refused_and_nothing_is_written(three: Pat
     before = lines_of(three)
     with opened(three) as ledger:
         with pytest.raises(ValueError, match="JSON"):
-            ledger.append("bad", value=value)
-        ledger.append("good")
+            ledger.append(event_of("run_created", config={"value": value}))
+        ledger.append(Event(event="good"))
     assert lines_of(three)[:3] == before
-    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "three", "good"]
+    assert [event.event for event in ledgers.read(three)] == ["one", "two", "three", "good"]
 
 
 @pytest.mark.parametrize("keys", [{9: "a", 10: "b"}, {1: "a", "1": "b"}, {None: 1}, {True: 1}])
 def test_keys_that_are_no_strings_do_not_damage_the_ledger(three: Path, keys: dict[Any, Any]) -> None:
+    created = replace(event_of("run_created"), config=keys)
     with opened(three) as ledger:
         try:
-            recorded = ledger.append("odd", facts=keys)
+            recorded = ledger.append(created)
         except (TypeError, ValueError):
             assert len(ledgers.read(three)) == 3
         else:
@@ -140,18 +143,56 @@ def test_keys_that_are_no_strings_do_not_damage_the_ledger(three: Path, keys: di
 
 def test_what_append_returns_is_what_a_resumed_run_reads(three: Path) -> None:
     with opened(three) as ledger:
-        recorded = ledger.append("tuple", pair=(1, 2))
+        recorded = ledger.append(event_of("session_started", command=("a", "b")))
     assert ledgers.read(three)[-1] == recorded
 
 
 @pytest.mark.parametrize("name", ["seq", "prev", "time", "hash"])
 def test_content_cannot_take_the_place_of_the_chain(three: Path, name: str) -> None:
     with opened(three) as ledger:
-        try:
-            ledger.append("odd", **{name: 7})
-        except (TypeError, ValueError):
-            assert len(ledgers.read(three)) == 3
-    assert [event["seq"] for event in ledgers.read(three)] == list(range(len(lines_of(three))))
+        ledger.append(replace(event_of("run_created"), **{name: 7}))
+    assert [event.seq for event in ledgers.read(three)] == [0, 1, 2, 3]
+
+
+WRONG = [
+    replace(event_of("generation_started"), generation="three"),
+    replace(event_of("run_stopped"), reason=3),
+    replace(event_of("stage", stage="train"), stage="gate"),
+    replace(event_of("generation_ended", status="failed"), status="excellent"),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.event)
+def test_what_is_not_as_its_type_says_is_neither_written_nor_read(three: Path, wrong: Event) -> None:
+    before = lines_of(three)
+    with opened(three) as ledger:
+        with pytest.raises(DataError, match="is as its type says"):
+            ledger.append(wrong)
+        head = ledger.head
+    assert lines_of(three) == before
+    content = {key: value for key, value in plain(wrong).items() if key != "hash"}
+    line = ledgers.seal({**content, "seq": 3, "prev": head, "time": 0.0})
+    file_of(three).write_bytes(b"".join([*before, line]))
+    (three / "HEAD").write_text(json.loads(line)["hash"] + "\n")
+    with pytest.raises(DamagedError, match="line 4: it is no such event as"):
+        ledgers.read(three)
+    assert "line 4" in (verify(three).first_bad or "")
+
+
+def test_keys_and_events_that_are_not_known_are_ignored(three: Path) -> None:
+    head = ledgers.read_head(three)
+    stage = event_of("stage", stage="review", facts={"consent": True, "mood": "good"}, outputs={"x": "y"})
+    later = {key: value for key, value in written(stage).items() if key != "hash"} | {"since": "v9"}
+    for seq, content in enumerate([{"event": "sang", "song": [1]}, later], 3):
+        line = ledgers.seal(content | {"seq": seq, "prev": head, "time": 0.0})
+        head = json.loads(line)["hash"]
+        with file_of(three).open("ab") as file:
+            file.write(line)
+    (three / "HEAD").write_text(head + "\n")
+    sang, done = ledgers.read(three)[3:]
+    assert (type(sang), sang.event) == (Event, "sang")
+    assert isinstance(done, StageDone)
+    assert done.facts.consent
 
 
 def test_a_line_torn_at_any_byte_is_cut_off_on_reopening(three: Path) -> None:
@@ -159,14 +200,14 @@ def test_a_line_torn_at_any_byte_is_cut_off_on_reopening(three: Path) -> None:
     events = ledgers.read(three)
     for kept in range(1, len(last)):
         file_of(three).write_bytes(b"".join(whole) + last[:kept])
-        (three / "HEAD").write_text(events[1]["hash"] + "\n")
+        (three / "HEAD").write_text(events[1].hash + "\n")
         assert ledgers.read(three) == events[:2]
         with opened(three) as ledger:
             assert ledger.events == events[:2]
         assert lines_of(three) == whole
     with opened(three) as ledger:
-        ledger.append("again")
-    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "again"]
+        ledger.append(Event(event="again"))
+    assert [event.event for event in ledgers.read(three)] == ["one", "two", "again"]
 
 
 def test_a_torn_first_line_is_cut_off(tmp_path: Path) -> None:
@@ -180,11 +221,11 @@ def test_a_torn_first_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_head_moves_on_after_a_crash_between_line_and_head(three: Path) -> None:
     events = ledgers.read(three)
-    (three / "HEAD").write_text(events[1]["hash"] + "\n")
+    (three / "HEAD").write_text(events[1].hash + "\n")
     assert ledgers.read(three) == events
     with opened(three) as ledger:
         assert ledger.events == events
-    assert ledgers.read_head(three) == events[2]["hash"]
+    assert ledgers.read_head(three) == events[2].hash
 
 
 def test_head_moves_on_after_a_crash_before_the_first_head(tmp_path: Path) -> None:
@@ -192,7 +233,7 @@ def test_head_moves_on_after_a_crash_before_the_first_head(tmp_path: Path) -> No
     (tmp_path / "HEAD").unlink()
     with opened(tmp_path) as ledger:
         assert ledger.events == events
-    assert ledgers.read_head(tmp_path) == events[0]["hash"]
+    assert ledgers.read_head(tmp_path) == events[0].hash
 
 
 def refused_by_all(directory: Path) -> None:
@@ -237,7 +278,7 @@ def test_a_whole_last_line_that_is_damaged_is_damage_with_a_remedy(three: Path) 
     """A crash leaves a torn line, without a newline; a loss of power may leave holes in one."""
     *whole, last = lines_of(three)
     events = ledgers.read(three)
-    (three / "HEAD").write_text(events[1]["hash"] + "\n")
+    (three / "HEAD").write_text(events[1].hash + "\n")
     middle = len(last) // 2
     for damaged in (last[:middle] + b"\0" * (len(last) - middle - 1) + b"\n", b"\n", last[:-9] + b"\n"):
         file_of(three).write_bytes(b"".join(whole) + damaged)
@@ -250,9 +291,9 @@ def test_a_whole_last_line_that_is_damaged_is_damage_with_a_remedy(three: Path) 
         os.truncate(file_of(three), int(remedy[1]))
         with opened(three) as ledger:
             assert ledger.events == events[:2]
-            ledger.append("again")
+            ledger.append(Event(event="again"))
         file_of(three).write_bytes(b"".join(whole))
-        (three / "HEAD").write_text(events[1]["hash"] + "\n")
+        (three / "HEAD").write_text(events[1].hash + "\n")
 
 
 def test_a_damaged_line_that_head_names_has_no_remedy_but_a_copy(three: Path) -> None:
@@ -272,22 +313,22 @@ def test_a_line_is_not_put_after_half_of_one(three: Path, monkeypatch: pytest.Mo
             patch.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
             for _ in range(2):
                 with pytest.raises(OSError, match="broken"):
-                    ledger.append("lost")
-        ledger.append("four")
-    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "three", "four"]
+                    ledger.append(Event(event="lost"))
+        ledger.append(Event(event="four"))
+    assert [event.event for event in ledgers.read(three)] == ["one", "two", "three", "four"]
 
 
 def test_a_line_with_a_recomputed_hash_breaks_the_chain(three: Path) -> None:
     a, b, c = lines_of(three)
     event = json.loads(b)
-    event["n"] = 99
+    event["event"] = "other"
     del event["hash"]
     file_of(three).write_bytes(a + ledgers.seal(event) + c)
     refused_by_all(three)
 
 
 def test_a_head_further_back_than_one_line_is_damage(three: Path) -> None:
-    first = ledgers.read(three)[0]["hash"]
+    first = ledgers.read(three)[0].hash
     (three / "HEAD").write_text(first + "\n")
     with pytest.raises(DamagedError):
         Ledger(three)
@@ -336,7 +377,7 @@ def test_a_line_is_durable_before_head_names_it(three: Path, monkeypatch: pytest
     with opened(three) as ledger:
         monkeypatch.setattr(os, "fsync", lambda fd: done.append(f"sync {name_of(fd)}"))
         monkeypatch.setattr(os, "replace", replace)
-        ledger.append("four")
+        ledger.append(Event(event="four"))
     aside = f"sync .HEAD.{os.getpid()}.tmp"
     assert done == ["sync ledger.jsonl", aside, "replace HEAD", f"sync {three.name}"]
 
@@ -366,9 +407,9 @@ def test_a_full_disk_releases_the_reserve_and_records_the_event(
     with opened(three) as ledger:
         assert (three / ".reserve").stat().st_size >= 4096
         fails_once(monkeypatch, OSError(number, "full"), written)
-        ledger.append("run_failed", reason="the disk is full")
+        ledger.append(RunEnded(event="run_failed", reason="the disk is full"))
         assert not (three / ".reserve").exists()
-    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "three", "run_failed"]
+    assert [event.event for event in ledgers.read(three)] == ["one", "two", "three", "run_failed"]
     with opened(three):
         assert (three / ".reserve").exists()
 
@@ -383,9 +424,9 @@ def test_a_full_disk_at_head_releases_the_reserve(three: Path, monkeypatch: pyte
 
     with opened(three) as ledger:
         monkeypatch.setattr(files, "write_atomic", write_atomic)
-        event = ledger.append("run_failed")
+        failed = ledger.append(Event(event="run_failed"))
         assert not (three / ".reserve").exists()
-    assert ledgers.read_head(three) == event["hash"]
+    assert ledgers.read_head(three) == failed.hash
 
 
 @pytest.mark.parametrize("written", [0.0, 0.5, 1.0])
@@ -397,9 +438,9 @@ def test_an_append_that_fails_or_is_interrupted_leaves_nothing_behind(
     with opened(three) as ledger:
         fails_once(monkeypatch, error, written)
         with pytest.raises(type(error)):
-            ledger.append("lost")
-        ledger.append("run_interrupted")
-    assert [event["event"] for event in ledgers.read(three)] == ["one", "two", "three", "run_interrupted"]
+            ledger.append(Event(event="lost"))
+        ledger.append(Event(event="run_interrupted"))
+    assert [event.event for event in ledgers.read(three)] == ["one", "two", "three", "run_interrupted"]
 
 
 def test_readers_see_all_whole_lines_while_the_last_is_being_written(
@@ -408,12 +449,12 @@ def test_readers_see_all_whole_lines_while_the_last_is_being_written(
     real, seen = os.write, []
 
     def write_slowly(descriptor: int, data: bytes) -> int:
-        seen.append([event["event"] for event in ledgers.read(three)])
+        seen.append([event.event for event in ledgers.read(three)])
         return real(descriptor, data[:40])
 
     with opened(three) as ledger:
         monkeypatch.setattr(files.os, "write", write_slowly)
-        ledger.append("four")
+        ledger.append(Event(event="four"))
     assert len(seen) > 3
     assert all(view == ["one", "two", "three"] for view in seen)
 
@@ -434,7 +475,7 @@ def test_a_reader_that_a_writer_overtakes_sees_whole_lines(
         return head
 
     monkeypatch.setattr(ledgers, "read_head", read_head)
-    assert [event["event"] for event in ledgers.read(three)][:3] == ["one", "two", "three"]
+    assert [event.event for event in ledgers.read(three)][:3] == ["one", "two", "three"]
 
 
 def test_an_append_costs_the_same_however_long_the_ledger_is(
@@ -454,7 +495,8 @@ def test_an_append_costs_the_same_however_long_the_ledger_is(
     with opened(tmp_path) as ledger:
         monkeypatch.setattr(files, "append", append)
         monkeypatch.setattr(files, "write_atomic", write_atomic)
+        stage = event_of("stage", stage="curate", facts={"rows": 12})
         for _ in range(100):
             counts.append(0)
-            ledger.append("stage", facts={"rows": 12})
+            ledger.append(stage)
     assert max(counts) - min(counts) <= 8  # digits of seq and of time

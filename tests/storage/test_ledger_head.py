@@ -12,6 +12,7 @@ import pytest
 
 from flywheel.storage import files
 from flywheel.storage import ledger as ledgers
+from flywheel.storage.events import Event
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.store import Store
 
@@ -42,7 +43,7 @@ def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
 
 def names(directory: Path) -> list[str]:
     """Names of the events that a reader finds; raises DamagedError as a reader would."""
-    return [event["event"] for event in ledgers.read(directory)]
+    return [event.event for event in ledgers.read(directory)]
 
 
 def reopened(directory: Path) -> list[str]:
@@ -50,13 +51,13 @@ def reopened(directory: Path) -> list[str]:
     ledger = Ledger(directory)
     ledger.close()
     assert ledgers.read_head(directory) == ledger.head
-    return [event["event"] for event in ledger.events]
+    return [event.event for event in ledger.events]
 
 
 def try_append(ledger: Ledger, name: str) -> bool:
     """Whether an event could be appended."""
     with contextlib.suppress(OSError):
-        ledger.append(name)
+        ledger.append(Event(event=name))
         return True
     return False
 
@@ -65,20 +66,19 @@ def assert_head_is_near(directory: Path) -> None:
     """HEAD names the last line or the one before."""
     found = ledgers.scan(directory / "ledger.jsonl")
     assert found.bad_line is None
-    last = found.events[-1] if found.events else {"hash": ledgers.GENESIS_HASH, "prev": ledgers.GENESIS_HASH}
-    assert ledgers.read_head(directory) in (last["hash"], last["prev"])
+    assert ledgers.read_head(directory) in (found.head, found.behind)
 
 
 @pytest.mark.parametrize("broken", FATES[1:])
 def test_head_that_cannot_be_replaced_twice(tmp_path: Path, fate: Fate, broken: str) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("one")
+    ledger.append(Event(event="one"))
     fate(broken)
-    assert ledger.append("two")["event"] == "two", "its line is durable, so it has happened"
+    assert ledger.append(Event(event="two")).event == "two", "its line is durable, so it has happened"
     assert_head_is_near(tmp_path)
     for name in ("three", "four"):
         with pytest.raises(OSError, match="the disk broke"):
-            ledger.append(name)
+            ledger.append(Event(event=name))
         assert names(tmp_path) == ["one", "two"], "the line after HEAD is durable, none comes after that"
         assert_head_is_near(tmp_path)
     ledger.close()
@@ -93,7 +93,7 @@ def test_the_same_ledger_goes_on_once_the_disk_is_well(tmp_path: Path, fate: Fat
         assert try_append(ledger, broken) == (number == 0)
         assert not try_append(ledger, "lost")
     fate("well")
-    ledger.append("last")
+    ledger.append(Event(event="last"))
     ledger.close()
     assert names(tmp_path) == reopened(tmp_path) == ["not replaced", "last"]
 
@@ -109,7 +109,7 @@ def test_whatever_befalls_head_durable_lines_are_read_again(
         if try_append(ledger, f"event {number}"):
             appended.append(f"event {number}")
         assert_head_is_near(tmp_path)
-        assert names(tmp_path) == [event["event"] for event in ledger.events] == appended
+        assert names(tmp_path) == [event.event for event in ledger.events] == appended
     durable = names(tmp_path)
     ledger.close()
     fate("well")
@@ -118,7 +118,7 @@ def test_whatever_befalls_head_durable_lines_are_read_again(
 
 def test_an_opening_that_cannot_move_head_can_be_tried_again(tmp_path: Path, fate: Fate) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append("one")
+    ledger.append(Event(event="one"))
     fate("not replaced")
     assert try_append(ledger, "two")
     ledger.close()
@@ -131,7 +131,7 @@ def test_an_opening_that_cannot_move_head_can_be_tried_again(tmp_path: Path, fat
 def test_closing_brings_head_up_to_the_last_line(tmp_path: Path, fate: Fate) -> None:
     ledger = Ledger(tmp_path)
     fate("not replaced")
-    ledger.append("one")
+    ledger.append(Event(event="one"))
     fate("well")
     ledger.close()
     assert ledgers.read_head(tmp_path) == ledger.head

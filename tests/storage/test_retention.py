@@ -12,6 +12,7 @@ from flywheel.errors import DamagedError
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Retention, plan
 from flywheel.storage.state import RunState, Status
+from tests.support.events import event_of
 
 MADE = {
     "generate": ["samples"],
@@ -33,8 +34,8 @@ class Writer:
         """As a store: the sources of a corpus."""
         return self.sources[name]
 
-    def add(self, event: str, **content: Any) -> None:
-        self.state.apply({"event": event, "seq": self.seq, **content})
+    def add(self, name: str, **content: Any) -> None:
+        self.state.apply(event_of(name, seq=self.seq, **content))
         self.seq += 1
 
     def stage(self, number: int, stage: str, inputs: dict[str, str], **facts: Any) -> None:
@@ -70,8 +71,7 @@ class Writer:
         self.stage(number, "curate", {})
         self.stage(number, "train", {"start": str(parent.weights)} if parent else {})
         self.stage(number, "evaluate", {"opponent": str(parent.weights)} if parent else {})
-        facts = {"verdict": {"promote": True}, "consent": True}
-        for stage in ("gate", "review"):
+        for stage, facts in (("gate", {"verdict": {"promote": True}}), ("review", {"consent": True})):
             MADE.setdefault(stage, [])
             self.stage(number, stage, {}, **facts)
         self.add("generation_ended", generation=number, status=status, reason="")
@@ -79,7 +79,7 @@ class Writer:
     def prune(self, policy: Policy) -> list[str]:
         names = [drop.name for drop in plan(self, self.state, policy)]
         if names:
-            self.add("pruned", policy=str(policy), objects=dict.fromkeys(names, 1), slim={})
+            self.add("pruned", policy=policy.json(), objects=dict.fromkeys(names, 1), slim={})
         return names
 
 
@@ -180,14 +180,14 @@ def test_a_generation_under_way_keeps_all_it_may_read() -> None:
 def test_a_champion_is_never_pruned() -> None:
     writer = run_of("rejected")
     with pytest.raises(DamagedError, match="champions' weights stay"):
-        writer.add("pruned", policy="champion", objects={"weights0": 1}, slim={})
+        writer.add("pruned", objects={"weights0": 1}, slim={})
 
 
 def test_nothing_is_pruned_twice() -> None:
     writer = run_of("rejected")
     names = writer.prune(Policy())
     with pytest.raises(DamagedError, match="what is pruned is there"):
-        writer.add("pruned", policy="champion", objects={names[0]: 1}, slim={})
+        writer.add("pruned", objects={names[0]: 1}, slim={})
 
 
 def test_a_stage_cannot_have_read_what_was_pruned() -> None:
@@ -201,15 +201,15 @@ def test_a_stage_cannot_have_read_what_was_pruned() -> None:
 @pytest.mark.parametrize("objects", [{"weights1": 1, "slim2": 1}, {"weights1": 1, "decisions1": 1}])
 def test_what_stands_in_for_something_is_never_pruned(objects: dict[str, int]) -> None:
     writer = run_of("rejected", "rejected")
-    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "slim2"})
+    writer.add("pruned", objects={"decisions2": 1}, slim={"decisions2": "slim2"})
     with pytest.raises(DamagedError, match="what stands in for something stays"):
-        writer.add("pruned", policy="champion", objects=objects, slim={"samples1": "decisions1"})
+        writer.add("pruned", objects=objects, slim={"samples1": "decisions1"})
 
 
 def test_what_comes_to_stand_in_for_something_is_no_longer_pruned() -> None:
     writer = run_of("rejected", "rejected")
-    writer.add("pruned", policy="champion", objects={"decisions1": 1}, slim={})
-    writer.add("pruned", policy="champion", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
+    writer.add("pruned", objects={"decisions1": 1}, slim={})
+    writer.add("pruned", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
     assert writer.state.pruned.keys() == {"decisions2"}
     assert (
         writer.state.resolve_pruned("decisions2") == writer.state.resolve_pruned("decisions1") == "decisions1"

@@ -21,6 +21,7 @@ from flywheel.storage.pruning import prune, would_prune
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
+from tests.support.events import event_of
 
 
 def samples(*names: str, payload: int = 0) -> pa.Table:
@@ -56,14 +57,13 @@ class Book:
         self.stage("train", weights={"w": 0})
         self.end("promoted")
 
-    def add(self, event: str, **content: Any) -> None:
-        self.state.check({"event": event, **content})
-        self.state.apply(self.ledger.append(event, **content))
+    def add(self, name: str, **content: Any) -> None:
+        self.state.apply(self.ledger.append(event_of(name, **content)))
 
     def stage(self, name: str, inputs: dict[str, str] | None = None, **outputs: Any) -> None:
         names = {output: self.store.put_value(value) for output, value in outputs.items()}
         cost = {"seconds": 1.0, "cpu_seconds": 1.0}
-        facts = {"made": 1}
+        facts = {"made": 1} if name == "generate" else {}
         number = len(self.state.generations) - 1
         content = {"inputs": inputs or {}, "outputs": names, "facts": facts, "cost": cost}
         self.add("stage", generation=number, stage=name, **content)
@@ -116,7 +116,7 @@ def book(tmp_path: Path) -> Book:
 def kinds_on_disk(book: Book, number: int) -> set[str]:
     """Kinds of a generation's artifacts that are not pruned."""
     made = book.state.generations[number].stages.values()
-    names = {output: name for event in made for output, name in event["outputs"].items()}
+    names = {output: name for event in made for output, name in event.outputs.items()}
     gone = {output for output, name in names.items() if name in book.state.pruned}
     assert all(book.store.path(name).exists() == (output not in gone) for output, name in names.items())
     return names.keys() - gone

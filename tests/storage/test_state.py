@@ -7,53 +7,54 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from flywheel.errors import DamagedError
 from flywheel.storage import ledger
+from flywheel.storage.events import Event
 from flywheel.storage.state import ENDINGS, TRANSITIONS, RunState, RunStateName, Status
+from tests.support.events import event_of
 
 VERDICTS = (Status.PROMOTED, Status.REJECTED, Status.FAILED)
 SCRIPTS = st.lists(st.sampled_from(VERDICTS), max_size=6)
 
 
-def started(number: int, parent: int | None = None) -> dict[str, Any]:
-    return {"event": "generation_started", "generation": number, "parent": parent}
+def started(number: int, parent: int | None = None) -> Event:
+    return event_of("generation_started", generation=number, parent=parent)
 
 
-def stage(number: int, name: str, **facts: Any) -> dict[str, Any]:
+def stage(number: int, name: str, **facts: Any) -> Event:
     outputs = {"weights": f"w{number}"} if name == "train" else {}
-    content = {"outputs": outputs, "facts": facts, "cost": {"seconds": 1.5}, "inputs": {}}
-    return {"event": "stage", "generation": number, "stage": name, **content}
+    content = {"outputs": outputs, "facts": facts, "cost": {"seconds": 1.5}}
+    return event_of("stage", generation=number, stage=name, **content)
 
 
-def ended(number: int, status: str, carry: dict[str, str] | None = None) -> dict[str, Any]:
-    return {
-        "event": "generation_ended",
-        "generation": number,
-        "status": status,
-        "reason": f"because {number}",
-        "carry": carry or {},
-    }
+def ended(number: int, status: str, carry: dict[str, str] | None = None, **more: Any) -> Event:
+    content = {"status": status, "reason": f"because {number}", "carry": carry or {}, **more}
+    return event_of("generation_ended", generation=number, **content)
 
 
-def evidence(number: int) -> list[dict[str, Any]]:
+def evidence(number: int) -> list[Event]:
     """What a promotion needs: weights, the gate's verdict, consent."""
-    stages = [stage(number, "train", init="fresh"), stage(number, "gate", verdict={"promote": True})]
+    stages = [
+        stage(number, "train", start={"kind": "fresh"}),
+        stage(number, "gate", verdict={"promote": True}),
+    ]
     return [*stages, stage(number, "review", consent=True)]
 
 
-def earned(number: int) -> list[dict[str, Any]]:
+def earned(number: int) -> list[Event]:
     """A promotion as the loop records it."""
     return [*evidence(number), ended(number, "promoted")]
 
 
-def chained(*events: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{**event, "seq": seq} for seq, event in enumerate(events)]
+def chained(*events: Event) -> list[Event]:
+    return [replace(event, seq=seq) for seq, event in enumerate(events)]
 
 
-def script(verdicts: list[Status]) -> list[dict[str, Any]]:
+def script(verdicts: list[Status]) -> list[Event]:
     """A run whose generations end like this."""
-    events: list[dict[str, Any]] = [{"event": "run_created"}, {"event": "session_started"}]
+    events: list[Event] = [event_of("run_created"), event_of("session_started")]
     champion = None
     for number, verdict in enumerate(verdicts):
         carry = {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
@@ -68,12 +69,12 @@ class Transitions(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.state = RunState.replay(chained({"event": "run_created"}))
+        self.state = RunState.replay(chained(event_of("run_created")))
         self.expected: list[Status] = []
         self.seq = 1
 
-    def apply(self, event: dict[str, Any]) -> None:
-        self.state.apply({**event, "seq": self.seq})
+    def apply(self, event: Event) -> None:
+        self.state.apply(replace(event, seq=self.seq))
         self.seq += 1
 
     @precondition(lambda self: not self.expected or self.expected[-1] is not Status.UNFINISHED)
@@ -153,13 +154,13 @@ def test_generations_are_turns_of_a_run_with_a_champion(
     assert RunState.replay(script(verdicts)).is_over(generations, None, on_failure) == over
 
 
-def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> dict[str, Any]:
+def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> Event:
     content = {"generations": list(generations), "suspect": list(suspect), "samples": "ids"}
-    return {"event": "recalled", "why": "", "champion": champion, "carry": {}, **content}
+    return event_of("recalled", champion=champion, **content)
 
 
-def went_back(champion: int) -> dict[str, Any]:
-    return {"event": "rolled_back", "champion": champion, "why": ""}
+def went_back(champion: int) -> Event:
+    return event_of("rolled_back", champion=champion)
 
 
 TURNS = [started(0), *earned(0), *(e for n in (1, 2) for e in (started(n, n - 1), *earned(n)))]
@@ -180,9 +181,7 @@ PATIENCE = {
 
 
 @pytest.mark.parametrize(("events", "turns"), PATIENCE.values(), ids=PATIENCE)
-def test_patience_counts_turns_since_the_champion_came_into_force(
-    events: list[dict[str, Any]], turns: int
-) -> None:
+def test_patience_counts_turns_since_the_champion_came_into_force(events: list[Event], turns: int) -> None:
     assert RunState.replay(chained(*events)).turns_without_promotion == turns
 
 
@@ -201,21 +200,22 @@ def test_seconds_are_those_of_every_line_with_a_cost() -> None:
         started(0),
         *earned(0),
         stage(0, "sealed"),
-        {"event": "run_stopped", "generation": 0, **cost},
+        event_of("run_stopped", generation=0, **cost),
         started(1, 0),
         stage(1, "generate"),
-        *({"event": kind, **cut} for kind in sorted(ENDINGS)),
-        ended(1, "failed") | cost,
+        *(event_of(kind, **cut) for kind in sorted(ENDINGS)),
+        ended(1, "failed", **cost),
         recalled(0, 1),
         started(2, 0),
         stage(2, "generate"),
     )
-    lines = [event for event in events if "cost" in event]
+    costs = [getattr(line, "cost", None) for line in events]
+    seconds = [cost.seconds if cost else 0.0 for cost in costs]
     state = RunState()
-    for number, event in enumerate(events, 1):
-        state.apply(event)
-        assert state.seconds == sum(e["cost"]["seconds"] for e in events[:number] if "cost" in e)
-    assert state.seconds == RunState.replay(events).seconds == sum(e["cost"]["seconds"] for e in lines)
+    for number, line in enumerate(events, 1):
+        state.apply(line)
+        assert state.seconds == sum(seconds[:number])
+    assert state.seconds == RunState.replay(events).seconds == sum(seconds)
     assert state.generations[1].seconds == 1.5 + 4.0 * (len(ENDINGS) + 1)
 
 
@@ -242,9 +242,9 @@ def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> N
     assert state.carries.artifacts == {"tuner": "a", "gate": "c"}
 
 
-@pytest.mark.parametrize(("event", "name"), ENDINGS.items())
-def test_a_run_is_called_after_its_last_ending(event: str, name: RunStateName) -> None:
-    state = RunState.replay(chained({"event": "session_started"}, started(0), {"event": event}))
+@pytest.mark.parametrize(("ending", "name"), ENDINGS.items())
+def test_a_run_is_called_after_its_last_ending(ending: str, name: RunStateName) -> None:
+    state = RunState.replay(chained(event_of("session_started"), started(0), event_of(ending)))
     assert state.name(is_running=False) is name
     assert state.name(is_running=True) is RunStateName.RUNNING
 
@@ -257,12 +257,12 @@ def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
     "events",
     [
         [],
-        [{"event": "run_created"}],
-        [{"event": "run_finished"}, {"event": "session_started"}],
-        [{"event": "run_stopped"}, {"event": "session_started"}, started(0), stage(0, "train")],
+        [event_of("run_created")],
+        [event_of("run_finished"), event_of("session_started")],
+        [event_of("run_stopped"), event_of("session_started"), started(0), stage(0, "train")],
     ],
 )
-def test_a_session_that_left_no_ending_was_interrupted(events: list[dict[str, Any]]) -> None:
+def test_a_session_that_left_no_ending_was_interrupted(events: list[Event]) -> None:
     assert RunState.replay(chained(*events)).name(is_running=False) is RunStateName.INTERRUPTED
 
 
@@ -281,8 +281,9 @@ def test_what_a_generation_recorded_can_be_asked() -> None:
     generation = RunState.replay(chained(*events)).generations[0]
     assert (generation.weights, generation.init) == ("w0", "fresh")
     assert generation.settings == {"lr": 0.1}
-    assert generation.fact("train", "steps") == 4
-    assert generation.fact("gate", "verdict", "none") == "none"
+    assert generation.train is not None
+    assert generation.train.facts.steps == 4
+    assert generation.gate is None
     assert generation.output("train", "optimizer") is None
     assert generation.seconds == 3.0
 
@@ -298,7 +299,6 @@ REFUSED = stage(1, "gate", verdict={"promote": False})
 ILLEGAL = {
     "the end of a generation that never started": [*RUNNING, ended(7, "rejected")],
     "the end of a generation counted from the back": [*RUNNING, ended(-1, "rejected")],
-    "a status that there is none": [*RUNNING, ended(1, "excellent")],
     "a stage of a generation that has its verdict": [*RUNNING, stage(0, "train")],
     "a stage of a generation that never started": [*RUNNING, stage(7, "train")],
     "a generation begun while another one runs": [*RUNNING, started(2, 0)],
@@ -311,14 +311,14 @@ ILLEGAL = {
     "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
     "the cost of a generation that there is none": [
         *RUNNING,
-        {"event": "run_stopped", "generation": 2, "cost": {"seconds": 1.0}},
+        event_of("run_stopped", generation=2, cost={"seconds": 1.0}),
     ],
     "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
 }
 
 
 @pytest.mark.parametrize("events", ILLEGAL.values(), ids=ILLEGAL)
-def test_what_no_loop_writes_cannot_be_replayed(events: list[dict[str, Any]]) -> None:
+def test_what_no_loop_writes_cannot_be_replayed(events: list[Event]) -> None:
     RunState.replay(chained(*events[:-1]))
     with pytest.raises(DamagedError, match=f"line {len(events)}"):
         RunState.replay(chained(*events))

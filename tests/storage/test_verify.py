@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flywheel.storage import ledger
 from flywheel.storage.verify import verify
+from tests.support.events import lines_of
 
 KINDS = (".parquet", ".safetensors", ".json", ".yaml")
 
@@ -102,7 +104,7 @@ def test_a_missing_object_is_named_with_the_line_that_names_it(run_copy: Path, s
 def test_the_first_bad_object_is_named_when_several_are(run_copy: Path) -> None:
     named = [
         name
-        for event in ledger.read(run_copy)
+        for event in lines_of(run_copy)
         for key in ("inputs", "outputs", "carry")
         for name in event.get(key, {}).values()
     ]
@@ -118,7 +120,7 @@ def test_a_lost_last_line_is_found(run_copy: Path) -> None:
     assert "HEAD" in verify(run_copy).first_bad
 
 
-def resealed(events: list[ledger.Event]) -> bytes:
+def resealed(events: list[dict[str, Any]]) -> bytes:
     """Lines with a chain of hashes that is right, as a careful forger writes them."""
     lines, prev = [], ledger.GENESIS_HASH
     for seq, event in enumerate(events):
@@ -129,7 +131,7 @@ def resealed(events: list[ledger.Event]) -> bytes:
 
 
 def forge(run: Path, **last_ending: object) -> None:
-    events = ledger.read(run)
+    events = lines_of(run)
     ending = next(event for event in reversed(events) if event["event"] == "generation_ended")
     ending.update(last_ending)
     (run / "ledger.jsonl").write_bytes(resealed(events))

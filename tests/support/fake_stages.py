@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table
 from flywheel.storage import lock
+from flywheel.storage.events import GateFacts
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
 from flywheel.trackers import NoTracker
+from tests.support.events import event_of, facts
 
 HUMAN, MADE = 4, 3
 KEEP_ALL = {"promoted": False, "last": None}
@@ -77,31 +79,35 @@ def generate(ctx: Context, *, parent: Any) -> StageOutput:
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     return StageOutput(
-        {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)}, {"made": MADE}
+        {"samples": with_provenance(rows, own=("prompt",), origin="generated", **where)},
+        facts("generate", made=MADE),
     )
 
 
 def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     ids = ctx.store.table(samples)["id"]
-    return StageOutput({"scores": pa.table({"id": ids, "score": np.ones(len(ids))})}, {"grader": "Puppet"})
+    return StageOutput(
+        {"scores": pa.table({"id": ids, "score": np.ones(len(ids))})}, facts("grade", grader="Puppet")
+    )
 
 
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     chosen = str(ctx.key("init").numpy().choice(sorted(starts)))
-    return StageOutput({}, {"settings": dict(ctx.settings), "start": chosen, "attempts": []})
+    return StageOutput({}, facts("tune", settings=dict(ctx.settings), start=chosen))
 
 
 def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "train")
     weights = pa.table({"weights of": [ctx.generation]})
     return StageOutput(
-        {"weights": weights}, {"start": start.json(), "settings": dict(ctx.settings), "steps": 1, "loss": 0.0}
+        {"weights": weights},
+        facts("train", start=start.json(), settings=dict(ctx.settings), steps=1, loss=0.0),
     )
 
 
 def evaluate(ctx: Context, **_: Any) -> StageOutput:
     alone = pa.array([None], pa.string())
-    return StageOutput({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, {"metrics": {}})
+    return StageOutput({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, facts("evaluate"))
 
 
 def sealed(ctx: Context, **_: Any) -> StageOutput:
@@ -109,18 +115,18 @@ def sealed(ctx: Context, **_: Any) -> StageOutput:
     return evaluate(ctx)
 
 
-def drawn_verdict(promote: bool) -> dict[str, Any]:
+def drawn_verdict(promote: bool) -> GateFacts:
     """A verdict as the gate stage records it."""
-    return asdict(Verdict(promote, "drawn", 0.05, p_value=0.0 if promote else 1.0))
+    return GateFacts(verdict=Verdict(promote, "drawn", 0.05, p_value=0.0 if promote else 1.0))
 
 
 def gate(ctx: Context, **_: Any) -> StageOutput:
-    return StageOutput({}, {"verdict": drawn_verdict(ctx.components.verdict(ctx))})
+    return StageOutput({}, drawn_verdict(ctx.components.verdict(ctx)))
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "review")
-    return StageOutput({}, {"consent": True})
+    return StageOutput({}, facts("review", consent=True))
 
 
 def human() -> pa.Table:
@@ -135,7 +141,7 @@ class Interrupter(NoTracker):
         self.left = stages
 
     def event(self, event: Any, state: RunState) -> None:
-        self.left -= event["event"] == "stage"
+        self.left -= event.event == "stage"
         if self.left <= 0:
             raise Interrupted("the test")
 
@@ -168,8 +174,9 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
         tools = StageTools(fakes, Store(directory), Data(human(), {}), Stop(directory), Inline(lambda: None))
         run = StageRunner(directory, tools, tracker, state, ledger)
         if state.created is None:
-            run.record("run_created", recipe="fake", name=directory.name, config={"seed": run.config["seed"]})
-        run.record("session_started")
+            config = {"seed": run.config["seed"]}
+            run.record(event_of("run_created", recipe="fake", name=directory.name, config=config))
+        run.record(event_of("session_started"))
         return loop.run_loop(run)
     except Interrupted:
         return ExitCode.INTERRUPTED

@@ -204,11 +204,11 @@ class Meanwhile(NoTracker):
     own_thread: bool = False
 
     def event(self, event: Any, state: Any) -> None:
-        if event.get("stage") == self.stage and meanwhile and not self.own_thread:
+        if getattr(event, "stage", None) == self.stage and meanwhile and not self.own_thread:
             thread = threading.Thread(target=self._call)
             thread.start()
             thread.join()
-        elif event.get("stage") == self.stage and meanwhile:
+        elif getattr(event, "stage", None) == self.stage and meanwhile:
             self._call()
 
     def _call(self) -> None:
@@ -345,10 +345,10 @@ class SignalAt(NoTracker):
     number: int = int(signal.SIGINT)
 
     def event(self, event: Any, state: Any) -> None:
-        name = event.get("stage", event["event"])
-        if self.within or "generation" not in event or (not self.stage and event["event"] != "stage"):
+        name, number = getattr(event, "stage", event.event), getattr(event, "generation", None)
+        if self.within or number is None or (not self.stage and event.event != "stage"):
             return
-        if self._is_here(name, event["generation"]):
+        if self._is_here(name, number):
             self._send()
 
     def progress(self, progress: Any) -> None:

@@ -2,6 +2,7 @@ import io
 import json
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from flywheel.lineage.graph import Ancestor, Lineage, ProducedBy
@@ -9,37 +10,38 @@ from flywheel.records import Progress
 from flywheel.storage.state import RunState
 from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
 from flywheel.trackers.tree import lineage_tree
+from tests.support.events import event_of, written
 
 INTERVAL = {"value": 0.968, "low": 0.953, "high": 0.978}
 COST = {"seconds": 1.5, "cpu_seconds": 1.4}
 
 
 def stage(generation, name, outputs=None, **facts):
-    place = {"event": "stage", "generation": generation, "stage": name, "inputs": {}}
-    return {**place, "outputs": outputs or {}, "facts": facts, "cost": COST}
+    content = {"outputs": outputs or {}, "facts": facts, "cost": COST}
+    return event_of("stage", generation=generation, stage=name, **content)
 
 
 def run_events():
     weights = {"weights": "ab" * 32 + ".safetensors"}
     metrics = {"gate": {"accuracy": INTERVAL}}
     return [
-        {"event": "run_created", "recipe": "digits", "name": "seed0"},
-        {"event": "session_started"},
-        {"event": "generation_started", "generation": 0, "parent": None},
+        event_of("run_created", recipe="digits", name="seed0"),
+        event_of("session_started"),
+        event_of("generation_started", generation=0, parent=None),
         stage(0, "curate", rows=100, by_origin={"human": 100}),
         stage(0, "train", weights, start={"kind": "fresh"}, steps=5, settings={}),
         stage(0, "evaluate", metrics=metrics),
-        {"event": "generation_ended", "generation": 0, "status": "promoted", "reason": "genesis"},
-        {"event": "generation_started", "generation": 1, "parent": 0},
+        event_of("generation_ended", generation=0, status="promoted", reason="genesis"),
+        event_of("generation_started", generation=1, parent=0),
         stage(1, "train", weights, start={"kind": "parent"}, steps=5, settings={}),
-        {
-            "event": "generation_ended",
-            "generation": 1,
-            "status": "failed",
-            "reason": "train: [red]boom[/]",
-            "traceback": "Traceback: user.py, line 3\n",
-        },
-        {"event": "run_failed", "reason": "train: boom"},
+        event_of(
+            "generation_ended",
+            generation=1,
+            status="failed",
+            reason="train: [red]boom[/]",
+            traceback="Traceback: user.py, line 3\n",
+        ),
+        event_of("run_failed", reason="train: boom"),
     ]
 
 
@@ -71,14 +73,14 @@ def test_plain_lines_of_a_resumed_run_say_where_it_goes_on(capsys):
     tracker, state = PlainLines(Turns(3)), RunState()
     for event in run_events():
         state.apply(event)
-    tracker.event({"event": "session_started"}, state)
+    tracker.event(event_of("session_started"), state)
     assert "going on after generation 1" in capsys.readouterr().out
 
 
 def test_json_lines_are_the_events(capsys):
     follow(JsonLines(), run_events())
     lines = capsys.readouterr().out.splitlines()
-    assert [json.loads(line) for line in lines] == run_events()
+    assert [json.loads(line) for line in lines] == [written(event) for event in run_events()]
 
 
 def test_the_live_view_shows_stage_progress_champion_and_what_failed(console):
@@ -102,7 +104,7 @@ def test_the_live_view_shows_stage_progress_champion_and_what_failed(console):
 
 def test_the_table_fits_80_columns_with_three_suites(console):
     suites = {name: {"accuracy": INTERVAL} for name in ("dev", "gate", "sealed")}
-    events = [e for e in run_events() if e.get("stage") != "evaluate"]
+    events = [e for e in run_events() if getattr(e, "stage", "") != "evaluate"]
     events.insert(5, stage(0, "evaluate", metrics=suites))
     console.print(generations_table(RunState.replay(events)))
     lines = console.file.getvalue().splitlines()
@@ -112,24 +114,32 @@ def test_the_table_fits_80_columns_with_three_suites(console):
 
 
 def test_a_generation_that_failed_early_has_a_row(console):
-    events = [*run_events()[:8], {**run_events()[9], "reason": "generate: no samples"}]
+    events = [*run_events()[:8], replace(run_events()[9], reason="generate: no samples")]
     console.print(generations_table(RunState.replay(events)))
     assert "1 failed" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("facts", "text"),
+    ("event", "text"),
     [
-        ({"made": 7}, "7 samples"),
-        ({"rows": 9, "by_origin": {"human": 2, "generated": 7}}, "9 rows kept, 7 generated, 2 human"),
-        ({"start": {"kind": "fresh"}, "steps": 3}, "init fresh, 3 steps"),
-        ({"start": "fresh"}, "init fresh"),
-        ({"verdict": {"reason": "better"}}, "better"),
-        ({}, ""),
+        (stage(0, "seed", human=5), "5 human samples"),
+        (stage(0, "generate", made=7), "7 samples"),
+        (stage(0, "generate", made=7, left_out=2), "7 samples, 2 prompts that a suite asks left out"),
+        (stage(0, "grade", grader="Vote"), "by Vote"),
+        (
+            stage(0, "curate", rows=9, by_origin={"human": 2, "generated": 7}),
+            "9 rows kept, 7 generated, 2 human",
+        ),
+        (stage(0, "train", start={"kind": "fresh"}, steps=3), "init fresh, 3 steps"),
+        (stage(0, "tune", start="fresh"), "init fresh"),
+        (stage(0, "gate", verdict={"reason": "better"}), "better"),
+        (stage(0, "guard", alarms=[{"guard": "fall", "action": "warn", "reason": "1%"}]), "fall (warn): 1%"),
+        (stage(0, "review", consent=True), "consent: True"),
+        (stage(0, "unheard"), ""),
     ],
 )
-def test_stages_in_words(facts, text):
-    assert stage_text({"facts": facts}) == text
+def test_stages_in_words(event, text):
+    assert stage_text(event) == text
 
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
@@ -143,8 +153,6 @@ def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
 
 @pytest.mark.parametrize(("on_failure", "text"), [("stop", "turn 1 of 3"), ("go_on", "turn 2 of 3")])
 def test_turns_are_counted_as_the_loop_counts_them(on_failure, text):
-    state = follow(
-        JsonLines(), [*run_events(), {"event": "generation_started", "generation": 2, "parent": 0}]
-    )
+    state = follow(JsonLines(), [*run_events(), event_of("generation_started", generation=2, parent=0)])
     assert Turns(3, on_failure).text(state.generations[2], state) == f"generation 2, {text}"
     assert Turns(3, on_failure).text(state.generations[0], state) == "generation 0"

@@ -21,10 +21,10 @@ from flywheel.launch.preflight import threads
 from flywheel.records import Carry, Start
 from flywheel.runtime.context import Stage, StageTools
 from flywheel.runtime.data import Data, read_data
-from flywheel.runtime.runner import StageRecord
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
 from flywheel.storage.corpus import read
+from flywheel.storage.events import Cost, Fields, StageDone, plain
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation, Status
@@ -68,19 +68,27 @@ class Bench:
         generation: int = 1,
         carry: Mapping[str, Carry] | None = None,
         **inputs: Any,
-    ) -> StageRecord:
+    ) -> StageDone[Any]:
         """Do a stage as the runner does it, but for the record."""
         settings, carry = self.components.settings(genesis=generation == 0), carry or {}
         before = canonical(carry)
         made = self.tools.run(stage, generation, Key.root(0), settings, carry=carry, **inputs)
         rule(canonical(carry) == before, f"{stage.name}: a carry is changed by returning a new one.")
         outputs = {name: self.store.put_value(value) for name, value in made.outputs.items()}
-        return StageRecord({"outputs": outputs, "facts": _json(stage.name, dict(made.facts))})
+        _check_json(stage.name, made.facts)
+        return StageDone(
+            generation=generation,
+            stage=stage.name,
+            inputs={},
+            outputs=outputs,
+            facts=made.facts,
+            cost=Cost(seconds=0.0, cpu_seconds=0.0),
+        )
 
-    def twice(self, stage: Stage, **inputs: Any) -> StageRecord:
+    def twice(self, stage: Stage, **inputs: Any) -> StageDone[Any]:
         """Do a stage two times and check law 2: the same inputs give the same outputs."""
-        first, second = self.do(stage, **inputs).event, self.do(stage, **inputs).event
-        pairs = {**first["outputs"], **first["facts"]}, {**second["outputs"], **second["facts"]}
+        first, second = self.do(stage, **inputs), self.do(stage, **inputs)
+        pairs = [{**done.outputs, **plain(done.facts)} for done in (first, second)]
         differ = [name for name in pairs[0] if pairs[0][name] != pairs[1].get(name)]
         rule(
             not differ,
@@ -88,13 +96,13 @@ class Bench:
             f"resumed; {', '.join(differ)} differ. Draw from `key` or a global generator, and keep state in "
             "the carry.",
         )
-        return StageRecord(first)
+        return first
 
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""
         made = self.do(stages.adopt, generation=0, start=Start("fresh"))
         champion = Generation(0, None, Status.PROMOTED)
-        champion.stages["adopt"] = made.event
+        champion.stages["adopt"] = made
         return champion
 
     def human(self) -> Source:
@@ -144,11 +152,10 @@ def given(settings: Mapping[str, Any] | None = None, **parts: Any) -> Components
     return Components(config, parts | ({} if module is None else {"model": lambda _: copy.deepcopy(module)}))
 
 
-def _json(stage: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _check_json(stage: str, facts: Fields | None) -> None:
     try:
         canonical(facts)
     except (TypeError, ValueError) as error:
         raise ContractBroken(
             f"{stage}: what the ledger keeps must be JSON: {error}. NumPy's scalars have .item()."
         ) from error
-    return dict(facts)

@@ -107,7 +107,7 @@ def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray, cluster
     tables = _stored(bench, candidate, clusters), _stored(bench, champion, clusters)
     done = bench.twice(stages.gate, candidate=tables[0], champion=tables[1])
     check_carry_kept("gate", done)
-    return bool(done.fact("verdict")["promote"])
+    return bool(done.facts.verdict.promote)
 
 
 def _stored(bench: Bench, scores: np.ndarray, clusters: np.ndarray) -> str:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from flywheel.errors import AwaitingReview
 from flywheel.protocols import ReviewRequest
 from flywheel.records import Start, Verdict
-from flywheel.runtime.runner import StageRecord
 from flywheel.stages import table as stages
+from flywheel.storage.events import StageDone
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -33,7 +33,7 @@ def check_grader_on(bench: Bench, samples: str) -> str:
     champion, table = bench.champion(), bench.store.table(samples)
     group = table.filter(pc.equal(table["group"], table["group"][0]))
     bench.twice(stages.grade, samples=bench.store.put_table(group), parent=champion)
-    name = bench.twice(stages.grade, samples=samples, parent=champion)["scores"]
+    name = bench.twice(stages.grade, samples=samples, parent=champion).outputs["scores"]
     scores = bench.store.table(name)
     kinds = [str(field.type) for field in scores.schema][1:]
     rule(
@@ -60,7 +60,7 @@ def check_curator_on(bench: Bench, sources: Sequence[Source]) -> None:
             stages.curate, generation=turn, sources=sources[: turn + 1], carry={"curator": carry}
         )
         check_carry_kept("curator", done)
-        carry = bench.store.json(done["carry"])
+        carry = bench.store.json(done.outputs["carry"])
 
 
 def check_tuner(tuner: Any) -> None:
@@ -105,9 +105,9 @@ def check_reviewer_on(bench: Bench) -> None:
         return
 
 
-def check_carry_kept(component: str, done: StageRecord) -> None:
+def check_carry_kept(component: str, done: StageDone[Any]) -> None:
     """``carry_kept`` is one of two words; any other would be read as the second."""
-    kept = done.fact("carry_kept")
+    kept = done.facts.carry_kept
     rule(
         kept in ("always", "promotion"),
         f"The {component}'s carry_kept must be 'always' or 'promotion'; it is {kept!r}.",

@@ -79,7 +79,7 @@ def made_by(words: Sequence[str], runs_dir: str, config_dir: str | None) -> dict
     rule(damage is None, f"A run must be as it was written; {damage}.")
     run.champion().load()
     return {
-        f"{stage} of generation {generation.number}": event["outputs"]
+        f"{stage} of generation {generation.number}": event.outputs
         for generation in read_state(run.path).generations
         for stage, event in generation.stages.items()
     }

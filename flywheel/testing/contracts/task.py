@@ -63,7 +63,7 @@ def check_samples(bench: Bench, task: Watched, champion: Generation, generation:
     bench.components.resolved["chunk_size"] = max(1, len(prompts) - 1)
     made = bench.twice(stages.generate, generation=generation, parent=champion)
     task.check_order()
-    return made["samples"]
+    return made.outputs["samples"]
 
 
 def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite) -> None:

@@ -1,0 +1,512 @@
+"""What a line of the ledger says: one frozen type for each event, and one for the facts of each stage.
+
+Lines become these types in ``decode``, the only place where they are checked; ``plain`` is the way back. Keys
+and events that are not known are ignored: a newer version may have written them. In a line ``event`` names
+the type of the event, and in one of a stage ``stage`` the type of its ``facts``. ``docs/format.md`` is the
+description for whoever reads a run without ``flywheel``; a test holds it and these types together.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from flywheel.records import Action, Answer, Exhaustible, Interval, Json, Settings, Sketch, Start, Verdict
+from flywheel.storage.policy import Policy
+
+F = TypeVar("F")
+
+
+class Status(StrEnum):
+    """Where a generation stands. Promoted, rejected and failed are verdicts: never overwritten."""
+
+    UNFINISHED = "unfinished"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Named values. One that is None by default is left out of the line while it is None."""
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, as plain JSON values."""
+        fields: dict[str, Json] = json.loads(json.dumps(self, default=plain))
+        return fields
+
+
+class Cost(Fields, frozen=True, kw_only=True):
+    """What a stage cost, e.g. ``{"seconds": 12.3456, "cpu_seconds": 11.9}``."""
+
+    seconds: float
+    """Wall time on rank 0."""
+    cpu_seconds: float
+    """CPU time of rank 0's process."""
+    unit_seconds: float | None = None
+    """Wall time of its units together, on whichever rank and in whichever session; None: it has none."""
+
+
+class Units(Fields, frozen=True, kw_only=True):
+    """The units of a stage: the same for any ranks and kills."""
+
+    count: int
+    """How many, e.g. 12."""
+    digest: str
+    """SHA-256 in hex of the SHA-256 of what each made, in order."""
+    failed: int | None = None
+    """How many of them failed and were skipped; None: none."""
+    reasons: dict[str, int] | None = None
+    """The three most frequent reasons, and how often, e.g. ``{"timed out": 2}``."""
+
+
+class Shared(Fields, frozen=True, kw_only=True):
+    """Items of a suite that are problems of other rows, too, and may be."""
+
+    suite: str
+    """Whose items they are, e.g. ``gate``."""
+    other: str = msgspec.field(name="with")
+    """``the seed samples``, or another suite."""
+    items: int
+    """How many, e.g. 100."""
+    of: int
+    """Items that the suite has, e.g. 750."""
+
+
+class HeldOut(Fields, frozen=True, kw_only=True):
+    """By what suites are held out, and what is exempt."""
+
+    columns: tuple[str, ...]
+    """Those by whose values two rows are the same problem, e.g. ``("prompt",)``; none: not compared."""
+    exhaustible: tuple[Exhaustible, ...]
+    """Problems so few that they must recur."""
+    shared: tuple[Shared, ...]
+    """What recurs."""
+
+
+class SeedFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``seed``."""
+
+    human: int
+    """Rows of the human samples, e.g. 100."""
+    held_out: HeldOut
+
+
+class GenerateFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``generate``."""
+
+    made: int
+    """Rows of the batch, e.g. 3000."""
+    left_out: int | None
+    """Prompts that a suite asks, e.g. 4; None: they could not be compared."""
+    prompts: Sketch
+    """By what the prompts are known again."""
+    units: Units
+
+
+class GradeFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``grade``."""
+
+    grader: str
+    """Its class, e.g. ``Confidence``."""
+    version: str | None
+    """Hash of its arguments and of the modules behind it; None: not known."""
+    loaded_parent: str | None
+    """Artifact of the weights that it loaded; None: none."""
+    units: Units
+
+
+class CurateFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``curate``."""
+
+    corpus: str
+    """Digest of the corpus, SHA-256 in hex."""
+    rows: int
+    """Different rows of the corpus, e.g. 2454."""
+    by_origin: dict[str, int]
+    """Those of each origin, e.g. ``{"human": 100, "generated": 2354}``."""
+    by_reason: dict[str, int]
+    """Samples that were decided on, by the reason given, e.g. ``{"below threshold": 646}``."""
+    carry_kept: str | None = None
+    """When its carry is kept: ``always``, or else only with a promotion."""
+
+
+class Attempt(Fields, frozen=True, kw_only=True):
+    """A short fit of a tuner."""
+
+    settings: Settings
+    fidelity: float
+    """The share of the steps that it did, e.g. 0.25."""
+    score: float
+    """Mean over the dev suites, in [0, 1]."""
+
+
+class TuneFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``tune``."""
+
+    settings: Settings
+    """What it chose, e.g. ``{"lr": 0.002, "steps": 450}``."""
+    start: str
+    """The kind of start that it chose, e.g. ``parent``."""
+    attempts: tuple[Attempt, ...]
+    carry_kept: str | None = None
+    """When its carry is kept: ``always``, or else only with a promotion."""
+
+
+class Best(Fields, frozen=True, kw_only=True):
+    """The checkpoint that a ``ModelCheckpoint`` chose."""
+
+    monitor: str
+    """What it watched, e.g. ``val_loss``."""
+    value: float | None
+    """What that was, e.g. 0.031."""
+    step: int
+    """Of the fit, e.g. 400."""
+
+
+class TrainFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``train``, and of ``adopt``."""
+
+    start: Start
+    """What the weights started from."""
+    settings: Settings
+    """Those of the fit."""
+    steps: int
+    """Of all optimisers, e.g. 450; 0 where a start was adopted."""
+    loss: float | None
+    """The last step's, e.g. 0.01; None: there was none, or it is no number."""
+    best: Best | None = None
+
+
+class EvaluateFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``evaluate``, and of ``sealed``."""
+
+    metrics: dict[str, dict[str, Interval]]
+    """Suite -> name -> estimate."""
+    units: Units
+
+
+class GateFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``gate``."""
+
+    verdict: Verdict
+    carry_kept: str | None = None
+    """When its carry is kept: ``always``, or else only with a promotion."""
+
+
+class GuardAlarm(Fields, frozen=True, kw_only=True):
+    """What a guard found wrong."""
+
+    guard: str
+    """Its name among ``guards``, e.g. ``collapse``."""
+    action: Action
+    reason: str
+    """For people, e.g. ``guard fell from 91.0% to 84.5%``."""
+
+
+class GuardFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``guard``."""
+
+    alarms: tuple[GuardAlarm, ...]
+    """Those of guards that did not pass."""
+
+
+class ReviewFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``review``."""
+
+    consent: bool
+    reviewer: str
+    """Its class, e.g. ``NoReview``, or who answered."""
+
+
+FACTS: dict[str, type[Fields]] = {
+    "seed": SeedFacts,
+    "generate": GenerateFacts,
+    "grade": GradeFacts,
+    "curate": CurateFacts,
+    "tune": TuneFacts,
+    "train": TrainFacts,
+    "adopt": TrainFacts,
+    "evaluate": EvaluateFacts,
+    "sealed": EvaluateFacts,
+    "gate": GateFacts,
+    "guard": GuardFacts,
+    "review": ReviewFacts,
+}
+"""The facts of each stage."""
+
+
+class Event(Fields, frozen=True, kw_only=True, omit_defaults=False):
+    """A line. What the chain adds is set when it is written, see ``ledger``."""
+
+    event: str
+    """Its name, e.g. ``stage``."""
+    seq: int = -1
+    """Its number: 0, 1, 2, ...; -1: it is not written yet."""
+    time: float = 0.0
+    """Seconds since 1970, by the writer's clock."""
+    prev: str = ""
+    """``hash`` of the line before."""
+    hash: str = ""
+    """SHA-256 in hex of the canonical JSON of all other keys."""
+
+
+class ForkedFrom(Fields, frozen=True, kw_only=True):
+    """The generation of another run that a fork began with."""
+
+    run: str
+    """RECIPE/NAME, e.g. ``mnist/seed0-1a2b3c4d``."""
+    generation: int
+    head: str
+    """``hash`` of that run's last line then."""
+    weights: str
+    """Artifact."""
+    recalled: str | None
+    """Artifact with the ids of the samples that were recalled there; None: none were."""
+
+    def __str__(self) -> str:
+        return f"{self.run}@{self.generation}"
+
+
+class RunCreated(Event, frozen=True, kw_only=True):
+    """A run began."""
+
+    event: str = "run_created"
+    format: int
+    """1."""
+    recipe: str
+    """E.g. ``mnist``."""
+    name: str
+    """E.g. ``seed0-1a2b3c4d``."""
+    config: dict[str, Any]
+    """The part of the configuration that is identity, references resolved."""
+    data: dict[str, dict[str, Any]]
+    """Table -> its digest and columns, and what is said of a suite."""
+    threads: int
+    """Of torch, e.g. 2."""
+    forked_from: ForkedFrom | None = None
+
+
+class SessionStarted(Event, frozen=True, kw_only=True):
+    """A process began to work on the run."""
+
+    event: str = "session_started"
+    world_size: int
+    """Ranks, e.g. 1."""
+    threads: int
+    """Of torch, e.g. 2."""
+    commit: str | None
+    """Of flywheel's checkout, 40 hex digits; None: it is in none."""
+    checkouts: dict[str, dict[str, Any]]
+    """``flywheel`` and ``recipe`` -> commit, and what was changed and not committed."""
+    machine: str
+    """E.g. ``x86_64``."""
+    compute: dict[str, str]
+    """What the last bits of a fit depend on: CPU type, torch and its build, device."""
+    python: str
+    """E.g. ``3.11.7``."""
+    versions: dict[str, str | None]
+    """Package -> version; None: it is not installed."""
+    command: tuple[str, ...]
+    """Arguments of the process."""
+    outputs: dict[str, str]
+    """``config``, ``code``, ``distributions``, ``diff.flywheel``, ``diff.recipe`` -> artifact."""
+
+
+class CodeChanged(Event, frozen=True, kw_only=True):
+    """The next session's code is not that of the session before."""
+
+    event: str = "code_changed"
+    generation: int
+    """The first that the next session works on."""
+    since: int
+    """``seq`` of the ``session_started`` before."""
+    modules: dict[str, tuple[str, str]]
+    """Module -> its hashes before and now: SHA-256 in hex, ``absent`` or ``unknown``."""
+    distributions: dict[str, tuple[str, str]]
+    """Distribution -> its versions before and now."""
+
+
+class GenerationStarted(Event, frozen=True, kw_only=True):
+    """A generation began."""
+
+    event: str = "generation_started"
+    generation: int
+    """0, 1, 2, ..."""
+    parent: int | None
+    """The champion; None: it is a genesis."""
+
+
+class StageDone(Event, Generic[F], frozen=True, kw_only=True):
+    """A stage was done."""
+
+    event: str = "stage"
+    generation: int
+    stage: str
+    """E.g. ``curate``."""
+    inputs: dict[str, str]
+    """Name -> artifact, e.g. ``starts.parent``."""
+    outputs: dict[str, str]
+    """Name -> artifact, e.g. ``corpus``."""
+    facts: F
+    cost: Cost
+
+
+class GenerationEnded(Event, frozen=True, kw_only=True):
+    """A generation has its verdict."""
+
+    event: str = "generation_ended"
+    generation: int
+    status: Status
+    reason: str
+    """For people, e.g. ``+2.13% on 750 items, 21 won, 5 lost, exact McNemar: p 0.0012 <= 0.05``."""
+    carry: dict[str, str]
+    """Component -> artifact: the carries that it leaves."""
+    cost: Cost | None = None
+    """Of the stage that failed; None: none did."""
+    traceback: str | None = None
+    """Of the stage that failed."""
+
+
+class Recalled(Event, frozen=True, kw_only=True):
+    """A flaw was recalled."""
+
+    event: str = "recalled"
+    why: str
+    by: str
+    """What was named: ``generation 3``, or a condition on samples."""
+    strict: bool
+    """Whether what is only suspect was recalled, too."""
+    generations: tuple[int, ...]
+    """Those that are flagged recalled now."""
+    suspect: tuple[int, ...]
+    """Those that are flagged suspect now."""
+    samples: str
+    """Artifact with the ``id`` of every sample recalled so far."""
+    champion: int | None
+    """The champion from now on; None: there is none."""
+    carry: dict[str, str]
+    """Component -> artifact: the carries in force from now on."""
+
+
+class RolledBack(Event, frozen=True, kw_only=True):
+    """A former champion was made champion again."""
+
+    event: str = "rolled_back"
+    champion: int
+    why: str
+
+
+class Consented(Event, frozen=True, kw_only=True):
+    """A person answered a review."""
+
+    event: str = "consent"
+    manifest: str
+    """Artifact: that of the ``run_awaiting_review`` before it."""
+    consent: bool
+    by: str
+    """Who answered."""
+    why: str
+
+
+class Pruned(Event, frozen=True, kw_only=True):
+    """A policy let artifacts go."""
+
+    event: str = "pruned"
+    policy: Policy
+    """What was to be kept."""
+    objects: dict[str, int]
+    """Artifact -> bytes: may be absent from now on."""
+    slim: dict[str, str]
+    """Artifact -> the artifact that stands in for it."""
+
+
+class RunEnded(Event, frozen=True, kw_only=True):
+    """A session ended: ``run_finished``, ``run_stopped``, ``run_failed`` and so on."""
+
+    reason: str = ""
+    """E.g. ``generations``, ``SIGINT``; of one that waits for a review none."""
+    champion: int | None = None
+    """Of a run that is finished."""
+    generation: int | None = None
+    """Whose stage was cut off; None: none was."""
+    cost: Cost | None = None
+    """Of the stage that was cut off."""
+    traceback: str | None = None
+    """Of a failure that no generation has."""
+    manifest: str | None = None
+    """Artifact: what a reviewer is asked about, of ``run_awaiting_review``."""
+
+
+ENDINGS = ("run_finished", "run_stopped", "run_failed", "run_awaiting_review", "run_interrupted")
+EVENTS: dict[str, Any] = {
+    "run_created": RunCreated,
+    "session_started": SessionStarted,
+    "code_changed": CodeChanged,
+    "generation_started": GenerationStarted,
+    "stage": StageDone[dict[str, Any]],
+    "generation_ended": GenerationEnded,
+    "recalled": Recalled,
+    "rolled_back": RolledBack,
+    "consent": Consented,
+    "pruned": Pruned,
+    **dict.fromkeys(ENDINGS, RunEnded),
+}
+"""The type of each event; one that is none of these is an ``Event``."""
+
+
+class _Kind(msgspec.Struct):
+    """What a line is, before the rest of it is looked at."""
+
+    event: str
+    stage: str = ""
+
+
+def type_of(event: str, stage: str = "") -> Any:
+    """The type of an event, or of the ``stage`` event of a stage."""
+    facts = FACTS.get(stage) if event == "stage" else None
+    return EVENTS.get(event, Event) if facts is None else StageDone[facts]  # type: ignore[valid-type]
+
+
+_kind = msgspec.json.Decoder(_Kind).decode
+_decoders: dict[tuple[str, str], msgspec.json.Decoder[Any]] = {}
+
+
+def decode(line: bytes) -> Event:
+    """The event of a line. Raises ValueError with the reason if it is not of its type."""
+    try:
+        kind = _kind(line)
+        what = kind.event, kind.stage
+        decoder = _decoders.get(what)
+        if decoder is None:
+            decoder = msgspec.json.Decoder(type_of(*what))
+            if what[0] in EVENTS and (what[0] != "stage" or what[1] in FACTS):
+                _decoders[what] = decoder
+        event: Event = decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"it is no such event as docs/format.md describes: {error}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return event
+
+
+def plain(value: Any) -> Any:
+    """A typed value as JSON values, one level of it: for ``json.dumps(default=plain)``. Raises TypeError."""
+    if isinstance(value, Answer):
+        return value.json()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, msgspec.Struct):
+        raise TypeError(f"{type(value).__name__} is no JSON value")
+    named = ((key, getattr(value, name), may_lack) for name, key, may_lack in _fields(type(value)))
+    return {key: found for key, found, may_lack in named if found is not None or not may_lack}
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, bool], ...]:
+    """(name, key in JSON, whether None is left out) of each field."""
+    return tuple((f.name, f.encode_name, f.default is None) for f in msgspec.structs.fields(kind))
