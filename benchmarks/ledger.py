@@ -171,7 +171,7 @@ def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, A
     start = {"kind": "fresh", "weights": None, "origin": None}
     stages: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         ("curate", rows, {"corpus": thing, "decisions": thing, "sources": thing, "carry": thing}),
-        ("tune", {"settings": settings, "start": "fresh", "attempts": []}, {"carry": thing}),
+        ("tune", {"settings": settings, "start": "fresh"}, {"carry": thing}),
         ("train", {"settings": settings, "start": start, "steps": 450, "loss": 0.01}, {"weights": thing}),
         ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}}, {"outcomes": thing}),
     ]

@@ -5,7 +5,7 @@ Genesis makes the first champion. Every later generation is one pass along this 
  champion -> generate -> grade -> curate -> tune -> train -> evaluate -> gate -> guard -> review -> champion'
  (parent)    samples     scores   corpus    settings candidate outcomes  verdict alarms   consent
                 ^                    ^        |
-           suites: none       human samples   +- attempts: short fits scored on `dev`
+           suites: none       human samples   +- trials: short fits scored on `dev`
 
 Each ``do`` runs a stage and records what it made; when a run is resumed, it finds the record instead,
 so that resuming is replaying. A generation ends in one of three ways: promoted, rejected, failed.
@@ -84,7 +84,8 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     if run.config["genesis"] == "train":
         corpus = do(stages.curate, sources=[[human.outputs["samples"], None]], recalled=run.state.recalled)
         rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-        chosen = do(stages.tune, **rows, starts={start.kind: start}, init=start.kind)
+        given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
+        chosen = do(stages.tune, **rows, **given, starts={start.kind: start}, init=start.kind)
         do = functools.partial(step, run, generation, chosen.facts.settings)
         candidate = do(stages.train, **rows, start=start)
     else:
@@ -103,7 +104,9 @@ def turn(run: StageRunner, generation: Generation) -> None:
     corpus = do(stages.curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
     starts = starts_of(run, parent)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-    chosen = do(stages.tune, **rows, starts=starts, init=run.config["init"], opponent=parent)
+    given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
+    choices = {"parent": parent, "starts": starts, "init": run.config["init"], "prior": prior_trials(run)}
+    chosen = do(stages.tune, **rows, **given, **choices)
     do = functools.partial(step, run, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
     outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
@@ -173,6 +176,12 @@ def starts_of(run: StageRunner, parent: Generation) -> dict[str, Start]:
     base = base_of(run)
     starts = [Start("parent", parent.weights, parent.number), Start("fresh"), *([base] if base else [])]
     return {start.kind: start for start in starts}
+
+
+def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
+    """The generations with trials, but for those that are recalled, and the artifacts of these."""
+    made = [(g.number, g.output("tune", "trials")) for g in run.state.generations if not g.recalled]
+    return [(number, trials) for number, trials in made if trials] or None
 
 
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:

@@ -21,13 +21,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flywheel.records import (
     Alarm,
     Carry,
+    Choice,
     Consent,
     Differences,
     GateResult,
     Interval,
     Progress,
     Settings,
+    Start,
     Suite,
+    Trial,
+    TrialResult,
     Unit,
     UnitResult,
     Verdict,
@@ -130,17 +134,35 @@ class Curator(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class TunerView:
+    """What a tuner may look at; no item of any suite."""
+
+    settings: Settings
+    """Those in force."""
+    starts: Mapping[str, Start]
+    """What a fit may begin from, by kind."""
+    init: str
+    """The configured kind."""
+    results: tuple[TrialResult, ...]
+    """The trials of this generation so far, by number."""
+    prior: Mapping[int, tuple[TrialResult, ...]]
+    """Those of each earlier generation that had any and is not recalled."""
+    carry: Carry
+    key: Key
+    """Another one each time that the tuner is asked."""
+
+
 class Tuner(Protocol):
     """Chooses the settings of a candidate and the weights it starts from."""
 
-    def tune(
-        self, attempt: Callable[[Settings, float], float], settings: Settings, init: str, carry: Carry
-    ) -> tuple[Settings, str, Carry]:
-        """Settings, init (parent, base or fresh) and the new carry.
+    def ask(self, view: TunerView) -> Sequence[Trial] | Choice:
+        """Trials to be made, or the choice. Asked again, with their results, until it chooses.
 
-        ``attempt(settings, fidelity)`` fits for that share of the steps on this generation's corpus and
-        returns the mean score on the dev suites. All attempts share their random numbers. Samples are
-        not made or curated anew, so an attempt says nothing of settings that act before training.
+        It must answer the same to the same view: a run that is resumed asks anew, and what was tried is not
+        tried again. A trial is a fit by all ranks for its share of the steps on this generation's corpus, or,
+        with ``redo_from``, on one that is made anew for it and then forgotten. All trials share their random
+        numbers. One that fails is a result, too, where ``on_unit_failure=skip``.
         """
 
 

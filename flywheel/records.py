@@ -85,6 +85,49 @@ class Start(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class Trial(Answer):
+    """What a tuner asks to have tried: a fit that is scored on the dev suites."""
+
+    settings: Settings
+    fidelity: float = 1.0
+    """The share of the configured steps or epochs to do, above 0."""
+    start: str = ""
+    """The kind of start; empty: the configured one."""
+    redo_from: str = "train"
+    """The first stage to do anew with these settings: ``generate``, ``grade``, ``curate`` or ``train``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult(Answer):
+    """What came of a trial."""
+
+    number: int
+    """0, 1, 2, ... in the order in which the trials of a generation were asked for."""
+    trial: Trial
+    score: float | None = None
+    """The mean over all items of the dev suites; None: the trial failed."""
+    suites: Mapping[str, float] = field(default_factory=dict)
+    """The mean of each dev suite, by name."""
+    failure: str | None = None
+    """Why it failed, e.g. ``StageFailed: loss is not finite``."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Json]) -> TrialResult:
+        """The result whose ``json()`` this is."""
+        return cls(**{**values, "trial": Trial(**values["trial"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a tuner chose."""
+
+    settings: Settings
+    start: str
+    """The kind of start."""
+    carry: Carry = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """Paired differences of items, candidate - champion, and which of them are not independent."""
 

@@ -308,6 +308,11 @@ class Components:
 
     def tuned(self, settings: Settings) -> Settings:
         """The settings, as plain scalars, after the checks that the configured ones passed."""
-        chosen = {k: v.item() if hasattr(v, "item") else v for k, v in settings.items()}  # NumPy's
+        chosen = plain_settings(settings)
         check_settings(self.config, chosen)
         return chosen
+
+
+def plain_settings(settings: Settings) -> Settings:
+    """The settings, with Python's scalars where NumPy's are."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}

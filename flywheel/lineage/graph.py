@@ -206,7 +206,7 @@ class Graph:
         return Opponent(generation=generation.parent)
 
     def settings_from(self, generation: Generation) -> list[SettingsFrom]:
-        """The generations that chose its settings: its parent, and who left the carries it began with.
+        """The generations that chose its settings: its parent, and whose carries and trials it was given.
 
         A genesis has settings of its own, which end with it.
         """
@@ -215,6 +215,8 @@ class Graph:
         chosen = {before.left_by[name] for name, carry in carries.items() if carry != EMPTY_CARRY}
         if parent is not None and not self.state.generations[parent].is_genesis:
             chosen.add(parent)
+        prior = generation.tune.inputs.get("prior") if generation.tune else None
+        chosen.update(number for number, _ in (self.store.json(prior) if prior else ()))
         return [SettingsFrom(generation=number) for number in sorted(chosen)] if generation.stages else []
 
     def saw(self, generation: Generation) -> Saw | None:

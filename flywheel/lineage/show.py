@@ -13,8 +13,8 @@ from flywheel.lineage.data import DataShare, by_origin
 from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Metrics, bare, cost, held_out, metrics
-from flywheel.records import Answer, Verdict
-from flywheel.storage.events import Attempt, HeldOut, SessionStarted
+from flywheel.records import Answer, TrialResult, Verdict
+from flywheel.storage.events import HeldOut, SessionStarted
 from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
@@ -123,7 +123,7 @@ class Shown(Answer):
     """SHA-256 of its weights."""
     settings: Mapping[str, Any]
     """Those it was trained with, e.g. ``{"lr": 0.01}``."""
-    attempts: Sequence[Attempt]
+    trials: tuple[TrialResult, ...]
     """What the tuner tried."""
     config: Mapping[str, Any]
     """The run's configuration."""
@@ -153,6 +153,7 @@ def shown(record: Record, generation: Generation) -> Shown:
     """``show`` of a record already read."""
     number, state = generation.number, record.state
     created, config = state.created, state.created.config if state.created else {}
+    trials = generation.output("tune", "trials")
     return Shown(
         run=str(record.directory),
         recipe=created.recipe if created else None,
@@ -165,7 +166,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         init=Graph(record.store, state).init(generation),
         weights=bare(generation.weights),
         settings=generation.settings,
-        attempts=generation.tune.facts.attempts if generation.tune else (),
+        trials=tuple(map(TrialResult.of, record.store.json(trials) if trials else ())),
         config=config,
         model=config.get("model", {}),
         sessions=tuple(_session(record, event) for event in record.sessions(number)),

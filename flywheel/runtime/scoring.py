@@ -136,14 +136,22 @@ def _numbers(scores: Any) -> tuple[np.ndarray, float]:
     return np.asarray(scores, float), max(step, _ROUNDING)
 
 
-def score_mean(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> float:
-    """Mean score over all items of the suites with this role; duels only with a rival."""
+def score_means(
+    ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key
+) -> tuple[float, dict[str, float]]:
+    """Mean score over all items of the suites with this role, and of each suite; duels only with a rival."""
     model.eval()
     suites = [s for s in ctx.data.suites.values() if s.role == role and (rival or not s.duel)]
     if not suites:
-        raise StageFailed("tune", f"attempts are scored on {role} suites, and the task has none to use")
+        raise StageFailed("tune", f"trials are scored on {role} suites, and the task has none to use")
     tables, _ = score_suites(ctx, model, rival, suites, key)
-    return ranks.from_rank_0(lambda: float(np.mean(np.concatenate([t["score"].to_numpy() for t in tables]))))
+
+    def means() -> tuple[float, dict[str, float]]:
+        scores = [table["score"].to_numpy() for table in tables]
+        each = {suite.name: float(s.mean()) for suite, s in zip(suites, scores, strict=True)}
+        return float(np.concatenate(scores).mean()), each
+
+    return ranks.from_rank_0(means)
 
 
 def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Interval]]:

@@ -131,10 +131,7 @@ class Work:
                 pass
             return UnitsDone()
         units = [Unit(k, *boundaries[k : k + 2]) for k in range(len(boundaries) - 1)]
-        folder = self.folder if inputs is not None else None
-        depends = hashlib.sha256(canonical([self.conditions, inputs])).hexdigest()
-        plan = canonical({**self.stage, "inputs": depends, "boundaries": list(boundaries)})
-        kept, done = _Kept(folder, plan), UnitsDone()
+        kept, done = self._open(boundaries, inputs), UnitsDone()
         failure: Exception | None = None
         missing = (unit for unit in units if unit.number not in kept and failure is None)
         results = self.executor.run(work, missing)
@@ -144,7 +141,7 @@ class Work:
                     if unit.number in kept:
                         result = kept.read(unit.number)
                     else:
-                        result = kept.keep(self._settled(next(results)))
+                        result = kept.keep(self.settled(next(results)))
                     done.add(result)
                     take(unit, None if result.error else to_table(result.data), result.error)
                 except Exception as error:
@@ -160,7 +157,17 @@ class Work:
             raise failure
         return done
 
-    def _settled(self, result: UnitResult) -> UnitResult:
+    def one_by_one(self, inputs: Json) -> OneByOne:
+        """For units that all ranks do together; how many there will be is not known yet."""
+        return OneByOne(self, self._open(None, inputs))
+
+    def _open(self, boundaries: Sequence[int] | None, inputs: Json) -> _Kept:
+        folder = self.folder if inputs is not None and ranks.rank() == 0 else None
+        depends = hashlib.sha256(canonical([self.conditions, inputs])).hexdigest()
+        plan = {**self.stage, "inputs": depends, "boundaries": boundaries and list(boundaries)}
+        return _Kept(folder, canonical(plan))
+
+    def settled(self, result: UnitResult) -> UnitResult:
         """A result whose failure is skipped. Raises it if it is not."""
         if result.error is None:
             return result
@@ -168,6 +175,39 @@ class Work:
             raise result.error
         reason = without_secrets(f"{type(result.error).__name__}: {result.error}")
         return replace(result, error=_Skipped(reason[:_REASON_LENGTH]))
+
+
+@dataclass(slots=True)
+class OneByOne:
+    """Units that all ranks do together, e.g. trials, whose fits span the ranks. Each is kept at once."""
+
+    _work: Work
+    _kept: _Kept
+    done: UnitsDone = field(default_factory=UnitsDone)
+
+    def do(self, make: Callable[[], bytes]) -> UnitResult:
+        """The next unit, found or made; all ranks must call it. Raises its failure if that is not skipped."""
+        number = self.done.count
+        result = ranks.from_rank_0(lambda: self._found(number))
+        if result is None:
+            result = self._kept.keep(self._work.settled(self._made(number, make)), at_once=True)
+        self.done.add(result)
+        return result
+
+    def _found(self, number: int) -> UnitResult | None:
+        if number not in self._kept:
+            return None
+        result = self._kept.read(number)
+        return replace(result, data=None if result.data is None else bytes(result.data))
+
+    def _made(self, number: int, make: Callable[[], bytes]) -> UnitResult:
+        began = time.monotonic()
+        data, error = None, None
+        try:
+            data = ranks.run_on_all_ranks(make)
+        except Exception as failure:
+            error = failure
+        return UnitResult(number, data, error, time.monotonic() - began)
 
 
 def discard(directory: Path, stage: str = "") -> None:
@@ -216,12 +256,13 @@ class _Kept:
             self._open = batch, _read(batch)
         return self._open[1][number]
 
-    def keep(self, result: UnitResult) -> UnitResult:
+    def keep(self, result: UnitResult, *, at_once: bool = False) -> UnitResult:
         """Have the result written with the next batch."""
         if self._folder is not None:
             self._waiting.append(result)
             self._bytes += len(result.data or b"")
-            if time.monotonic() - self._flushed >= KEEP_EVERY_SECONDS or self._bytes >= _KEEP_BYTES:
+            is_due = time.monotonic() - self._flushed >= KEEP_EVERY_SECONDS
+            if at_once or is_due or self._bytes >= _KEEP_BYTES:
                 self.flush()
         return result
 

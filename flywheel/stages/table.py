@@ -41,5 +41,8 @@ review   = _row("review",   part="review",  **_turn)
 sealed   = _row("sealed",   part="task",    **_all, at="evaluate.evaluate", sees=(Role.SEALED,))
 # fmt: on
 
+REDO = {row.name: row for row in (generate, grade, curate)}
+"""What a trial may do anew, with other settings, before its fit."""
+
 STAGES = tuple(row for row in vars().values() if isinstance(row, Stage))
 """All rows, in their order."""

@@ -1,16 +1,33 @@
-"""Tune: choose the settings and the starting weights, by short fits scored on the dev suites."""
+"""Tune: choose the settings and the start, by trials: short fits scored on the dev suites."""
 
 from __future__ import annotations
 
-from flywheel.errors import StageFailed
-from flywheel.records import Role, Settings, Start
-from flywheel.runtime.context import Context, StageOutput, carry_of
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flywheel import ranks
+from flywheel.config.components import plain_settings
+from flywheel.errors import DataError, StageFailed
+from flywheel.protocols import TunerView
+from flywheel.records import Choice, Json, Role, Settings, Start, Trial, TrialResult
+from flywheel.runtime.context import Context, Stage, StageOutput, carry_of
 from flywheel.runtime.fit import fit
-from flywheel.runtime.scoring import score_mean
+from flywheel.runtime.scoring import score_means
+from flywheel.runtime.work import FOLDER
 from flywheel.storage.corpus import read_corpus
-from flywheel.storage.events import Attempt, TuneFacts
+from flywheel.storage.events import TuneFacts
+from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import read_sources
 from flywheel.storage.state import Generation
+from flywheel.storage.store import ScratchStore, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def tune(
@@ -18,33 +35,137 @@ def tune(
     *,
     corpus: str,
     sources: str,
-    starts: dict[str, Start],
+    batches: str,
+    redo: Mapping[str, Stage],
+    starts: Mapping[str, Start],
     init: str,
-    opponent: Generation | None = None,
+    recalled: str | None = None,
+    parent: Generation | None = None,
+    prior: Sequence[tuple[int, str]] | None = None,
 ) -> StageOutput:
-    """The tuner's settings and init.
+    """The tuner's settings and kind of start, and the trials that it asked for.
 
-    ``starts`` has what a candidate may start from, by kind; ``init`` is the configured one of them, and the
-    tuner may name another. ``attempt(settings, fidelity)`` fits for
-    that share of the steps and returns the mean score over the dev suites, duels against ``opponent``.
+    ``batches`` and ``recalled`` are what ``curate`` was given, ``redo`` the stages before this one, in order,
+    which a trial may do anew, ``starts`` what a fit may begin from, by kind;
+    ``init`` is the configured kind. Duels are against ``parent``. ``prior``: earlier generations with trials,
+    and the artifacts of these.
     """
-    tuner = ctx.components.build("tuner", ctx.settings)
-    attempts: list[Attempt] = []
+    tuner, carry = ctx.components.build("tuner", ctx.settings), ctx.carry.get("tuner", {})
+    earlier = {number: _results(ctx.store.json(artifact)) for number, artifact in prior or ()}
+    view = TunerView(ctx.settings, starts, init, (), earlier, carry, ctx.key)
+    trials = Trials(ctx, corpus, sources, batches, recalled, redo, starts, parent)
+    begin_from = {kind: start.json() for kind, start in starts.items()}
+    units = ctx.work.one_by_one([corpus, sources, batches, recalled, begin_from, init, prior, carry])
+    while not isinstance(answer := ranks.from_rank_0(partial(_ask, tuner, view, ctx)), Choice):
+        for trial in answer:
+            unit = units.do(partial(trials.run, trial))
+            came = json.loads(unit.data) if unit.data else {"trial": trial.json(), "failure": str(unit.error)}
+            result = TrialResult.of({"number": len(view.results), **came})
+            view = replace(view, results=(*view.results, result))
+    _require_known(answer.start, starts)
+    output, carry_kept = carry_of(tuner, answer.carry)
+    facts = TuneFacts(
+        settings=ctx.components.tuned(answer.settings),
+        start=answer.start,
+        units=units.done.facts if view.results else None,
+        carry_kept=carry_kept,
+    )
+    if view.results or prior:
+        output = {"trials": [result.json() for result in view.results], **output}
+    return StageOutput(output, facts, round(units.done.seconds, 4) if view.results else None)
 
-    def attempt(settings: Settings, fidelity: float) -> float:
-        settings = ctx.components.tuned(settings)
-        key = ctx.key("attempt")  # the same for all, so that they differ by their settings only
-        rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-        model = fit(ctx, settings, key, rows, starts[init].weights, fidelity=fidelity).model
-        rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
-        score = score_mean(ctx, model, rival, Role.DEV, key)
-        attempts.append(Attempt(settings=settings, fidelity=fidelity, score=score))
-        return score
 
-    settings, chosen, carry = tuner.tune(attempt, ctx.settings, init, ctx.carry.get("tuner", {}))
-    if chosen not in starts:
-        raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner chose {chosen!r}")
-    output, carry_kept = carry_of(tuner, carry)
-    tuned = ctx.components.tuned(settings)
-    facts = TuneFacts(settings=tuned, start=chosen, attempts=tuple(attempts), carry_kept=carry_kept)
-    return StageOutput(output, facts)
+def _results(values: Sequence[Mapping[str, Json]]) -> tuple[TrialResult, ...]:
+    return tuple(TrialResult.of(value) for value in values)
+
+
+def _ask(tuner: Any, view: TunerView, ctx: Context) -> Choice | list[Trial]:
+    """The tuner's answer; what it draws from does not depend on which trials were made in this session."""
+    key = ctx.key("ask", len(view.results))
+    key.seed_globals()
+    answer = tuner.ask(replace(view, key=key))
+    if isinstance(answer, Choice):
+        return answer
+    if not isinstance(answer, Sequence) or not answer or not all(isinstance(t, Trial) for t in answer):
+        raise DataError(f"Expected a Choice, or a list of one Trial or more, from ask(), got {answer!r}.")
+    return [replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer]
+
+
+def _require_known(start: str, starts: Mapping[str, Start]) -> None:
+    if start not in starts:
+        raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner named {start!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Makes trials, on all ranks together; the fields are those that ``tune`` is given."""
+
+    ctx: Context
+    corpus: str
+    sources: str
+    batches: str
+    recalled: str | None
+    redo: Mapping[str, Stage]
+    starts: Mapping[str, Start]
+    parent: Generation | None
+
+    def run(self, trial: Trial) -> bytes:
+        """The trial, its score, and that of each suite, as JSON. Raises what made it fail."""
+        ctx, parent = self.ctx, self.parent
+        _require_known(trial.start, self.starts)
+        if not trial.fidelity > 0:
+            raise StageFailed("tune", f"a trial's fidelity must be above 0; it is {trial.fidelity}")
+        settings, key = ctx.components.tuned(trial.settings), ctx.key("trial")  # one key, so that they
+        start = self.starts[trial.start].weights  # differ by what was asked for only
+        model = fit(ctx, settings, key, self._rows(trial, settings), start, fidelity=trial.fidelity).model
+        rival = ctx.load_model(str(parent.weights), parent.settings) if parent else None
+        score, suites = score_means(ctx, model, rival, Role.DEV, key)
+        return canonical({"trial": trial.json(), "score": score, "suites": suites})
+
+    def _rows(self, trial: Trial, settings: Settings) -> pa.Table:
+        """What to train on: the corpus, or one that is made anew and forgotten."""
+        store = self.ctx.store
+        if trial.redo_from == "train":
+            return read_corpus(store, self.corpus, read_sources(store, self.sources))
+        with _scratch(store) as scratch:
+            return ranks.run_on_all_ranks(lambda: self._redo(trial.redo_from, settings, scratch))
+
+    def _redo(self, first: str, settings: Settings, scratch: Store) -> pa.Table:
+        if first not in self.redo:
+            raise StageFailed(
+                "tune", f"redo_from must be one of {', '.join(self.redo)}, train; it is {first!r}"
+            )
+        *before, (samples, scores) = scratch.json(self.batches)
+        if first != "curate":
+            if self.parent is None:
+                raise StageFailed("tune", f"a genesis has nothing that {first} could do anew")
+            if first == "generate":
+                samples = self._do("generate", settings, scratch, parent=self.parent)["samples"]
+            graded = self._do("grade", settings, scratch, samples=samples, parent=self.parent)
+            scores = graded["scores"]
+        batches = [*before, [samples, scores]]
+        made = self._do("curate", settings, scratch, sources=batches, recalled=self.recalled)
+        return read_corpus(scratch, made["corpus"], read_sources(scratch, made["sources"]))
+
+    def _do(self, name: str, settings: Settings, scratch: Store, **inputs: Any) -> dict[str, str]:
+        """The outputs of a stage, in the scratch store."""
+        stage, key = self.redo[name], self.ctx.key("trial", name)
+        work = replace(self.ctx.work, folder=None)
+        data = self.ctx.data.view(stage.sees)
+        ctx = replace(self.ctx, key=key, settings=settings, store=scratch, data=data, work=work)
+        key.seed_globals()
+        takes_part = stage.on_all_ranks or ranks.rank() == 0
+        made = ranks.run_on_all_ranks(lambda: stage.function(ctx, **inputs) if takes_part else StageOutput())
+        return ranks.from_rank_0(lambda: {name: scratch.put_value(v) for name, v in made.outputs.items()})
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Store]:
+    """A store for what is forgotten once the block ends; all ranks see the same."""
+    folder = store.directory / FOLDER / "tune" / "trial"
+    ranks.from_rank_0(lambda: shutil.rmtree(folder, ignore_errors=True))
+    try:
+        yield ScratchStore(folder, store)
+    finally:
+        if ranks.rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)

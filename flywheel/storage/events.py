@@ -135,16 +135,6 @@ class CurateFacts(Fields, frozen=True, kw_only=True):
     """When its carry is kept: ``always``, or else only with a promotion."""
 
 
-class Attempt(Fields, frozen=True, kw_only=True):
-    """A short fit of a tuner."""
-
-    settings: Settings
-    fidelity: float
-    """The share of the steps that it did, e.g. 0.25."""
-    score: float
-    """Mean over the dev suites, in [0, 1]."""
-
-
 class TuneFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``tune``."""
 
@@ -152,7 +142,8 @@ class TuneFacts(Fields, frozen=True, kw_only=True):
     """What it chose, e.g. ``{"lr": 0.002, "steps": 450}``."""
     start: str
     """The kind of start that it chose, e.g. ``parent``."""
-    attempts: tuple[Attempt, ...]
+    units: Units | None = None
+    """Its trials; None: the tuner asked for none."""
     carry_kept: str | None = None
     """When its carry is kept: ``always``, or else only with a promotion."""
 

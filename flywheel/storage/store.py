@@ -210,6 +210,18 @@ class Store:
         return value
 
 
+class ScratchStore(Store):
+    """A store in a folder of its own; what it lacks is read from another."""
+
+    def __init__(self, directory: Path, other: Store) -> None:
+        super().__init__(directory)
+        self._other = other
+
+    def open(self, name: str) -> BinaryIO:
+        """See ``Store.open``."""
+        return super().open(name) if self.path(name).exists() else self._other.open(name)
+
+
 class NamedTableWriter(parquet.TableWriter):
     """Writes a table into the store."""
 

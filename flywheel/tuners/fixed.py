@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from flywheel.records import Carry, Settings
+from flywheel.protocols import TunerView
+from flywheel.records import Choice
 
 
 class Fixed:
-    """Keep the settings and the init that are in force."""
+    """Keep the settings and the start that are configured."""
 
-    def tune(
-        self, attempt: Callable[[Settings, float], float], settings: Settings, init: str, carry: Carry
-    ) -> tuple[Settings, str, Carry]:
-        """Return what was given; no attempt is made."""
-        return settings, init, carry
+    def ask(self, view: TunerView) -> Choice:
+        """Choose what is there; nothing is tried."""
+        return Choice(view.settings, view.init, view.carry)

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+import lightning
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -93,17 +94,15 @@ class SignalledGrader(Confidence):
         return super().grade(samples, load_parent, keys)
 
 
-class WrappingTuner:
-    """Answers a stop within an attempt with an exception of its own."""
+class WrappingCallback(lightning.Callback):
+    """Answers a stop within a fit with an exception of its own."""
 
-    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
-        if stop_file := os.environ.get("TUNER_TOUCHES"):
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        if stop_file := os.environ.get("FIT_TOUCHES"):
             open(stop_file, "w").close()
-            try:
-                attempt(settings, 0.5)
-            except BaseException as error:
-                raise RuntimeError("the search was aborted") from error
-        return settings, init, {}
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        raise RuntimeError("the fit was aborted") from exception
 
 
 class SlowBrokenGrader(Confidence):
@@ -185,12 +184,12 @@ def test_an_exception_after_a_signal_is_a_stop(probe, monkeypatch, name, by):
 
 
 def test_an_exception_after_a_stop_file_was_seen_is_a_stop(probe, monkeypatch):
-    overrides = {"tuner___target_": ours("WrappingTuner")}
+    overrides = {"+trainer.callbacks": [{"_target_": ours("WrappingCallback")}]}
     run = probe(**overrides, generations=0)
     monkeypatch.setattr(stop, "_LOOK_EVERY_SECONDS", 0.0)
-    monkeypatch.setenv("TUNER_TOUCHES", str(run.path / "stop"))
+    monkeypatch.setenv("FIT_TOUCHES", str(run.path / "stop"))
     run = probe(**overrides, generations=1)
-    assert_stopped_in(run, "tune", "`flywheel stop`")
+    assert_stopped_in(run, "train", "`flywheel stop`")
     assert not (run.path / "stop").exists()
 
 

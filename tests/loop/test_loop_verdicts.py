@@ -8,6 +8,7 @@ import torch
 
 import flywheel
 from flywheel.errors import ExitCode, RunError
+from flywheel.records import TrialResult
 from flywheel.storage.store import Store
 from flywheel.testing.moons.task import Moons
 from tests.support.harness import champion_hash, events
@@ -91,13 +92,15 @@ def test_a_carry_is_kept_as_declared(probe, kept, promote, turns):
 
 def test_a_tuner_tries_settings_and_the_best_holds(probe):
     run = probe(generations=2, **{"+tuner.rates": [0.001, 0.05]})
-    tunings = [e["facts"] for e in events(run.path) if e.get("stage") == "tune"]
+    tunings = [e for e in events(run.path) if e.get("stage") == "tune"]
     fits = [e["facts"]["settings"]["lr"] for e in events(run.path) if e.get("stage") == "train"]
     for tuning, rate in zip(tunings, fits, strict=True):
-        assert [a["settings"]["lr"] for a in tuning["attempts"]] == [0.001, 0.05]
-        best = max(tuning["attempts"], key=lambda attempt: attempt["score"])
-        assert tuning["settings"]["lr"] == best["settings"]["lr"] == rate
-        assert all(0 <= a["score"] <= 1 and a["fidelity"] == 0.25 for a in tuning["attempts"])
+        results = [TrialResult.of(r) for r in Store(run.path).json(tuning["outputs"]["trials"])]
+        assert [(r.number, r.trial.settings["lr"]) for r in results] == [(0, 0.001), (1, 0.05)]
+        best = max(results, key=lambda result: result.score)
+        assert tuning["facts"]["settings"]["lr"] == best.trial.settings["lr"] == rate
+        assert all(r.suites == {"dev": r.score} and r.trial.fidelity == 0.25 for r in results)
+        assert tuning["facts"]["units"]["count"] == 2
     assert carry_of(run, "tuner") == {"taken": fits}
 
 

@@ -23,7 +23,8 @@ import torch
 
 from flywheel.curators.confident import Confident
 from flywheel.graders.confidence import Confidence
-from flywheel.records import GateResult, Role, Suite
+from flywheel.protocols import TunerView
+from flywheel.records import Choice, GateResult, Role, Suite, Trial
 from flywheel.runtime import work
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
@@ -119,6 +120,7 @@ class Task(Moons):
         return spoilt(made, fault("generate"))
 
     def data(self, corpus: pa.Table, settings: Any) -> Any:
+        at_unit("fit", settings["lr"])
         if fault("data") == "empty":
             return torch.utils.data.DataLoader([])
         loader = super().data(corpus, settings)
@@ -304,13 +306,17 @@ class Tuner:
     rates: list[float] = field(default_factory=list)
     fidelity: float = 0.25
     init: str | None = None
+    redo_from: str = "train"
 
-    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
+    def ask(self, view: TunerView) -> list[Trial] | Choice:
         fault("tune")
-        scores = {rate: attempt({**settings, "lr": rate}, self.fidelity) for rate in self.rates}
-        best = max(scores, key=scores.__getitem__) if scores else settings["lr"]
-        memory = {"taken": [*carry.get("taken", []), best]}
-        return {**settings, "lr": best}, self.init or init, memory
+        left = self.rates[len(view.results) :]
+        if left:
+            return [Trial({**view.settings, "lr": left[0]}, self.fidelity, redo_from=self.redo_from)]
+        scores = {r.trial.settings["lr"]: r.score for r in view.results if r.score is not None}
+        best = max(scores, key=scores.__getitem__) if scores else view.settings["lr"]
+        memory = {"taken": [*view.carry.get("taken", []), best]}
+        return Choice({**view.settings, "lr": best}, self.init or view.init, memory)
 
 
 @dataclass(kw_only=True)

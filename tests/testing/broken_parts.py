@@ -12,7 +12,8 @@ import torch
 from flywheel.curators.confident import Confident
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
-from flywheel.records import Differences, GateResult, Role, Suite
+from flywheel.protocols import TunerView
+from flywheel.records import Choice, Differences, GateResult, Role, Suite
 from flywheel.testing import FixedEvidence
 from flywheel.testing.moons.task import Moons
 from flywheel.tuners.fixed import Fixed
@@ -156,18 +157,18 @@ class ReordersRows(Confident):
 
 
 class Forgets(Fixed):
-    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
-        return {"lr": settings["lr"]}, init, carry
+    def ask(self, view: TunerView) -> Choice:
+        return Choice({"lr": view.settings["lr"]}, view.init)
 
 
 class Invents(Fixed):
-    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
-        return {**settings, "lrr": 0.1}, init, carry
+    def ask(self, view: TunerView) -> Choice:
+        return Choice({**view.settings, "lrr": 0.1}, view.init)
 
 
 class StartsFromParent(Fixed):
-    def tune(self, attempt: Any, settings: Any, init: str, carry: Any) -> Any:
-        return settings, "parent", carry
+    def ask(self, view: TunerView) -> Choice:
+        return Choice(view.settings, "parent")
 
 
 class AlwaysPromotes(Paired):

@@ -40,7 +40,7 @@ def check_part(part: Any) -> None:
         "evaluate": lambda task: check_task(task, Classifier(), SETTINGS),
         "grade": lambda grader: check_grader(grader, SAMPLES),
         "curate": lambda curator: check_curator(curator, HUMAN, GENERATED),
-        "tune": check_tuner,
+        "ask": check_tuner,
         "test": check_gate,
         "review": check_reviewer,
     }

@@ -75,10 +75,10 @@ def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
     for generation in (0, 1):
         starts = {"fresh": Start("fresh")}
         starts |= {"parent": Start("parent", champion.weights, 0)} if generation else {}
-        opponent = champion if generation else None
-        done = bench.twice(
-            stages.tune, generation=generation, **rows, starts=starts, init="fresh", opponent=opponent
-        )
+        of_turn = {"parent": champion if generation else None, "redo": stages.REDO}
+        batches = bench.store.put_json([list(source) for source in sources])
+        inputs = {**rows, **of_turn, "batches": batches, "starts": starts, "init": "fresh"}
+        done = bench.twice(stages.tune, generation=generation, **inputs)
         check_carry_kept("tuner", done)
 
 

@@ -1,0 +1,162 @@
+"""Trials: units of the stage tune, which a tuner asks for and is told of."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import flywheel
+from flywheel.errors import ExitCode
+from flywheel.lineage.graph import Graph
+from flywheel.lineage.status import read_state
+from flywheel.protocols import TunerView
+from flywheel.records import Choice, Trial, TrialResult
+from flywheel.storage.store import Store
+from flywheel.testing.moons.task import Moons
+from tests.support.harness import PROBE, events, only_run, shared_fork_server
+from tests.support.loop_runs import Probe
+from tests.support.ranks import ended, torchrun
+
+HERE = "tests.loop.test_loop_trials"
+WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "log=quiet", "+tuner.rates=[0.1,0.2,0.3]")
+
+
+def tunings(run: Path) -> list[dict[str, Any]]:
+    return [e for e in events(run) if e.get("stage") == "tune"]
+
+
+def results(run: Path, tuning: dict[str, Any]) -> list[TrialResult]:
+    return [TrialResult.of(value) for value in Store(run).json(tuning["outputs"]["trials"])]
+
+
+def fits(folder: Path, attempt: int) -> list[str]:
+    """The learning rates of the fits that were begun."""
+    lines = (line.split() for line in (folder / "units").read_text().splitlines())
+    return [rate for number, name, rate in lines if (number, name) == (str(attempt), "fit")]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_finished_trial_outlives_a_kill(folder: Path, monkeypatch: Any, ranks: int) -> None:
+    calm, killed = folder / "calm", folder / "killed"
+    environment = {"PROBE_UNITS": str(folder / "units"), "PROBE_KILLS": "fit 0.3"}
+    calm.mkdir()
+    killed.mkdir()
+    if ranks == 1:
+        server = shared_fork_server()
+        assert server.run(WORDS, calm).code == 0
+        assert server.run(WORDS, killed, env=environment).code == -signal.SIGKILL
+        assert fits(folder, 0) == ["0.1", "0.2", "0.3"]
+        (kept,) = killed.glob("**/work/tune")
+        assert len(list(kept.glob("*.arrow"))) == 2
+        assert server.run(WORDS, killed, env={**environment, "PROBE_ATTEMPT": "1"}).code == 0
+    else:
+        on_ranks(calm, ranks)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        on_ranks(killed, ranks, "--max-restarts=1")
+    left = fits(folder, 1)[:ranks]
+    assert left == ["0.3"] * ranks, "the trials before it were not made again"
+    (ours,), (theirs,) = (tunings(only_run(at)) for at in (killed, calm))
+    assert (ours["outputs"], ours["facts"]) == (theirs["outputs"], theirs["facts"])
+    assert ours["facts"]["units"]["count"] == 3
+    assert not (only_run(killed) / "work").exists()
+
+
+def on_ranks(folder: Path, count: int, *options: str) -> None:
+    with torchrun(WORDS, folder, ranks=count, options=("--standalone", *options)) as process:
+        done = ended(process, 240)
+    assert done.code == 0, done.err
+
+
+class Tries:
+    """Asks for two trials at once, of which one cannot be made; then for one more; then chooses the best."""
+
+    def ask(self, view: TunerView) -> Sequence[Trial] | Choice:
+        if not view.results:
+            unknown = {**view.settings, "momentum": 0.9}
+            return [Trial(unknown), Trial({**view.settings, "lr": np.float64(0.05)}, 0.5)]
+        if len(view.results) == 2:
+            return [Trial({**view.settings, "lr": view.key.numpy().uniform(0.01, 0.1)}, 0.5, "fresh")]
+        best = max(view.results, key=lambda result: result.score or 0.0)
+        seen = {str(number): len(prior) for number, prior in view.prior.items()}
+        return Choice(best.trial.settings, best.trial.start, {"seen": seen})
+
+
+def test_a_trial_that_fails_is_a_result_where_units_may_fail(probe: Probe) -> None:
+    overrides: dict[str, Any] = {"tuner___target_": f"{HERE}.Tries", "generations": 2}
+    run = probe(**overrides, on_unit_failure="skip")
+    assert run.exit_code is ExitCode.FINISHED
+    for tuning in tunings(run.path):
+        failed, *made = results(run.path, tuning)
+        assert failed.score is None
+        assert failed.failure is not None
+        assert "there is no setting 'momentum'" in failed.failure
+        assert [result.number for result in made] == [1, 2]
+        assert all(result.score is not None and result.failure is None for result in made)
+        assert (tuning["facts"]["units"]["count"], tuning["facts"]["units"]["failed"]) == (3, 1)
+        assert tuning["facts"]["settings"]["lr"] in [result.trial.settings["lr"] for result in made]
+    seen = [Store(run.path).json(tuning["outputs"]["carry"])["seen"] for tuning in tunings(run.path)]
+    assert seen == [{}, {"0": 3}, {"0": 3, "1": 3}]
+    state = read_state(run.path)
+    edges = [Graph(Store(run.path), state).settings_from(g) for g in state.generations]
+    assert [[edge.generation for edge in of] for of in edges] == [[], [0], [0, 1]]
+    assert run.show(2).trials == tuple(results(run.path, tunings(run.path)[2]))
+
+
+def test_a_trial_that_fails_fails_the_stage_otherwise(probe: Probe) -> None:
+    run = probe(tuner___target_=f"{HERE}.Tries", generations=0)
+    assert run.exit_code is ExitCode.FAILED
+    assert "momentum" in run.status().json()["generations"][0]["reason"]
+
+
+class Answers(Moons):
+    """Notes with which settings it generates and trains."""
+
+    generated: ClassVar[list[int]] = []
+    trained: ClassVar[list[tuple[int, int]]] = []
+
+    def generate(self, model: Any, prompts: Any, settings: Any, keys: Any) -> Any:
+        self.generated.append(settings["steps"])
+        return super().generate(model, prompts, settings, keys)
+
+    def data(self, corpus: Any, settings: Any) -> Any:
+        self.trained.append((settings["steps"], len(corpus)))
+        return super().data(corpus, settings)
+
+
+class Regenerates:
+    """Tries other steps, for which samples are generated, graded and curated anew."""
+
+    redo_from = "generate"
+
+    def ask(self, view: TunerView) -> Sequence[Trial] | Choice:
+        if "parent" in view.starts and not view.results:
+            settings = [{**view.settings, "steps": steps} for steps in (3, 5)]
+            return [Trial(values, 1.0, redo_from=self.redo_from) for values in settings]
+        return Choice(view.settings, view.init)
+
+
+def test_a_trial_may_generate_data_anew(probe: Probe, monkeypatch: Any) -> None:
+    noted = importlib.import_module(HERE).Answers  # as the run imports it
+    monkeypatch.setattr(noted, "generated", [])
+    monkeypatch.setattr(noted, "trained", [])
+    parts = {"task___target_": f"{HERE}.Answers", "tuner___target_": f"{HERE}.Regenerates"}
+    run = probe(**parts, generations=1, chunk_size=512)
+    assert run.exit_code is ExitCode.FINISHED
+    steps = run.show(1).settings["steps"]
+    assert noted.generated == [steps, 3, 5], "the turn's batch, and one for each trial"
+    assert [of for of, _ in noted.trained] == [steps, 3, 5, steps]
+    assert len({rows for _, rows in noted.trained[1:3]}) == 1, "the same draws"
+    tried = results(run.path, tunings(run.path)[1])
+    assert [(r.trial.redo_from, r.failure) for r in tried] == [("generate", None)] * 2
+    named = {name for e in events(run.path) for name in e.get("outputs", {}).values()}
+    there = {path.parent.name + path.name for path in run.path.glob("objects/*/*.parquet")}
+    assert there <= named, "what a trial made is forgotten"
+    assert flywheel.open_run(run.path).verify().first_bad is None
