@@ -29,6 +29,7 @@ from flywheel.records import (
     Progress,
     Settings,
     Start,
+    Step,
     Suite,
     Trial,
     TrialResult,
@@ -260,7 +261,12 @@ class Executor(Protocol):
 
 
 class Tracker(Protocol):
-    """Something that follows a run."""
+    """Something that follows a run.
+
+    It is called in a thread of its own, a little behind the run, by way of a bounded queue. If it raises,
+    hangs or is too slow it is reported once and removed, and the run goes on. With an attribute
+    ``synchronous = True`` the run calls it itself, at the very moment, and waits for it.
+    """
 
     def open(self, directory: Path) -> None:
         """The session begins; ``directory`` is the run's."""
@@ -269,7 +275,10 @@ class Tracker(Protocol):
         """An event was recorded; ``state`` includes it."""
 
     def progress(self, progress: Progress) -> None:
-        """A stage got further. Called often: return quickly."""
+        """A stage got further. Left out while the queue is full."""
+
+    def metrics(self, step: Step, values: Mapping[str, float]) -> None:
+        """What a fit logged through Lightning at a step. Left out while the queue is full."""
 
     def close(self) -> None:
         """The session ends."""

@@ -294,3 +294,14 @@ class Progress:
     done: int
     total: int | None
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a fit, e.g. ``Step(3, "train", 120)``."""
+
+    generation: int
+    stage: str
+    """``train``, or ``tune`` for a trial."""
+    step: int
+    """Optimiser steps of this fit so far: each fit begins anew at 0."""

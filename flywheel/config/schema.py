@@ -151,15 +151,18 @@ class Config:
     """By a name each: what looks at every generation and may warn, ask for a person, or halt the run."""
     review: dict[str, Any] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
+    """What follows the run: one class by its ``_target_``, or several by a name each."""
 
     def __post_init__(self) -> None:
         check("generations", self.generations, self.generations >= 0, "must be 0 or more")
         check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
-        for name, guard in self.guards.items():
-            has_target = isinstance(guard, dict) and "_target_" in guard
-            check(f"guards.{name}", guard, has_target, "must name a class by _target_")
+        several = {} if {"_target_", "_object_"} & set(self.tracker) else self.tracker
+        for key, named in (("guards", self.guards), ("tracker", several)):
+            for name, part in named.items():
+                has_target = isinstance(part, dict) and "_target_" in part
+                check(f"{key}.{name}", part, has_target, "must name a class by _target_")
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
             check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)

@@ -105,4 +105,5 @@ def _check_trainer(components: Components) -> None:
 def _trackers(components: Components) -> list[Any]:
     from flywheel.trackers.terminal import terminal
 
-    return [terminal(components.config), components.build("tracker", components.settings())]
+    built = components.build("tracker", components.settings())
+    return [terminal(components.config), *(built.values() if isinstance(built, dict) else [built])]

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import lightning
 
 
+ReportProgress = Callable[[int, int | None, str], None]
+ReportMetrics = Callable[[int, Mapping[str, float]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a stage may use besides the artifacts it is given."""
@@ -43,8 +47,10 @@ class Context:
     stop: Stop
     work: Work
     """Does what the stage cuts into units."""
-    report_progress: Callable[[int, int | None, str], None]
+    report_progress: ReportProgress
     """Report progress: done, total, note."""
+    report_metrics: ReportMetrics | None = None
+    """Report what a fit logged, and at which step; None: nobody wants to know."""
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
         """A model with the weights of an artifact, in evaluation mode, on this rank's device."""
@@ -103,11 +109,12 @@ class StageTools:
         *,
         carry: Mapping[str, Carry] | None = None,
         conditions: Json = None,
-        report_progress: Callable[[int, int | None, str], None] = lambda done, total, note: None,
+        reports: tuple[ReportProgress, ReportMetrics | None] = (lambda done, total, note: None, None),
         **inputs: Any,
     ) -> StageOutput:
         """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded.
 
+        ``reports``: how progress and a fit's metrics are reported.
         ``conditions``: what units depend on besides a stage's inputs; others discard those that are kept.
         """
         key, resolved = root(generation, stage.name), self.components.resolved
@@ -126,9 +133,10 @@ class StageTools:
                 stage={"stage": stage.name, "generation": generation},
                 conditions=[key.seed, settings, conditions],
                 skip_failures=resolved["on_unit_failure"] == "skip",
-                report_progress=report_progress,
+                report_progress=reports[0],
             ),
-            report_progress=report_progress,
+            report_progress=reports[0],
+            report_metrics=reports[1],
         )
         ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
         return stage.function(ctx, **inputs)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from flywheel import ranks
@@ -135,6 +136,8 @@ _shown: set[str] = set()
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
     trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**ranks.trainer_place())
+    if ctx.report_metrics is not None:
+        trainer.loggers = [*trainer.loggers, _StepMetrics(ctx.report_metrics)]
     if fidelity != 1.0:
         loop = trainer.fit_loop
         if trainer.max_steps > 0:
@@ -142,6 +145,17 @@ def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Tra
         elif trainer.max_epochs is not None:
             loop.max_epochs = max(1, round(trainer.max_epochs * fidelity))
     return trainer
+
+
+class _StepMetrics(DummyLogger):
+    """Hands on what Lightning logs. Whatever else a module does with ``self.logger`` has no effect."""
+
+    def __init__(self, report: Callable[[int, Mapping[str, float]], None]) -> None:
+        super().__init__()
+        self._report = report
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._report(step or 0, dict(metrics))
 
 
 class _Watch(lightning.Callback):

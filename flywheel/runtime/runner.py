@@ -18,7 +18,7 @@ from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
-from flywheel.records import Json, Progress, Settings, Start
+from flywheel.records import Json, Progress, Settings, Start, Step
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.stop import Stop
@@ -151,6 +151,9 @@ class StageRunner:
         def report_progress(done: int, total: int | None, note: str) -> None:
             self.trackers.progress(Progress(number, name, done, total, note))
 
+        def report_metrics(step: int, values: Mapping[str, float]) -> None:
+            self.trackers.metrics(Step(number, name, step), values)
+
         report_progress(0, None, "")
         self.stop.after(self.config["budget"]["seconds"], self.state.seconds)
         self.stop.check()
@@ -159,9 +162,9 @@ class StageRunner:
 
         def run() -> StageOutput:
             where, how = (stage, number, self.state.key, settings), self._conditions()
-            return self.tools.run(
-                *where, carry=carry, conditions=how, report_progress=report_progress, **inputs
-            )
+            wanted = getattr(self.trackers, "wants_metrics", False)
+            reports = (report_progress, report_metrics if wanted else None)
+            return self.tools.run(*where, carry=carry, conditions=how, reports=reports, **inputs)
 
         def record(made: StageOutput | None) -> StageDone[Any]:
             result = made or run()

@@ -9,13 +9,14 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # --help and the errors of the command line pass here
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from flywheel.protocols import Tracker
-    from flywheel.records import Progress
+    from flywheel.records import Progress, Step
     from flywheel.storage.events import Event
     from flywheel.storage.state import RunState
+from flywheel.trackers.queued import Queued
 
 
 class NoTracker:
@@ -30,15 +31,29 @@ class NoTracker:
     def progress(self, progress: Progress) -> None:
         """Ignore it."""
 
+    def metrics(self, step: Step, values: Mapping[str, float]) -> None:
+        """Ignore them."""
+
     def close(self) -> None:
         """Nothing to close."""
 
 
 class TrackerGroup:
-    """Several trackers as one. One that raises is reported once and removed: it must not fail the run."""
+    """Several trackers as one. One that raises is reported once and removed: it must not fail the run.
 
-    def __init__(self, trackers: list[Tracker]) -> None:
-        self._trackers = trackers
+    Each has a queue and a thread of its own, but those that are ``synchronous``.
+    """
+
+    def __init__(self, trackers: Iterable[Tracker]) -> None:
+        self._trackers: list[Tracker] = [
+            tracker if getattr(tracker, "synchronous", False) else Queued(tracker) for tracker in trackers
+        ]
+
+    @property
+    def wants_metrics(self) -> bool:
+        """Whether one of them does something with what a fit logs."""
+        trackers = [t.tracker if isinstance(t, Queued) else t for t in self._trackers]
+        return any(type(tracker).metrics is not NoTracker.metrics for tracker in trackers)
 
     def open(self, directory: Path) -> None:
         """Tell all."""
@@ -52,6 +67,10 @@ class TrackerGroup:
         """Tell all."""
         self._call_all(lambda tracker: tracker.progress(progress))
 
+    def metrics(self, step: Step, values: Mapping[str, float]) -> None:
+        """Tell all."""
+        self._call_all(lambda tracker: tracker.metrics(step, values))
+
     def close(self) -> None:
         """Tell all."""
         self._call_all(lambda tracker: tracker.close())
@@ -62,5 +81,5 @@ class TrackerGroup:
                 call(tracker)
             except Exception as error:
                 self._trackers.remove(tracker)
-                name = type(tracker).__name__
+                name = type(tracker.tracker if isinstance(tracker, Queued) else tracker).__name__
                 print(f"{name} failed and was removed: {error}", file=sys.stderr)

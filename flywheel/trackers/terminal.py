@@ -98,6 +98,8 @@ class Turns:
 class JsonLines(NoTracker):
     """Each ledger event as it is, one JSON object a line."""
 
+    synchronous = True
+
     def event(self, event: Event, state: RunState) -> None:
         """Print it."""
         print(json.dumps(event, ensure_ascii=False, default=plain), flush=True)
@@ -105,6 +107,8 @@ class JsonLines(NoTracker):
 
 class PlainLines(NoTracker):
     """A line for each thing that happened, for logs and pipes."""
+
+    synchronous = True
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -150,6 +154,8 @@ class PlainLines(NoTracker):
 
 class LiveView(NoTracker):
     """One view that is redrawn: run, stages, champion and candidate, last verdict, cost."""
+
+    synchronous = True
 
     def __init__(self, console: Console, turns: Turns) -> None:
         self._console, self._turns = console, turns

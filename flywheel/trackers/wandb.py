@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flywheel.lineage.status import metrics
+from flywheel.records import Step
 from flywheel.storage.events import Event, GenerationEnded, RunEnded, SessionStarted
 from flywheel.storage.state import RunState
 from flywheel.trackers import NoTracker
@@ -14,7 +16,10 @@ from flywheel.trackers import NoTracker
 
 @dataclass(kw_only=True)
 class Wandb(NoTracker):
-    """Log each generation's metrics with intervals, verdict, corpus and cost.
+    """Log each generation's metrics with intervals, verdict, corpus and cost, and what its fits log.
+
+    Rows of generations have ``generation`` as their axis. Those of fits have keys of their own, as
+    ``fit/train/loss``, beside ``fit/generation`` and ``fit/step``; their axis is W&B's own step.
 
     No source leaves the run by it: neither code nor uncommitted changes. The login is W&B's own, as in
     ``WANDB_API_KEY``. Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
@@ -30,6 +35,7 @@ class Wandb(NoTracker):
         self._directory = directory
         self._run: Any = None
         self._code = 0
+        self._keys_of_fits: set[str] = set()
 
     def event(self, event: Event, state: RunState) -> None:
         """Start with the session; log at the end of a generation and of the run."""
@@ -43,6 +49,17 @@ class Wandb(NoTracker):
             self._run.summary["head"] = event.hash  # kept elsewhere: see `verify --head`
         if event.event == "run_finished" and state.champion:
             self._run.summary.update({"champion": state.champion.number, **_champion_values(state)})
+
+    def metrics(self, step: Step, values: Mapping[str, float]) -> None:
+        """Log a row of a fit."""
+        if self._run is not None:
+            logged = {f"fit/{step.stage}/{name}": value for name, value in values.items()}
+            row = {"fit/generation": step.generation, "fit/step": step.step, **logged}
+            for key in row.keys() - self._keys_of_fits:
+                self._keys_of_fits.add(key)
+                if "*" not in key:
+                    self._run.define_metric(key)  # with an axis of its own: `generation` is that of "*"
+            self._run.log(row)
 
     def close(self) -> None:
         """Finish the W&B run, if one was started."""
@@ -68,7 +85,7 @@ class Wandb(NoTracker):
             settings=wandb.Settings(disable_code=True, disable_git=True, disable_job_creation=True),
         )
         self._run.define_metric("generation")
-        self._run.define_metric("*", step_metric="generation")
+        self._run.define_metric("*", step_metric="generation", step_sync=False)  # not in rows of fits
         seen = self._run.summary.get("generation", -1) if self._run.resumed else -1
         for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
             if generation is not state.current and generation.number > seen:

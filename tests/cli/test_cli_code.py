@@ -92,10 +92,11 @@ def test_a_generation_made_by_two_codes_is_not_the_same_as_one_made_by_the_last(
     cli(*RUN, "generations=0")
     (folder / "stopper.py").write_text(
         "import os, signal\nfrom flywheel.trackers import NoTracker\n\n\nclass Stop(NoTracker):\n"
+        "    synchronous = True\n\n"
         "    def event(self, event, state):\n        if getattr(event, 'stage', '') == 'grade':\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    stopped = cli(*RUN, "generations=2", "tracker._target_=stopper.Stop")
+    stopped = cli(*RUN, "generations=2", "+tracker._target_=stopper.Stop")
     assert stopped.code == 3, stopped.out + stopped.err
     assert cli(*RUN, "generations=2").code == 0
     report = json.loads(cli("diff", "run", "1", "2", "--json").out)

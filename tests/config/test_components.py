@@ -514,7 +514,7 @@ CHANGES = {
     "retention": "retention.promoted=true",
     "log": "log=quiet",
     "threads": "threads=2",
-    "tracker": "+tracker.project=p",
+    "tracker": "tracker=wandb",
 }
 
 

@@ -104,7 +104,7 @@ def test_killed_right_after_a_stage_was_recorded(folder, calm, stage):
     """At the most delicate instant: the ledger has the line, and nothing after it has happened."""
     number = 0 if stage == "seed" else 1
     deadly = [
-        "tracker._target_=tests.support.probe_parts.SignalAt",
+        "+tracker._target_=tests.support.probe_parts.SignalAt",
         f"+tracker.stage={stage}",
         "+tracker.number=9",
     ]

@@ -77,6 +77,7 @@ class WithValidation(Moons):
 
 
 class Follows(NoTracker):
+    synchronous = True
     seen: list[Progress] = []  # noqa: RUF012 - shared on purpose
 
     def progress(self, progress: Progress) -> None:
@@ -95,7 +96,7 @@ def follow(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
 def run(folder: Path, **overrides: Any) -> flywheel.Run:
     config = {"recipe": "moons", "generations": 0, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    config["tracker._target_"] = f"{__name__}.Follows"
+    config["+tracker._target_"] = f"{__name__}.Follows"
     return flywheel.run({**config, **dotted}, config_dir=CONFIG_DIR)
 
 

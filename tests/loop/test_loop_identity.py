@@ -69,7 +69,7 @@ def test_other_data_under_the_same_configuration_is_refused(after_genesis, fault
 )
 def test_operational_keys_go_on_with_the_same_run(after_genesis, key, value):
     more = (
-        {"tracker._target_": "tests.support.probe_parts.SignalAt", "+tracker.generation": 9}
+        {"+tracker._target_": "tests.support.probe_parts.SignalAt", "+tracker.generation": 9}
         if "tracker" in key
         else {}
     )

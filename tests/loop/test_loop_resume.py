@@ -16,16 +16,8 @@ from tests.support.loop_runs import run_probe
 
 
 def signal_at(**arguments: Any) -> dict[str, Any]:
-    return {"tracker": {"_target_": "tests.support.probe_parts.SignalAt", **arguments}}
-
-
-def flat(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Nested overrides as ``probe`` takes them; new keys of a section need Hydra's ``+``."""
-    ((section, node),) = overrides.items()
-    return {
-        (f"{section}.{key}" if key == "_target_" else f"+{section}.{key}"): value
-        for key, value in node.items()
-    }
+    arguments["_target_"] = "tests.support.probe_parts.SignalAt"
+    return {f"+tracker.{key}": value for key, value in arguments.items()}
 
 
 def assert_same_ending(run: flywheel.Run, uninterrupted: flywheel.Run) -> None:
@@ -36,10 +28,10 @@ def assert_same_ending(run: flywheel.Run, uninterrupted: flywheel.Run) -> None:
 
 
 def test_stopped_after_every_single_stage(probe, uninterrupted):
-    run, sessions = probe(**flat(signal_at())), 1
+    run, sessions = probe(**signal_at()), 1
     while run.exit_code is ExitCode.STOPPED:
         assert run.status().json()["state"] == "stopped"
-        run, sessions = probe(**flat(signal_at())), sessions + 1
+        run, sessions = probe(**signal_at()), sessions + 1
         assert sessions < 40
     stages = [event for event in events(run.path) if event["event"] == "stage"]
     assert sessions >= len(stages) - 1  # nothing asks for a stop after the last
@@ -48,7 +40,7 @@ def test_stopped_after_every_single_stage(probe, uninterrupted):
 
 @pytest.mark.parametrize("stage", ["generate", "train", "evaluate"])
 def test_stopped_within_a_stage(probe, uninterrupted, stage):
-    run = probe(**flat(signal_at(stage=stage, generation=1, within=True)))
+    run = probe(**signal_at(stage=stage, generation=1, within=True))
     assert run.exit_code is ExitCode.STOPPED
     last = [event for event in events(run.path) if event["event"] == "stage"][-1]
     assert ((last["generation"], last["stage"]) < (2, "") and last["generation"] == 1) or stage == "generate"
@@ -59,7 +51,7 @@ def test_stopped_within_a_stage(probe, uninterrupted, stage):
 
 def test_sigterm_stops_like_ctrl_c(probe, uninterrupted):
     number = int(signal.SIGTERM)
-    run = probe(**flat(signal_at(stage="train", generation=1, within=True, number=number)))
+    run = probe(**signal_at(stage="train", generation=1, within=True, number=number))
     assert run.exit_code is ExitCode.STOPPED
     assert events(run.path)[-1]["reason"] == "SIGTERM"
     assert_same_ending(probe(), uninterrupted)
@@ -77,7 +69,7 @@ def test_sigterm_between_our_step_and_lightnings_stops_too(probe, uninterrupted,
 
 @pytest.mark.parametrize("stage", ["generation_started", "curate", "train", "generation_ended"])
 def test_interrupted_loses_nothing_recorded(probe, uninterrupted, stage):
-    run = probe(**flat(signal_at(stage=stage, generation=1, times=2)))
+    run = probe(**signal_at(stage=stage, generation=1, times=2))
     assert run.exit_code is ExitCode.INTERRUPTED
     assert run.status().json()["state"] == "interrupted"
     assert kinds(run.path)[-2:] == [stage, "run_interrupted"]
@@ -86,7 +78,7 @@ def test_interrupted_loses_nothing_recorded(probe, uninterrupted, stage):
 
 
 def test_interrupted_within_a_fit(probe, uninterrupted):
-    run = probe(**flat(signal_at(stage="train", generation=1, within=True, times=2)))
+    run = probe(**signal_at(stage="train", generation=1, within=True, times=2))
     assert run.exit_code is ExitCode.INTERRUPTED
     assert_same_ending(probe(), uninterrupted)
 

@@ -152,9 +152,14 @@ def test_what_parts_draw_does_not_depend_on_what_came_before(probe):
         "curator___target_": ours("DrawingCurator"),
     }
     calm = probe(**parts, name="calm")
-    interrupt = {"stage": "generation_ended", "generation": 0, "times": 2}
+    interrupt = {
+        "_target_": "tests.support.probe_parts.SignalAt",
+        "stage": "generation_ended",
+        "generation": 0,
+        "times": 2,
+    }
     tracker = {f"+tracker.{key}": value for key, value in interrupt.items()}
-    first = probe(**parts, **tracker, tracker___target_="tests.support.probe_parts.SignalAt")
+    first = probe(**parts, **tracker)
     assert first.exit_code is ExitCode.INTERRUPTED
     assert kinds(first.path)[-2:] == ["generation_ended", "run_interrupted"]
     np.random.random(7), torch.rand(7)

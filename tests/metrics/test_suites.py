@@ -41,10 +41,10 @@ def read(*parts: Any) -> Any:
 
 def test_a_suite_has_the_values_of_all_its_metrics_in_their_order() -> None:
     found = metrics(outcomes(), read(Mean("exact"), Reach("far", "length", 0.9)).suites)
-    mean = mean_interval(SCORES, ITEMS["item"].to_numpy()).json()
-    far = replace(reach(SCORES, LEVELS, 0.9), unit="level").json()
+    mean = mean_interval(SCORES, ITEMS["item"].to_numpy())
+    far = replace(reach(SCORES, LEVELS, 0.9), unit="level")
     assert list(found["gate"].items()) == [("exact", mean), ("far", far)]
-    assert (far["value"], far["unit"]) == (3, "level")
+    assert (far.value, far.unit) == (3, "level")
 
 
 def test_without_a_metric_it_is_the_mean_score_and_without_outcomes_nothing() -> None:
@@ -80,4 +80,4 @@ def test_what_a_metric_is_and_holds_belongs_to_the_identity() -> None:
     identities = [data.identity["suite gate"]["metrics"] for data in found]
     assert identities[0] == identities[1] == [{"_target_": "flywheel.metrics.suites.Mean", "name": "score"}]
     assert all(identities[n] != identities[m] for n in range(2, 5) for m in range(n))
-    assert metrics(outcomes(), found[4].suites) == {"gate": {"best2": Interval(1.0, 0.0, 1.0).json()}}
+    assert metrics(outcomes(), found[4].suites) == {"gate": {"best2": Interval(1.0, 0.0, 1.0)}}

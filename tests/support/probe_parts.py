@@ -202,6 +202,8 @@ class NotesModeInGrade(Confidence):
 class Meanwhile(NoTracker):
     """Calls something in another thread, or in this one, once a stage is recorded."""
 
+    synchronous = True
+
     stage: str = "tune"
     own_thread: bool = False
 
@@ -245,6 +247,15 @@ class Model(Classifier):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if fault("train") == "sigterm" and self.trainer.global_step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Logs(Classifier):
+    """Logs its loss."""
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss)
+        return loss
 
 
 class NoTrainingStep(lightning.LightningModule):
@@ -341,6 +352,8 @@ class Reviewer:
 @dataclass
 class SignalAt(NoTracker):
     """A tracker that sends signals to this process once a stage is recorded, or while it works."""
+
+    synchronous = True
 
     stage: str = ""
     """Name of the stage, or of an event; empty: after every stage."""

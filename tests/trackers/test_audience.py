@@ -1,24 +1,166 @@
+"""Trackers follow a run, several at once, and none of them harms it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flywheel
+from flywheel.records import Progress, Step
+from flywheel.storage.events import RunEnded
 from flywheel.storage.state import RunState
-from flywheel.trackers import NoTracker, TrackerGroup
+from flywheel.testing import CONFIG_DIR
+from flywheel.trackers import NoTracker, TrackerGroup, queued
+
+EVENT = RunEnded(event="run_stopped")
+STEP = Step(1, "train", 50)
 
 
 class Broken(NoTracker):
-    def event(self, event, state):
+    def event(self, event: Any, state: Any) -> None:
         raise RuntimeError("no network")
 
 
 class Counting(NoTracker):
-    def __init__(self):
-        self.events = 0
+    """Counts calls; waits in the first for leave to go on."""
 
-    def event(self, event, state):
-        self.events += 1
+    def __init__(self, leave: threading.Event | None = None) -> None:
+        self.calls: list[str] = []
+        self.threads: set[threading.Thread] = set()
+        self._leave = leave
+
+    def _count(self, name: str) -> None:
+        self.calls.append(name)
+        self.threads.add(threading.current_thread())
+        if self._leave is not None:
+            self._leave.wait()
+
+    def open(self, directory: Path) -> None:
+        self._count("open")
+
+    def event(self, event: Any, state: Any) -> None:
+        self._count("event")
+
+    def progress(self, progress: Progress) -> None:
+        self._count("progress")
+
+    def metrics(self, step: Step, values: Any) -> None:
+        self._count("metrics")
+
+    def close(self) -> None:
+        self._count("close")
 
 
-def test_a_tracker_that_raises_is_left_out_and_told_of_once(capsys):
+class Synchronous(Counting):
+    synchronous = True
+
+
+def follow(group: TrackerGroup, events: int = 3) -> None:
+    group.open(Path())
+    for _ in range(events):
+        group.event(EVENT, RunState())
+        group.progress(Progress(1, "train", 1, 2))
+        group.metrics(STEP, {"loss": 1.0})
+    group.close()
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_a_tracker_that_raises_is_removed_and_reported_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, synchronous: bool
+) -> None:
+    monkeypatch.setattr(Broken, "synchronous", synchronous, raising=False)
     counting = Counting()
-    trackers = TrackerGroup([Broken(), counting])
-    for _ in range(3):
-        trackers.event({}, RunState())
-    assert counting.events == 3
-    assert capsys.readouterr().err.count("no network") == 1
+    follow(TrackerGroup([Broken(), counting]))
+    assert counting.calls == ["open", *["event", "progress", "metrics"] * 3, "close"]
+    assert capsys.readouterr().err.count("Broken failed and was removed: no network") == 1
+
+
+def test_a_synchronous_tracker_is_called_by_the_run_and_others_are_not() -> None:
+    one, other = Synchronous(), Counting()
+    follow(TrackerGroup([one, other]))
+    assert one.threads == {threading.current_thread()}
+    assert len(other.threads) == 1
+    assert other.threads != one.threads
+    assert one.calls == other.calls
+
+
+def test_while_a_tracker_is_slow_progress_and_metrics_are_dropped_and_events_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queued, "SIZE", 8)
+    leave = threading.Event()
+    slow, quick = Counting(leave), Synchronous()
+    group = TrackerGroup([slow, quick])
+    group.open(Path())
+    for _ in range(20):
+        group.progress(Progress(1, "train", 1, 2))
+    leave.set()
+    for _ in range(20):
+        group.event(EVENT, RunState())
+    group.close()
+    assert slow.calls.count("event") == 20
+    assert 7 <= slow.calls.count("progress") <= 9
+    assert quick.calls.count("progress") == 20
+
+
+@pytest.mark.parametrize("size", [2, 100], ids=["at an event", "at the end"])
+def test_a_tracker_that_hangs_is_left_behind(
+    size: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SIZE", size), ("WAIT_SECONDS", 0.05), ("CLOSE_SECONDS", 0.05)):
+        monkeypatch.setattr(queued, name, value)
+    leave = threading.Event()
+    hanging, quick = Counting(leave), Synchronous()
+    follow(TrackerGroup([hanging, quick]))
+    leave.set()
+    assert quick.calls.count("event") == 3
+    assert quick.calls[-1] == "close"
+    assert capsys.readouterr().err.count("Counting failed and was removed") == 1
+
+
+class Follows(NoTracker):
+    """Notes what it is told, and of which state: by name, as each run builds its own."""
+
+    seen: dict[str, list[Any]] = {}  # noqa: RUF012 - shared on purpose
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def event(self, event: Any, state: RunState) -> None:
+        about = [event.seq, len(state.generations), state.champion and state.champion.number]
+        self.seen.setdefault(self.name, []).append(about)
+
+    def metrics(self, step: Step, values: Any) -> None:
+        self.seen.setdefault(f"{self.name} metrics", []).append((step, sorted(values)))
+
+
+class AtOnce(Follows):
+    synchronous = True
+
+
+def run(folder: Path, **tracker: Any) -> flywheel.Run:
+    config = {"recipe": "moons", "generations": 1, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
+    config |= {"model._target_": "tests.support.probe_parts.Logs", "trainer.log_every_n_steps": 10}
+    return flywheel.run(
+        config | {f"+tracker.{name}": part for name, part in tracker.items()}, config_dir=CONFIG_DIR
+    )
+
+
+def test_several_see_each_event_with_the_state_of_then_and_what_fits_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Follows, "seen", {})
+    both = {"one": f"{__name__}.Follows", "two": f"{__name__}.AtOnce"}
+    made = run(tmp_path / "one", **{name: {"_target_": path, "name": name} for name, path in both.items()})
+    seen = Follows.seen
+    assert seen["one"] == seen["two"]
+    assert [seq for seq, *_ in seen["one"]] == list(range(1 + seen["one"][-1][0]))
+    assert seen["one"][-1][1:] == [2, made.champion().number]
+    assert seen["one metrics"] == seen["two metrics"]
+    steps = [step for step, names in seen["one metrics"] if names == ["epoch", "loss"]]
+    total = [g["cost"]["steps"] for g in made.status().json()["generations"]]
+    assert steps == [Step(g, "train", s) for g in (0, 1) for s in range(9, total[g], 10)]
+    assert run(tmp_path / "two").champion().weights == made.champion().weights, "following changes nothing"

@@ -72,6 +72,24 @@ def test_each_generation_is_a_step_with_metrics_and_verdict(run):
     assert history[0]["status"] == '"promoted"'
 
 
+def test_what_fits_log_has_rows_and_keys_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config = {"recipe": "moons", "generations": 1, "log": "quiet", "runs_dir": str(tmp_path)}
+    config |= {"tracker": ["wandb"], "model._target_": "tests.support.probe_parts.Logs"}
+    logged = flywheel.run({**config, "trainer.log_every_n_steps": 20}, config_dir=CONFIG_DIR)
+    rows = [
+        {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+        for record in records(logged.path)
+        if record.HasField("history")
+    ]
+    assert [row["generation"] for row in rows if "gate/accuracy" in row] == ["0", "1"]
+    fits = [row for row in rows if "fit/train/loss" in row]
+    assert {row["fit/generation"] for row in fits} == {"0", "1"}
+    assert fits[0]["fit/step"] == "19"
+    assert not any("generation" in row for row in fits)
+
+
 def test_the_run_lies_beside_the_ledger_and_is_finished(run):
     assert any(record.HasField("exit") for record in records(run.path))
     assert run.status().json()["state"] == "finished"
