@@ -123,9 +123,17 @@ def synthetic_run(folder: Path, generations: int) -> Path:
     store = Store(folder)
     thing, batches = store.put(b"{}", ".json"), list[list[str]]()
     carry = dict.fromkeys(("curator", "tuner", "gate"), thing)
-    created = {"format": 1, "recipe": "mnist", "name": "run", "config": {}, "model": {}, "data": {}}
+    created = {"format": 1, "recipe": "mnist", "name": "run", "config": {}, "data": {}}
+    session: dict[str, Any] = {
+        "threads": 1,
+        "commit": None,
+        "checkouts": {},
+        "machine": "x86_64",
+        "compute": {},
+    }
+    session |= {"python": "3.11", "versions": {}, "command": ["recipe=mnist"], "outputs": {}}
     add("run_created", **created, threads=1)
-    add("session_started", world_size=1)
+    add("session_started", world_size=1, **session)
     for number in range(generations + 1):
         promoted = number % 10 == 0
         add("generation_started", generation=number, parent=kept if number else None)
@@ -164,22 +172,34 @@ def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, A
     """Stage, facts and outputs of each stage."""
     accuracy = {"accuracy": {"value": 0.97123, "low": 0.9512345678, "high": 0.98712345}}
     settings = {"steps": 450, "lr": 0.002, "batch_size": 128, "threshold": 0.9, "width": 32}
-    verdict = {"promote": promoted, "reason": "12 better, 3 worse of 750", "p_value": 0.0176}
+    verdict = {"promote": promoted, "reason": "12 better, 3 worse of 750", "p_value": 0.0176, "level": 0.05}
     origins = {"human": 100, "generated": 2354}
     reasons = {"human": 100, "top 1 by confidence": 2354, "below threshold": 646}
+    units = {"units": {"count": 6, "digest": "0" * 64}}
+    held_out = {"columns": ["prompt"], "exhaustible": [], "shared": []}
+    prompts = {"rows": 4, "columns": {"prompt": "string"}, "rest": "0" * 64, "floats": {}}
     rows = {"corpus": "0" * 64, "rows": 2454, "by_origin": origins, "by_reason": reasons}
     start = {"kind": "fresh", "weights": None, "origin": None}
     stages: list[tuple[str, dict[str, Any], dict[str, str]]] = [
         ("curate", rows, {"corpus": thing, "decisions": thing, "sources": thing, "carry": thing}),
         ("tune", {"settings": settings, "start": "fresh"}, {"carry": thing}),
         ("train", {"settings": settings, "start": start, "steps": 450, "loss": 0.01}, {"weights": thing}),
-        ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}}, {"outcomes": thing}),
+        ("evaluate", {"metrics": {"dev": accuracy, "gate": accuracy}, **units}, {"outcomes": thing}),
     ]
     if number == 0:
-        stages.insert(0, ("seed", {"human": 4}, {"samples": thing}))
+        stages.insert(0, ("seed", {"human": 4, "held_out": held_out}, {"samples": thing}))
         return stages
-    stages.insert(0, ("generate", {"made": 4}, {"samples": thing}))
-    stages.insert(1, ("grade", {"grader": "Confidence", "version": thing}, {"scores": thing}))
+    stages.insert(
+        0, ("generate", {"made": 4, "left_out": 0, "prompts": prompts, **units}, {"samples": thing})
+    )
+    stages.insert(
+        1,
+        (
+            "grade",
+            {"grader": "Confidence", "version": thing, "loaded_parent": None, **units},
+            {"scores": thing},
+        ),
+    )
     stages.append(("gate", {"verdict": verdict, "carry_kept": "always"}, {"carry": thing}))
     if promoted:
         stages.append(("review", {"consent": True, "reviewer": "Nobody"}, {}))

@@ -1,4 +1,7 @@
-"""``docs/format.md``, followed: a run read with the standard library, pyarrow and safetensors only."""
+"""``docs/format.md``, followed: a run read with the standard library, pyarrow and safetensors only.
+
+And held against the types that the writer has.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
+
+from flywheel.storage.events import EVENTS, FACTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text()
 SEPARATOR = "\x1f"
@@ -67,11 +73,24 @@ def test_every_artifact_that_is_named_is_there(finished_run: Path, events: list[
 def test_every_event_stage_output_and_fact_is_on_the_page(events: list[dict[str, Any]]) -> None:
     chain = {"seq", "time", "prev", "event", "hash"}
     for event in events:
-        known = words_of(event["event"]) | chain | {"champion"}
+        known = words_of(event["event"]) | chain
         assert event.keys() <= known, event["event"]
         if event["event"] == "stage":
             outputs = {"suite_NAME" if name.startswith("suite_") else name for name in event["outputs"]}
-            assert outputs | event["facts"].keys() <= words_of(event["stage"]) | {"carry_kept"}
+            assert outputs | event["facts"].keys() <= words_of(event["stage"])
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_page_has_every_key_of_an_event(name: str) -> None:
+    added = {"seq", "time", "prev", "event", "hash"}
+    keys = {field.encode_name for field in msgspec.structs.fields(EVENTS[name])} - added
+    assert keys - words_of(name) == set()
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_the_page_has_every_fact_of_a_stage(name: str) -> None:
+    keys = {field.encode_name for field in msgspec.structs.fields(FACTS[name])}
+    assert keys - words_of(name) == set()
 
 
 def words_of(name: str) -> set[str]:
