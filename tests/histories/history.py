@@ -282,7 +282,7 @@ class History:
             self.happened["fork of what an origin recalled"] += 1
             return
         self.same("fork", "begun", "refused" if refused else "begun", directory)
-        recalled = config.forked_from["recalled"] if config.forked_from else None
+        recalled = config.forked_from.recalled if config.forked_from else None
         ids = set(Store(forked).table(recalled)["id"].to_pylist()) if recalled else set()
         self.same("recalled samples that a fork begins with", ids, reference.inherited(run), directory)
         self.happened["fork"] += 1

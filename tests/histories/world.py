@@ -100,7 +100,7 @@ class Config:
     promote: float = 0.6
     still: float = 0.0
     """How often training changes nothing: weights equal to those that it started from."""
-    forked_from: dict[str, Any] | None = None
+    forked_from: Any = None
 
 
 class Parts:
@@ -300,7 +300,7 @@ class World:
         """A new run that starts from a generation of another one; it is not played yet."""
         directory = self.runs_dir / recipe / name
         config.forked_from = fork.Origin(source, generation).begin(directory)
-        config.genesis, config.base = "load", Store(directory).path(config.forked_from["weights"])
+        config.genesis, config.base = "load", Store(directory).path(config.forked_from.weights)
         return self.add(recipe, name, config)
 
     def play(self, directory: Path, fates: Fates, **operational: Any) -> ExitCode | None:

@@ -82,7 +82,7 @@ def test_a_stage_that_is_left_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (left.begun, again.begun) == ([*range(6)], [*range(6, 10)])
     assert calm.taken == again.taken == ALL
     assert resumed.facts == done.facts
-    assert done.facts["units"].keys() == {"count", "digest"}
+    assert done.facts.json().keys() == {"count", "digest"}
 
 
 def test_a_quick_stage_leaves_its_plan_alone(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_unit_that_is_skipped_is_recorded_with_its_reason_and_not_tried_again(
     stage, again = Stage(tmp_path / "generate", fails=(3, 5)), Stage(tmp_path / "generate")
     done, resumed = stage.do(skip=True), again.do(skip=True)
     reasons = {f"ValueError: no luck with {k}": 1 for k in (3, 5)}
-    assert done.facts["units"] | {"digest": ""} == {
+    assert done.facts.json() | {"digest": ""} == {
         "count": 10,
         "digest": "",
         "failed": 2,
@@ -144,7 +144,7 @@ def test_a_unit_that_is_skipped_is_recorded_with_its_reason_and_not_tried_again(
 
 def test_reasons_do_not_grow_with_the_units(tmp_path: Path) -> None:
     done = Stage(tmp_path / "generate", fails=tuple(range(9))).do(skip=True)
-    assert (done.facts["units"]["failed"], len(done.facts["units"]["reasons"])) == (9, 3)
+    assert (done.facts.failed, len(done.facts.reasons)) == (9, 3)
 
 
 def test_a_disk_that_refuses_costs_no_more_than_durability(tmp_path: Path, at_once: None) -> None:
