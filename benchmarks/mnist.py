@@ -143,7 +143,7 @@ class Bench:
         return table.append_column("origin", pa.array(["human"] * len(table)))
 
     def _pixels(self, table: Any) -> np.ndarray:
-        pixels: np.ndarray = self.task._images(table).flatten(1).numpy()
+        pixels: np.ndarray = self.task.images(table).flatten(1).numpy()
         return pixels
 
 

@@ -171,8 +171,8 @@ class GenerationView:
             return reproduce(self.run.path, self.number, components, into)
 
     def _suite_columns(self) -> pa.Schema:
-        made = next(g.seed.outputs for g in self.state.generations if g.seed)
-        name = next(name for key, name in made.items() if key.startswith("suite_"))
+        outputs = next(g.seed.outputs for g in self.state.generations if g.seed)
+        name = next(name for key, name in outputs.items() if key.startswith("suite_"))
         return Store(self.run.path).table(name).schema
 
     def _components(self, *sections: str, session: SessionStarted | None = None) -> Components:
@@ -221,10 +221,10 @@ class Run:
 
     def generation(self, number: int) -> GenerationView:
         """One generation. Raises RunError if there is none of this number."""
-        found = self.generations()
-        if not 0 <= number < len(found):
-            raise RunError(f"{self.path} has generations 0 to {len(found) - 1}; there is no {number}.")
-        return found[number]
+        views = self.generations()
+        if not 0 <= number < len(views):
+            raise RunError(f"{self.path} has generations 0 to {len(views) - 1}; there is no {number}.")
+        return views[number]
 
     def samples(self, generation: int | None = None) -> pa.Table:
         """What a generation made (default: the newest): provenance, payload, scores, decisions."""
@@ -329,8 +329,8 @@ class Run:
 
         ``config``: operational keys to change, e.g. ``{"generations": 8}``; the others are those of the last
         session. ``parts``: those that were given as objects, if this run does not know them. Raises
-        ConfigError for a key that is part of its identity, RunError for a class that nobody
-        here vouches for, and else as ``run`` does.
+        ConfigError for a key that is part of its identity, RunError for a class that
+        is not trusted here, and else as ``run`` does.
         """
         words = overrides_of(config)
         parts = {**self.parts, **parts}
@@ -340,7 +340,7 @@ class Run:
     def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
 
-        It lies beside this run unless ``runs_dir`` is given. Called again, it goes on with that run; so does
+        It lies beside this run unless ``runs_dir`` is given. Called again, it continues that run; so does
         ``resume`` of it, without this one. Raises RunError or ConfigError as ``flywheel.launch.fork`` says.
         """
         origin = Origin(self.path, generation)

@@ -7,7 +7,7 @@
     ├── RunError             a run directory that cannot be used                     refused
     │   ├── IdentityError    it holds a run of another identity
     │   ├── LockedError      another process is writing it
-    │   ├── UnwritableError  the disk refuses
+    │   ├── UnwritableError  it cannot be read or written
     │   ├── PrunedError      an object that is needed was dropped by a retention policy
     │   ├── DamagedError     ledger, HEAD or an object is not what was written
     │   └── EndedEarlier     an earlier attempt of torchrun stopped, failed or awaits review
@@ -30,7 +30,7 @@ from typing import Any
 
 
 class ExitCode(IntEnum):
-    """What the process answers to its caller."""
+    """The exit code of the process."""
 
     FINISHED = 0
     FAILED = 1
@@ -95,14 +95,14 @@ class LockedError(RunError):
 
 
 class UnwritableError(RunError):
-    """The run's directory cannot be read or written: no right, no room, no such place."""
+    """The run's directory cannot be read or written: permission, free space, or no such path."""
 
     @classmethod
     def of(cls, directory: object, error: OSError) -> UnwritableError:
-        """The error for a directory that the disk refuses."""
+        """The error for this directory."""
         return cls(
-            f"A run needs a directory that can be written; {directory} cannot: {error.strerror}. "
-            "Give another runs_dir=, or make room."
+            f"Expected a directory that can be written, got {directory}: {error.strerror}. "
+            "Give another runs_dir=, or free some space."
         )
 
 
@@ -182,7 +182,7 @@ class RankDied(Control):
         """The error of this rank, and how a collective noticed that another is gone."""
         return cls(
             f"rank {rank}: another rank died ({cause}); nothing of the stage under way is recorded. "
-            "torchrun restarts or ends the run; the same command goes on with it."
+            "torchrun restarts or ends the run; the same command continues it."
         )
 
 
@@ -202,5 +202,5 @@ def wrap_user_errors(rule: str) -> Iterator[None]:
     except FlywheelError:
         raise
     except (Exception, SystemExit) as error:
-        whole = "".join(traceback.format_exception(error))
-        raise DataError(f"{rule}\n\n{whole}") from error
+        trace = "".join(traceback.format_exception(error))
+        raise DataError(f"{rule}\n\n{trace}") from error

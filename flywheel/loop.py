@@ -7,8 +7,10 @@ Genesis makes the first champion. Every later generation is one pass along this 
                 ^                    ^        |
            suites: none       human samples   +- trials: short fits scored on `dev`
 
-Each ``do`` runs a stage and records what it made; when a run is resumed, it finds the record instead,
-so that resuming is replaying. A generation ends in one of three ways: promoted, rejected, failed.
+Each ``do`` runs a stage and records its outputs; in a resumed run it returns the record of a stage that
+has run already, so that resuming is replaying.
+
+A generation ends in one of three ways: promoted, rejected, failed.
 """
 
 from __future__ import annotations
@@ -30,18 +32,18 @@ from flywheel.storage.state import Generation
 
 
 def run_loop(run: StageRunner) -> ExitCode:
-    """Turn until nothing is left to do, and say how it ended."""
+    """Make generations until the run is over; the exit code says how it ended."""
     try:
         with run.stop.on_signals():
-            while (over := why_over(run)) is None:
+            while (reason := why_over(run)) is None:
                 generation = run.state.current or run.start_generation()
                 try:
                     genesis(run, generation) if generation.is_genesis else turn(run, generation)
                 except StageFailed as failure:
                     fail(run, generation, failure)
                     if generation.is_genesis or run.config["on_failure"] == "stop":
-                        raise  # without a genesis there is nothing to go on from
-            return finish(run, over)
+                        raise  # without a genesis there is no champion to continue from
+            return finish(run, reason)
     except StageFailed as failure:
         trace = trace_of(failure) if failure.cut_off else None  # a generation's line has it else
         run.record(RunEnded(event="run_failed", reason=str(failure), traceback=trace, **failure.cut_off))
@@ -59,7 +61,7 @@ def run_loop(run: StageRunner) -> ExitCode:
 
 
 def fail(run: StageRunner, generation: Generation, failure: StageFailed) -> None:
-    """End a generation as failed. What its stage cost is in that line, so that no other has it again."""
+    """End a generation as failed. Its last event has the stage's cost, so that no other event counts it."""
     cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
     end(run, generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
     failure.cut_off = {}
@@ -110,13 +112,13 @@ def turn(run: StageRunner, generation: Generation) -> None:
     do = functools.partial(step, run, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
     outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
-    both = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
-    verdict: Verdict = do(stages.gate, **both).facts.verdict
+    evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
+    verdict: Verdict = do(stages.gate, **evidence).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
-    alarms = do(stages.guard, **judged, **both).facts.alarms if run.config["guards"] else ()
+    alarms = do(stages.guard, **judged, **evidence).facts.alarms if run.config["guards"] else ()
     halts = [f"guard {alarm.guard}: {alarm.reason}" for alarm in alarms if alarm.action is Action.HALT]
-    asked = {"candidate": generation, "verdict": verdict, "alarms": alarms, "consents": run.state.consents}
-    consent = verdict.promote and not halts and do(stages.review, **asked).facts.consent
+    request = {"candidate": generation, "verdict": verdict, "alarms": alarms, "consents": run.state.consents}
+    consent = verdict.promote and not halts and do(stages.review, **request).facts.consent
     refused = "; ".join(halts) or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
     end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
@@ -127,12 +129,12 @@ def turn(run: StageRunner, generation: Generation) -> None:
 def step(
     run: StageRunner, generation: Generation, settings: Settings, stage: Stage, **inputs: object
 ) -> StageDone[Any]:
-    """Do a stage, or find it done."""
+    """Run a stage, or return its record if it has run already."""
     return run.do(generation, stage, settings, **inputs)
 
 
 def why_over(run: StageRunner) -> str | None:
-    """Why no further generation is to be made; None: go on."""
+    """Why the run makes no further generation; None: it makes one."""
     if run.state.current:
         return None
     config, limit = run.config, run.config["budget"]["seconds"]
@@ -141,13 +143,13 @@ def why_over(run: StageRunner) -> str | None:
 
 
 def finish(run: StageRunner, why: str) -> ExitCode:
-    """Look at the sealed suites, once for each champion that ends a run, and close the run."""
+    """Evaluate the first and the last champion on the sealed suites, once each, and close the run."""
     if why == "budget":
         reason = budget_is_spent(run.config["budget"]["seconds"])
         run.record(RunEnded(event="run_stopped", reason=reason))
         return ExitCode.STOPPED
     first, champion = run.state.first_champion, run.state.champion
-    assert first is not None, "only a run with a champion is over by its turns"
+    assert first is not None, "a run that made its generations has a champion"
     assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
         step(run, generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
@@ -156,7 +158,7 @@ def finish(run: StageRunner, why: str) -> ExitCode:
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
-    """Those that the champion was made with; genesis has some of its own, which end with it."""
+    """The parent's settings; after genesis, whose settings are its own, the configured ones."""
     return run.components.settings() if parent.is_genesis else parent.settings
 
 

@@ -55,16 +55,16 @@ Columns = Any
 class Task(Protocol):
     """What is being improved: where data comes from, and how a model is used and scored.
 
-    Two attributes, both optional, keep what suites ask apart from what is taught:
+    Two optional attributes keep the items of suites apart from the rows that are trained on:
 
     ``identity_columns``, e.g. ``("prompt",)``: columns that the seed samples and the items of every suite
-    have, and by which two rows are the same problem. Before anything is trained, a suite is refused if it
-    has a problem of the seed samples, or one of a suite with another role (a gate and a guard may share
-    theirs: both judge what is finished). If prompts have the columns, too, those that a suite asks are left
-    out. Without this attribute nothing is compared, and every report says so.
+    have. Two rows with equal values there are the same problem. Before anything is trained, a suite is
+    refused if it shares a problem with the seed samples, or with a suite of another role (a gate and a guard
+    may share problems: both judge a finished candidate). If prompts have the columns, too, prompts that are
+    problems of a suite are left out. Without this attribute nothing is compared, and every report says so.
 
-    ``exhaustible``, a sequence of ``flywheel.records.Exhaustible``: problems that are exempt, as there are
-    too few of them. They are counted in every report.
+    ``exhaustible``, a sequence of ``flywheel.records.Exhaustible``: problems that are exempt, because
+    there are too few of them. Every report counts them.
     """
 
     def seed(self) -> Columns:
@@ -77,7 +77,7 @@ class Task(Protocol):
         """Items to evaluate on, at least one suite with role gate."""
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
-        """What the champion is to answer: a unique string column ``prompt``, and what generate needs.
+        """Prompts for the champion: a unique string column ``prompt``, and the columns that generate needs.
 
         ``carry`` has the carries of curator, tuner and gate by these names, e.g. a curriculum's frontier.
         """
@@ -91,9 +91,9 @@ class Task(Protocol):
         the number of prompts in a unit. torch's and NumPy's global generators are seeded from all keys of the
         unit, so what is drawn by those depends on ``chunk_size``. Several rows may answer a prompt.
 
-        The payload's columns take the types that the seed samples have, or else the first unit, where
-        nothing is lost by it; no column may be called ``keep``, ``reason``, ``weight`` or ``count``, or as
-        provenance is. All types are those that Parquet gives back.
+        The payload's columns are cast to the types of the seed samples, or else of the first unit, where
+        that loses nothing. The names of provenance columns and ``keep``, ``reason``, ``weight`` and
+        ``count`` are reserved. Types must be ones that Parquet returns unchanged.
         """
 
     def data(self, corpus: pa.Table, settings: Settings) -> Any:
@@ -113,12 +113,12 @@ class Task(Protocol):
 
 
 class Grader(Protocol):
-    """Scores samples; sees whole groups, some at a time."""
+    """Scores samples, some whole groups at a time."""
 
     def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> Columns:
         """Columns of scores, row for row, for whole groups of about ``chunk_size`` samples together.
 
-        ``load_parent()`` gives the parent model, in evaluation mode; units share it: leave it as it is.
+        ``load_parent()`` gives the parent model, in evaluation mode; units share it: do not change it.
         ``keys`` has the key of each row's group.
         """
 
@@ -194,7 +194,7 @@ class Evidence(Protocol):
         """Names of the gate suites."""
 
     def differences(self, suite: str, clusters: int | None = None) -> Differences:
-        """Those of the suite's first ``clusters`` clusters, with all their items; None: of all."""
+        """Differences of the suite's first ``clusters`` clusters, with all their items; None: of all."""
 
 
 class Gate(Protocol):
@@ -203,7 +203,7 @@ class Gate(Protocol):
     def test(self, evidence: Evidence, level: float, carry: Carry, key: Key) -> tuple[GateResult, Carry]:
         """A p-value or an e-value with its sentence, and the new carry.
 
-        ``level``: what the value will be held against, e.g. to know when more items can change nothing.
+        ``level``: the value is compared with it, e.g. to know when more items cannot change the decision.
         Called on all ranks with the same arguments; it must answer the same on all.
         """
 
@@ -219,14 +219,14 @@ class GuardView:
     candidate: pa.Table
     """Outcomes on all suites but the sealed ones; their columns are in ``flywheel.records``."""
     champion: pa.Table
-    """Those of the parent's weights on the same items."""
+    """Outcomes of the parent's weights on the same items."""
 
 
 class Guard(Protocol):
     """Looks for what may be wrong with a generation, whatever the gate says: a collapse, a regression."""
 
     def check(self, view: GuardView) -> Alarm | None:
-        """An alarm, or None if all is well. Called once a turn, after the gate."""
+        """An alarm, or None. Called once a turn, after the gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class ReviewRequest:
     candidate: Generation
     verdict: Verdict
     manifest: str
-    """The artifact that says what would be promoted and on what evidence; consent is to this and no other."""
+    """The artifact that says what would be promoted, on what evidence; consent holds for this one only."""
     answer: Consent | None
     """What a person has answered to this manifest."""
 
@@ -254,8 +254,8 @@ class Executor(Protocol):
     def run(self, work: Callable[[Unit], bytes], units: Iterable[Unit]) -> Iterator[UnitResult]:
         """The results of ``work``, a failure in place of one that raised, in the order of ``units``.
 
-        All ranks call it; rank 0 alone has units and is given results. Units are pulled one by one, when
-        there is somebody to do them: to end early, let them come to their end, and take what is under way.
+        All ranks call it; rank 0 alone has units and receives results. A unit is pulled when a worker is
+        free for it. To end early, stop yielding units, and read the results of those under way.
         ``work`` can be pickled if the recipe's parts can.
         """
 

@@ -1,4 +1,4 @@
-"""Ranks: who am I, agree with the others, raise together. On one process all of it is free.
+"""Ranks: their numbers, agreement between them, and errors raised on all. With one process it costs nothing.
 
 Under torchrun every rank runs the loop; rank 0 decides and writes. Control traffic has a gloo group
 of its own with no practical timeout, since a stage that only rank 0 runs may outlast the default
@@ -85,7 +85,7 @@ def start() -> None:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store = store_of_attempt(_all_attempts, own, world)
         dist.init_process_group(backend, store=store, rank=own, world_size=world)
-        atexit.register(_leave)  # else a refusal may abort on its way out
+        atexit.register(_leave)  # else a process that is refused may abort at its exit
     _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
 
 
@@ -136,7 +136,7 @@ def _answer_all(store: Store, attempt: str, missing: set[int]) -> None:
 
 
 def _leave() -> None:
-    """Let go of the groups while their threads can still be joined."""
+    """Destroy the groups while their threads can still be joined."""
     import torch.distributed as dist
 
     global _control  # noqa: PLW0603 - see above

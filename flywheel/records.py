@@ -47,7 +47,7 @@ Carry = Mapping[str, Json]
 
 
 class Answer:
-    """What a question to a run is answered with: a frozen dataclass with ``json()`` beside."""
+    """Base of the records that questions to a run return: frozen dataclasses with a method ``json()``."""
 
     __slots__ = ()
 

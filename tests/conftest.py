@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
     """A finished run that a test may damage."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of this test, in memory where there is one."""
+    from tests.support.loop_runs import quick_folder
+
+    with quick_folder() as path:
+        yield path
 
 
 @pytest.fixture

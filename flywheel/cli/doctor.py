@@ -38,12 +38,14 @@ def checks(runs_dir: str) -> Iterator[Check]:
     python = sys.version.split()[0]
     yield Check("python", sys.version_info >= (3, 11), python)
     for package in REQUIRED:
-        found = _version(package)
-        yield Check(package, found is not None, found or "missing", "" if found else f"pip install {package}")
+        release = _version(package)
+        yield Check(
+            package, release is not None, release or "missing", "" if release else f"pip install {package}"
+        )
     for package, extra in _extras():
-        found = _version(package)
-        remedy = "" if found else f'Only for the extra: pip install "flywheel[{extra}]"'
-        yield Check(package, True, found or "not installed", remedy)
+        release = _version(package)
+        remedy = "" if release else f'Only for the extra: pip install "flywheel[{extra}]"'
+        yield Check(package, True, release or "not installed", remedy)
     yield Check("cpu", True, f"{cores()} cores")
     yield _gpu()
     yield _disk(runs_dir)
@@ -53,10 +55,10 @@ def checks(runs_dir: str) -> Iterator[Check]:
 def _extras() -> Iterator[tuple[str, str]]:
     """(package, extra) that our metadata names, but for development."""
     try:
-        wanted = requires("flywheel") or []
+        requirements = requires("flywheel") or []
     except PackageNotFoundError:  # a checkout that is not installed
         return
-    for line in wanted:
+    for line in requirements:
         match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
         if match and match[2] != "dev":
             yield match[1], match[2]
@@ -87,9 +89,9 @@ def _disk(runs_dir: str) -> Check:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     writable = os.access(folder, os.W_OK)
-    found = f"{free / 2**30:.1f} GiB free in {folder}{'' if writable else ', not writable'}"
+    space = f"{free / 2**30:.1f} GiB free in {folder}{'' if writable else ', not writable'}"
     enough = writable and free > _LOW_DISK_BYTES
-    return Check("disk", enough, found, "" if enough else "Free some room, or set runs_dir= elsewhere.")
+    return Check("disk", enough, space, "" if enough else "Free some room, or set runs_dir= elsewhere.")
 
 
 def _wandb() -> Check:

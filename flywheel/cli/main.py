@@ -19,7 +19,7 @@ usage: python -m flywheel recipe=NAME [key=value ...]      run a recipe, or resu
        python -m flywheel SUBCOMMAND [RUN] [--json]
 
 A self-improving training loop: train, generate, grade, curate, tune, evaluate, gate, promote.
-The same command again goes on with the run; a finished run says so.
+The same command again continues the run; a finished run says so.
 
 options of a run
   --config-dir DIR        look for recipes in DIR/recipe/*.yaml too

@@ -134,13 +134,13 @@ def _enum_of(kind: Any) -> type[Enum] | None:
 
 def with_enums(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a dataclass, those annotated as an Enum as its members, by name or value."""
-    given = dict(arguments)
+    converted = dict(arguments)
     for name, kind in _annotations(target).items():
         enum = _enum_of(kind)
-        if enum is not None and name in given and given[name] is not None:
-            value = given[name]
-            given[name] = enum[value] if value in enum.__members__ else enum(value)
-    return given
+        if enum is not None and name in converted and converted[name] is not None:
+            value = converted[name]
+            converted[name] = enum[value] if value in enum.__members__ else enum(value)
+    return converted
 
 
 def _refuse_misread(place: str, given: Any, typed: Any) -> None:
@@ -168,16 +168,16 @@ def _annotations(target: type) -> dict[str, Any]:
     try:
         return get_type_hints(target)
     except Exception:  # one name that cannot be resolved hides all others
-        found = {}
+        annotations = {}
         for field in fields(target):
             own = type(
                 "Own", (), {"__annotations__": {field.name: field.type}, "__module__": target.__module__}
             )
             try:
-                found.update(get_type_hints(own))
+                annotations.update(get_type_hints(own))
             except Exception:
                 continue
-        return found
+        return annotations
 
 
 def _is_known(kind: Any) -> bool:
@@ -206,8 +206,8 @@ def explain(section: str, error: BaseException) -> FlywheelError:
         return error
     if type(error) is ValueError and str(error):
         return ConfigError(f"{section}.{error}")
-    whole = "".join(traceback.format_exception(error))
-    return ConfigError(f"{section} must be buildable before anything is trained:\n\n{whole}")
+    trace = "".join(traceback.format_exception(error))
+    return ConfigError(f"{section} must be buildable before anything is trained:\n\n{trace}")
 
 
 def key_orders(node: Any, path: tuple[str, ...] = (), *, inside: bool = False) -> Iterator[list[Any]]:

@@ -153,26 +153,26 @@ def locate(key: str, path: str) -> Any:
     parts = str(path).split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(f"{key} must be a dotted path to a class; it is {path!r}.")
-    found: Any = _import(key, path, parts)
-    for name in parts[len(found.__name__.split(".")) :]:
-        if not hasattr(found, name):
-            where = getattr(found, "__name__", path)
-            hint = near_misses(name, dir(found))
+    target: Any = _import(key, path, parts)
+    for name in parts[len(target.__name__.split(".")) :]:
+        if not hasattr(target, name):
+            where = getattr(target, "__name__", path)
+            hint = near_misses(name, dir(target))
             raise ConfigError(f"{key}: {path!r} names no class; {where} has no {name!r}.{hint}")
-        found = getattr(found, name)
-    if not callable(found):
-        raise ConfigError(f"{key} must name a class or function; {path} is a {type(found).__name__}.")
-    return found
+        target = getattr(target, name)
+    if not callable(target):
+        raise ConfigError(f"{key} must name a class or function; {path} is a {type(target).__name__}.")
+    return target
 
 
 def modules_of(paths: Iterable[str]) -> set[str]:
     """Modules in which the classes of these paths, and their bases, are defined; and those of the paths."""
-    found = set()
+    names = set()
     for path in paths:
         target = locate("_target_", path)
         named = _import("_target_", path, path.split("."))
-        found |= {named.__name__, *defined_in(target)}
-    return found
+        names |= {named.__name__, *defined_in(target)}
+    return names
 
 
 def _import(key: str, path: str, parts: list[str]) -> ModuleType:
@@ -191,8 +191,8 @@ def _import(key: str, path: str, parts: list[str]) -> ModuleType:
 
 
 def _import_error(key: str, path: str, error: Exception) -> ConfigError:
-    whole = "".join(traceback.format_exception(error))
-    return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{whole}")
+    trace = "".join(traceback.format_exception(error))
+    return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{trace}")
 
 
 def _with_enums(section: str, node: Any) -> Any:
@@ -237,10 +237,10 @@ class Components:
 
     def modules(self, sections: Mapping[str, Any]) -> set[str]:
         """Modules in which the parts of some sections, and their bases, are defined."""
-        given = [
+        objects = [
             self._parts[name] for name, node in sections.items() if name in self._parts and is_object(node)
         ]
-        of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in given)
+        of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in objects)
         return modules_of(targets_in(sections)).union(*of_given)
 
     def settings(self, *, genesis: bool = False) -> Settings:

@@ -59,17 +59,17 @@ def compose_mapping(
         for key, value in config.items()
         if key == "debug" or (key in _GROUPS and isinstance(value, str))
     }
-    rest: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for key, value in leaves.items():
         *way, last = key.split(".")
-        node = rest
+        node = overrides
         for step in way:
             node = node.setdefault(step, {})
         if key not in chosen and key != "recipe":
             node[last] = (
                 value.item() if hasattr(value, "item") else str(value) if isinstance(value, Path) else value
             )
-    ConfigStore.instance().store(group="recipe", name=name, node=rest, package="_global_")
+    ConfigStore.instance().store(group="recipe", name=name, node=overrides, package="_global_")
     try:
         return _composed([f"recipe={name}", *overrides_of(chosen)], config_dir, sections)
     finally:
@@ -309,7 +309,7 @@ def _known_keys(hydra: Any, overrides: Sequence[str], name: str) -> list[str]:
 
 def _one_paragraph(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
-    wanted = [s for s in lines if s and not s.startswith(("full_key:", "object_type=", "reference_type="))]
+    sentences = [s for s in lines if s and not s.startswith(("full_key:", "object_type=", "reference_type="))]
     key = next((s.removeprefix("full_key:").strip() for s in lines if s.startswith("full_key:")), "")
-    text = "\n".join(wanted)
+    text = "\n".join(sentences)
     return f"{key}: {text}" if key and key not in text else text

@@ -13,7 +13,7 @@ from flywheel.storage.ledger import canonical
 
 ABSENT: Any = object()
 """In place of the value of a key that is not there."""
-_GO_ON = "Give another name= (or none) to start a new run, or undo the change to go on with this one."
+_GO_ON = "Give another name= (or none) to start a new run, or undo the change to continue this one."
 _MOST_LINES = 12
 
 
@@ -45,8 +45,8 @@ def check_same(
     what: str, directory: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any], remedy: str = _GO_ON
 ) -> None:
     """Raise IdentityError, listing the keys that differ, unless the run is what we would make."""
-    found = differences(recorded, ours)
-    lines = [f"{key}: {leaf_text(old)} there, {leaf_text(new)} now" for key, (old, new) in found.items()]
+    changed = differences(recorded, ours)
+    lines = [f"{key}: {leaf_text(old)} there, {leaf_text(new)} now" for key, (old, new) in changed.items()]
     refuse_other(what, directory, lines, remedy)
 
 

@@ -87,19 +87,19 @@ class Code:
 
         None: what ran is not known.
         """
-        found: dict[str, str | None] = {}
+        versions: dict[str, str | None] = {}
         waiting = [name for root in roots for name in _with_packages(root)]
         while waiting:
             name = waiting.pop()
-            if name in found:
+            if name in versions:
                 continue
             source = self.modules.get(name)
             if source:
-                found[name] = self._checked(name, source).sha256
+                versions[name] = self._checked(name, source).sha256
                 waiting += source.imports
             else:
-                found[name] = _release(name) if _is_framework(name) else None
-        return found
+                versions[name] = _release(name) if _is_framework(name) else None
+        return versions
 
     def _checked(self, name: str, source: Source) -> Source:
         """The source; not known if the module was imported since and is another one."""
@@ -308,9 +308,9 @@ def _release(name: str) -> str:
 
 @cache
 def _own_hashes() -> dict[str, str]:
-    found = {}
+    hashes = {}
     for path in sorted(Path(_OURS).rglob("*.py")):
         parts = path.relative_to(_OURS).with_suffix("").parts
         name = ".".join(("flywheel", *(parts[:-1] if parts[-1] == "__init__" else parts)))
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes

@@ -43,11 +43,6 @@ def is_object(section: Mapping[str, Any]) -> bool:
     return OBJECT in section
 
 
-def module_of(part: Any) -> str:
-    """The module that defines a part given as an object, or its class."""
-    return str((part if hasattr(part, "__qualname__") else type(part)).__module__)
-
-
 def section_of(name: str, part: Any) -> dict[str, Any]:
     """What a part is, as a configuration has it. Raises ConfigError for what cannot be recorded."""
     if isinstance(part, type) and name != "model":
@@ -81,10 +76,10 @@ def _path(named: Any) -> str:
 
 def _is_importable(named: Any) -> bool:
     """Whether another process finds this class or function by its path."""
-    found: Any = sys.modules.get(named.__module__)
+    value: Any = sys.modules.get(named.__module__)
     for name in named.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is named and named.__module__ != "__main__"
+        value = getattr(value, name, None)
+    return value is named and named.__module__ != "__main__"
 
 
 def _is_plain(value: Any) -> bool:

@@ -41,9 +41,9 @@ def remembered(directory: Path) -> Remembered:
     """What this user started the run with; nothing if it was somebody else, or elsewhere."""
     name = _name(directory)
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((_folder() / str(name)).read_bytes())
-        path = found["config_dir"]
-        return Remembered(path if path and Path(path).is_dir() else None, frozenset(found["trusted"]))
+        record = json.loads((_folder() / str(name)).read_bytes())
+        path = record["config_dir"]
+        return Remembered(path if path and Path(path).is_dir() else None, frozenset(record["trusted"]))
     return Remembered()
 
 

@@ -180,11 +180,11 @@ class Config:
 
     def _check_devices(self) -> None:
         devices = self.trainer.get("devices", 1)
-        wanted = _device_count(devices)
-        if wanted > int(os.environ.get("WORLD_SIZE", "1")):
+        count = _device_count(devices)
+        if count > int(os.environ.get("WORLD_SIZE", "1")):
             raise ValueError(
                 f"More than one device needs one process each; trainer.devices is {devices!r}. Start it as\n"
-                f"    torchrun --nproc-per-node={wanted} -m flywheel recipe={self.recipe} ..."
+                f"    torchrun --nproc-per-node={count} -m flywheel recipe={self.recipe} ..."
             )
 
 

@@ -50,13 +50,13 @@ def config_dirs(config_dir: str | None = None) -> list[tuple[str, Path]]:
 
 def recipes(config_dir: str | None = None) -> list[RecipeInfo]:
     """All recipes, by name; the first folder that has one wins."""
-    found: dict[str, RecipeInfo] = {}
+    by_name: dict[str, RecipeInfo] = {}
     for source, folder in config_dirs(config_dir):
         for path in _files(folder / "recipe", "*.yaml"):
             comments = [s[1:].strip() for s in _text(path).splitlines() if s.startswith("# ")]
             summary = next((s for s in comments if not s.startswith("@")), "")
-            found.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
-    return [found[name] for name in sorted(found)]
+            by_name.setdefault(path.stem, RecipeInfo(path.stem, summary, source, path))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -107,10 +107,10 @@ def known_targets(config_dir: str | None = None) -> set[str]:
 def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise ConfigError, with near misses, unless the overrides name recipes that exist."""
     names = [info.name for info in recipes(config_dir)]
-    given = [o.partition("=")[2] for o in overrides if o.startswith("recipe=")]
-    if not given:
+    chosen = [o.partition("=")[2] for o in overrides if o.startswith("recipe=")]
+    if not chosen:
         raise ConfigError(f"A recipe must be named: give recipe=NAME, one of {', '.join(names)}.")
-    for name in given[-1].replace("'", "").replace('"', "").split(","):
+    for name in chosen[-1].replace("'", "").replace('"', "").split(","):
         if name not in names:
             raise ConfigError(
                 f"There is no recipe {name!r}.{near_misses(name, names)} "
@@ -120,8 +120,8 @@ def check_recipe_name(overrides: Sequence[str], config_dir: str | None) -> None:
 
 def check_overlay(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise ConfigError for ``debug=tiny`` of a recipe that has no overlay to make it so."""
-    given = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
-    debug, recipe = given.get("debug", "none"), given.get("recipe", "")
+    values = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
+    debug, recipe = values.get("debug", "none"), values.get("recipe", "")
     path, folders = (
         Path("overlay", debug, f"{recipe}.yaml"),
         [folder for _, folder in config_dirs(config_dir)],

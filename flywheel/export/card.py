@@ -168,8 +168,8 @@ def _recalls(record: Record, report: Shown, ancestors: Sequence[Generation]) -> 
     for event in recalls:
         touched = sorted(numbers & {*event.generations, *event.suspect})
         names = ", ".join(f"generation {number}" for number in touched)
-        what = f"touches {names}" if touched else "touches nothing that this generation came from"
-        yield f"- {_plain(event.by)}: {_plain(event.why)}. It {what}."
+        effect = f"touches {names}" if touched else "touches nothing that this generation came from"
+        yield f"- {_plain(event.by)}: {_plain(event.why)}. It {effect}."
 
 
 def _limits(report: Shown) -> Iterator[str]:

@@ -78,36 +78,36 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise ValueError(f"it cannot be read ({error.strerror})") from error
     try:
-        found = json.loads(data)
-        content = {key: value for key, value in found.items() if key != "hash"}
-        whole = indented(found) == data and found["hash"] == _digest(canonical(content))
+        record = json.loads(data)
+        content = {key: value for key, value in record.items() if key != "hash"}
+        is_intact = indented(record) == data and record["hash"] == _digest(canonical(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("it is not the JSON that was written") from error
-    if not whole:
+    if not is_intact:
         raise ValueError("its content does not match its hash")
-    if found["format"] != FORMAT:
-        raise ValueError(f"its format must be {FORMAT}; it is {found['format']!r}: use a newer flywheel")
-    if not {*_ABOUT, "files"} <= found.keys():
+    if record["format"] != FORMAT:
+        raise ValueError(f"its format must be {FORMAT}; it is {record['format']!r}: use a newer flywheel")
+    if not {*_ABOUT, "files"} <= record.keys():
         raise ValueError(f"it must name {', '.join(_ABOUT)} and files")
-    listed = found["files"]
+    listed = record["files"]
     entries = listed.values() if isinstance(listed, dict) else [None]
     if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries):
         raise ValueError("its files must have bytes and sha256 each")
     files = {name: Listed(entry["bytes"], entry["sha256"]) for name, entry in listed.items()}
-    return Manifest(About(*(found[name] for name in _ABOUT)), files)
+    return Manifest(About(*(record[name] for name in _ABOUT)), files)
 
 
 def problems(folder: Path, listed: Mapping[str, Listed]) -> Iterator[tuple[str, str]]:
     """(file, what is wrong) for each file that is tampered with, missing or added."""
-    there = set(_files(folder))
+    present = set(_files(folder))
     for name, entry in listed.items():
-        if name not in there:
+        if name not in present:
             yield name, "it is missing"
         else:
             bad = _file_problem(folder / name, entry)
             if bad:
                 yield name, bad
-    for name in sorted(there - set(listed) - {NAME, SIGNATURE}):
+    for name in sorted(present - set(listed) - {NAME, SIGNATURE}):
         yield name, "it was added: the manifest does not name it"
 
 

@@ -21,16 +21,16 @@ def sign(folder: Path, key: Path) -> Path:
 
     Raises RunError if the bundle is not whole, ConfigError for a key that cannot be used, MissingExtra.
     """
-    found = verify_bundle(folder)
-    if found.problems:
-        raise RunError(f"Expected a bundle as it was written; in {folder}, {found.first}")
+    check = verify_bundle(folder)
+    if check.problems:
+        raise RunError(f"Expected a bundle as it was written; in {folder}, {check.first}")
     signing, _ = model_signing()
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)
     except Exception as error:
         raise bad_key("private", key, error) from error
     with tempfile.TemporaryDirectory() as aside:
-        made = Path(aside) / manifest.SIGNATURE
-        signer.set_hashing_config(all_but_signature()).sign(folder, made)
-        files.write_atomic(folder / manifest.SIGNATURE, made.read_bytes())
+        signature = Path(aside) / manifest.SIGNATURE
+        signer.set_hashing_config(all_but_signature()).sign(folder, signature)
+        files.write_atomic(folder / manifest.SIGNATURE, signature.read_bytes())
     return folder / manifest.SIGNATURE

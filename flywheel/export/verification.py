@@ -61,25 +61,25 @@ def verify_bundle(folder: Path, key: Path | None = None, run: Path | None = None
     """
     if not (folder / manifest.NAME).exists() and not (folder / manifest.WEIGHTS).exists():
         raise RunError(f"Expected a bundle (a folder with {manifest.NAME}), got {folder}.")
-    found: list[tuple[str, str]] = []
+    problems: list[tuple[str, str]] = []
     listed: Manifest | None = None
     try:
         listed = manifest.read(folder)
     except ValueError as error:
-        found.append((manifest.NAME, str(error)))
+        problems.append((manifest.NAME, str(error)))
     else:
-        found += manifest.problems(folder, listed.files)
-        if not found:
-            found += _inconsistent(folder, listed)
-        if not found and run is None:
-            found += _flagged(_excerpt(folder), listed.about.generation, "its own lineage says that")
+        problems += manifest.problems(folder, listed.files)
+        if not problems:
+            problems += _inconsistent(folder, listed)
+        if not problems and run is None:
+            problems += _flagged(_excerpt(folder), listed.about.generation, "its own lineage says that")
     signature, bad = _signature(folder, key)
-    named = {name for name, _ in found}
-    found += [(name, text) for name, text in bad if name not in named]
+    named = {name for name, _ in problems}
+    problems += [(name, text) for name, text in bad if name not in named]
     if run is not None and listed is not None:
-        found += _not_of(run, folder, listed.about)
+        problems += _not_of(run, folder, listed.about)
     about, files = (listed.about, len(listed.files)) if listed else (None, 0)
-    return BundleCheck(folder, about, files, signature, str(run) if run else None, tuple(found))
+    return BundleCheck(folder, about, files, signature, str(run) if run else None, tuple(problems))
 
 
 def _signature(folder: Path, key: Path | None) -> tuple[str, list[tuple[str, str]]]:

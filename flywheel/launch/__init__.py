@@ -1,1 +1,1 @@
-"""From a configuration to a run: opened, gone on with, forked, or done again to compare."""
+"""From a configuration to a run: started, resumed, forked, or reproduced."""

@@ -66,8 +66,7 @@ class Origin:
         remedy = "Give another name= to begin a new one."
         if origin is None or str(origin) != ours:
             raise IdentityError(
-                f"A fork goes on in the run that was begun with it; {target} is {theirs}, not of {ours}. "
-                f"{remedy}"
+                f"A fork continues the run that it started; {target} is {theirs}, not of {ours}. {remedy}"
             )
         recalled = origin.recalled
         known = set(Store(target).table(recalled)["id"].to_pylist()) if recalled else set()
@@ -89,14 +88,14 @@ def config_of_fork(
 ) -> DictConfig:
     """The configuration of a fork: the recorded one, the generation's settings, and the overrides on top.
 
-    Raises RunError if the generation cannot be forked or names a class that nobody here vouches for,
+    Raises RunError if the generation cannot be forked or names a class that is not trusted here,
     ConfigError if an override is not a fork's to give.
     """
     for override in overrides:
         if key_of(override).split(".")[0] in FIXED:
             raise ConfigError(
                 f"A fork keeps the recipe and starts from the generation's weights: {', '.join(FIXED)} are "
-                f"not to be given; {override!r} was. Start a run of its own for another one."
+                f"fixed, got {override!r}. Start a run of its own for another value."
             )
     directory = origin.directory
     state = read_state(directory)
@@ -117,7 +116,7 @@ def config_of_fork(
 
 
 def command_of(directory: Path, config_dir: str | None = None) -> str:
-    """The command line that goes on with a run."""
+    """The command line that resumes a run."""
     options = ["--config-dir", config_dir] if config_dir else []
     return shlex.join(["python", "-m", "flywheel", "resume", str(directory), *options])
 
@@ -128,8 +127,8 @@ def _recalled(directory: Path, state: RunState) -> pa.Array:
 
     from flywheel.lineage.forks import origins_of
 
-    found = [(directory, state), *origins_of(directory, state)]
-    columns = [Store(run).table(there.recalled)["id"] for run, there in found if there.recalled]
+    runs = [(directory, state), *origins_of(directory, state)]
+    columns = [Store(run).table(there.recalled)["id"] for run, there in runs if there.recalled]
     chunks = [chunk for column in columns for chunk in column.chunks]
     return pa.concat_arrays([pa.array([], pa.string()), *chunks]).unique()
 

@@ -1,4 +1,4 @@
-"""Has the run that is there the data and the prompts of the one that we would make?"""
+"""Checks that an existing run has the data and the prompts that the configuration gives now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flywheel.tables.digests import difference, sketch, sketch_difference
 def check_data(directory: Path, state: RunState, store: Store, data: Data, remedy: str | None = None) -> Data:
     """The tables that the run has recorded, if those of the task are the same; else raise IdentityError.
 
-    Floats may differ in the last bits, as they do between CPU types: then the recorded ones are gone on with.
+    Floats may differ in the last bits, as they do between CPU types: then the recorded ones are used.
     """
     remedy = remedy or _another_name(directory)
     recorded = data.as_recorded(state, store)
@@ -40,20 +40,20 @@ def _changes(
     """What differs between a table that the run has recorded, or its digest, and that of the task."""
     for key, (there, now) in differences(old, new).items():
         if key == "table" and name in recorded.recorded and name in data.tables:
-            told = difference(recorded.tables[name], data.tables[name])
-            yield from [f"{name}: {told}"] if told else []
+            change = difference(recorded.tables[name], data.tables[name])
+            yield from [f"{name}: {change}"] if change else []
         else:
             yield f"{name}.{key}: {leaf_text(there)} there, {leaf_text(now)} now"
 
 
 def check_prompts(directory: Path, state: RunState, store: Store, components: Components) -> None:
     """Raise IdentityError if the newest prompts that the run has recorded would be drawn otherwise now."""
-    asked = [
+    generations = [
         (generation, generation.generate.facts) for generation in state.generations if generation.generate
     ]
-    if not asked:
+    if not generations:
         return
-    newest, facts = asked[-1]
+    newest, facts = generations[-1]
     carry = {part: store.json(name) for part, name in newest.carry_before.artifacts.items()}
     key = state.key(newest.number, "generate")
 
@@ -61,8 +61,8 @@ def check_prompts(directory: Path, state: RunState, store: Store, components: Co
         prompts = draw_prompts(components.task, newest.number, carry, key)
         return sketch_difference(facts.prompts, sketch(prompts))
 
-    told = ranks.from_rank_0(changed)
-    lines = [f"prompts of generation {newest.number}: {told}"] if told else []
+    change = ranks.from_rank_0(changed)
+    lines = [f"prompts of generation {newest.number}: {change}"] if change else []
     refuse_other("data", directory, lines, _another_name(directory))
 
 
@@ -94,7 +94,7 @@ def set_aside(directory: Path, state: RunState, data: Data) -> bool:
 
 def _another_name(directory: Path) -> str:
     name = _free(directory, directory.name).name
-    return f"Give name={name} to start a new run, or undo the change to go on with this one."
+    return f"Give name={name} to start a new run, or undo the change to continue this one."
 
 
 def _free(directory: Path, stem: str) -> Path:

@@ -80,8 +80,8 @@ def composed(
         from omegaconf import OmegaConf
 
         if OmegaConf.is_readonly(config):  # made by compose
-            made: DictConfig = checked(config.copy(), None, sections) if sections else config
-            return made
+            result: DictConfig = checked(config.copy(), None, sections) if sections else config
+            return result
         config = OmegaConf.to_container(config)
     compose_it = compose_mapping if isinstance(config, Mapping) else compose
     composed_by_0: DictConfig = ranks.from_rank_0(lambda: compose_it(config, config_dir, sections))
@@ -95,7 +95,7 @@ def composed_to_resume(
     trusted: Iterable[str] = (),
     parts: Mapping[str, Any] | None = None,
 ) -> DictConfig:
-    """The configuration with which a run is gone on with; see ``api.Run.resume``."""
+    """The configuration with which a run is resumed; see ``api.Run.resume``."""
     add_working_directory()
     ranks.start()
     sections = sections_of(parts or {})
@@ -114,6 +114,6 @@ def composed_to_fork(
 ) -> DictConfig:
     """The configuration of a fork; see ``api.Run.fork``."""
     if ranks.world_size() > 1:
-        raise RunError("A fork is begun by one process; torchrun goes on with it by `resume`.")
+        raise RunError("A fork is started by one process. Start it without torchrun, then `resume` it.")
     add_working_directory()
     return config_of_fork(origin, overrides, config_dir, trusted, sections_of(parts or {}))

@@ -1,4 +1,4 @@
-"""What a configuration asks for: which directory, which run is there, and may it be gone on with."""
+"""What a configuration asks for: the directory, the run that exists there, and whether it may be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run to begin or to go on with; nothing was imported, built or written to find it out."""
+    """A run to start or to resume. Nothing was imported, built or written for it yet."""
 
     directory: Path
     components: Components
@@ -35,13 +35,13 @@ class Plan:
     def of(
         cls, directory: Path, components: Components, config_dir: str | None, origin: Origin | None = None
     ) -> Plan:
-        """The plan for a run in a directory. Raises RunError if it cannot be gone on with."""
+        """The plan for a run in a directory. Raises RunError if it cannot be resumed."""
         recorded = ranks.from_rank_0(lambda: _recorded(directory, components.config, origin))
         return cls(directory, components, config_dir, recorded, origin)
 
     @property
     def trusted(self) -> frozenset[str]:
-        """Class paths of the configuration: whoever launches it vouches for them."""
+        """Class paths of the configuration: launching it is to trust them."""
         return frozenset(targets_in(self.components.resolved))
 
     @property

@@ -37,7 +37,7 @@ def recorded_config(directory: Path, session: SessionStarted | None) -> dict[str
     name = session.outputs.get("config") if session else None
     if name is None:
         raise RunError(
-            f"What is gone on with must have begun; {directory} has no recorded configuration. Start it "
+            f"Expected a run that has started, got {directory}, without a recorded configuration. Start it "
             "again by the command that made it."
         )
     config = OmegaConf.to_container(OmegaConf.create(Store(directory).get(name).decode()), resolve=False)
@@ -53,17 +53,17 @@ def config_to_resume(
     trusted: Iterable[str] = (),
     sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DictConfig:
-    """The recorded configuration of a run, to go on with, with operational keys changed.
+    """The recorded configuration of a run to resume, with operational keys changed.
 
-    Raises ConfigError if another key is given, RunError if it names a class that nobody here vouches for.
+    Raises ConfigError if another key is given, RunError if it names a class that is not trusted here.
     """
     for override in overrides:
         key = key_of(override)
         if not _may_change(key):
             keys = ", ".join(sorted((OPERATIONAL | _GIVEN) - _PLACE))
             raise ConfigError(
-                f"A run keeps its identity and its place; {override!r} cannot be given to go on with it. "
-                f"What can: {keys}, and of the trainer {', '.join(sorted(TRAINER_OPERATIONAL))}. `fork` "
+                f"A resumed run keeps its identity and its directory; {override!r} cannot be changed. "
+                f"Keys that can: {keys}, and of the trainer {', '.join(sorted(TRAINER_OPERATIONAL))}. `fork` "
                 "starts a new run with other values."
             )
     recorded = recorded_config(directory, state.session)
@@ -84,12 +84,12 @@ def key_of(override: str) -> str:
 
 
 def targets_given(overrides: Iterable[str]) -> set[str]:
-    """Class paths among overrides: whoever gives them vouches for them."""
+    """Class paths among overrides: giving them is to trust them."""
     return {text.partition("=")[2] for text in overrides if key_of(text).endswith("_target_")}
 
 
 def refuse_unknown(path: Path, nodes: object, config_dir: str | None, trusted: Iterable[str]) -> None:
-    """Raise RunError if what was read from a run names a class that nobody here vouches for."""
+    """Raise RunError if what was read from a run names a class that is not trusted here."""
     from omegaconf import DictConfig
 
     from flywheel.config.components import plain

@@ -139,25 +139,25 @@ def conditions(components: Components) -> dict[str, object]:
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    differing_keys: dict[str, list[Any]] = {}
     for name, value in now.items():
         if isinstance(value, Mapping):
-            found.update(_differences(then.get(name, {}), value))
+            differing_keys.update(_differences(then.get(name, {}), value))
         elif differences(then.get(name), value):
-            found[name] = [then.get(name), value]
-    return found
+            differing_keys[name] = [then.get(name), value]
+    return differing_keys
 
 
 def _code_differences(store: Store, session: SessionStarted) -> dict[str, list[Any]]:
     """Modules and distributions that are not what they were in a session, or are not known.
 
-    What the run names is read, and not imported: nobody here may vouch for it.
+    What the run names is read, and not imported: it may not be trusted here.
     """
     then, installed = (store.json(session.outputs[name]) for name in ("code", "distributions"))
     now = Code.of(name for name, module in then.items() if "text" in module and is_there(name)).json()
     modules = differing(hashes(then), hashes(now))
-    found: dict[str, list[Any]] = {f"module {name}": [*pair] for name, pair in modules.items()}
-    return found | {f"installed {name}": [*x] for name, x in differing(installed, distributions()).items()}
+    changes: dict[str, list[Any]] = {f"module {name}": [*pair] for name, pair in modules.items()}
+    return changes | {f"installed {name}": [*x] for name, x in differing(installed, distributions()).items()}
 
 
 def _training(generation: Generation) -> StageDone[TrainFacts]:

@@ -287,14 +287,14 @@ def _code(a: Record, b: Record, old: Shown, new: Shown) -> CodeDifference:
     """Modules and distributions that differ; of each checkout the commits, and which changed files differ."""
     trees = [report.sessions[-1].checkouts if report.sessions else {} for report in (old, new)]
     nothing: dict[str, Any] = {"commit": None, "diff": None, "untracked": []}
-    found: dict[str, CheckoutDifference] = {}
+    checkouts: dict[str, CheckoutDifference] = {}
     for name in {**trees[0], **trees[1]}:
         left, right = (nothing | dict(tree.get(name, {})) for tree in trees)
         patches = [_patches(a, left["diff"]), _patches(b, right["diff"])]
         changed = [
             file for file in {**patches[0], **patches[1]} if patches[0].get(file) != patches[1].get(file)
         ]
-        found[name] = CheckoutDifference(
+        checkouts[name] = CheckoutDifference(
             commit=Pair(left["commit"], right["commit"]),
             diff=Pair(bare(left["diff"]), bare(right["diff"])),
             uncommitted=tuple(sorted(changed)),
@@ -304,8 +304,8 @@ def _code(a: Record, b: Record, old: Shown, new: Shown) -> CodeDifference:
     modules, installed = (
         {} if is_one else _code_pairs(key, old, new) for key in ("modules", "distributions")
     )
-    same = not modules and not installed and not any(tree.differs for tree in found.values())
-    return CodeDifference(same, modules, installed, found)
+    same = not modules and not installed and not any(tree.differs for tree in checkouts.values())
+    return CodeDifference(same, modules, installed, checkouts)
 
 
 def _seqs(report: Shown) -> list[int]:
@@ -320,13 +320,13 @@ def _code_pairs(key: str, old: Shown, new: Shown) -> Mapping[str, Change]:
 
 def _over_sessions(report: Shown, key: str) -> dict[str, str | None]:
     """What a generation's sessions ran, by name; of several things, all in order, e.g. ``HASH, HASH``."""
-    found: dict[str, list[str | None]] = {}
+    values_of: dict[str, list[str | None]] = {}
     for session in report.sessions:
         for name, value in getattr(session, key).items():
-            found.setdefault(name, []).append(value)
+            values_of.setdefault(name, []).append(value)
     return {
         name: None if None in values else ", ".join(dict.fromkeys(map(str, values)))
-        for name, values in found.items()
+        for name, values in values_of.items()
     }
 
 
@@ -364,12 +364,12 @@ def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> Ma
     """
     old, new = outcomes_of(a, [before]), outcomes_of(b, [after])
     suites = pc.unique(pa.chunked_array([*old["suite"].chunks, *new["suite"].chunks])).to_pylist()
-    found = {}
+    flips = {}
     for suite in suites:
         left, right = (t.filter(pc.equal(t["suite"], suite)) for t in (old, new))
         same_rows = None if a is b else _same_rows(_items(a, suite), _items(b, suite))
-        found[suite] = _flips(left, right, same_rows)
-    return found
+        flips[suite] = _flips(left, right, same_rows)
+    return flips
 
 
 def _items(record: Record, suite: str) -> pa.Table | None:

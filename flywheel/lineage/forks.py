@@ -94,8 +94,8 @@ def origins_of(directory: Path, state: RunState) -> Iterator[tuple[Path, RunStat
     directory = directory.resolve()
     seen = {directory}
     while forked_from := state.created and state.created.forked_from:
-        found = (_origin(path, forked_from) for path in _beside(directory) if path.resolve() not in seen)
-        origin = next(filter(None, found), None)
+        origins = (_origin(path, forked_from) for path in _beside(directory) if path.resolve() not in seen)
+        origin = next(filter(None, origins), None)
         if origin is None:
             return
         seen.add(origin[0].resolve())
@@ -215,9 +215,9 @@ class _Flaw:
             if chunks:
                 batch = str(batch_of(state.generations[turn]))
                 ids = store.table(state.resolve_pruned(batch), ["id"])["id"]
-                here = ids.filter(pc.is_in(ids, value_set=pa.concat_arrays(chunks)))
-                if len(here):
-                    yield turn, here
+                matching = ids.filter(pc.is_in(ids, value_set=pa.concat_arrays(chunks)))
+                if len(matching):
+                    yield turn, matching
 
     def of_samples(self, samples: Mapping[int, pa.ChunkedArray], state: RunState) -> str:
         """The run in which such samples were found flawed first."""

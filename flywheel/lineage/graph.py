@@ -139,12 +139,12 @@ class Graph:
 
     def edges(self, generation: Generation) -> list[Edge]:
         """All edges from a generation to what it was made from."""
-        found: list[Edge | None] = [self.init(generation), self.trained_on(generation)]
-        found += self.produced_by(generation)
-        found.append(self.graded_by(generation))
-        found += self.settings_from(generation)
-        found += [self.opponent(generation), self.saw(generation)]
-        return [edge for edge in found if edge is not None]
+        edges: list[Edge | None] = [self.init(generation), self.trained_on(generation)]
+        edges += self.produced_by(generation)
+        edges.append(self.graded_by(generation))
+        edges += self.settings_from(generation)
+        edges += [self.opponent(generation), self.saw(generation)]
+        return [edge for edge in edges if edge is not None]
 
     def ancestor(self, generation: Generation) -> Ancestor:
         """A generation with its edges."""
@@ -152,13 +152,13 @@ class Graph:
 
     def ancestors(self, starts: Iterable[int]) -> Iterator[Ancestor]:
         """The generations whose weights these ones learned from, newest first, themselves included."""
-        wanted = set(starts)
+        numbers = set(starts)
         for generation in reversed(self.state.generations):
-            if generation.number in wanted:
-                found = self.ancestor(generation)
-                makers = (edge.generation for edge in found.edges if isinstance(edge, Init | ProducedBy))
-                wanted.update(number for number in makers if number is not None)
-                yield found
+            if generation.number in numbers:
+                ancestor = self.ancestor(generation)
+                makers = (edge.generation for edge in ancestor.edges if isinstance(edge, Init | ProducedBy))
+                numbers.update(number for number in makers if number is not None)
+                yield ancestor
 
     def init(self, generation: Generation) -> Init | None:
         """What its fit began from; None before that."""
@@ -413,8 +413,8 @@ class _Walk:
         """Whether its curator decided on a flawed or suspect sample, and left a carry."""
         if not (self.found.samples or self._suspect_batches):
             return False
-        seen = self._graph.seen_turns(generation)
-        reached = [turn for turn in seen if turn in self.found.samples or turn in self._suspect_batches]
+        turns = self._graph.seen_turns(generation)
+        reached = [turn for turn in turns if turn in self.found.samples or turn in self._suspect_batches]
         hidden = generation.curate.inputs.get("recalled") if generation.curate else None
         return any(self._shows(turn, hidden) for turn in reached)
 
@@ -432,8 +432,8 @@ class _Walk:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pa.concat_arrays([chunk for column in flawed for chunk in column.chunks])
-        return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=wanted)).as_py() or 0)
+        ids = pa.concat_arrays([chunk for column in flawed for chunk in column.chunks])
+        return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=ids)).as_py() or 0)
 
     def _level(self, number: int | None) -> Level:
         if number in self.found.flawed:

@@ -193,18 +193,18 @@ def recall(
     if not yes:
         return _dry_run(directory, flaw, why)
     with amend(directory, Work.RECALL) as run:
-        found = _find(directory, run.state, run.store, *flaw)
-        report = _report(directory, run.state, found, why, done=not found.is_empty)
-        if not found.is_empty:
-            _record(run, found, why)
+        affected = _find(directory, run.state, run.store, *flaw)
+        report = _report(directory, run.state, affected, why, done=not affected.is_empty)
+        if not affected.is_empty:
+            _record(run, affected, why)
     return report
 
 
 @reread_when_pruned
 def _dry_run(directory: Path, flaw: _Named, why: str) -> RecallReport:
     state = read_state(directory)
-    found = _find(directory, state, Store(directory), *flaw)
-    return _report(directory, state, found, why, done=False)
+    affected = _find(directory, state, Store(directory), *flaw)
+    return _report(directory, state, affected, why, done=False)
 
 
 def rollback(directory: Path, generation: int, why: str) -> Rollback:
@@ -233,8 +233,8 @@ def rollback(directory: Path, generation: int, why: str) -> Rollback:
 def known(directory: Path, state: RunState, number: int) -> Generation:
     """A generation by its number. Raises RunError if there is none."""
     if not 0 <= number < len(state.generations):
-        has = f"generations 0 to {len(state.generations) - 1}" if state.generations else "no generations"
-        raise RunError(f"{directory} has {has}; there is no generation {number}.")
+        numbers = f"generations 0 to {len(state.generations) - 1}" if state.generations else "no generations"
+        raise RunError(f"{directory} has {numbers}; there is no generation {number}.")
     return state.generations[number]
 
 

@@ -41,8 +41,8 @@ class Record:
         """A generation. Raises RunError if there is none of this number."""
         known = self.state.generations
         if not 0 <= number < len(known):
-            there = f"has generations 0 to {len(known) - 1}" if known else "has none yet"
-            raise RunError(f"A generation is named by its number; {self.directory} {there}, not {number}.")
+            numbers = f"has generations 0 to {len(known) - 1}" if known else "has none yet"
+            raise RunError(f"A generation is named by its number; {self.directory} {numbers}, not {number}.")
         return known[number]
 
     @property
@@ -94,7 +94,7 @@ class Record:
 
     def sessions(self, number: int) -> list[SessionStarted]:
         """The sessions in which a generation was made: the one that began it, and those that resumed it."""
-        found: list[SessionStarted] = []
+        sessions: list[SessionStarted] = []
         latest: SessionStarted | None = None
         under_way = False
         for event in self.events:
@@ -102,8 +102,8 @@ class Record:
                 latest = event
             if isinstance(event, GenerationStarted) and event.generation == number:
                 under_way = True
-            if under_way and latest and (not found or found[-1] is not latest):
-                found.append(latest)
+            if under_way and latest and (not sessions or sessions[-1] is not latest):
+                sessions.append(latest)
             if isinstance(event, GenerationEnded) and event.generation == number:
                 break
-        return found
+        return sessions

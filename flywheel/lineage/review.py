@@ -25,7 +25,7 @@ def asked(directory: Path) -> tuple[str, dict[str, Any]]:
 
 
 def answer(directory: Path, consent: bool, by: str, why: str, manifest: str = "") -> None:
-    """Record a person's answer; the next session goes on with it.
+    """Record a person's answer; the next session uses it.
 
     ``manifest``: what was reviewed, or the beginning of its name; RunError if the run asks about another.
     """
@@ -33,8 +33,8 @@ def answer(directory: Path, consent: bool, by: str, why: str, manifest: str = ""
         asked = _asked(directory, run.state)
         if not asked.startswith(manifest):
             raise RunError(
-                f"An answer is to the manifest that is asked about, {asked[:12]}; {manifest!r} was reviewed. "
-                "Look at what is asked: python -m flywheel review RUN."
+                f"Expected the manifest under review, {asked[:12]}, got {manifest!r}. "
+                "Look at it with: python -m flywheel review RUN."
             )
         run.record(Consented(manifest=asked, consent=consent, by=by, why=why))
 

@@ -59,14 +59,14 @@ def samples_where(
     if not batches:
         raise RunError(f"{directory} has no samples yet.")
     slim = {turn for turn in batches if batch_of(generations[turn]) in state.pruned}
-    whole = [rows for turn, rows in batches.items() if turn not in slim]
-    rows, unasked = pa.concat_tables(whole, promote_options="permissive"), list[int]()
+    unpruned = [rows for turn, rows in batches.items() if turn not in slim]
+    rows, unasked = pa.concat_tables(unpruned, promote_options="permissive"), list[int]()
     with sandbox({"samples": rows, **{f"of_{turn}": batches[turn] for turn in slim}}) as database:
         import duckdb
 
         def ids_of(view: str) -> pa.Array:
-            found = database.table(view).set_alias("samples").filter(condition).select("id").fetchall()
-            return pa.array([row[0] for row in found], pa.string())
+            id_rows = database.table(view).set_alias("samples").filter(condition).select("id").fetchall()
+            return pa.array([row[0] for row in id_rows], pa.string())
 
         try:
             ids = [ids_of("samples")]
@@ -80,20 +80,20 @@ def samples_where(
                 f"The condition must be an SQL expression on the columns {', '.join(rows.column_names)}; "
                 f"{condition!r} is not: {error}"
             ) from error
-    found = pa.concat_arrays(ids)
-    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=found)) for turn, b in batches.items()}
+    matching = pa.concat_arrays(ids)
+    chosen = {turn: b["id"].filter(pc.is_in(b["id"], value_set=matching)) for turn, b in batches.items()}
     return {turn: column for turn, column in chosen.items() if len(column)}, sorted(unasked)
 
 
 def _generation(directory: Path, state: RunState, number: int | None) -> Generation:
-    made = [g for g in state.generations if batch_of(g)]
-    chosen = [g for g in made if number in (None, g.number)]
+    makers = [g for g in state.generations if batch_of(g)]
+    chosen = [g for g in makers if number in (None, g.number)]
     if not chosen:
-        numbers = ", ".join(str(g.number) for g in made) or "none"
-        which = (
+        numbers = ", ".join(str(g.number) for g in makers) or "none"
+        lack = (
             f"{directory} has no samples"
             if number is None
             else f"Generation {number} of {directory} made none"
         )
-        raise RunError(f"{which}. Generations that made samples: {numbers}.")
+        raise RunError(f"{lack}. Generations that made samples: {numbers}.")
     return chosen[-1]

@@ -201,8 +201,8 @@ def source(directory: Path, number: int, module: str) -> str:
     if text is None:
         known = [name for name, entry in code.items() if entry.get("text") is not None]
         raise RunError(
-            f"Source is kept of the modules that the named classes come from; of {module!r} there is none."
-            f"{near_misses(module, known)} There is of {', '.join(sorted(known)) or 'no module'}."
+            f"Expected a module whose source the run recorded, got {module!r}."
+            f"{near_misses(module, known)} Recorded: {', '.join(sorted(known)) or 'none'}."
         )
     return text
 

@@ -32,10 +32,10 @@ def query(directory: Path, sql: str) -> pa.Table:
 
         try:
             _require_one_select(database.extract_statements(sql))
-            found = database.sql(sql).to_arrow_table()
+            answer = database.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise RunError(f"{_first_lines(error)}\n\n{_schema_text(record, views)}") from error
-    return found.rename_columns(_unique(found.column_names))
+    return answer.rename_columns(_unique(answer.column_names))
 
 
 def _require_one_select(statements: list[Any]) -> None:
@@ -44,17 +44,17 @@ def _require_one_select(statements: list[Any]) -> None:
     answers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     kinds = [statement.type for statement in statements]
     if len(kinds) != 1 or kinds[0] not in answers:
-        given = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
-        raise RunError(f"Expected one SELECT, as a run is only read, got {given}.")
+        names = ", ".join(str(kind).rpartition(".")[2] for kind in kinds) or "nothing"
+        raise RunError(f"Expected one SELECT, as a run is only read, got {names}.")
 
 
 def _unique(names: list[str]) -> list[str]:
     """Names told apart, as a row becomes a mapping: x, x_1."""
-    found: list[str] = []
+    unique: list[str] = []
     for name in names:
         tries = (name, *(f"{name}_{k}" for k in range(1, len(names) + 1)))
-        found.append(next(one for one in tries if one not in found))
-    return found
+        unique.append(next(one for one in tries if one not in unique))
+    return unique
 
 
 def _first_lines(error: Exception) -> str:

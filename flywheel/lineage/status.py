@@ -99,7 +99,7 @@ def find_run(run: str, runs_dir: str = "runs", *, changes: bool = False) -> Path
     fitting = find_runs(run, runs_dir)
     if changes and len(fitting) > 1:
         raise RunError(
-            f"What is changed is named by one run's name; {run!r} is that of {len(fitting)}: "
+            f"Expected the name of one run, got {run!r}, the name of {len(fitting)}: "
             f"{', '.join(map(str, fitting[: -_LISTED - 1 : -1]))}{' ...' if len(fitting) > _LISTED else ''}. "
             "Give RECIPE/NAME, or the directory."
         )

@@ -181,20 +181,20 @@ class _Question:
         state, generations = self.state, self.state.generations
         if flaw:
             named = {flaw[0]: pa.chunked_array([[flaw[1]]])}
-            found = descend(self.store, state, samples=named)
+            affected = descend(self.store, state, samples=named)
         else:
-            found = descend(self.store, state, generations=starts, batches=False)
-        beside = forks_of(self.directory, state, found)
+            affected = descend(self.store, state, generations=starts, batches=False)
+        beside = forks_of(self.directory, state, affected)
         learned, suspect = (
             tuple(Descendant(*node(state, generations[n]), by=tuple(by)) for n, by in reached.items())
-            for reached in (found.flawed, found.suspect)
+            for reached in (affected.flawed, affected.suspect)
         )
         return Descendants(
             generations=learned,
             suspect=suspect,
             samples=tuple(
                 SamplesReached(ids.made_in(generations[turn]), len(rows))
-                for turn, rows in found.samples.items()
+                for turn, rows in affected.samples.items()
             ),
             forks=beside.forks,
             unread=beside.unread,
@@ -240,7 +240,7 @@ def _item(
 ) -> tuple[TracedItem, int]:
     """An item's scores, since when the champion does worse on it, and the generation to trace."""
     suite, name, history = _the_one_item(directory, state, store, item)
-    found = TracedItem(
+    item_answer = TracedItem(
         suite=suite,
         item=name,
         champion=history.line[-1] if history.line else None,
@@ -254,8 +254,8 @@ def _item(
         ),
     )
     if history.drop:
-        return found, history.drop[1]
-    return found, history.line[-1] if history.line else history.scores[-1].generation
+        return item_answer, history.drop[1]
+    return item_answer, history.line[-1] if history.line else history.scores[-1].generation
 
 
 def _readings(item: str, suites: list[str]) -> Iterator[tuple[str, str]]:
@@ -271,15 +271,15 @@ def _the_one_item(
     """Suite, item and history of what was named: slashes may be the suite's, the item's, or between both."""
     known = evaluated_suites(state, store)
     pairs = [item] if isinstance(item, tuple) else list(_readings(item, known))
-    found = [(suite, name, item_history(state, store, suite, name)) for suite, name in pairs]
-    found = [one for one in found if one[2].scores]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        these = " and ".join(f"{name!r} of suite {suite!r}" for suite, name, _ in found)
+    histories = [(suite, name, item_history(state, store, suite, name)) for suite, name in pairs]
+    histories = [one for one in histories if one[2].scores]
+    if len(histories) == 1:
+        return histories[0]
+    if histories:
+        names = " and ".join(f"{name!r} of suite {suite!r}" for suite, name, _ in histories)
         raise RunError(
-            f"SUITE/ITEM must name one item; {item!r} is {these}. In Python, give the pair: "
-            f"run.trace(item={found[0][:2]!r})."
+            f"SUITE/ITEM must name one item; {item!r} is {names}. In Python, give the pair: "
+            f"run.trace(item={histories[0][:2]!r})."
         )
     raise RunError(
         f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM. Suites that were "

@@ -77,13 +77,13 @@ def usage(directory: Path) -> Usage:
 
 def _makers(events: list[Event]) -> dict[str, tuple[str, int | None]]:
     """Kind of each artifact that was made, and the generation that made it first."""
-    found: dict[str, tuple[str, int | None]] = {}
+    makers: dict[str, tuple[str, int | None]] = {}
     for event in events:
         outputs = event.outputs if isinstance(event, StageDone | SessionStarted) else {}
         number = event.generation if isinstance(event, StageDone) else None
         for output, name in outputs.items():
             kind = "suites" if output.startswith("suite_") else _KINDS.get(output, output.partition(".")[0])
-            found.setdefault(name, (kind, number))
+            makers.setdefault(name, (kind, number))
         for old, name in event.slim.items() if isinstance(event, Pruned) else ():
-            found.setdefault(name, ("slim", found[old][1]))
-    return found
+            makers.setdefault(name, ("slim", makers[old][1]))
+    return makers

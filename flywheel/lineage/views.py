@@ -85,17 +85,17 @@ def events(record: Record) -> pa.Table:
 
 def samples(record: Record) -> pa.Table:
     """All batches, each beside its scores and what its own turn decided."""
-    made = [record.state.generations[turn] for turn in turns_by_batch(record.state).values()]
-    batches = [samples_of(record.store, record.state, g) for g in made]
+    makers = [record.state.generations[turn] for turn in turns_by_batch(record.state).values()]
+    batches = [samples_of(record.store, record.state, g) for g in makers]
     empty = pa.schema([*PROVENANCE, *list(DECISIONS)[1:]]).empty_table()
     return pa.concat_tables([empty, *batches], promote_options="permissive")
 
 
 def decisions(record: Record) -> pa.Table:
     """Every generation's choice among all samples it saw; of pruned ones, those on its own batch."""
-    found = _stacked(record, ((g, g.output("curate", "decisions"), {}) for g in record.state.generations))
+    stacked = _stacked(record, ((g, g.output("curate", "decisions"), {}) for g in record.state.generations))
     columns = _led(DECISIONS, {})
-    return found.select(columns.names) if found is not None else columns.empty_table()
+    return stacked.select(columns.names) if stacked is not None else columns.empty_table()
 
 
 def outcomes(record: Record) -> pa.Table:
@@ -121,14 +121,14 @@ def _stacked(
     record: Record, parts: Iterable[tuple[Generation, str | None, dict[str, str]]]
 ) -> pa.Table | None:
     """Artifacts one below the other, each led by its generation's number and the texts given."""
-    found = []
+    tables = []
     for g, name, texts in parts:
         table = record.table(name)
         if table is not None:
             led = {"generation": constant(g.number, _INT, len(table))}
             led |= {key: constant(value, _TEXT, len(table)) for key, value in texts.items()}
-            found.append(pa.table({**led, **{key: table[key] for key in table.column_names}}))
-    return pa.concat_tables(found, promote_options="permissive") if found else None
+            tables.append(pa.table({**led, **{key: table[key] for key in table.column_names}}))
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def _led(schema: pa.Schema, texts: dict[str, str]) -> pa.Schema:
@@ -175,9 +175,9 @@ def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:
     if corpus is not None:
         child, parent = ("generation", str(g.number)), ("sample", corpus["id"])
         yield _many("trained_on", g, child, parent, corpus["count"])
-    made = record.table(g.output("generate", "samples"))
-    if made is not None:
-        yield _many("produced_by", g, ("sample", made["id"]), ("weights", made["made_by"]), None)
+    samples = record.table(g.output("generate", "samples"))
+    if samples is not None:
+        yield _many("produced_by", g, ("sample", samples["id"]), ("weights", samples["made_by"]), None)
 
 
 def _many(

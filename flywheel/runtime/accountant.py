@@ -1,6 +1,6 @@
 """The accountant: it holds the run's error budget, gives each comparison its level, and decides.
 
-A gate says how strong the evidence is; what is strong enough is not its to say, and no part can reach it.
+A gate says how strong the evidence is. Only the accountant says what is enough; no part can change it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Lightning's own checkpoints within a fit: where they go, and which of them is the result.
 
-A ``ModelCheckpoint`` that monitors something says which weights of a fit were the best; those are taken.
-One that monitors nothing keeps the last ones, which are taken anyway.
+If a ``ModelCheckpoint`` monitors a metric, a fit gives its best checkpoint; otherwise the last weights.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ class Data:
     suites: Mapping[str, Suite]
     problems: Problems = field(default_factory=Problems)
     asked: HeldOut = field(default_factory=HeldOut)
-    """What all suites ask, also those that a view does not have."""
+    """The problems of all suites, also of those that a view does not have."""
     shared: tuple[events.Shared, ...] = ()
-    """What suites have in common with other rows, and may."""
+    """Problems that suites share with other rows, as an exception allows."""
     recorded: Mapping[str, str] = field(default_factory=dict)
     """Those of ``tables`` that the run has recorded, as artifacts."""
 
@@ -45,12 +45,12 @@ class Data:
         return {SEED: self.human, **items}
 
     def as_recorded(self, state: RunState, store: Store) -> Data:
-        """The same, with the tables that the run recorded: those it goes on with, to the bit."""
+        """The same, with the tables that the run recorded: a resumed run uses those, to the bit."""
         outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
-        found = {name: outputs[output_of(name)] for name in self.tables if output_of(name) in outputs}
-        tables = self.tables | {name: store.table(artifact) for name, artifact in found.items()}
+        artifacts = {name: outputs[output_of(name)] for name in self.tables if output_of(name) in outputs}
+        tables = self.tables | {name: store.table(artifact) for name, artifact in artifacts.items()}
         suites = {name: replace(suite, items=tables[f"suite {name}"]) for name, suite in self.suites.items()}
-        return replace(self, human=tables[SEED], suites=suites, recorded=found)
+        return replace(self, human=tables[SEED], suites=suites, recorded=artifacts)
 
     @property
     def held_out(self) -> events.HeldOut:
@@ -59,7 +59,7 @@ class Data:
         return events.HeldOut(columns=problems.columns, exhaustible=problems.exhaustible, shared=self.shared)
 
     def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
-        """The prompts that no suite asks, and how many were left out; None if they cannot be compared."""
+        """The prompts that are in no suite, and how many were left out; None if they cannot be compared."""
         return self.asked.leave_out(prompts)
 
     def view(self, roles: Collection[Role]) -> Data:
@@ -89,7 +89,7 @@ def output_of(table: str) -> str:
 def read_data(task: Any, *, needs_seed: bool) -> Data:
     """The task's seed samples and suites. Raises DataError if they cannot be trained or evaluated on.
 
-    Or if a suite asks what was taught, or what another suite decides by: see ``flywheel.runtime.held_out``.
+    So it does if a suite shares problems with them or with another suite: see ``flywheel.runtime.held_out``.
 
     ``needs_seed``: genesis is trained on the seed samples, so there must be some.
     """

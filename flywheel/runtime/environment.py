@@ -1,4 +1,4 @@
-"""What the last bits of a fit depend on besides its inputs: processor, torch build, where it ran."""
+"""What the rounding errors of a fit depend on besides its inputs: processor, torch build, device."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def distributions() -> dict[str, str]:
 
     Read from the names of their folders, which is ten times as fast as to read their metadata.
     """
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for place in sys.path:  # what comes first is what is imported
         with contextlib.suppress(OSError):  # a folder that is not there, or a zip file
             for path in sorted(Path(place).iterdir()):
                 if path.suffix in (".dist-info", ".egg-info"):
                     name, version = _distribution(path)
-                    found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
-    return found
+                    versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+    return versions
 
 
 def _distribution(path: Path) -> tuple[str, str]:
@@ -56,9 +56,9 @@ def _distribution(path: Path) -> tuple[str, str]:
 
 
 def cpu() -> str:
-    """The processor's name, as it gives it itself."""
+    """The processor's name, e.g. ``AMD EPYC 7B13``."""
     try:
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()

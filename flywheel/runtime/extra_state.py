@@ -61,11 +61,11 @@ def _encode(value: Any, path: str, tensors: Weights) -> Any:
     if kind is float:
         return value if math.isfinite(value) else {_FLOAT: repr(value)}
     if isinstance(value, torch.Tensor):
-        kept = require_kept(path.removeprefix(NAME + "."), value)
-        tensors[path] = kept.detach().cpu().contiguous().clone()
+        tensor = require_kept(path.removeprefix(NAME + "."), value)
+        tensors[path] = tensor.detach().cpu().contiguous().clone()
         return {_TENSOR: path}
     if kind is np.ndarray or isinstance(value, np.generic):
-        with contextlib.suppress(TypeError, ValueError):  # of objects or dates, or not of this byte order
+        with contextlib.suppress(TypeError, ValueError):  # of objects or dates, or in other byte order
             tensors[path] = require_kept(path.removeprefix(NAME + "."), torch.tensor(value)).contiguous()
             return {_ARRAY if kind is np.ndarray else _NUMBER: path}
     if kind in (dict, OrderedDict):

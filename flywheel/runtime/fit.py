@@ -35,7 +35,7 @@ _NOISE = (".*does not have many workers.*", ".*smaller than the logging interval
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a fit left: the trained module and how much it did."""
+    """The result of a fit: the trained module, and how many steps it took."""
 
     model: lightning.LightningModule
     steps: int
@@ -74,13 +74,13 @@ def fit(
 
 
 def check_loads(ctx: Context, settings: Settings, weights: Weights) -> Weights:
-    """The weights, which a module that is built anew takes. Raises StageFailed if it does not."""
+    """The weights, once a newly built module has loaded them. Raises StageFailed if it cannot."""
     try:
         load_weights(ctx.components.model(settings), weights)
     except ConfigError as error:
         raise StageFailed(
             "train",
-            f"what a fit leaves must load into a module that is built anew. {error} Make every layer and "
+            f"the weights of a fit must load into a newly built module. {error} Make every layer and "
             "buffer in __init__ or configure_model, in the shape that it keeps",
         ) from error
     return weights
@@ -115,7 +115,7 @@ def _run(trainer: lightning.Trainer, model: lightning.LightningModule, data: Any
 
 @contextmanager
 def _each_warning_once() -> Iterator[None]:
-    """Every fit would say again what the one before said, e.g. that there is no val_dataloader."""
+    """Show a warning once, not at every fit, e.g. that there is no val_dataloader."""
     with warnings.catch_warnings():
         for noise in _NOISE:
             warnings.filterwarnings("ignore", message=noise)
@@ -159,7 +159,7 @@ class _StepMetrics(DummyLogger):
 
 
 class _Watch(lightning.Callback):
-    """Stops at a step boundary, tells progress, and fails the fit on a non-finite loss."""
+    """Stops at a step boundary, reports progress, and fails the fit on a non-finite loss."""
 
     def __init__(self, ctx: Context, model: lightning.LightningModule, settings: Settings) -> None:
         self._ctx, self._settings = ctx, settings
@@ -176,18 +176,18 @@ class _Watch(lightning.Callback):
         return value if value is not None and math.isfinite(value) else None
 
     def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        made = [name for name, tensor in _tensors(module).items() if self._tensors.get(name) is not tensor]
-        if made:  # they are not there when the weights are loaded again, or the start's weights are lost
+        late = [name for name, tensor in _tensors(module).items() if self._tensors.get(name) is not tensor]
+        if late:  # they are not there when the weights are loaded again, or the start's weights are lost
             raise StageFailed(
                 "train",
                 "a model must have its layers when it is built; setup, configure_model or "
-                f"configure_optimizers made {made[0]}. "
+                f"configure_optimizers made {late[0]}. "
                 "Make layers in __init__, or in configure_model if they are not there yet "
                 "(`if self.net is None: ...`)",
             )
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self._ctx.stop.listen()  # Lightning's handler for SIGTERM ends the process as if all were well
+        self._ctx.stop.listen()  # Lightning's handler for SIGTERM ends the process with exit code 0
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any

@@ -1,4 +1,4 @@
-"""Which rows are the same problem, and that no suite asks what was taught or what another suite decides by.
+"""Which rows are the same problem, and checks that no suite shares one with training rows or other suites.
 
 A task names the columns by which two rows are the same problem (``identity_columns``), and problems so few
 that they must recur (``exhaustible``); see ``flywheel.protocols.Task``.
@@ -26,14 +26,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What a task says of when two rows are the same problem. Without columns nothing is compared."""
+    """How a task says that two rows are the same problem. Without columns nothing is compared."""
 
     columns: tuple[str, ...] = ()
     exhaustible: tuple[Exhaustible, ...] = ()
 
     @classmethod
     def of(cls, task: Any) -> Problems:
-        """Those of a task. Raises DataError if its attributes are not what they must be."""
+        """The rules of a task. Raises DataError if its attributes have the wrong type."""
         columns, exhaustible = getattr(task, "identity_columns", ()), getattr(task, "exhaustible", ())
         if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
             raise DataError(f"identity_columns must be names of columns, as ('prompt',); it is {columns!r}.")
@@ -56,21 +56,23 @@ class Problems:
         self.check_types({name: table.schema for name, table in tables.items()})
         shared = []
         for suite, other in _pairs(suites, has_seed=SEED in tables):
-            both = pc.is_in(texts[suite.name], value_set=texts[other].combine_chunks())
-            may = self.few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else both
-            clashes = suite.items.filter(pc.and_(both, pc.invert(may)))
+            is_shared = pc.is_in(texts[suite.name], value_set=texts[other].combine_chunks())
+            allowed = (
+                self.few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else is_shared
+            )
+            clashes = suite.items.filter(pc.and_(is_shared, pc.invert(allowed)))
             if len(clashes):
                 raise DataError(self._refusal(suite, other, clashes))
-            count = pc.sum(both).as_py() or 0
-            shared += [Shared(suite=suite.name, other=other, items=count, of=len(both))] if count else []
+            count = pc.sum(is_shared).as_py() or 0
+            shared += [Shared(suite=suite.name, other=other, items=count, of=len(is_shared))] if count else []
         return tuple(shared)
 
     def held_out(self, suites: Sequence[Suite]) -> HeldOut:
-        """What these suites ask."""
+        """The problems of these suites."""
         if not self.columns:
             return HeldOut(self)
-        asked = [chunk for suite in suites for chunk in self.texts(suite.items, _title(suite.name)).chunks]
-        return HeldOut(self, pa.concat_arrays(asked), {suite.name: suite.items.schema for suite in suites})
+        texts = [chunk for suite in suites for chunk in self.texts(suite.items, _title(suite.name)).chunks]
+        return HeldOut(self, pa.concat_arrays(texts), {suite.name: suite.items.schema for suite in suites})
 
     def texts(self, table: pa.Table, what: str) -> pa.ChunkedArray:
         """Each row's problem as one text. Raises DataError if it has none."""
@@ -115,14 +117,14 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The problems that suites ask, as texts: enough to leave them out of what is taught, and no items."""
+    """The problems of suites, as texts: enough to leave them out of prompts, without holding items."""
 
     problems: Problems = Problems()
     asked: pa.Array | None = None
     schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
 
     def leave_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
-        """The prompts that no suite asks, and how many were left out; None if they cannot be compared.
+        """The prompts that are in no suite, and how many were left out; None if they cannot be compared.
 
         Exhaustible ones stay.
         """
@@ -153,7 +155,7 @@ def _title(name: str) -> str:
 
 
 def _kind(kind: pa.DataType) -> str:
-    """A type, without what does not matter when values are compared."""
+    """A type, without differences that do not matter when values are compared."""
     if pa.types.is_integer(kind):
         return "an integer"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):

@@ -1,4 +1,4 @@
-"""Runs a stage and records what it made, or finds it recorded.
+"""Runs a stage and records its outputs, or returns its record if it has run already.
 
 Rank 0 writes; every rank sees every event and so has the same state.
 """
@@ -86,7 +86,7 @@ class StageRunner:
                     reason=without_secrets(event.reason),
                     traceback=event.traceback and without_secrets(event.traceback),
                 )
-            self.state.check(event)  # what is illegal must not be written
+            self.state.check(event)  # an event that breaks a rule must not be written
             return self.ledger.append(event)
 
         event: Event = ranks.from_rank_0(append)
@@ -120,7 +120,7 @@ class StageRunner:
         }
         number = generation.number
         self.record(GenerationEnded(generation=number, status=status, reason=reason, carry=carry, **details))
-        if status is not Status.FAILED:  # the disk may be full: the next one that ends makes the room
+        if status is not Status.FAILED:  # the disk may be full: the next generation that ends frees the space
             self.retain()
 
     def retain(self) -> None:
@@ -141,7 +141,7 @@ class StageRunner:
         return removal.event if removal.drops else None
 
     def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageDone[Any]:
-        """Run a stage and record what it made, or find it recorded. Raises StageFailed."""
+        """Run a stage and record its outputs, or return its record. Raises StageFailed."""
         name, number = stage.name, generation.number
         done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(number))
         if done:
@@ -184,7 +184,7 @@ class StageRunner:
         except Control as control:
             control.cut_off = self._cut_off(generation, name, clock)
             raise
-        except (Exception, SystemExit) as error:  # a recipe's sys.exit(0) must not look like the run's end
+        except (Exception, SystemExit) as error:  # a recipe's sys.exit(0) must not look like a finished run
             if isinstance(error, SystemExit) and ranks.world_size() > 1:
                 raise  # the other ranks see it as a death
             stopped = ranks.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
@@ -222,17 +222,17 @@ def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
 
     A list of them becomes an artifact of its own: events must not grow with the number of generations.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for key, value in inputs.items():
         if isinstance(value, Generation | Start):
-            found.update({key: value.weights} if value.weights else {})
+            names.update({key: value.weights} if value.weights else {})
         elif isinstance(value, str) and is_artifact(value):
-            found[key] = value
+            names[key] = value
         elif isinstance(value, Mapping):
-            found.update(artifacts_in(store, {f"{key}.{k}": v for k, v in value.items()}))
+            names.update(artifacts_in(store, {f"{key}.{k}": v for k, v in value.items()}))
         elif isinstance(value, (list, tuple)):
-            found[key] = store.put_json(value)
-    return found
+            names[key] = store.put_json(value)
+    return names
 
 
 def _is_kept(generation: Generation, stage: str, status: Status) -> bool:

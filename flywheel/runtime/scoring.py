@@ -83,12 +83,12 @@ class ScoreItems:
 
 
 def with_clusters(items: pa.Table) -> pa.Table:
-    """The items; each a cluster of its own where nothing else is said."""
+    """The items with a column ``cluster``; by default each item is its own cluster."""
     return items if "cluster" in items.column_names else items.append_column("cluster", items["item"])
 
 
 def item_names(items: pa.Table) -> list[str]:
-    """By what items are told apart, as text."""
+    """The names of items, as text."""
     names: list[str] = as_text(items["item"], "item").to_pylist()
     return names
 
@@ -124,7 +124,7 @@ def _scores(items: pa.Table, scores: np.ndarray) -> pa.Table:
 
 
 def _numbers(scores: Any) -> tuple[np.ndarray, float]:
-    """Scores as 64-bit floats, NaN where there is none, and by how much rounding may have moved them."""
+    """Scores as 64-bit floats, NaN where there is none, and the largest rounding error they may have."""
     if str(getattr(scores, "dtype", "")) == "torch.bfloat16":  # NumPy has no such type
         return scores.double().numpy(force=True), 2.0**-7
     if isinstance(scores, np.ma.MaskedArray):

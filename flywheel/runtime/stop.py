@@ -1,4 +1,4 @@
-"""The stop that every rank obeys: by Ctrl-C, SIGTERM, a file or the budget, at a step boundary."""
+"""Stops on all ranks at a step boundary: asked for by Ctrl-C, SIGTERM, a file or the budget."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def listen(self) -> dict[signal.Signals, Any]:
-        """Take the signals, also back from a library that took them; returns who had them."""
+        """Install the handlers, also over those of a library; returns the handlers before."""
         if threading.current_thread() is not threading.main_thread():
             return {}  # signals cannot be handled here, e.g. in a notebook's worker thread
         return {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -99,7 +99,7 @@ class Stop:
 
 
 def budget_is_spent(seconds: float) -> str:
-    """Why a run stops that has cost so much."""
+    """The reason of a run that stops because its budget is spent."""
     return f"the budget of {seconds:g} s is spent"
 
 

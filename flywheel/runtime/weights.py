@@ -66,11 +66,11 @@ def take_weights(model: nn.Module) -> Weights:
 
 def _once(tensors: Mapping[str, torch.Tensor]) -> Weights:
     """The tensors, those that share memory by their first name only, as safetensors wants them."""
-    kept: dict[tuple[Any, ...], str] = {}
+    first_names: dict[tuple[Any, ...], str] = {}
     for name, tensor in sorted(tensors.items()):
         require_kept(name, tensor)
-        kept.setdefault(_storage(tensor, name), name)
-    return {name: tensors[name].detach().cpu().contiguous().clone() for name in kept.values()}
+        first_names.setdefault(_storage(tensor, name), name)
+    return {name: tensors[name].detach().cpu().contiguous().clone() for name in first_names.values()}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -91,8 +91,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         fault = f"of another shape: {', '.join(shapes[:3])}" if shapes else str(error)
         raise ConfigError(f"The weights do not fit {type(model).__name__}: {fault}.") from error
     lacking = set(getattr(loaded, "missing_keys", ()))  # an overridden load_state_dict may return nothing
-    given = {_storage(own[name], name) for name in own if name not in lacking}
-    missing = [name for name in own if name in lacking and _storage(own[name], name) not in given]
+    present = {_storage(own[name], name) for name in own if name not in lacking}
+    missing = [name for name in own if name in lacking and _storage(own[name], name) not in present]
     missing = missing if getattr(model, "strict_loading", True) else []
     unknown = list(getattr(loaded, "unexpected_keys", ()))
     if missing or unknown:
@@ -156,13 +156,13 @@ def _storage(tensor: Any, name: str) -> tuple[Any, ...]:
 
 def not_finite(model: nn.Module) -> set[tuple[str, str]]:
     """(name, "nan" or "inf") of each tensor of a model that has such values."""
-    found = set()
+    faults = set()
     for name, value in model.state_dict().items():
         if _is_tensor(value) and not _is_lazy(value) and (value.is_floating_point() or value.is_complex()):
-            wide = value.float() if value.element_size() == 1 else value  # of float8, torch cannot say
-            found |= {(name, "nan")} if wide.isnan().any() else set()
-            found |= {(name, "inf")} if wide.isinf().any() else set()
-    return found
+            wide = value.float() if value.element_size() == 1 else value  # torch has no isfinite for float8
+            faults |= {(name, "nan")} if wide.isnan().any() else set()
+            faults |= {(name, "inf")} if wide.isinf().any() else set()
+    return faults
 
 
 def read_base(path: str) -> Weights:

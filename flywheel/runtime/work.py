@@ -1,10 +1,10 @@
-"""The work of a stage in units, of which those that are finished outlive a crash.
+"""The work of a stage in units. Finished units survive a crash.
 
 ``RUN/work/STAGE/plan.json`` names the stage, the generation, a hash of all that the units depend on, and the
 boundaries; it is written when the stage starts, and another plan discards what is there. What units made is
 added in batches, ``NUMBER-SHA256.arrow`` (the number is that of the first), each fsynced, at most every few
-seconds: a stage that is quicker leaves none. A stage that was killed goes on with the units that are missing;
-a batch that is not what its name says is made again. The folder goes once the stage is in the ledger.
+seconds: a stage that is quicker leaves none. A stage that was killed does the missing units;
+a batch that is not what its name says is made again. The folder is removed once the stage is in the ledger.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class UnitsDone:
         self.count += 1
         self.seconds += result.seconds
         self.reasons.update([str(result.error)] if result.error else [])
-        said = str(result.error).encode() if result.error else result.data
-        self._digest.update(hashlib.sha256(said or b"").digest())
+        content = str(result.error).encode() if result.error else result.data
+        self._digest.update(hashlib.sha256(content or b"").digest())
 
     @property
     def facts(self) -> Units:
@@ -222,7 +222,7 @@ class _Skipped(Exception):
 
 
 class _Kept:
-    """The finished units of a stage on the disk. A disk that refuses costs their durability, no more."""
+    """The finished units of a stage on disk. If they cannot be written, a crash loses them; nothing fails."""
 
     def __init__(self, folder: Path | None, plan: bytes) -> None:
         self._folder, self._plan = folder, plan
@@ -267,7 +267,7 @@ class _Kept:
         return result
 
     def flush(self) -> None:
-        """Write what waits as a batch, durably."""
+        """Write the results that wait as one batch, fsynced."""
         if self._folder is None or not self._waiting:
             return
         data = _batch(self._waiting)
@@ -298,7 +298,7 @@ def _is_whole(batch: Path) -> bool:
 
 
 def _read(batch: Path) -> dict[int, UnitResult]:
-    """The units of a batch, by number. Their data is read from the disk once it is looked at."""
+    """The units of a batch, by number. Their data is read from disk when it is used."""
     table = to_table(pa.memory_map(str(batch)))
     numbers, reasons, seconds = (table[name].to_pylist() for name in ("number", "reason", "seconds"))
     errors = [reason and _Skipped(reason) for reason in reasons]

@@ -77,8 +77,8 @@ def _used(store: Store, sources: Sequence[Source], kept: pa.Table) -> list[list[
 
 
 def _kept_and_drawn(ids: pa.ChunkedArray, kept: pa.Table) -> tuple[bool, int]:
-    here = kept["count"].filter(_is_among(kept["id"], ids))
-    return len(here) > 0, int(pc.sum(pc.greater(here, 0)).as_py() or 0)
+    counts = kept["count"].filter(_is_among(kept["id"], ids))
+    return len(counts) > 0, int(pc.sum(pc.greater(counts, 0)).as_py() or 0)
 
 
 def _is_among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -36,7 +36,7 @@ from flywheel.tables.types import is_known, matched, stored
 def generate(ctx: Context, *, parent: Generation) -> StageOutput:
     """The parent's answers to this generation's prompts, as samples with provenance.
 
-    Prompts that a suite asks are left out: nobody is to learn from them.
+    Prompts that are items of a suite are left out: no model may train on them.
     """
     task, config = ctx.components.task, ctx.components.resolved
     drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key)
@@ -93,15 +93,15 @@ class MakeSamples:
         keys = self.keys[unit.start : unit.stop]
         keys.seed_globals()
         with without_gradients(self.trainer):
-            made = self.task.generate(self.model, prompts, self.settings, keys)
-        what = f"Samples of unit {unit.number}"
-        rows = stored(as_table(made), what)
+            answer = self.task.generate(self.model, prompts, self.settings, keys)
+        title = f"Samples of unit {unit.number}"
+        rows = stored(as_table(answer), title)
         require_own_columns(rows, ("prompt", "group"))
-        return to_bytes(require_finite(_with_keys(rows, prompts["prompt"], keys), what))
+        return to_bytes(require_finite(_with_keys(rows, prompts["prompt"], keys), title))
 
 
 def _with_keys(rows: pa.Table, prompts: pa.ChunkedArray, keys: Keys) -> pa.Table:
-    """The rows with a column ``key``. Raises DataError if they answer what was not asked."""
+    """The rows with a column ``key``. Raises DataError if they answer a prompt that is not in the unit."""
     asked, answered = (as_text(column, "prompt") for column in (prompts, rows["prompt"]))
     where = pc.index_in(answered, value_set=asked.combine_chunks())
     if where.null_count:
@@ -133,7 +133,7 @@ class _Samples:
         Raises DataError if a column's type cannot become that of the others without loss, or the columns are
         not those of the first unit.
         """
-        if len(rows) == 0:  # nothing says what its columns would be
+        if len(rows) == 0:  # the types of its columns are not known
             return []
         names = self._names = self._names or rows.column_names
         if sorted(names) != sorted(rows.column_names):

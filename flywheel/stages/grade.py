@@ -95,7 +95,7 @@ class Parent:
         import torch
 
         if self.model is None:
-            with torch.inference_mode(False):  # its parameters are no tensors of inference mode
+            with torch.inference_mode(False):  # its parameters are then no inference tensors
                 self.model = load_model(self.components, self.store, self.weights, self.settings)
         return self.model
 
@@ -138,32 +138,32 @@ def _checked(scores: pa.Table, samples: pa.Table) -> pa.Table:
         require_same_rows(scores["id"], samples["id"], "grade()")
         scores = scores.drop_columns("id")
     names = (*samples.column_names, *RESERVED, FAILURE)
-    taken = [name for name in scores.column_names if name in names]
-    if taken:
+    clashes = [name for name in scores.column_names if name in names]
+    if clashes:
         raise DataError(
-            f"A grader's columns must have names of their own; samples or decisions have {taken} already."
+            f"A grader's columns must have names of their own; samples or decisions have {clashes} already."
         )
     return scores
 
 
 def _joined(parts: Sequence[tuple[Unit, pa.Table | str]]) -> pa.Table:
     """The columns of all units; null, with the reason beside, in those that failed."""
-    made = [rows for _, rows in parts if not isinstance(rows, str)]
-    types = {field.name: field.type for rows in reversed(made) for field in rows.schema}
-    types |= {f.name: f.type for rows in reversed(made) for f in rows.schema if is_known(f.type)}
-    has_failures = len(made) < len(parts)
+    scored = [rows for _, rows in parts if not isinstance(rows, str)]
+    types = {field.name: field.type for rows in reversed(scored) for field in rows.schema}
+    types |= {f.name: f.type for rows in reversed(scored) for f in rows.schema if is_known(f.type)}
+    has_failures = len(scored) < len(parts)
     tables = []
     for unit, rows in parts:
         count = unit.stop - unit.start
         if isinstance(rows, str):
-            scores = pa.table({name: pa.nulls(count, types[name]) for name in made[0].column_names})
-        elif sorted(rows.column_names) != sorted(made[0].column_names):
+            scores = pa.table({name: pa.nulls(count, types[name]) for name in scored[0].column_names})
+        elif sorted(rows.column_names) != sorted(scored[0].column_names):
             raise DataError(
                 f"Every unit must have the same scores; unit {unit.number} has {rows.column_names}, those "
-                f"before it {made[0].column_names}."
+                f"before it {scored[0].column_names}."
             )
         else:
-            scores = matched(rows.select(made[0].column_names), types, f"unit {unit.number}")
+            scores = matched(rows.select(scored[0].column_names), types, f"unit {unit.number}")
         if has_failures:
             scores = scores.append_column(
                 FAILURE, constant(rows if isinstance(rows, str) else None, pa.string(), count)

@@ -1,4 +1,4 @@
-"""Guard: is something wrong with a generation, whatever the gate says of it?"""
+"""Guard: checks for faults of a generation, independently of the gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Review: where asked, a person agrees before a promotion, to what a manifest says and nothing else."""
+"""Review: where asked for, a person consents to a promotion, to exactly what a manifest describes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from flywheel.storage.store import Stored
 def seed(ctx: Context) -> StageOutput:
     """Samples that people made, items to evaluate on, and weights to start from.
 
-    A genesis that is tried again has those that the run has recorded.
+    A genesis that is tried again uses those that the run has recorded.
     """
     recorded = {name: Stored(artifact) for name, artifact in ctx.data.recorded.items()}
     tables = {output_of(name): recorded.get(name, table) for name, table in ctx.data.tables.items()}

@@ -33,19 +33,19 @@ def read(store: Store, sources: Sequence[Source]) -> pa.Table:
 
 
 def _types_that_differ(batches: Sequence[pa.Table]) -> str:
-    found: dict[str, dict[str, None]] = {}
+    types: dict[str, dict[str, None]] = {}
     for batch in batches:
         for field in batch.schema:
-            found.setdefault(field.name, {})[str(field.type)] = None
-    return "; ".join(f"{name!r} is {' and '.join(kinds)}" for name, kinds in found.items() if len(kinds) > 1)
+            types.setdefault(field.name, {})[str(field.type)] = None
+    return "; ".join(f"{name!r} is {' and '.join(kinds)}" for name, kinds in types.items() if len(kinds) > 1)
 
 
 def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Table:
     """The rows of a corpus, in its order, with their ``weight`` and ``count``."""
     rows, chosen = read(store, sources), store.table(corpus)
     where = pc.index_in(chosen["id"], value_set=rows["id"])
-    taken = rows.take(where)
-    return taken.append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
+    corpus_rows = rows.take(where)
+    return corpus_rows.append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
 
 
 def beside(samples: pa.Table, answers: pa.Table) -> pa.Table:

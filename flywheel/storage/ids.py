@@ -59,9 +59,9 @@ def find(directory: Path, state: RunState, store: Store, prefix: str) -> list[tu
             return [(_first_with_batch(state, noted[0][0]), prefix)]
     for trusted in (True, False):
         records = _read(directory, state, store, trusted=trusted)
-        found = _matches(records, prefix)
-        if found and all(_is_there(store, state, turn, name) for turn, name in found):
-            return found
+        places = _matches(records, prefix)
+        if places and all(_is_there(store, state, turn, name) for turn, name in places):
+            return places
     return []
 
 
@@ -86,9 +86,9 @@ def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
 def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
     import numpy as np
 
-    wanted = np.frombuffer(prefix.encode()[:_WIDTH], np.uint8)
-    letters = np.ascontiguousarray(records["id"]).view(np.uint8).reshape(-1, _WIDTH)[:, : len(wanted)]
-    hits = records[(letters == wanted).all(1)]
+    start = np.frombuffer(prefix.encode()[:_WIDTH], np.uint8)
+    letters = np.ascontiguousarray(records["id"]).view(np.uint8).reshape(-1, _WIDTH)[:, : len(start)]
+    hits = records[(letters == start).all(1)]
     first: dict[str, int] = {}  # the human batch is noted again by each genesis
     for turn, name in sorted(hits.tolist()):
         first.setdefault(name.decode(), int(turn))
@@ -124,14 +124,14 @@ def _fits(records: np.ndarray, turns: int) -> bool:
 
 def _batches(state: RunState) -> dict[int, tuple[str, int]]:
     """Artifact and number of rows of each turn's batch; the human one once."""
-    found: dict[int, tuple[str, int]] = {}
+    batches: dict[int, tuple[str, int]] = {}
     seen: set[str] = set()
     for generation in state.generations:
         name = batch_of(generation)
         if name is not None and name not in seen:
             seen.add(name)
-            found[generation.number] = (name, rows_of(generation))
-    return found
+            batches[generation.number] = (name, rows_of(generation))
+    return batches
 
 
 def _file(directory: Path) -> np.ndarray:

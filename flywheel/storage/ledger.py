@@ -136,21 +136,21 @@ class Scan:
 
 def scan(path: Path, parser: Parser = parse) -> Scan:
     """Read the valid prefix of a ledger file, and what is wrong after it."""
-    found = Scan()
+    result = Scan()
     with open(path, "rb", buffering=1 << 20) as file, no_garbage_collection():
         for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             try:
-                event = parser(line, found.head, len(found.events))
+                event = parser(line, result.head, len(result.events))
             except ValueError as error:
-                found.bad_line = f"line {len(found.events) + 1}: {error}"
-                found.is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
-                found.is_last = not file.readline(1)
+                result.bad_line = f"line {len(result.events) + 1}: {error}"
+                result.is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+                result.is_last = not file.readline(1)
                 break
-            found.events.append(event)
-            found.behind = found.head
-            found.head = event.hash
-            found.good_bytes += len(line)
-    return found
+            result.events.append(event)
+            result.behind = result.head
+            result.head = event.hash
+            result.good_bytes += len(line)
+    return result
 
 
 @contextlib.contextmanager
@@ -172,11 +172,11 @@ def inspect(directory: Path, parser: Parser = parse) -> tuple[Scan, str | None]:
     """
     head = read_head(directory)
     for _ in range(_READ_ATTEMPTS):
-        found = scan(directory / "ledger.jsonl", parser)
-        reason = damage(found, head)
+        result = scan(directory / "ledger.jsonl", parser)
+        reason = damage(result, head)
         if reason is None or head == (head := read_head(directory)):
             break
-    return found, reason
+    return result, reason
 
 
 def read(directory: Path) -> list[Event]:
@@ -247,11 +247,11 @@ class Ledger:
             _refuse_fresh_start(directory)
         if not self._path.exists():
             files.write_atomic(self._path, b"")
-        found = _undamaged(directory, parse)
-        self.events = found.events
-        self._size = found.good_bytes
+        scanned = _undamaged(directory, parse)
+        self.events = scanned.events
+        self._size = scanned.good_bytes
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if found.bad_line:
+        if scanned.bad_line:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
         self._is_torn = False
@@ -358,7 +358,7 @@ def _refuse_fresh_start(directory: Path) -> None:
     ledger = directory / "ledger.jsonl"
     if not (ledger.exists() and ledger.stat().st_size) and (directory / "objects").exists():
         raise DamagedError(
-            f"A run goes on from its ledger; {directory} has artifacts and no lines in ledger.jsonl. "
+            f"Expected lines in ledger.jsonl, since {directory} has artifacts; got none. "
             "Restore it from a copy, or give another name= to start anew."
         )
 

@@ -123,13 +123,13 @@ def _dictionary_bytes(column: Any, data: bytes) -> int:
 
     The header is Thrift's compact protocol: field 1 (kind of page), field 2 (bytes uncompressed).
     """
-    whole: int = column.total_uncompressed_size
+    total: int = column.total_uncompressed_size
     if not column.has_dictionary_page or not {"RLE_DICTIONARY", "PLAIN_DICTIONARY"} & set(column.encodings):
-        return whole
+        return total
     header, numbers = iter(data[column.dictionary_page_offset :][:24]), []
     for _ in range(2):
         if next(header) != 0x15:
-            return whole
+            return total
         number, shift = 0, 0
         while (byte := next(header)) & 0x80:
             number, shift = number | (byte & 0x7F) << shift, shift + 7

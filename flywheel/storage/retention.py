@@ -82,10 +82,10 @@ class Retention:
             self._let_go(_Holder(number, "kept"))
         if under_way is None:
             return list(self._free())
-        whole = _Holder(under_way.number, "kept")
-        self._need(whole, self._whole(under_way))
+        holder = _Holder(under_way.number, "kept")
+        self._need(holder, self._whole(under_way))
         free = list(self._free())
-        self._let_go(whole)  # it will have more
+        self._let_go(holder)  # it will have more
         return free
 
     def _take_in(self, generation: Generation) -> None:
@@ -177,10 +177,10 @@ def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
 
 def _droppable(generation: Generation) -> dict[str, str]:
     """Kind -> artifact of what may go of a generation. A genesis decided on nothing but its own batch."""
-    found = {kind: name for stage, kind in DROPPED if (name := generation.output(stage, kind)) is not None}
+    names = {kind: name for stage, kind in DROPPED if (name := generation.output(stage, kind)) is not None}
     if generation.is_genesis:
-        found.pop("decisions", None)
-    return found
+        names.pop("decisions", None)
+    return names
 
 
 def _batch(turn: Generation) -> Iterator[str]:

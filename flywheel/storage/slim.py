@@ -133,12 +133,12 @@ class _Planner:
             self.going[number] = {kind: name for kind, name in going.items() if kind == "weights"}
 
     def _measure(self, number: int) -> Slim:
-        what = number, frozenset(self.going[number])
-        if what not in self._measured:
+        key = number, frozenset(self.going[number])
+        if key not in self._measured:
             data = parquet.encode(self.table(number))
-            kept = data if len(data) <= _REMEMBERED_BYTES else None
-            self._measured[what] = Slim(artifact_of(data, ".parquet"), len(data), kept)
-        return self._measured[what]
+            cached = data if len(data) <= _REMEMBERED_BYTES else None
+            self._measured[key] = Slim(artifact_of(data, ".parquet"), len(data), cached)
+        return self._measured[key]
 
     def table(self, number: int) -> pa.Table:
         """What stays of a generation's batch, of the decisions on it, or of both in one table."""

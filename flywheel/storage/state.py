@@ -395,7 +395,7 @@ class RunState:
 
     @property
     def current(self) -> Generation | None:
-        """The generation that a resumed run goes on with."""
+        """The generation that a resumed run continues."""
         if self.generations and TRANSITIONS[self.generations[-1].status]:
             return self.generations[-1]
         return None

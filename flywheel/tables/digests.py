@@ -181,8 +181,8 @@ def _differing(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
         return np.empty(0, int)
     if not has_floats(old.type):
         return np.flatnonzero(np.not_equal(*(column_texts(side).to_numpy() for side in (old, new))))
-    rest = [column_texts(_without_floats(side)).to_numpy() for side in (old, new)]
-    rows = np.flatnonzero(np.not_equal(*rest))
+    texts = [column_texts(_without_floats(side)).to_numpy() for side in (old, new)]
+    rows = np.flatnonzero(np.not_equal(*texts))
     if len(rows):
         return rows
     (where, a), (_, b) = _floats(old), _floats(new)

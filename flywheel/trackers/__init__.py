@@ -56,15 +56,15 @@ class TrackerGroup:
         return any(type(tracker).metrics is not NoTracker.metrics for tracker in trackers)
 
     def open(self, directory: Path) -> None:
-        """Tell all."""
+        """Call each tracker."""
         self._call_all(lambda tracker: tracker.open(directory))
 
     def event(self, event: Event, state: RunState) -> None:
-        """Tell all."""
+        """Call each tracker."""
         self._call_all(lambda tracker: tracker.event(event, state))
 
     def progress(self, progress: Progress) -> None:
-        """Tell all."""
+        """Call each tracker."""
         self._call_all(lambda tracker: tracker.progress(progress))
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
@@ -72,7 +72,7 @@ class TrackerGroup:
         self._call_all(lambda tracker: tracker.metrics(step, values))
 
     def close(self) -> None:
-        """Tell all."""
+        """Call each tracker."""
         self._call_all(lambda tracker: tracker.close())
 
     def _call_all(self, call: Callable[[Tracker], None]) -> None:

@@ -208,8 +208,8 @@ class LiveView(NoTracker):
         heading = Text(_title(state), "bold")
         if state.generations:
             heading.append(f"  {self._turns.text(state.generations[-1], state)}", "not bold")
-        left = self._time_left()
-        cost = f"{state.seconds:.0f} s of stages, {left}Ctrl-C stops at the next step"
+        time_left = self._time_left()
+        cost = f"{state.seconds:.0f} s of stages, {time_left}Ctrl-C stops at the next step"
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
     def _stages(self, generation: Generation) -> Text:
@@ -227,13 +227,13 @@ class LiveView(NoTracker):
         if at is None or not at.total:
             return Text(f"{at.stage} {at.note}" if at else "")
         spent = time.monotonic() - self._stage_began
-        left = spent * (at.total - at.done) / at.done if at.done else 0.0
+        seconds_left = spent * (at.total - at.done) / at.done if at.done else 0.0
         row = Table.grid(padding=(0, 1))
         row.add_row(
             f"{at.stage} {at.note}".strip(),
             ProgressBar(total=at.total, completed=at.done, width=40),
             f"{at.done}/{at.total}",
-            f"{left:.0f} s left" if at.done else "",
+            f"{seconds_left:.0f} s left" if at.done else "",
         )
         return row
 
@@ -265,7 +265,7 @@ def _title(state: RunState) -> str:
 def _resumption(state: RunState) -> str:
     if not state.generations:
         return "new run"
-    return f"going on {'at' if state.current else 'after'} generation {state.generations[-1].number}"
+    return f"continuing {'at' if state.current else 'after'} generation {state.generations[-1].number}"
 
 
 def parent_text(parent: int | None) -> str:
@@ -328,7 +328,7 @@ def ending_text(event: Event, state: RunState) -> str:
     """One line on how a session ended; empty for other events."""
     if not isinstance(event, RunEnded):
         return ""
-    again = "The same command goes on with it."
+    again = "The same command continues it."
     reason = printable(event.reason).rstrip(".")
     if reason.endswith("is spent"):
         return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
@@ -360,8 +360,8 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     made_from = width >= _FIXED_WIDTH + _SUITE_WIDTH * len(suites)
     origin = ("init", "data by") if made_from else ()
     for name in ("gen", "status", *origin, "rows", *(printable(suite) for suite, _ in suites), "s"):
-        left = name in ("status", *origin)
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+        is_left = name in ("status", *origin)
+        table.add_column(name, justify="left" if is_left else "right", no_wrap=True)
     for g, by_suite in zip(shown, measured, strict=True):
         table.add_row(
             f"{'*' if g is state.champion else ' '}{g.number}",

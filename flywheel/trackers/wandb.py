@@ -86,9 +86,9 @@ class Wandb(NoTracker):
         )
         self._run.define_metric("generation")
         self._run.define_metric("*", step_metric="generation", step_sync=False)  # not in rows of fits
-        seen = self._run.summary.get("generation", -1) if self._run.resumed else -1
+        last = self._run.summary.get("generation", -1) if self._run.resumed else -1
         for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
-            if generation is not state.current and generation.number > seen:
+            if generation is not state.current and generation.number > last:
                 self._log(generation.number, state)
 
     def _log(self, number: int, state: RunState) -> None:

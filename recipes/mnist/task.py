@@ -102,7 +102,7 @@ class Mnist:
         """A pseudo-label for each image, with its probability averaged over several views."""
         from .images import NUMBERS, Draws, distort
 
-        images = self._images(prompts).to(model.device)
+        images = self.images(prompts).to(model.device)
         probabilities = model(images).softmax(1)
         for k in range(settings["views"]):
             draws = Draws(images, keys.uniform(NUMBERS, f"view {k}"))
@@ -120,7 +120,7 @@ class Mnist:
 
         human = np.equal(corpus["origin"].to_numpy(), "human")
         return MixedBatches(
-            self._images(corpus),
+            self.images(corpus),
             torch.tensor(corpus["label"].to_numpy()),
             torch.from_numpy(human),
             batch_size=settings["batch_size"],
@@ -130,11 +130,12 @@ class Mnist:
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
         """1 where the label is right."""
-        predicted = model(self._images(items).to(model.device)).argmax(1).cpu().numpy()
+        predicted = model(self.images(items).to(model.device)).argmax(1).cpu().numpy()
         right: np.ndarray = np.equal(predicted, items["label"].to_numpy())
         return right.astype(float)
 
-    def _images(self, table: pa.Table) -> torch.Tensor:
+    def images(self, table: pa.Table) -> torch.Tensor:
+        """The pictures of a table's rows: float, shape (rows, 1, 28, 28)."""
         import torch
 
         return self._digits[0][torch.tensor(table["image"].to_numpy())]

@@ -16,13 +16,6 @@ def fork_server() -> ForkServer:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """The working directory of this test's commands."""
-    with quick_folder() as made:
-        yield made
-
-
-@pytest.fixture
 def cli(fork_server: ForkServer, folder: Path) -> Callable[..., Ended]:
     """Runs ``python -m flywheel WORDS`` to its end."""
     return lambda *words, **options: fork_server.run(words, folder, **options)

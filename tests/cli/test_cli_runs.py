@@ -69,7 +69,7 @@ def test_awaiting_review_then_promoted(cli):
     words = (*SHORT, "review._target_=tests.support.probe_parts.Reviewer", "log=plain")
     done = cli(*words)
     assert done.code == ExitCode.AWAITING_REVIEW == 4
-    assert "waiting for a review. The same command goes on with it." in done.out
+    assert "waiting for a review. The same command continues it." in done.out
     assert json.loads(cli("status", "run", "--json").out)["state"] == "awaiting_review"
     assert cli(*words, env={"PROBE_CONSENT": "yes"}).code == ExitCode.FINISHED
 
@@ -120,7 +120,7 @@ def test_stop_from_another_process_and_the_same_command_goes_on(training, cli, f
     assert "will stop at its next step" in asked.out
     done = training.wait(20)
     assert done.code == ExitCode.STOPPED
-    assert "stopped by `flywheel stop`. The same command goes on with it." in done.out
+    assert "stopped by `flywheel stop`. The same command continues it." in done.out
     assert json.loads(cli("status", "run", "--json").out)["state"] == "stopped"
     assert not (folder / RUN / "stop").exists()
     assert cli("stop", "run").code == 2
@@ -146,7 +146,7 @@ def test_a_signal_stops_at_the_next_step_and_says_how_to_resume(training, folder
     done = training.wait(20)
     assert done.code == ExitCode.STOPPED, done
     assert "stopping at the next step; once more stops now" in done.err
-    assert "The same command goes on with it." in done.out
+    assert "The same command continues it." in done.out
     assert events(folder / RUN)[-1]["event"] == "run_stopped"
 
 
@@ -288,5 +288,5 @@ def test_ctrl_c_in_the_live_view_leaves_a_usable_terminal(start, terminal, folde
     time.sleep(0.3)
     child.signal(signal.SIGINT)
     assert child.wait().code == ExitCode.STOPPED
-    assert "The same command goes on with it." in text()
+    assert "The same command continues it." in text()
     assert text().rindex("\x1b[?25h") > text().rindex("\x1b[?25l")

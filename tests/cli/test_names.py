@@ -32,7 +32,7 @@ CHANGES = [
 @pytest.mark.parametrize("words", CHANGES, ids=lambda words: "-".join(words[::3]))
 def test_a_command_that_changes_a_run_refuses_a_name_of_several(runs: Path, words: list[str]) -> None:
     before = {path: path.read_bytes() for path in runs.glob("*/*/ledger.jsonl")}
-    with pytest.raises(RunError, match="is that of 2") as refused:
+    with pytest.raises(RunError, match="the name of 2") as refused:
         run(words[0], [*words[1:], "--runs-dir", str(runs)])
     assert all(str(path.parent) in str(refused.value) for path in before)
     assert {path: path.read_bytes() for path in runs.glob("*/*/ledger.jsonl")} == before

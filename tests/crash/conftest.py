@@ -9,19 +9,13 @@ from tests.support.harness import artifacts, only_run, shared_fork_server
 from tests.support.loop_runs import TURN, quick_folder
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as made:
-        yield made
-
-
 @pytest.fixture(scope="session")
 def calm_run() -> Iterator[Path]:
     """A run of one turn that was left alone. To be read only."""
-    with quick_folder() as made:
-        done = shared_fork_server().run(TURN, made)
+    with quick_folder() as folder:
+        done = shared_fork_server().run(TURN, folder)
         assert done.code == 0, done.err
-        yield only_run(made)
+        yield only_run(folder)
 
 
 @pytest.fixture(scope="session")

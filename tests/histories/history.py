@@ -369,6 +369,10 @@ class History:
         self.same(f"prune {policy}, must", sorted(must - drops), [], directory)
         self.same(f"prune {policy}, may", sorted(drops - may), [], directory)
 
+    def compare_trace(self, directory: Path, of: dict[str, Any]) -> None:
+        by_code = answers.trace_by_code(directory, **of)
+        self.same(f"trace {of}", by_code, answers.trace_by_reference(directory, **of), directory)
+
     def compare_all(self, directory: Path) -> None:
         """All that can be asked of a run, for some of its generations and samples."""
         self.compare_state(directory)
@@ -376,23 +380,13 @@ class History:
         self.same("verify", verify(directory).first_bad, run.missing()[:1] or None, directory)
         numbers = [g.number for g in run.generations]
         for number in self.rng.sample(numbers, min(2, len(numbers))):
-            of = {"generation": number}
-            by_code, expected = (
-                answers.trace_by_code(directory, **of),
-                answers.trace_by_reference(directory, **of),
-            )
-            self.same(f"trace {of}", by_code, expected, directory)
+            self.compare_trace(directory, {"generation": number})
             self.compare_recall(directory, {"generation": number, "strict": self.rng.random() < 0.5})
         by_code, expected = answers.edges_by_code(directory), answers.edges_by_reference(directory)
         self.same("edges", by_code, expected, directory)
         rows = sorted({row["id"] for g in run.generations for row in run.batch(g)})
         for id in self.rng.sample(rows, min(2, len(rows))):
-            of = {"sample": id}
-            by_code, expected = (
-                answers.trace_by_code(directory, **of),
-                answers.trace_by_reference(directory, **of),
-            )
-            self.same(f"trace {of}", by_code, expected, directory)
+            self.compare_trace(directory, {"sample": id})
         if flaw := self.flaw(run):
             self.compare_recall(directory, flaw)
         self.compare_prune(directory, self.rng.choice(POLICIES))

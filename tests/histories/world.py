@@ -33,7 +33,7 @@ from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop, request
 from flywheel.storage import lock, parquet
-from flywheel.storage.events import Event, Fields, ReviewFacts
+from flywheel.storage.events import Event, Fields, ForkedFrom, ReviewFacts
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
@@ -100,7 +100,7 @@ class Config:
     promote: float = 0.6
     still: float = 0.0
     """How often training changes nothing: weights equal to those that it started from."""
-    forked_from: Any = None
+    forked_from: ForkedFrom | None = None
 
 
 class Parts:

@@ -62,7 +62,7 @@ def test_a_moved_run_goes_on_where_it_is(run: flywheel.Run, tmp_path: Path) -> N
 )
 def test_what_is_its_identity_or_place_is_not_to_be_given(run: flywheel.Run, override: str) -> None:
     before = (run.path / "ledger.jsonl").read_bytes()
-    with pytest.raises(ConfigError, match="What can: base, budget, generations"):
+    with pytest.raises(ConfigError, match="Keys that can: base, budget, generations"):
         run.resume([override])
     assert (run.path / "ledger.jsonl").read_bytes() == before
 
@@ -72,7 +72,7 @@ def test_a_key_that_is_misspelt_is_named(run: flywheel.Run) -> None:
         flywheel.open_run(run.path).resume(["budget.second=3"])
 
 
-def test_classes_are_built_only_if_somebody_here_vouches_for_them(run: flywheel.Run, tmp_path: Path) -> None:
+def test_only_trusted_classes_are_built(run: flywheel.Run, tmp_path: Path) -> None:
     stranger = flywheel.Run(run.path)
     with pytest.raises(RunError, match=r"WithTable.*trusted"):
         stranger.resume({"generations": 1})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,12 @@ from flywheel.storage.state import Status
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
 from tests.support.events import facts
-from tests.support.fake_stages import human, on_strings, play, put
-from tests.support.loop_runs import quick_folder
+from tests.support.fake_stages import human, play, put
 
 MADE = 6
 
 
-@pytest.fixture(autouse=True, scope="module")
-def fakes() -> Iterator[pytest.MonkeyPatch]:
-    with on_strings() as patch:
-        yield patch
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    """Directory of a run to make."""
-    with quick_folder() as folder:
-        yield folder / "fake" / "run"
+pytestmark = pytest.mark.usefixtures("fakes")
 
 
 def leveled(rows: pa.Table, level: int) -> pa.Table:

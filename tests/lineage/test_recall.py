@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,10 @@ from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
 from tests.support.events import lines_of
-from tests.support.fake_stages import on_strings, play
+from tests.support.fake_stages import play
 from tests.support.loop_runs import quick_folder
 
-
-@pytest.fixture(autouse=True, scope="module")
-def puppets() -> Iterator[None]:
-    with on_strings():
-        yield
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    """Directory of a run to make."""
-    with quick_folder() as folder:
-        yield folder / "fake" / "run"
+pytestmark = pytest.mark.usefixtures("fakes")
 
 
 class Oracle:

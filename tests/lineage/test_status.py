@@ -54,7 +54,7 @@ def test_a_run_is_found_by_path_by_recipe_and_name_by_name_and_by_recipe(runs: P
 def test_what_is_changed_is_not_chosen_among_several(runs: Path, name: str) -> None:
     fitting = find_runs(name, str(runs))
     assert len(fitting) == 2
-    with pytest.raises(RunError, match=r"is that of 2: .*, .*Give RECIPE/NAME") as refused:
+    with pytest.raises(RunError, match=r"the name of 2: .*, .*Give RECIPE/NAME") as refused:
         find_run(name, str(runs), changes=True)
     assert all(str(path) in str(refused.value) for path in fitting)
 

@@ -26,13 +26,6 @@ def genesis_only() -> Iterator[Path]:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A quick folder of this test."""
-    with quick_folder() as made:
-        yield made
-
-
-@pytest.fixture
 def probe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Runs the recipe ``probe``, always the same run, in a folder of this test."""
     monkeypatch.delenv("PROBE_FAULT", raising=False)

@@ -80,7 +80,7 @@ def test_a_guard_may_ask_for_a_person_where_nobody_reviews(probe: Any, consent: 
 
 def test_an_answer_is_to_one_manifest(probe: Any) -> None:
     run = probe(generations=1, review="person")
-    with pytest.raises(RunError, match="'f00' was reviewed"):
+    with pytest.raises(RunError, match="got 'f00'"):
         answer(run.path, True, "Ada", "", "f00")
     manifest, content = asked(run.path)
     assert content == Store(run.path).json(manifest)

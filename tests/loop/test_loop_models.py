@@ -303,7 +303,7 @@ def test_weights_that_a_new_module_does_not_take_fail_the_fit_that_left_them(
 ) -> None:
     made = run(tmp_path, model, **{"settings.steps": 4})
     assert made.exit_code == 1
-    assert made.status().json()["reason"].startswith("train: what a fit leaves must load")
+    assert made.status().json()["reason"].startswith("train: the weights of a fit must load")
     assert fault in made.status().json()["reason"]
 
 

@@ -19,25 +19,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel import loop
-from flywheel.errors import DataError, ExitCode, Interrupted
-from flywheel.executors import Inline
+from flywheel.errors import DataError, ExitCode
 from flywheel.launch.identity import check_data, check_prompts
 from flywheel.records import Role, Start, Suite
-from flywheel.runtime.context import Context, StageOutput, StageTools
+from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import read_data
 from flywheel.runtime.runner import StageRunner
-from flywheel.runtime.stop import Stop
 from flywheel.stages import table
-from flywheel.storage import lock
 from flywheel.storage.corpus import read_corpus
 from flywheel.storage.events import TrainFacts
-from flywheel.storage.ledger import Ledger
 from flywheel.storage.sources import read_sources
-from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import as_table
-from flywheel.trackers import NoTracker
 from tests.support import fake_stages
 from tests.support.arrow_tables import tables
 from tests.support.events import event_of
@@ -129,28 +122,17 @@ def without_models() -> Iterator[None]:
 
 
 def session(directory: Path, task: Task, *, stages: int | None = None, broken: bool = False) -> ExitCode:
-    """A session of so many stages; opened as ``session.open_runner`` opens one."""
-    data = read_data(task, needs_seed=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    lock.acquire(directory)
-    ledger = Ledger(directory)
-    try:
-        parts, state, store = Parts(task, broken=broken), RunState.replay(ledger), Store(directory)
-        tracker = NoTracker() if stages is None else fake_stages.Interrupter(stages)
-        tools = StageTools(parts, store, data, Stop(directory), Inline(lambda: None))
-        run = StageRunner(directory, tools, tracker, state, ledger)
-        if state.created is None:
+    """A session of at most so many stages."""
+    data, parts = read_data(task, needs_seed=True), Parts(task, broken=broken)
+
+    def begin(run: StageRunner) -> None:
+        if run.state.created is None:
             run.record(event_of("run_created", name="run", config={"seed": 0}, data=data.identity))
         else:
-            tools.data = check_data(directory, state, store, data)
-            check_prompts(directory, state, store, parts)
-        run.record(event_of("session_started"))
-        return loop.run_loop(run)
-    except Interrupted:
-        return ExitCode.INTERRUPTED
-    finally:
-        ledger.close()
-        lock.release(directory)
+            run.tools.data = check_data(directory, run.state, run.store, data)
+            check_prompts(directory, run.state, run.store, parts)
+
+    return fake_stages.session(directory, parts, data, begin, stages=stages)
 
 
 @st.composite

@@ -165,17 +165,33 @@ def on_strings() -> Iterator[pytest.MonkeyPatch]:
 
 def play(directory: Path, generations: int, *, stages: int | None = None, **config: Any) -> ExitCode:
     """Run, or go on to so many generations; at most so many stages."""
+
+    def begin(run: StageRunner) -> None:
+        if run.state.created is None:
+            config = {"seed": run.config["seed"]}
+            run.record(event_of("run_created", recipe="fake", name=directory.name, config=config))
+
+    fakes = FakeComponents(generations=generations, **config)
+    return session(directory, fakes, Data(human(), {}), begin, stages=stages)
+
+
+def session(
+    directory: Path,
+    components: Any,
+    data: Data,
+    begin: Callable[[StageRunner], None],
+    *,
+    stages: int | None = None,
+) -> ExitCode:
+    """A session of at most so many stages; opened as ``session.open_runner`` opens one."""
     directory.mkdir(parents=True, exist_ok=True)
     lock.acquire(directory)
     ledger = Ledger(directory)
     try:
         tracker = NoTracker() if stages is None else Interrupter(stages)
-        fakes, state = FakeComponents(generations=generations, **config), RunState.replay(ledger)
-        tools = StageTools(fakes, Store(directory), Data(human(), {}), Stop(directory), Inline(lambda: None))
-        run = StageRunner(directory, tools, tracker, state, ledger)
-        if state.created is None:
-            config = {"seed": run.config["seed"]}
-            run.record(event_of("run_created", recipe="fake", name=directory.name, config=config))
+        tools = StageTools(components, Store(directory), data, Stop(directory), Inline(lambda: None))
+        run = StageRunner(directory, tools, tracker, RunState.replay(ledger), ledger)
+        begin(run)
         run.record(event_of("session_started"))
         return loop.run_loop(run)
     except Interrupted:

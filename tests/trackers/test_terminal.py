@@ -74,7 +74,7 @@ def test_plain_lines_of_a_resumed_run_say_where_it_goes_on(capsys):
     for event in run_events():
         state.apply(event)
     tracker.event(event_of("session_started"), state)
-    assert "going on after generation 1" in capsys.readouterr().out
+    assert "continuing after generation 1" in capsys.readouterr().out
 
 
 def test_json_lines_are_the_events(capsys):

@@ -23,7 +23,7 @@ class Subcommand(NamedTuple):
     usage: str
     """Its name and arguments, e.g. ``status [RUN]``."""
     answers: str
-    """What it tells or does."""
+    """What it does, in the words of --help."""
 
     @property
     def name(self) -> str:
@@ -58,8 +58,8 @@ SUBCOMMANDS = (
         "what descends from a flaw; with --yes, takes it back",
     ),
     Subcommand("rollback RUN GEN --why TEXT", "makes a former champion the champion again"),
-    Subcommand("resume RUN key=value", "goes on with a run from what it recorded; operational keys only"),
-    Subcommand("fork RUN@GEN key=value", "starts a new run from a generation; resume goes on with it"),
+    Subcommand("resume RUN key=value", "continues a run from what it recorded; operational keys only"),
+    Subcommand("fork RUN@GEN key=value", "starts a new run from a generation; resume continues it"),
     Subcommand(
         "review [RUN] [--yes|--no --by NAME]",
         "what a run asks its reviewer; the answer, which is bound to just that",
@@ -132,11 +132,11 @@ def run_named(name: str, runs_dir: str, *, changes: bool = False) -> Path:
     """The run of a name; of several the newest, and says so, unless it ``changes``: then raises RunError."""
     from flywheel.lineage.status import find_run, find_runs
 
-    found = find_run(name, runs_dir, changes=changes)
+    path = find_run(name, runs_dir, changes=changes)
     several = 0 if changes else len(find_runs(name, runs_dir))
     if several > 1:
-        print(f"{name!r} is the name of {several} runs; this is about the newest, {found}.", file=sys.stderr)
-    return found
+        print(f"{name!r} is the name of {several} runs; this is about the newest, {path}.", file=sys.stderr)
+    return path
 
 
 def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:

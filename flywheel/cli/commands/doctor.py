@@ -18,11 +18,11 @@ def main(options: argparse.Namespace) -> int:
     """What is installed, which devices there are, room on disk, W&B login; with remedies."""
     from flywheel.cli.doctor import checks
 
-    found = list(checks(options.runs_dir))
+    results = list(checks(options.runs_dir))
     if options.json:
-        print_json([check.json() for check in found])
+        print_json([check.json() for check in results])
     else:
-        for check in found:
+        for check in results:
             remedy = f"  ({check.remedy})" if check.remedy else ""
             print(f"{'ok' if check.ok else 'NO':<4}{check.name:<14}{check.found}{remedy}")
-    return ExitCode.FINISHED if all(check.ok for check in found) else ExitCode.FAILED
+    return ExitCode.FINISHED if all(check.ok for check in results) else ExitCode.FAILED

@@ -19,20 +19,20 @@ def main(options: argparse.Namespace) -> int:
     """What takes the room in a run, by kind and by generation, and what prune could free."""
     from flywheel.lineage.usage import usage
 
-    found = usage(directory_of(options))
+    report = usage(directory_of(options))
     if options.json:
-        print_json(found)
+        print_json(report)
         return ExitCode.FINISHED
-    print(f"{found.run}  {size_text(found.bytes)}")
-    for kind, size in found.by_kind.items():
+    print(f"{report.run}  {size_text(report.bytes)}")
+    for kind, size in report.by_kind.items():
         print(f"  {kind:<20}{size_text(size):>10}")
-    for number, size in found.by_generation.items():
+    for number, size in report.by_generation.items():
         print(f"  generation {number:<9}{size_text(size):>10}")
-    for options_of_prune, size in found.prunable.items():
+    for options_of_prune, size in report.prunable.items():
         print(f"  prune {options_of_prune:<21} would free {size_text(size)}")
-    if found.pruned:
-        print(f"  pruned so far: {size_text(found.pruned)}")
-    if found.orphans.files:
-        lost = found.orphans
+    if report.pruned:
+        print(f"  pruned so far: {size_text(report.pruned)}")
+    if report.orphans.files:
+        lost = report.orphans
         print(f"  {lost.files} files that no event names: {size_text(lost.bytes)}; prune removes them")
     return ExitCode.FINISHED

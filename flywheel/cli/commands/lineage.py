@@ -21,12 +21,12 @@ def main(options: argparse.Namespace) -> int:
 
     directory = directory_of(options)
     state = read_state(directory)
-    found = lineage(directory, state)
+    answer = lineage(directory, state)
     if options.json:
-        print_json(found)
+        print_json(answer)
         return ExitCode.FINISHED
     from flywheel.trackers.console import printable, wide_console
     from flywheel.trackers.tree import lineage_tree
 
-    wide_console().print(lineage_tree(printable(summary_line(directory, state)), found))
+    wide_console().print(lineage_tree(printable(summary_line(directory, state)), answer))
     return ExitCode.FINISHED

@@ -34,24 +34,24 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.storage.pruning import prune
 
     directory = directory_of(options, changes=options.yes)
-    found = prune(directory, promoted=options.promoted, last=options.last, yes=options.yes)
+    report = prune(directory, promoted=options.promoted, last=options.last, yes=options.yes)
     if options.json:
-        print_json({"run": str(directory), **found.json()})
+        print_json({"run": str(directory), **report.json()})
         return ExitCode.FINISHED
-    room, count = Counter[tuple[int, str]](), len(found.drops)
-    for drop in found.drops:
-        room[drop.generation, drop.kind] += found.bytes[drop.name]
+    room, count = Counter[tuple[int, str]](), len(report.drops)
+    for drop in report.drops:
+        room[drop.generation, drop.kind] += report.bytes[drop.name]
     for (generation, kind), size in room.items():
         print(f"generation {generation:<5} {kind:<10}{size_text(size):>10}")
-    if found.slim_bytes:
-        tables = f"{len(found.slim_bytes)} slim tables in their place"
-        print(f"{tables:<27}{'-' + size_text(sum(found.slim_bytes.values())):>10}")
-    if found.orphans:
-        left = f"{len(found.orphans)} files that no event names"
-        print(f"{left:<27}{size_text(sum(found.orphans.values())):>10}")
-    total = size_text(found.freed + sum(found.orphans.values()))
-    verbs = ("dropped", "freed") if found.done else ("would drop", "free")
-    print(f"{directory}: {verbs[0]} {count} objects and {verbs[1]} {total}, keeping {found.policy}")
-    if not found.done and (count or found.orphans):
+    if report.slim_bytes:
+        tables = f"{len(report.slim_bytes)} slim tables in their place"
+        print(f"{tables:<27}{'-' + size_text(sum(report.slim_bytes.values())):>10}")
+    if report.orphans:
+        orphans = f"{len(report.orphans)} files that no event names"
+        print(f"{orphans:<27}{size_text(sum(report.orphans.values())):>10}")
+    total = size_text(report.freed + sum(report.orphans.values()))
+    verbs = ("dropped", "freed") if report.done else ("would drop", "free")
+    print(f"{directory}: {verbs[0]} {count} objects and {verbs[1]} {total}, keeping {report.policy}")
+    if not report.done and (count or report.orphans):
         print("Nothing was changed; --yes does it.")
     return ExitCode.FINISHED

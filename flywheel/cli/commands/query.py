@@ -35,9 +35,9 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.lineage.sql import query
 
     sql = sys.stdin.read() if options.sql == "-" else options.sql
-    found = query(directory_of(options), sql)
+    answer_table = query(directory_of(options), sql)
     if options.json:
-        for batch in found.to_batches():
+        for batch in answer_table.to_batches():
             for row in batch.to_pylist():
                 print(json.dumps(row, ensure_ascii=False, default=str))
         return ExitCode.FINISHED
@@ -45,8 +45,8 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.trackers.console import plain_console
 
     console = plain_console()
-    rows = [list(row.values()) for row in found.slice(0, options.limit).to_pylist()]
-    console.print(answer(console, found.column_names, rows))
-    if len(found) > options.limit:
-        print(f"{options.limit} of {len(found)} rows; --limit {len(found)} prints all")
+    rows = [list(row.values()) for row in answer_table.slice(0, options.limit).to_pylist()]
+    console.print(answer(console, answer_table.column_names, rows))
+    if len(answer_table) > options.limit:
+        print(f"{options.limit} of {len(answer_table)} rows; --limit {len(answer_table)} prints all")
     return ExitCode.FINISHED

@@ -18,10 +18,10 @@ def main(options: argparse.Namespace) -> int:
     """What can be run: built-in recipes, those of --config-dir, those of installed packages."""
     from flywheel.config.search_path import recipes
 
-    found = recipes(options.config_dir)
+    known = recipes(options.config_dir)
     if options.json:
-        print_json([{"name": r.name, "summary": r.summary, "source": r.source} for r in found])
+        print_json([{"name": r.name, "summary": r.summary, "source": r.source} for r in known])
         return ExitCode.FINISHED
-    for recipe in found:
+    for recipe in known:
         print(f"{recipe.name:<16}{recipe.summary}  ({recipe.source})")
     return ExitCode.FINISHED

@@ -27,9 +27,9 @@ def main(options: argparse.Namespace) -> int:
 
     add_working_directory()
     run = open_run(directory_of(options), options.config_dir)
-    found = run.reproduce(options.generation, options.into)
+    report = run.reproduce(options.generation, options.into)
     if options.json:
-        print_json(found)
+        print_json(report)
     else:
-        print(f"generation {options.generation} of {run.path}: {found}")
-    return ExitCode.FINISHED if found.equal else ExitCode.FAILED
+        print(f"generation {options.generation} of {run.path}: {report}")
+    return ExitCode.FINISHED if report.equal else ExitCode.FAILED

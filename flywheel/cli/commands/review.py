@@ -36,6 +36,6 @@ def main(options: argparse.Namespace) -> int:
     if options.json or not is_answer:
         print_json({"manifest": manifest, **content})
     else:
-        said = "consented to" if options.yes else "refused"
-        print(f"Generation {content['generation']}: {said}. Run the same command to go on.")
+        verb = "consented to" if options.yes else "refused"
+        print(f"Generation {content['generation']}: {verb}. Run the same command to go on.")
     return ExitCode.FINISHED

@@ -21,9 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
     parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the newest")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--kept", action="store_true", help="those that may be trained on")
-    which.add_argument("--dropped", action="store_true", help="those that may not")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--kept", action="store_true", help="those that may be trained on")
+    choice.add_argument("--dropped", action="store_true", help="those that may not")
     parser.add_argument(
         "--limit", type=_positive, help="rows to print, from all over the batch (20; --json: all)"
     )
@@ -58,9 +58,9 @@ def main(options: argparse.Namespace) -> int:
     rows = read_samples(directory_of(options), options.generation)
     undecided = ""
     if options.kept or options.dropped:
-        made = len(rows)
+        count = len(rows)
         rows, decided = _decided(rows, kept=options.kept)
-        undecided = f"{made - decided} of {made} were not decided on" if decided < made else ""
+        undecided = f"{count - decided} of {count} were not decided on" if decided < count else ""
     total, limit = len(rows), options.limit or (len(rows) if options.json else _SHOWN)
     shown = rows.take(pa.array(range(0, total, max(1, -(-total // max(1, limit)))), pa.int64()))
     if options.json:

@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Stop a running run at its next step; the same command as before goes on with it."""
+    """Stop a running run at its next step; the same command as before continues it."""
     from flywheel.runtime import stop
     from flywheel.storage import lock
 

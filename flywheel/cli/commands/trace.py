@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     """Ancestors and descendants of a sample, a generation or an evaluated item, by typed edges."""
     from flywheel.lineage.trace import trace
 
-    found = trace(
+    answer = trace(
         directory_of(options),
         sample=options.sample,
         generation=options.generation,
@@ -43,9 +43,9 @@ def main(options: argparse.Namespace) -> int:
         down=not options.up,
     )
     if options.json:
-        print_json(found)
+        print_json(answer)
     else:
-        print(printable("\n".join(lines(found))))
+        print(printable("\n".join(lines(answer))))
     return ExitCode.FINISHED
 
 

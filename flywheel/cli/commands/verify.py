@@ -23,14 +23,14 @@ def main(options: argparse.Namespace) -> int:
     directory = directory_of(options)
     if options.head and not re.fullmatch("[0-9a-f]{64}", options.head):
         raise RunError(f"Expected a head of 64 hex digits, as a run prints at its end, got {options.head!r}.")
-    found = verify(directory, options.head)
+    report = verify(directory, options.head)
     if options.json:
-        print_json(found)
-    elif found.first_bad is None:
+        print_json(report)
+    elif report.first_bad is None:
         kept = ", and the head that you kept is among them" if options.head else ""
-        gone = f", {found.pruned} more are pruned" if found.pruned else ""
-        print(f"{directory}: {found.lines} lines and {found.objects} artifacts as written{gone}{kept}")
-        print(f"head {found.head}")
+        pruned = f", {report.pruned} more are pruned" if report.pruned else ""
+        print(f"{directory}: {report.lines} lines and {report.objects} artifacts as written{pruned}{kept}")
+        print(f"head {report.head}")
     else:
-        print(f"{directory}: {found.first_bad}")
-    return ExitCode.FINISHED if found.first_bad is None else ExitCode.FAILED
+        print(f"{directory}: {report.first_bad}")
+    return ExitCode.FINISHED if report.first_bad is None else ExitCode.FAILED

@@ -30,15 +30,15 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.export.verification import verify_bundle
 
     run = run_named(options.run, options.runs_dir) if options.run else None
-    found = verify_bundle(options.bundle, options.key, run)
+    check = verify_bundle(options.bundle, options.key, run)
     if options.json:
-        print_json(found)
-    elif found.problems:
-        for name, text in found.problems:
-            print(f"{found.folder / name}: {text}")
-    elif about := found.about:
-        print(f"{found.folder}: all {found.files} files as written, {_SIGNED[found.signature]}")
+        print_json(check)
+    elif check.problems:
+        for name, text in check.problems:
+            print(f"{check.folder / name}: {text}")
+    elif about := check.about:
+        print(f"{check.folder}: all {check.files} files as written, {_SIGNED[check.signature]}")
         print(f"generation {about.generation} of {about.recipe}/{about.run}, head {about.head}")
-        if found.run:
-            print(f"{found.run} has that head and those lines")
-    return ExitCode.FAILED if found.problems else ExitCode.FINISHED
+        if check.run:
+            print(f"{check.run} has that head and those lines")
+    return ExitCode.FAILED if check.problems else ExitCode.FINISHED

@@ -72,16 +72,16 @@ class Bench:
         """Do a stage as the runner does it, but for the record."""
         settings, carry = self.components.settings(genesis=generation == 0), carry or {}
         before = canonical(carry)
-        made = self.tools.run(stage, generation, Key.root(0), settings, carry=carry, **inputs)
+        output = self.tools.run(stage, generation, Key.root(0), settings, carry=carry, **inputs)
         rule(canonical(carry) == before, f"{stage.name}: a carry is changed by returning a new one.")
-        outputs = {name: self.store.put_value(value) for name, value in made.outputs.items()}
-        _check_json(stage.name, made.facts)
+        outputs = {name: self.store.put_value(value) for name, value in output.outputs.items()}
+        _check_json(stage.name, output.facts)
         return StageDone(
             generation=generation,
             stage=stage.name,
             inputs={},
             outputs=outputs,
-            facts=made.facts,
+            facts=output.facts,
             cost=Cost(seconds=0.0, cpu_seconds=0.0),
         )
 
@@ -100,9 +100,9 @@ class Bench:
 
     def champion(self) -> Generation:
         """A first champion: untrained weights, so that no suite waits for a fit."""
-        made = self.do(stages.adopt, generation=0, start=Start("fresh"))
+        record = self.do(stages.adopt, generation=0, start=Start("fresh"))
         champion = Generation(0, None, Status.PROMOTED)
-        champion.stages["adopt"] = made
+        champion.stages["adopt"] = record
         return champion
 
     def human(self) -> Source:

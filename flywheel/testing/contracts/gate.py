@@ -69,8 +69,8 @@ def check_gate_on(bench: Bench, level: float = 0.05, items: int = 400, simulatio
     clustered = {"a loss of most items that wins most clusters": (most, 1 - most, False)}
     for name, (candidate, champion, expected) in {**cases, **clustered}.items():
         promote = _promotes(bench, candidate, champion, one_large if name in clustered else alone)
-        wanted = "must promote" if expected else "must never promote"
-        rule(promote is expected, f"A gate {wanted} {name} ({items} items); it answered {promote}.")
+        expectation = "must promote" if expected else "must never promote"
+        rule(promote is expected, f"A gate {expectation} {name} ({items} items); it answered {promote}.")
     check_error_rate(bench, level, items, simulations)
 
 

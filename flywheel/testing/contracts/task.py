@@ -61,9 +61,9 @@ def check_samples(bench: Bench, task: Watched, champion: Generation, generation:
     """Generate in units, the last of one row (which breaks code that squeezes); return the samples."""
     prompts = as_table(task.prompts(generation, {}, Key.root(0)))
     bench.components.resolved["chunk_size"] = max(1, len(prompts) - 1)
-    made = bench.twice(stages.generate, generation=generation, parent=champion)
+    outputs = bench.twice(stages.generate, generation=generation, parent=champion)
     task.check_order()
-    return made.outputs["samples"]
+    return outputs.outputs["samples"]
 
 
 def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite) -> None:
