@@ -32,6 +32,8 @@ from typing import Any
 
 import numpy as np
 
+from flywheel.records import Interval
+
 KINDS = ("uniform", "uneven", "carry")
 ITEMS, SHARE, LONGEST = 128, 0.95, 128
 RATES = (0.01, 0.02, 0.04)
@@ -179,7 +181,7 @@ def recorded(path: Path) -> dict[str, Any]:
     }
 
 
-def sealed(run: Any, number: int) -> dict[str, dict[str, Any]]:
+def sealed(run: Any, number: int) -> dict[str, dict[str, Interval]]:
     """Metrics of a champion on the sealed suites, computed from its recorded outcomes and items."""
     from dataclasses import replace
 
@@ -201,11 +203,11 @@ def print_recorded(rows: list[dict[str, Any]]) -> None:
         minutes, seconds = divmod(round(row["seconds"]), 60)
         print(f"| {row['seed']} | {' | '.join(cells)} | {row['promoted']} | {minutes} min {seconds} s |")
     print()
-    print_spread([{"seed": row["seed"], **{kind: row[kind]["value"] for kind in KINDS}} for row in rows])
+    print_spread([{"seed": row["seed"], **{kind: row[kind].value for kind in KINDS}} for row in rows])
 
 
-def level_text(number: dict[str, Any]) -> str:
-    return f"{number['value']} [{number['low']}, {number['high']}]"
+def level_text(number: Interval) -> str:
+    return f"{number.value:g} [{number.low:g}, {number.high:g}]"
 
 
 def print_spread(rows: list[dict[str, Any]]) -> None:
