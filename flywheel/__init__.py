@@ -12,14 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flywheel.api import Run, open_run, run
+    from flywheel.keys import Key, Keys
+    from flywheel.metrics import Mean, Reach
+    from flywheel.records import Exhaustible, Role, Suite
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "open_run", "run"]
+__all__ = [
+    "Exhaustible",
+    "Key",
+    "Keys",
+    "Mean",
+    "Reach",
+    "Role",
+    "Run",
+    "Suite",
+    "__version__",
+    "open_run",
+    "run",
+]
+_HOMES = {"Key": "keys", "Keys": "keys", "Mean": "metrics", "Reach": "metrics"}
+_HOMES |= {"Exhaustible": "records", "Role": "records", "Suite": "records"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from flywheel import api
+        from importlib import import_module
 
-        return getattr(api, name)
+        return getattr(import_module(f"flywheel.{_HOMES.get(name, 'api')}"), name)
     raise AttributeError(f"module 'flywheel' has no attribute {name!r}")

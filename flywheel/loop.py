@@ -182,8 +182,8 @@ def starts_of(run: StageRunner, parent: Generation) -> dict[str, Start]:
 
 def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
     """The generations with trials, but for those that are recalled, and the artifacts of these."""
-    made = [(g.number, g.output("tune", "trials")) for g in run.state.generations if not g.recalled]
-    return [(number, trials) for number, trials in made if trials] or None
+    tried = [run.state.generations[number] for number in run.state.with_trials]
+    return [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.recalled] or None
 
 
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:

@@ -30,7 +30,7 @@ class Digits(Mnist):
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> dict[str, Any]:
         """The two likeliest labels of each image, a group."""
-        probability, label = model(self._images(prompts).to(model.device)).softmax(1).cpu().topk(2)
+        probability, label = model(self.images(prompts).to(model.device)).softmax(1).cpu().topk(2)
         rows = np.repeat(np.arange(len(prompts)), 2)
         columns = {name: prompts[name].take(rows) for name in ("prompt", "image")}
         made = {"label": label.flatten().numpy(), "probability": probability.flatten().double().numpy()}

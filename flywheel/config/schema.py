@@ -14,6 +14,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from flywheel.config.credentials import is_credential
+
 
 class Init(Enum):
     """The weights that a candidate starts from."""
@@ -162,7 +164,9 @@ class Config:
         for key, named in (("guards", self.guards), ("tracker", several)):
             for name, part in named.items():
                 has_target = isinstance(part, dict) and "_target_" in part
-                check(f"{key}.{name}", part, has_target, "must name a class by _target_")
+                if not has_target and not is_credential(name):  # those are refused later, as what they are
+                    kind = type(part).__name__  # and no value is repeated: it may be one under another name
+                    raise ValueError(f"{key}.{name} must name a class by _target_; it is a {kind} without.")
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
             check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)

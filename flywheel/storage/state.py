@@ -173,6 +173,8 @@ class RunState:
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
     """Turns that ended without promotion since the champion came into force and are not recalled."""
+    with_trials: list[int] = field(default_factory=list)
+    """Generations whose tuner tried something."""
     replacements: set[str] = field(default_factory=set)
     """What stands in for something that was pruned: never pruned itself."""
     consents: dict[str, Consent] = field(default_factory=dict)
@@ -317,6 +319,8 @@ class RunState:
             self.sealed[event.generation] = event
         else:
             self.generations[-1].stages[event.stage] = event
+            if event.stage == "tune" and "trials" in event.outputs:
+                self.with_trials.append(event.generation)
         self.seconds += event.cost.seconds
         self._are_there(event.outputs.values())
 

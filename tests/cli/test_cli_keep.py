@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from flywheel.storage import ledger
+from flywheel.storage.events import Pruned
+from flywheel.storage.policy import Policy
 from tests.support.harness import MOONS, MOONS_CONF, kinds
 
 
@@ -50,7 +52,7 @@ def test_retention_prunes_after_each_generation(cli, folder):
     small = (*MOONS, "log=quiet", "settings.steps=2", "name=run")
     assert cli(*small, "retention.last=1", "generations=2").code == 0
     events = ledger.read(folder / "runs" / "moons" / "run")
-    assert next(e["policy"] for e in events if e["event"] == "pruned") == {"promoted": False, "last": 1}
+    assert next(e.policy for e in events if isinstance(e, Pruned)) == Policy(promoted=False, last=1)
     assert cli(*small, "retention.promoted=true", "retention.last=1", "generations=3").code == 0
     refused = cli(*small, "retention.last=-1", "generations=3")
     assert (refused.code, "retention.last must be 0 or more, or null" in refused.err) == (2, True)

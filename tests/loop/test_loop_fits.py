@@ -143,12 +143,9 @@ def test_the_best_checkpoint_is_taken_where_one_is_monitored(
     last = run(tmp_path / "last", **VALIDATED)
     best = run(tmp_path / "best", **VALIDATED, trainer__callbacks=[BEST])
     once = run(tmp_path / "once", **{**VALIDATED, "trainer__max_epochs": 1})
-    event = best.champion().record.stages["train"]
-    assert event["facts"]["best"] == {
-        "monitor": "worse",
-        "value": 0.0,
-        "step": once.status().json()["generations"][0]["cost"]["steps"],
-    }
+    steps = once.status().generations[0].cost.steps
+    taken = best.champion().record.train.facts.best
+    assert (taken.monitor, taken.value, taken.step) == ("worse", 0.0, steps)
     assert last.champion().record.train.facts.best is None
     assert best.champion().weights == once.champion().weights != last.champion().weights
     assert not list((tmp_path / "here").iterdir())
