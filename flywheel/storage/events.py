@@ -31,8 +31,11 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-class Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Named values. One that is None by default is left out of the line while it is None."""
+class Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Named values. One that is None by default is left out of the line while it is None.
+
+    The garbage collector does not track them, as there are many and none can be part of a circle.
+    """
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, as plain JSON values."""

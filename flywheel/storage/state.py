@@ -42,6 +42,7 @@ from flywheel.storage.events import (
     TuneFacts,
 )
 from flywheel.storage.events import Status as Status
+from flywheel.storage.ledger import no_garbage_collection
 from flywheel.storage.recall_rules import Carries, carries_without
 
 F = TypeVar("F")
@@ -188,8 +189,9 @@ class RunState:
     def replay(cls, events: Iterable[Event]) -> RunState:
         """Fold events into a state. Raises DamagedError on an illegal one."""
         state = cls()
-        for event in events:
-            state.apply(event)
+        with no_garbage_collection():
+            for event in events:
+                state.apply(event)
         return state
 
     @property
