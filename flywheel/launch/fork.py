@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.config.components import targets_in
-from flywheel.config.compose import recompose
 from flywheel.errors import ConfigError, IdentityError, RunError
-from flywheel.launch.recorded import key_of, recorded_config, refuse_unknown, targets_given
+from flywheel.launch.recorded import changed, key_of, recorded_config
 from flywheel.lineage.status import read_state
 from flywheel.storage.events import ForkedFrom
 from flywheel.storage.ledger import read_head
@@ -108,11 +106,7 @@ def config_of_fork(
     weights = Store(directory).path(str(generation.weights))
     recorded |= {"genesis": "load", "base": str(weights)}
     recorded |= {"name": None, "runs_dir": str(directory.parent.parent)}
-    config: DictConfig = recompose(recorded, overrides, config_dir, sections)
-    refuse_unknown(
-        directory, config, config_dir, {*trusted, *targets_given(overrides), *targets_in(sections or {})}
-    )
-    return config
+    return changed(directory, recorded, overrides, config_dir, trusted, sections)
 
 
 def command_of(directory: Path, config_dir: str | None = None) -> str:

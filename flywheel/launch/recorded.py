@@ -71,21 +71,30 @@ def config_to_resume(
     recorded |= {"name": place.name, "runs_dir": str(directory.parent.parent)}
     if state.created and state.created.forked_from:
         recorded["base"] = str(Store(directory).path(state.created.forked_from.weights))
+    return changed(directory, recorded, overrides, config_dir, trusted, sections)
+
+
+def changed(
+    directory: Path,
+    recorded: Mapping[str, Any],
+    overrides: Sequence[str],
+    config_dir: str | None,
+    trusted: Iterable[str],
+    sections: Mapping[str, Mapping[str, Any]] | None,
+) -> DictConfig:
+    """What a run recorded, with overrides on top, checked anew; what they or ``sections`` name is trusted.
+
+    Raises ConfigError, and RunError if it names another class that is not trusted here.
+    """
     config: DictConfig = recompose(recorded, overrides, config_dir, sections)
-    refuse_unknown(
-        directory, config, config_dir, {*trusted, *targets_given(overrides), *targets_in(sections or {})}
-    )
+    given = {text.partition("=")[2] for text in overrides if key_of(text).endswith("_target_")}
+    refuse_unknown(directory, config, config_dir, {*trusted, *given, *targets_in(sections or {})})
     return config
 
 
 def key_of(override: str) -> str:
     """The key of an override, without its sign: ``+tracker.project`` of ``+tracker.project=x``."""
     return re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]
-
-
-def targets_given(overrides: Iterable[str]) -> set[str]:
-    """Class paths among overrides: giving them is to trust them."""
-    return {text.partition("=")[2] for text in overrides if key_of(text).endswith("_target_")}
 
 
 def refuse_unknown(path: Path, nodes: object, config_dir: str | None, trusted: Iterable[str]) -> None:
