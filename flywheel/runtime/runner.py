@@ -249,6 +249,7 @@ class _Clock:
 
     def cost(self, unit_seconds: float | None = None) -> Cost:
         seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        unit_seconds = None if unit_seconds is None else round(unit_seconds, 4)
         return Cost(seconds=round(seconds, 4), cpu_seconds=round(cpu, 4), unit_seconds=unit_seconds)
 
 

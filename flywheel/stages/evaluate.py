@@ -35,7 +35,7 @@ def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Stag
     ]
     outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
     facts = EvaluateFacts(metrics=metrics(outcomes, ctx.data.suites), units=units.facts)
-    return StageOutput({"outcomes": outcomes}, facts, round(units.seconds, 4))
+    return StageOutput({"outcomes": outcomes}, facts, units.seconds)
 
 
 def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:

@@ -65,7 +65,7 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
         if writer.rows == 0:
             raise StageFailed("generate", f"the champion made no samples{units.why_failed}")
     facts = GenerateFacts(made=writer.rows, left_out=left_out, prompts=known_by, units=units.facts)
-    return StageOutput({"samples": Stored(writer.name)}, facts, round(units.seconds, 4))
+    return StageOutput({"samples": Stored(writer.name)}, facts, units.seconds)
 
 
 def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:

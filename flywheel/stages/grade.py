@@ -62,7 +62,7 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> StageOutput:
         loaded_parent=loaded[0] if loaded else None,
         units=units.facts,
     )
-    return StageOutput({"scores": scores}, facts, round(units.seconds, 4))
+    return StageOutput({"scores": scores}, facts, units.seconds)
 
 
 def blocks(groups: pa.ChunkedArray, size: int) -> tuple[np.ndarray, list[int], pa.DictionaryArray]:

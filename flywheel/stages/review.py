@@ -13,6 +13,7 @@ from flywheel.records import Action, Consent, Json, Verdict
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.events import GuardAlarm, ReviewFacts
 from flywheel.storage.state import Generation
+from flywheel.storage.store import Stored
 
 
 def review(
@@ -29,8 +30,7 @@ def review(
     AwaitingReview while there is no answer: the resumed run asks again, about the same manifest.
     """
     reviewer = ctx.components.build("review", ctx.settings)
-    content = manifest_of(candidate, verdict, alarms)
-    manifest = ctx.store.put_json(content)
+    manifest = ctx.store.put_json(manifest_of(candidate, verdict, alarms))
     answered = consents.get(manifest)
     request = ReviewRequest(candidate, verdict, manifest, answered)
     consent = reviewer.review(request)
@@ -39,7 +39,7 @@ def review(
     if consent is None:
         raise AwaitingReview(manifest)
     by = answered.by if answered else type(reviewer).__name__
-    return StageOutput({"manifest": content}, ReviewFacts(consent=bool(consent), reviewer=by))
+    return StageOutput({"manifest": Stored(manifest)}, ReviewFacts(consent=bool(consent), reviewer=by))
 
 
 def manifest_of(candidate: Generation, verdict: Verdict, alarms: Sequence[GuardAlarm]) -> dict[str, Json]:

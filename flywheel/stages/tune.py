@@ -72,7 +72,7 @@ def tune(
     )
     if view.results or prior:
         output = {"trials": [result.json() for result in view.results], **output}
-    return StageOutput(output, facts, round(units.done.seconds, 4) if view.results else None)
+    return StageOutput(output, facts, units.done.seconds if view.results else None)
 
 
 def _results(values: Sequence[Mapping[str, Json]]) -> tuple[TrialResult, ...]:
