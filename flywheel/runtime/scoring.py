@@ -45,7 +45,8 @@ def score_suites(
     scored: list[list[pa.Table]] = [[] for _ in suites]
 
     def take(unit: Unit, rows: pa.Table | None, failure: Exception | None) -> None:
-        suite, part = work.place(unit)
+        suite, chosen = work.place(unit)
+        part = items[suite][chosen]
         scored[suite].append(_scores(part, np.zeros(len(part))) if rows is None else rows)
 
     boundaries = cut(config["chunk_size"], *map(len, items))
@@ -67,19 +68,18 @@ class ScoreItems:
     keys: Sequence[Keys]
     trainer: Mapping[str, Any]
 
-    def place(self, unit: Unit) -> tuple[int, pa.Table]:
-        """The number of a unit's suite, and the unit's items."""
+    def place(self, unit: Unit) -> tuple[int, slice]:
+        """The number of a unit's suite, and which of that suite's items are the unit's."""
         suite, first = 0, 0
         while unit.start >= first + len(self.items[suite]):
             suite, first = suite + 1, first + len(self.items[suite])
-        return suite, self.items[suite].slice(unit.start - first, unit.stop - unit.start)
+        return suite, slice(unit.start - first, unit.stop - first)
 
     def __call__(self, unit: Unit) -> bytes:
         """Columns ``item``, ``cluster``, ``score``. Raises ValueError for bad scores."""
-        suite, part = self.place(unit)
-        first = sum(map(len, self.items[:suite]))
-        keys = self.keys[suite][unit.start - first : unit.stop - first]
-        return to_bytes(score_unit(self.task, self.model, self.rivals[suite], part, keys, self.trainer))
+        suite, rows = self.place(unit)
+        items, keys = self.items[suite][rows], self.keys[suite][rows]
+        return to_bytes(score_unit(self.task, self.model, self.rivals[suite], items, keys, self.trainer))
 
 
 def with_clusters(items: pa.Table) -> pa.Table:
