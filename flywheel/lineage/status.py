@@ -131,8 +131,7 @@ def all_runs(runs_dir: str) -> list[Path]:
 
 def read_state(directory: Path) -> RunState:
     """The state of a run. Raises DamagedError if its ledger is not what was written."""
-    with ledger.no_garbage_collection():
-        return RunState.replay(ledger.read(directory))
+    return RunState.replay(ledger.read(directory))
 
 
 def status(directory: Path) -> RunStatus:

@@ -68,7 +68,7 @@ class TrackerGroup:
         self._call_all(lambda tracker: tracker.progress(progress))
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
-        """Tell all."""
+        """Call each tracker."""
         self._call_all(lambda tracker: tracker.metrics(step, values))
 
     def close(self) -> None:
