@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from flywheel.config.components import Components, check_components
 from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan
 from flywheel.protocols import Tracker
-from flywheel.storage.state import RunState
 from flywheel.trackers import TrackerGroup
 
 if TYPE_CHECKING:
@@ -39,6 +37,7 @@ def preflight(plan: Plan) -> Ready:
     import torch  # heavy, as is pyarrow below it: a wrong value is refused without
 
     from flywheel.runtime.data import read_data
+    from flywheel.runtime.environment import threads
 
     quieten_lightning()
     torch.set_num_threads(threads(components.resolved, plan.recorded))
@@ -47,15 +46,6 @@ def preflight(plan: Plan) -> Ready:
     with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)))
-
-
-def threads(config: Mapping[str, Any], state: RunState | None) -> int:
-    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
-    if config["threads"]:
-        return int(config["threads"])
-    if state and state.created:
-        return state.created.threads
-    return max(1, ranks.cores() // ranks.local_world_size())
 
 
 def quieten_lightning() -> None:

@@ -27,7 +27,7 @@ from flywheel.lineage.code_changes import differing, hashes
 from flywheel.records import Answer, Json, Weights
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.runtime.data import Data, read_data
-from flywheel.runtime.environment import compute, distributions
+from flywheel.runtime.environment import compute, distributions, use_threads
 from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
@@ -104,7 +104,7 @@ def reproduce(
     if recorded is None:
         raise RunError(f"Only what was evaluated is reproduced; generation {number} is {generation.status}.")
     session = session_of(lines, generation)
-    with _folder(into) as folder, _threads(session.threads):
+    with _folder(into) as folder, use_threads(session.threads):
         again = _Again(directory, folder, state, generation, components)
         try:
             weights = again.train()
@@ -220,19 +220,6 @@ def _folder(into: str | Path | None) -> Iterator[Path]:
     if any(path.iterdir()):
         raise RunError(f"--into must be a new or an empty folder; {path} has files. Give another one.")
     yield path
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """That many threads of torch in the block."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Beside(Store):

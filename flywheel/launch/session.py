@@ -21,12 +21,12 @@ from flywheel.config.remembered import remember
 from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data, check_prompts, set_aside
-from flywheel.launch.preflight import Ready, threads
+from flywheel.launch.preflight import Ready
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.runtime import work
 from flywheel.runtime.checkout import checkout
 from flywheel.runtime.context import StageTools
-from flywheel.runtime.environment import compute, distributions
+from flywheel.runtime.environment import compute, distributions, threads
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning

@@ -1,4 +1,4 @@
-"""What the rounding errors of a fit depend on besides its inputs: processor, torch build, device."""
+"""What the rounding errors of a fit depend on besides its inputs: processor, torch build, device, threads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import importlib.metadata
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flywheel import ranks
 from flywheel.runtime.weights import device
+from flywheel.storage.state import RunState
 
 
 def compute(trainer: Mapping[str, Any]) -> dict[str, str]:
@@ -27,6 +29,28 @@ def compute(trainer: Mapping[str, Any]) -> dict[str, str]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if where == "cuda" else where,
     }
+
+
+def threads(config: Mapping[str, Any], state: RunState | None) -> int:
+    """Threads of torch: as configured, else as when the run was created, else one a core and rank."""
+    if config["threads"]:
+        return int(config["threads"])
+    if state and state.created:
+        return state.created.threads
+    return max(1, ranks.cores() // ranks.local_world_size())
+
+
+@contextlib.contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """That many threads of torch in the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def distributions() -> dict[str, str]:

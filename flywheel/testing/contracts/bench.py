@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from flywheel.config.components import Components
 from flywheel.config.compose import compose
 from flywheel.config.parts import OBJECT
 from flywheel.executors import Inline
 from flywheel.keys import Key
-from flywheel.launch.preflight import threads
 from flywheel.records import Carry, Start
 from flywheel.runtime.context import Stage, StageTools
 from flywheel.runtime.data import Data, read_data
+from flywheel.runtime.environment import threads, use_threads
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
 from flywheel.storage.corpus import read
@@ -127,13 +126,11 @@ class Bench:
 @contextmanager
 def bench_of(components: Components) -> Iterator[Bench]:
     """A bench in a folder that is removed afterwards, with as many threads as a run would have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads(components.resolved, None))
-    try:
-        with tempfile.TemporaryDirectory(prefix="flywheel-contract-") as folder:
-            yield Bench(components, Path(folder))
-    finally:
-        torch.set_num_threads(before)
+    with (
+        use_threads(threads(components.resolved, None)),
+        tempfile.TemporaryDirectory(prefix="flywheel-contract-") as folder,
+    ):
+        yield Bench(components, Path(folder))
 
 
 def given(settings: Mapping[str, Any] | None = None, **parts: Any) -> Components:
