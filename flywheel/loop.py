@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
@@ -26,7 +27,7 @@ from flywheel.runtime.context import Stage
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
-from flywheel.storage.events import RunEnded, StageDone, Status
+from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation
 
@@ -116,14 +117,29 @@ def turn(run: StageRunner, generation: Generation) -> None:
     verdict: Verdict = do(stages.gate, **evidence).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
     alarms = do(stages.guard, **judged, **evidence).facts.alarms if run.config["guards"] else ()
-    halts = [f"guard {alarm.guard}: {alarm.reason}" for alarm in alarms if alarm.action is Action.HALT]
-    request = {"candidate": generation, "verdict": verdict, "alarms": alarms, "consents": run.state.consents}
-    consent = verdict.promote and not halts and do(stages.review, **request).facts.consent
-    refused = "; ".join(halts) or ("the review said no" if verdict.promote and not consent else "")
+    conclude(run, generation, do, verdict, alarms)
+
+
+def conclude(
+    run: StageRunner,
+    generation: Generation,
+    do: Callable[..., StageDone[Any]],
+    verdict: Verdict,
+    alarms: Sequence[GuardAlarm],
+) -> None:
+    """End a turn as the verdict, the guards and the review say. A guard that halts stops the run, too."""
+    halts = "; ".join(
+        f"guard {alarm.guard}: {alarm.reason}" for alarm in alarms if alarm.action is Action.HALT
+    )
+    consent = False
+    if verdict.promote and not halts:
+        request = {"candidate": generation, "verdict": verdict, "alarms": alarms}
+        consent = do(stages.review, **request, consents=run.state.consents).facts.consent
+    refused = halts or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
     end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
     if halts:
-        raise StopRequested("; ".join(halts))
+        raise StopRequested(halts)
 
 
 def step(
