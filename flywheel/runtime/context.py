@@ -19,7 +19,7 @@ from flywheel.records import Carry, Json, Role, Settings
 from flywheel.runtime.data import Data
 from flywheel.runtime.stop import Stop
 from flywheel.runtime.work import Work
-from flywheel.storage.events import Fields
+from flywheel.storage.events import PRUNABLE, Fields
 from flywheel.storage.ledger import canonical
 from flywheel.storage.store import Store
 
@@ -86,6 +86,11 @@ class Stage:
     """Whether every turn goes through it."""
     sees: tuple[Role, ...] = ()
     """Roles of the suites that it holds. What makes or chooses data sees no gate and no sealed item."""
+
+    @property
+    def prunable(self) -> tuple[str, ...]:
+        """Its outputs that a retention policy may let go."""
+        return PRUNABLE.get(self.name, ())
 
 
 @dataclass(slots=True)

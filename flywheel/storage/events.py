@@ -232,6 +232,14 @@ FACTS: dict[str, type[Fields]] = {
     "review": ReviewFacts,
 }
 """The facts of each stage."""
+PRUNABLE = {
+    "train": ("weights",),
+    "adopt": ("weights",),
+    "generate": ("samples",),
+    "grade": ("scores",),
+    "curate": ("decisions",),
+}
+"""The outputs of a stage that a policy may let go, in the order in which they go; all others stay."""
 
 
 class Event(Fields, frozen=True, kw_only=True, omit_defaults=False):

@@ -25,14 +25,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flywheel.storage.events import PRUNABLE
 from flywheel.storage.policy import Policy
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 
 _BATCH = (("generate", "samples"), ("grade", "scores"))
-DROPPED = (("train", "weights"), ("adopt", "weights"), *_BATCH, ("curate", "decisions"))
-"""(stage, output) that may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,8 @@ def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
 
 def _droppable(generation: Generation) -> dict[str, str]:
     """Kind -> artifact of what may go of a generation. A genesis decided on nothing but its own batch."""
-    names = {kind: name for stage, kind in DROPPED if (name := generation.output(stage, kind)) is not None}
+    outputs = ((stage, kind) for stage, kinds in PRUNABLE.items() for kind in kinds)
+    names = {kind: name for stage, kind in outputs if (name := generation.output(stage, kind)) is not None}
     if generation.is_genesis:
         names.pop("decisions", None)
     return names

@@ -6,6 +6,7 @@ import pytest
 
 from flywheel.records import Role
 from flywheel.stages import table
+from flywheel.storage.events import PRUNABLE
 
 JUDGES = {Role.GATE, Role.GUARD, Role.SEALED}
 
@@ -20,3 +21,7 @@ def test_what_makes_or_chooses_data_sees_no_item_that_judges(stage) -> None:
         "sealed": {Role.SEALED},
     }
     assert seen == allowed.get(stage.name, set())
+
+
+def test_every_prunable_output_is_that_of_a_stage() -> None:
+    assert {stage.name: stage.prunable for stage in table.STAGES if stage.prunable} == PRUNABLE
