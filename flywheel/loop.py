@@ -33,39 +33,30 @@ from flywheel.storage.state import Generation
 
 
 def run_loop(run: StageRunner) -> ExitCode:
-    """Make generations until the run is over; the exit code says how it ended."""
+    """Make generations until the session ends; the exit code says how."""
     try:
         with run.stop.on_signals():
-            while (reason := why_over(run)) is None:
+            while (ending := ending_due(run)) is None:
                 generation = run.state.current or run.start_generation()
                 try:
                     genesis(run, generation) if generation.is_genesis else turn(run, generation)
                 except StageFailed as failure:
-                    fail(run, generation, failure)
-                    if generation.is_genesis or run.config["on_failure"] == "stop":
-                        raise  # without a genesis there is no champion to continue from
-            return finish(run, reason)
-    except StageFailed as failure:
-        trace = trace_of(failure) if failure.cut_off else None  # a generation's line has it else
-        run.record(RunEnded(event="run_failed", reason=str(failure), traceback=trace, **failure.cut_off))
-        return ExitCode.FAILED
+                    cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
+                    end(run, generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
+            if ending.event == "run_finished":
+                look_at_sealed_suites(run)
+    except StageFailed as failure:  # of a look: no generation has it
+        trace = trace_of(failure)
+        ending = RunEnded(event="run_failed", reason=str(failure), traceback=trace, **failure.cut_off)
     except StopRequested as stop:
-        run.stop.consume()
-        run.record(RunEnded(event="run_stopped", reason=str(stop), **stop.cut_off))
-        return ExitCode.STOPPED
+        ending = RunEnded(event="run_stopped", reason=str(stop), **stop.cut_off)
     except AwaitingReview as waiting:
-        run.record(RunEnded(event="run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off))
-        return ExitCode.AWAITING_REVIEW
+        ending = RunEnded(event="run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off)
     except Interrupted as signal:
-        run.record(RunEnded(event="run_interrupted", reason=str(signal), **signal.cut_off))
-        return ExitCode.INTERRUPTED
-
-
-def fail(run: StageRunner, generation: Generation, failure: StageFailed) -> None:
-    """End a generation as failed. Its last event has the stage's cost, so that no other event counts it."""
-    cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
-    end(run, generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
-    failure.cut_off = {}
+        ending = RunEnded(event="run_interrupted", reason=str(signal), **signal.cut_off)
+    run.stop.consume()
+    run.record(ending)
+    return ExitCode[ending.event.removeprefix("run_").upper()]
 
 
 def end(run: StageRunner, generation: Generation, status: Status, reason: str, **details: Any) -> None:
@@ -127,19 +118,14 @@ def conclude(
     verdict: Verdict,
     alarms: Sequence[GuardAlarm],
 ) -> None:
-    """End a turn as the verdict, the guards and the review say. A guard that halts stops the run, too."""
-    halts = "; ".join(
-        f"guard {alarm.guard}: {alarm.reason}" for alarm in alarms if alarm.action is Action.HALT
-    )
-    consent = False
+    """End a turn as the verdict, the guards and the review say."""
+    halts, consent = reasons_to_halt(alarms), False
     if verdict.promote and not halts:
         request = {"candidate": generation, "verdict": verdict, "alarms": alarms}
         consent = do(stages.review, **request, consents=run.state.consents).facts.consent
     refused = halts or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
     end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
-    if halts:
-        raise StopRequested(halts)
 
 
 def step(
@@ -147,6 +133,31 @@ def step(
 ) -> StageDone[Any]:
     """Run a stage, or return its record if it has run already."""
     return run.do(generation, stage, settings, **inputs)
+
+
+def ending_due(run: StageRunner) -> RunEnded | None:
+    """How the session ends before another generation; None: it makes one.
+
+    A guard's halt and a failure that stops the run follow from the ledger, so that they hold for the next
+    session, too, where this one is killed before it has recorded its end.
+    """
+    ended, champion = run.state.unreported, run.state.champion
+    if ended and ended.guard and (halts := reasons_to_halt(ended.guard.facts.alarms)):
+        return RunEnded(event="run_stopped", reason=halts)
+    failure_stops = run.config["on_failure"] == "stop" or not champion
+    if ended and ended.status is Status.FAILED and failure_stops:
+        return RunEnded(event="run_failed", reason=ended.reason)
+    over = why_over(run)
+    if over == "budget":
+        return RunEnded(event="run_stopped", reason=budget_is_spent(run.config["budget"]["seconds"]))
+    if over and champion:
+        return RunEnded(event="run_finished", reason=over, champion=champion.number)
+    return None
+
+
+def reasons_to_halt(alarms: Sequence[GuardAlarm]) -> str:
+    """Why guards halt the run, as one text; empty: none does."""
+    return "; ".join(f"guard {a.guard}: {a.reason}" for a in alarms if a.action is Action.HALT)
 
 
 def why_over(run: StageRunner) -> str | None:
@@ -158,19 +169,13 @@ def why_over(run: StageRunner) -> str | None:
     return run.state.is_over(config["generations"], config["patience"], config["on_failure"]) or spent
 
 
-def finish(run: StageRunner, why: str) -> ExitCode:
-    """Evaluate the first and the last champion on the sealed suites, once each, and close the run."""
-    if why == "budget":
-        reason = budget_is_spent(run.config["budget"]["seconds"])
-        run.record(RunEnded(event="run_stopped", reason=reason))
-        return ExitCode.STOPPED
+def look_at_sealed_suites(run: StageRunner) -> None:
+    """Evaluate the first and the last champion on the sealed suites, once each."""
     first, champion = run.state.first_champion, run.state.champion
     assert first is not None, "a run that made its generations has a champion"
     assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
         step(run, generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
-    run.record(RunEnded(event="run_finished", reason=why, champion=champion.number))
-    return ExitCode.FINISHED
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:

@@ -170,6 +170,9 @@ class RunState:
     """The ``code_changed`` event of each session whose code was not that of the one before."""
     last: SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack | None = None
     """The last event that says how a session went on or ended."""
+    unreported: Generation | None = None
+    """The generation that ended last, until the next begins or an event says how the session ended: what
+    it means for the session, e.g. a guard's halt, holds for the next one if this one is killed before."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
@@ -219,10 +222,13 @@ class RunState:
                 begun = Generation(event.generation, event.parent, carry_before=self.carries)
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
+                self.unreported = None
             case GenerationEnded():
                 self._end_generation(event)
             case RunEnded():
                 self._lose(event.generation, event.cost)
+                if event.event != "run_interrupted":  # its reason is a person's, not the generation's
+                    self.unreported = None
             case Recalled():
                 self._recall(event)
             case RolledBack():
@@ -384,7 +390,7 @@ class RunState:
         return self.pruned[name].slim.get(name, name) if name in self.pruned else name
 
     def _end_generation(self, event: GenerationEnded) -> None:
-        generation = self.generations[-1]
+        generation = self.unreported = self.generations[-1]
         generation.status, generation.reason = event.status, event.reason
         if not generation.is_genesis:
             self.ended_turns[generation.status] += 1

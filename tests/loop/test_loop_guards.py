@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,55 @@ def test_a_halt_promotes_nothing_and_stops_the_run_which_may_go_on(probe: Any) -
     run = probe(generations=2, **watching(action="halt"))
     assert run.exit_code is ExitCode.FINISHED
     assert [status for status, _ in outcome(run)] == ["promoted", "rejected", "promoted"]
+
+
+def cut_after(run: Any, kind: str) -> None:
+    """Leave the ledger as a SIGKILL right after this event of generation 1 does."""
+    lines = (run.path / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    count = next(
+        k for k, e in enumerate(events(run.path), 1) if e.get("generation") == 1 and kind in e.values()
+    )
+    (run.path / "ledger.jsonl").write_bytes(b"".join(lines[:count]))
+    (run.path / "HEAD").write_text(json.loads(lines[count - 1])["hash"] + "\n")
+
+
+@pytest.mark.parametrize("kind", ["guard", "generation_ended"])
+def test_a_halt_holds_where_a_kill_kept_the_session_from_saying_so(probe: Any, kind: str) -> None:
+    halting = {"generations": 1, **watching(action="halt")}
+    cut_after(probe(**halting), kind)
+    halted = probe(**halting, budget__seconds=1e-6)  # which is spent as well
+    assert (halted.exit_code, events(halted.path)[-1]["event"]) == (ExitCode.STOPPED, "run_stopped")
+    assert events(halted.path)[-1]["reason"] == "guard fall: it fell"
+    assert "budget" in events(probe(**halting, budget__seconds=1e-6).path)[-1]["reason"]
+    assert probe(**halting).exit_code is ExitCode.FINISHED
+
+
+def test_a_halt_holds_where_a_person_interrupts_the_session_that_was_to_say_so(probe: Any) -> None:
+    signals = {"stage": "generation_ended", "generation": 1, "times": 2}
+    signals["_target_"] = "tests.support.probe_parts.SignalAt"
+    halting = watching(action="halt")
+    run = probe(**halting, **{f"+tracker.{key}": value for key, value in signals.items()})
+    assert run.exit_code is ExitCode.INTERRUPTED
+    assert events(probe(**halting).path)[-1]["reason"] == "guard fall: it fell"
+    assert probe(**halting).exit_code is ExitCode.FINISHED
+
+
+def test_a_failure_that_stops_the_run_holds_where_a_kill_kept_the_session_from_saying_so(
+    probe: Any, fault: Any
+) -> None:
+    fault("grade:raise")
+    cut_after(probe(generations=1), "generation_ended")
+    fault("")
+    run = probe(generations=1)
+    assert (run.exit_code, events(run.path)[-1]["event"]) == (ExitCode.FAILED, "run_failed")
+    assert events(run.path)[-1]["reason"] == run.status().generations[1].reason
+    assert probe(generations=1).exit_code is ExitCode.FINISHED
+
+
+def test_a_kill_after_a_guard_has_asked_takes_nothing_from_the_question(probe: Any) -> None:
+    asking = {"generations": 1, **watching(action="ask")}
+    cut_after(probe(**asking), "guard")
+    assert probe(**asking).exit_code is ExitCode.AWAITING_REVIEW
 
 
 @pytest.mark.parametrize("consent", [True, False])
