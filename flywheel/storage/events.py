@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -461,7 +461,7 @@ EVENTS: dict[str, Any] = {
 """The type of each event; one that is none of these is an ``Event``."""
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     """What a line is, before the rest of it is looked at."""
 
     event: str
@@ -475,7 +475,7 @@ def type_of(event: str, stage: str = "") -> Any:
 
 
 _kind = msgspec.json.Decoder(_Kind).decode
-_decoders: dict[tuple[str, str], msgspec.json.Decoder[Any]] = {}
+_decode: dict[tuple[str, str], Callable[[bytes], Event]] = {}
 
 
 def decode(line: bytes) -> Event:
@@ -483,17 +483,16 @@ def decode(line: bytes) -> Event:
     try:
         kind = _kind(line)
         what = kind.event, kind.stage
-        decoder = _decoders.get(what)
-        if decoder is None:
-            decoder = msgspec.json.Decoder(type_of(*what))
-            if what[0] in EVENTS and (what[0] != "stage" or what[1] in FACTS):
-                _decoders[what] = decoder
-        event: Event = decoder.decode(line)
+        if what not in _decode:
+            decoder: Callable[[bytes], Event] = msgspec.json.Decoder(type_of(*what)).decode
+            if what[0] not in EVENTS or (what[0] == "stage" and what[1] not in FACTS):
+                return decoder(line)  # not kept: names that are not known are without number
+            _decode[what] = decoder
+        return _decode[what](line)
     except msgspec.MsgspecError as error:
         raise ValueError(f"it is no such event as docs/format.md describes: {error}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return event
 
 
 def plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ _MAY_USE_RESERVE = {
     "run_interrupted",
 }
 MAX_LINE_BYTES = 16 << 20
-_HASH = b'"hash":"'
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -82,11 +82,19 @@ def parse(line: bytes, prev: str, seq: int) -> Event:
 
 def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
     """As ``parse``, of the bytes as they lie: see the top of this module."""
-    digest = _digest(line)
-    event = events.decode(line) if digest and len(line) <= MAX_LINE_BYTES else None
-    if event is None or event.hash != digest:
-        return parse(line, prev, seq)
+    try:
+        event = events.decode(line) if len(line) <= MAX_LINE_BYTES and line.endswith(b"}\n") else None
+    except ValueError:
+        event = None
+    if event is None or event.hash != _hash_without(event.hash, line):
+        return parse(line, prev, seq)  # it says what is wrong
     return _follows(event, prev, seq)
+
+
+def _hash_without(said: str, line: bytes) -> str:
+    """The hash of the content of a line, which is all of it but the hash that is said in it."""
+    content = line.replace(b'"hash":"%b",' % said.encode(errors="replace"), b"", 1)
+    return hashlib.sha256(content[:-1]).hexdigest()
 
 
 def _follows(event: Event, prev: str, seq: int) -> Event:
@@ -106,13 +114,10 @@ def _load(line: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _digest(line: bytes) -> str | None:
-    """The hash that a line has in its first key ``hash``, if that is the hash of its other bytes."""
-    at = line.find(_HASH)
-    stop = at + len(_HASH) + 64
-    digest = hashlib.sha256(line[:at] + line[stop + 2 : -1]).hexdigest()
-    is_it = at >= 0 and line[stop - 64 : stop + 2] == f'{digest}",'.encode() and line.endswith(b"\n")
-    return digest if is_it else None
+def _digest(line: bytes, said: str) -> str | None:
+    """The hash of a line's content, of which the key ``hash`` is no part: ``..."hash":"3f...",...``."""
+    content = line.replace(b'"hash":"%b",' % said.encode(), b"", 1)
+    return hashlib.sha256(content[:-1]).hexdigest() if line.endswith(b"\n") else None
 
 
 @dataclass(slots=True)
@@ -120,10 +125,6 @@ class Scan:
     """What reading a ledger file found."""
 
     events: list[Event] = field(default_factory=list)
-    head: str = GENESIS_HASH
-    """Hash of the last valid line."""
-    behind: str = GENESIS_HASH
-    """Hash of the line before that."""
     good_bytes: int = 0
     """Length of the valid prefix."""
     bad_line: str | None = None
@@ -133,22 +134,31 @@ class Scan:
     is_last: bool = False
     """Nothing follows that line."""
 
+    @property
+    def head(self) -> str:
+        """Hash of the last valid line."""
+        return self.events[-1].hash if self.events else GENESIS_HASH
+
+    @property
+    def behind(self) -> str:
+        """Hash of the line before that."""
+        return self.events[-2].hash if len(self.events) > 1 else GENESIS_HASH
+
 
 def scan(path: Path, parser: Parser = parse) -> Scan:
     """Read the valid prefix of a ledger file, and what is wrong after it."""
-    result = Scan()
+    result, head = Scan(), GENESIS_HASH
     with open(path, "rb", buffering=1 << 20) as file, no_garbage_collection():
-        for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
+        for line in iter(partial(file.readline, MAX_LINE_BYTES + 1), b""):
             try:
-                event = parser(line, result.head, len(result.events))
+                event = parser(line, head, len(result.events))
             except ValueError as error:
                 result.bad_line = f"line {len(result.events) + 1}: {error}"
                 result.is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
                 result.is_last = not file.readline(1)
                 break
             result.events.append(event)
-            result.behind = result.head
-            result.head = event.hash
+            head = event.hash
             result.good_bytes += len(line)
     return result
 

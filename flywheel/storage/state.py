@@ -67,13 +67,13 @@ class RunStateName(StrEnum):
 
 
 class _Done(Generic[F]):
-    """A generation's event of the first of these stages that is done; None: none is."""
+    """A generation's event of a stage, or of the one that was done instead; None: neither is done."""
 
-    def __init__(self, *stages: str) -> None:
-        self._stages = stages
+    def __init__(self, stage: str, instead: str = "") -> None:
+        self._stage, self._instead = stage, instead
 
     def __get__(self, generation: Generation, owner: type[Generation]) -> StageDone[F] | None:
-        return next((generation.stages[name] for name in self._stages if name in generation.stages), None)
+        return generation.stages.get(self._stage) or generation.stages.get(self._instead)
 
 
 @dataclass(slots=True)
@@ -125,17 +125,20 @@ class Generation:
     @property
     def weights(self) -> str | None:
         """The candidate's weights."""
-        return self.train.outputs["weights"] if self.train else None
+        train = self.train
+        return train.outputs["weights"] if train else None
 
     @property
     def start(self) -> Start | None:
         """What its weights started from; None before it was trained."""
-        return self.train.facts.start if self.train else None
+        train = self.train
+        return train.facts.start if train else None
 
     @property
     def init(self) -> str | None:
         """The kind of its start, e.g. ``parent``."""
-        return self.start.kind if self.start else None
+        start = self.start
+        return start.kind if start else None
 
     @property
     def settings(self) -> Settings:
@@ -154,6 +157,8 @@ class RunState:
 
     created: RunCreated | None = None
     generations: list[Generation] = field(default_factory=list)
+    current: Generation | None = None
+    """The one under way: what a resumed run continues."""
     champion: Generation | None = None
     first_champion: Generation | None = None
     carries: Carries = Carries()
@@ -209,7 +214,7 @@ class RunState:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
         self.check(event)
         match event:
-            case StageDone():
+            case StageDone():  # first, as most lines are
                 self._add_stage(event)
             case RunCreated():
                 self.created = event
@@ -222,6 +227,7 @@ class RunState:
                 begun = Generation(event.generation, event.parent, carry_before=self.carries)
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
+                self.current = begun
                 self.unreported = None
             case GenerationEnded():
                 self._end_generation(event)
@@ -238,13 +244,12 @@ class RunState:
                 self._prune(event)
             case Consented():
                 self.consents[event.manifest] = Consent(event.consent, event.by, event.why)
-        if isinstance(event, SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack):
+        if isinstance(event, _SAY_HOW_IT_GOES):
             self.last = event
 
     def check(self, event: Event) -> None:
         """Raise DamagedError unless the event is legal now; called before it is written, too."""
-        rule = self._why_not(event)
-        if rule:
+        if rule := self._why_not(event):
             line = f"line {event.seq + 1}" if event.seq >= 0 else "a new line"
             raise DamagedError(f"ledger.jsonl: {line} says {_what(event)}, against the rule: {rule}.")
 
@@ -272,20 +277,19 @@ class RunState:
         return None
 
     def _why_not_do(self, event: StageDone[Any]) -> str | None:
-        if event.stage == "sealed":
-            rule = self._why_not_look(event.generation)
-        else:
-            rule = self._why_not_under_way(event.generation)
-        if not rule and self.current and event.stage in self.current.stages:
-            rule = "a stage is done once"
-        if self.pruned and not rule:
-            gone = self.pruned.keys() & event.inputs.values()
-            rule = f"what was pruned cannot be used, as {min(gone)} was" if gone else None
-        return rule
+        is_look = event.stage == "sealed"
+        rule = self._why_not_look(event.generation) if is_look else self._why_not_under_way(event.generation)
+        if rule:
+            return rule
+        if self.current and event.stage in self.current.stages:
+            return "a stage is done once"
+        if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):
+            return f"what was pruned cannot be used, as {min(gone)} was"
+        return None
 
     def _why_not_under_way(self, number: int) -> str | None:
-        is_it = self.current is not None and self.current.number == number
-        return None if is_it else "it is not the one under way"
+        is_current = self.current is not None and self.current.number == number
+        return None if is_current else "it is not the one under way"
 
     def _why_not_end(self, event: GenerationEnded) -> str | None:
         allowed = TRANSITIONS[Status.UNFINISHED]
@@ -326,11 +330,12 @@ class RunState:
         if event.stage == "sealed":
             self.sealed[event.generation] = event
         else:
-            self.generations[-1].stages[event.stage] = event
-            if event.stage == "tune" and "trials" in event.outputs:
-                self.with_trials.append(event.generation)
+            self.generations[event.generation].stages[event.stage] = event
+        if event.stage == "tune" and "trials" in event.outputs:
+            self.with_trials.append(event.generation)
         self.seconds += event.cost.seconds
-        self._are_there(event.outputs.values())
+        if self.pruned:
+            self._are_there(event.outputs.values())
 
     def _lose(self, number: int | None, cost: Cost | None) -> None:
         """Count the stage that failed or was cut off, if an event says that one was."""
@@ -366,7 +371,7 @@ class RunState:
 
     def _are_there(self, names: Iterable[str]) -> None:
         """These were made: what was pruned of them, as the same content, is there again."""
-        for name in names if self.pruned else ():
+        for name in names:
             self.pruned.pop(name, None)
 
     def _why_not_prune(self, names: Mapping[str, int], slim: Mapping[str, str]) -> str | None:
@@ -391,6 +396,7 @@ class RunState:
 
     def _end_generation(self, event: GenerationEnded) -> None:
         generation = self.unreported = self.generations[-1]
+        self.current = None
         generation.status, generation.reason = event.status, event.reason
         if not generation.is_genesis:
             self.ended_turns[generation.status] += 1
@@ -404,13 +410,6 @@ class RunState:
         self.carries = self.carries.updated(event.carry, generation.number)
         generation.carry_after = self.carries
         self._lose(generation.number, event.cost)
-
-    @property
-    def current(self) -> Generation | None:
-        """The generation that a resumed run continues."""
-        if self.generations and TRANSITIONS[self.generations[-1].status]:
-            return self.generations[-1]
-        return None
 
     def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
         """Why no more generations are to be made: ``generations``, ``patience``; None: some are.
@@ -453,6 +452,10 @@ class RunState:
         if is_running:
             return RunStateName.RUNNING
         return (ENDINGS | PAUSES).get(self.last.event if self.last else "", RunStateName.INTERRUPTED)
+
+
+_SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
+"""How a session went on or ended."""
 
 
 def _what(event: Event) -> str:
