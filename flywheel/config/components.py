@@ -166,12 +166,17 @@ def locate(key: str, path: str) -> Any:
 
 
 def modules_of(paths: Iterable[str]) -> set[str]:
-    """Modules in which the classes of these paths, and their bases, are defined; and those of the paths."""
+    """Modules in which the classes of these paths, and their bases, are defined.
+
+    A path that names something of another module, e.g. an alias or a partial, names that one besides; a
+    package that only re-exports what a module of it defines it does not.
+    """
     names = set()
     for path in paths:
-        target = locate("_target_", path)
-        named = _import("_target_", path, path.split("."))
-        names |= {named.__name__, *defined_in(target)}
+        defining = defined_in(locate("_target_", path))
+        named = _import("_target_", path, path.split(".")).__name__
+        is_re_export = any(module.startswith(f"{named}.") for module in defining)
+        names |= defining if is_re_export else {named, *defining}
     return names
 
 

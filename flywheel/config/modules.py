@@ -2,7 +2,9 @@
 
 With its text, each module in which a class that the configuration names, or one of its bases, is defined;
 and what such a module imports, also within functions, and what that imports: as far as it is not installed,
-or lies in the same package as the module that imports it. By its hash alone, each module of flywheel.
+or lies in the same package as the module that imports it. Of the packages around these, the ``__init__``
+itself; what it imports only if it is asked: in ``from a import b``, b is a module or else something of a's.
+By its hash alone, each module of flywheel.
 
 The standard library and ``FRAMEWORKS`` are left out: the list of installed distributions tells which they
 are. What is imported by a name that is computed is not seen.
@@ -21,10 +23,11 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -52,6 +55,9 @@ class Source:
     """Modules it imports that are recorded, too."""
 
 
+_UNKNOWN = Source(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """The modules of a session, read once."""
@@ -65,13 +71,13 @@ class Code:
     @classmethod
     def of(cls, roots: Iterable[str]) -> Code:
         """The code behind modules in which named classes are defined; see the top of this file."""
-        modules: dict[str, Source] = {}
-        waiting = [name for root in roots if not _is_framework(root) for name in _with_packages(root)]
-        while waiting:
-            name = waiting.pop()
-            if name not in modules:
-                modules[name] = _source(name)
-                waiting += modules[name].imports
+        recorded = (name for name in roots if not _is_framework(name))
+        return cls.exactly(_reached(recorded, lambda name: _source(name).imports))
+
+    @classmethod
+    def exactly(cls, names: Iterable[str]) -> Code:
+        """The code of these modules, and of none besides that they import."""
+        modules = {name: _source(name) for name in names}
         return cls(modules, _own_hashes(), frozenset(modules.keys() - sys.modules.keys()))
 
     def json(self) -> dict[str, dict[str, str | None]]:
@@ -87,26 +93,33 @@ class Code:
 
         None: what ran is not known.
         """
-        versions: dict[str, str | None] = {}
-        waiting = [name for root in roots for name in _with_packages(root)]
-        while waiting:
-            name = waiting.pop()
-            if name in versions:
-                continue
-            source = self.modules.get(name)
-            if source:
-                versions[name] = self._checked(name, source).sha256
-                waiting += source.imports
-            else:
-                versions[name] = _release(name) if _is_framework(name) else None
-        return versions
+        named = _reached(roots, lambda name: self.modules.get(name, _UNKNOWN).imports)
+        return {name: self._version(name) for name in named}
+
+    def _version(self, name: str) -> str | None:
+        source = self.modules.get(name)
+        if source is None:
+            return _release(name) if _is_framework(name) else None
+        return self._checked(name, source).sha256
 
     def _checked(self, name: str, source: Source) -> Source:
         """The source; not known if the module was imported since and is another one."""
         module = sys.modules.get(name) if name in self._later else None
         if module is None or source.text is None or _is_what_runs(module, source.text.encode()):
             return source
-        return Source(None)
+        return _UNKNOWN
+
+
+def _reached(roots: Iterable[str], imports: Callable[[str], Iterable[str]]) -> set[str]:
+    """These modules, what they import, and what that imports; and the packages around all of them."""
+    reached: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += imports(name)
+    return reached.union(*map(_packages, reached))
 
 
 def defined_in(target: Any) -> set[str]:
@@ -146,7 +159,7 @@ def _data(name: str) -> bytes | None:
 def _source(name: str) -> Source:
     path, data, module = _file(name), _data(name), sys.modules.get(name)
     if data is None:
-        return Source(None)
+        return _UNKNOWN
     sha256 = hashlib.sha256(data).hexdigest()
     if not str(path).endswith(".py"):
         return Source(sha256)
@@ -198,37 +211,38 @@ def _codes(value: Any) -> Iterator[CodeType]:
 
 
 def _imports(text: str, name: str) -> frozenset[str]:
-    """Modules that a source imports, its packages included, and that are recorded with it."""
+    """Modules that a source imports and that are recorded with it."""
     named = filter(_is_dotted, _named(text, _package(name)))  # a docstring may begin a line with "import"
-    names = {part for found in named for part in _with_packages(found)}
-    return frozenset(found for found in names if found != name and _belongs(found, name))
+    return frozenset(other for other in named if other != name and _belongs(other, name))
 
 
 def _named(text: str, package: str) -> Iterator[str]:
-    """``a.b`` of ``import a.b as c``; ``a`` and ``a.b`` of ``from a import b``: b may be a module."""
+    """Of ``import a.b as c`` ``a.b``, of ``import a.b`` ``a``, too; of ``from a import b`` ``a.b`` or ``a``.
+
+    The latter if b is no module: then the file of a says what it is.
+    """
     for base, names, plain in _IMPORT.findall(text):
-        words = [part.split() for part in re.sub(r"#.*", "", plain or names).strip("() \t\\").split(",")]
-        inner = [word[0] for word in words if word]
-        if plain:
-            yield from inner
-            continue
-        try:
-            above = importlib.util.resolve_name(base, package) if base.startswith(".") else base
-        except ImportError:
-            continue
-        yield above
-        yield from (f"{above}.{part}" for part in inner)
+        parts = re.sub(r"#.*", "", plain or names).strip("() \t\\").split(",")
+        for imported, *alias in filter(None, map(str.split, parts)):
+            if plain:
+                yield from [imported] if alias else accumulate(imported.split("."), "{}.{}".format)
+                continue
+            try:
+                above = importlib.util.resolve_name(base, package) if base.startswith(".") else base
+            except ImportError:
+                continue
+            inner = f"{above}.{imported}"
+            yield inner if _is_dotted(inner) and _file(inner) else above
 
 
 def _is_dotted(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
 
 
-def _with_packages(name: str) -> list[str]:
-    """``a``, ``a.b`` and ``a.b.c`` of ``a.b.c``: to import a module is to import its packages."""
-    parts = name.split(".")
-    names = [".".join(parts[: k + 1]) for k in range(len(parts))]
-    return [part for part in names if part == name or _belongs(part, name)]
+def _packages(name: str) -> Iterator[str]:
+    """``a`` and ``a.b`` around ``a.b.c``: to import a module is to import its packages."""
+    around = accumulate(name.split(".")[:-1], "{}.{}".format)
+    return (package for package in around if _belongs(package, name))
 
 
 def _belongs(name: str, importer: str) -> bool:

@@ -154,7 +154,7 @@ def _code_differences(store: Store, session: SessionStarted) -> dict[str, list[A
     What the run names is read, and not imported: it may not be trusted here.
     """
     then, installed = (store.json(session.outputs[name]) for name in ("code", "distributions"))
-    now = Code.of(name for name, module in then.items() if "text" in module and is_there(name)).json()
+    now = Code.exactly(name for name, module in then.items() if "text" in module and is_there(name)).json()
     modules = differing(hashes(then), hashes(now))
     changes: dict[str, list[Any]] = {f"module {name}": [*pair] for name, pair in modules.items()}
     return changes | {f"installed {name}": [*x] for name, x in differing(installed, distributions()).items()}

@@ -84,6 +84,18 @@ def test_it_follows_what_the_module_imports(module_dir: Path) -> None:
     assert found[0] != found[1]
 
 
+def test_it_is_that_of_a_class_however_it_is_named() -> None:
+    """Not of its neighbours, which the package's own __init__ imports for whoever asks it."""
+    versions = []
+    for target in ("flywheel.graders.Confidence", "flywheel.graders.confidence.Confidence"):
+        graded = components(target)
+        listed = graded.code.versions(graded.modules({"grader": graded.section("grader", {})}))
+        versions.append(listed)
+        ours = {name for name in listed if name.startswith("flywheel")}
+        assert ours == {"flywheel.graders", "flywheel.graders.confidence"}
+    assert versions[0] == versions[1]
+
+
 def test_the_value_of_a_credential_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     graded = components("flywheel.graders.confidence.Confidence", inner={"token": "${oc.env:MY_TOKEN}"})
     found = set()

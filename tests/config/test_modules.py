@@ -84,6 +84,25 @@ def test_an_installed_part_is_kept_with_its_package_and_nothing_else_that_is_ins
     assert set(Code.of(["lab.grader"]).modules) == {"lab", "lab.grader", "lab.helper"}
 
 
+@pytest.mark.parametrize("asks_package", [False, True])
+def test_of_a_package_that_re_exports_only_what_a_part_imports_is_kept(
+    asks_package: bool, module_dir: Path
+) -> None:
+    write(
+        module_dir,
+        shop_in_init="from shop.grader import Grader\nfrom shop.sibling import Sibling\n",
+        shop_in_grader="from shop import helper\nfrom .deep import level\nclass Grader: ...\n",
+        shop_in_helper="",
+        shop_in_deep="def level():\n    from shop import " + ("Sibling\n" if asks_package else "helper\n"),
+        shop_in_sibling="class Sibling: ...\n",
+    )
+    imported("shop.grader")
+    expected = {"shop", "shop.grader", "shop.helper", "shop.deep", *(["shop.sibling"] * asks_package)}
+    code = Code.of(["shop.grader"])
+    assert set(code.modules) == set(code.versions(["shop.grader"])) == expected
+    assert set(Code.of(["shop"]).modules) >= {"shop.sibling"}
+
+
 def test_every_module_of_flywheel_has_a_hash() -> None:
     own = Code.of([]).json()
     root = Path(modules.__file__).resolve().parents[1]
