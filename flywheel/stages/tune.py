@@ -15,7 +15,7 @@ from flywheel.config.components import plain_settings
 from flywheel.errors import DataError, StageFailed
 from flywheel.protocols import TunerView
 from flywheel.records import Choice, Json, Role, Settings, Start, Trial, TrialResult
-from flywheel.runtime.context import Context, Stage, StageOutput, carry_of
+from flywheel.runtime.context import Context, Stage, StageOutput, StageTools, carry_of
 from flywheel.runtime.fit import fit
 from flywheel.runtime.scoring import score_means
 from flywheel.runtime.work import FOLDER
@@ -135,28 +135,30 @@ class Trials:
             raise StageFailed(
                 "tune", f"redo_from must be one of {', '.join(self.redo)}, train; it is {first!r}"
             )
+        do = partial(self._do, settings, scratch)
         *before, (samples, scores) = scratch.json(self.batches)
         if first != "curate":
             if self.parent is None:
                 raise StageFailed("tune", f"a genesis has nothing that {first} could do anew")
             if first == "generate":
-                samples = self._do("generate", settings, scratch, parent=self.parent)["samples"]
-            graded = self._do("grade", settings, scratch, samples=samples, parent=self.parent)
-            scores = graded["scores"]
-        batches = [*before, [samples, scores]]
-        made = self._do("curate", settings, scratch, sources=batches, recalled=self.recalled)
-        return read_corpus(scratch, made["corpus"], read_sources(scratch, made["sources"]))
+                samples = do("generate", parent=self.parent)["samples"]
+            scores = do("grade", samples=samples, parent=self.parent)["scores"]
+        outputs = do("curate", sources=[*before, [samples, scores]], recalled=self.recalled)
+        return read_corpus(scratch, outputs["corpus"], read_sources(scratch, outputs["sources"]))
 
-    def _do(self, name: str, settings: Settings, scratch: Store, **inputs: Any) -> dict[str, str]:
+    def _do(self, settings: Settings, scratch: Store, name: str, **inputs: Any) -> dict[str, str]:
         """The outputs of a stage, in the scratch store."""
-        stage, key = self.redo[name], self.ctx.key("trial", name)
-        work = replace(self.ctx.work, folder=None)
-        data = self.ctx.data.view(stage.sees)
-        ctx = replace(self.ctx, key=key, settings=settings, store=scratch, data=data, work=work)
-        key.seed_globals()
-        takes_part = stage.on_all_ranks or ranks.rank() == 0
-        made = ranks.run_on_all_ranks(lambda: stage.function(ctx, **inputs) if takes_part else StageOutput())
-        return ranks.from_rank_0(lambda: {name: scratch.put_value(v) for name, v in made.outputs.items()})
+        ctx, stage = self.ctx, self.redo[name]
+        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
+        more = {"carry": ctx.carry, "reports": (ctx.report_progress, None), **inputs}
+
+        def run() -> StageOutput:
+            if not stage.on_all_ranks and ranks.rank() != 0:
+                return StageOutput()
+            return tools.run(stage, ctx.generation, ctx.key("trial"), settings, **more)
+
+        output = ranks.run_on_all_ranks(run)
+        return ranks.from_rank_0(lambda: {key: scratch.put_value(v) for key, v in output.outputs.items()})
 
 
 @contextmanager
