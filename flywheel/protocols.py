@@ -7,6 +7,11 @@ Tables are Arrow; their columns are described in ``flywheel.records``. ``setting
 with ``trainer.inference_mode=false``, under ``torch.no_grad``. Choose the latter to take a gradient in one
 of them (within ``torch.enable_grad()``) or to train on a tensor that one of them has kept.
 
+A task or a grader that asks an outside service, as a judge behind an API, has an attribute
+``outside_service = True``: what each unit of ``chunk_size`` rows was answered is then on disk before the next
+one begins (on several ranks: the next one of each), so that a run that is killed asks for no unit twice. Of
+other units the last few seconds' are done again.
+
 A component with a carry says when the carry is kept by an attribute ``carry_kept``: "always", or
 "promotion" (the default) to forget what happened in a generation that was rejected. What a failed
 generation carried is never kept.

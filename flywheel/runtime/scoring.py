@@ -50,9 +50,8 @@ def score_suites(
         scored[suite].append(_scores(part, np.zeros(len(part))) if rows is None else rows)
 
     boundaries = cut(config["chunk_size"], *map(len, items))
-    units = ctx.work.do(
-        boundaries, work, take, inputs=inputs, note=lambda unit: suites[work.place(unit)[0]].name
-    )
+    whose = {"part": work.task, "note": lambda unit: suites[work.place(unit)[0]].name}
+    units = ctx.work.do(boundaries, work, take, inputs=inputs, **whose)
     return [pa.concat_tables(parts) for parts in scored if parts], units
 
 

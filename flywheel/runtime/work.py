@@ -3,8 +3,9 @@
 ``RUN/work/STAGE/plan.json`` names the stage, the generation, a hash of all that the units depend on, and the
 boundaries; it is written when the stage starts, and another plan discards what is there. What units made is
 added in batches, ``NUMBER-SHA256.arrow`` (the number is that of the first), each fsynced, at most every few
-seconds: a stage that is quicker leaves none. A stage that was killed does the missing units;
-a batch that is not what its name says is made again. The folder is removed once the stage is in the ledger.
+seconds: a stage that is quicker leaves none. What an outside service answered is added unit by unit. A stage
+that was killed does the missing units; a batch that is not what its name says is made again. The folder is
+removed once the stage is in the ledger.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class Work:
         take: Callable[[Unit, pa.Table | None, Exception | None], None],
         *,
         inputs: Json = None,
+        part: Any = None,
         note: Callable[[Unit], str] = lambda unit: "",
     ) -> UnitsDone:
         """Do all units; all ranks must call it.
@@ -125,7 +127,9 @@ class Work:
         must be picklable, for executors with processes of their own. On rank 0, ``take`` is handed each
         unit's table in the order of numbers, or None and why it failed, where that is skipped; where it is
         not, the first failure is raised. ``inputs``: what else the units depend on; None: keep none of them.
+        ``part``: whose answers they are; those of an outside service are kept at once.
         """
+        at_once = bool(getattr(part, "outside_service", False))
         if ranks.rank() != 0:
             for _ in self.executor.run(work, ()):
                 pass
@@ -141,7 +145,7 @@ class Work:
                     if unit.number in kept:
                         result = kept.read(unit.number)
                     else:
-                        result = kept.keep(self.settled(next(results)))
+                        result = kept.keep(self.settled(next(results)), at_once=at_once)
                     done.add(result)
                     take(unit, None if result.error else to_table(result.data), result.error)
                 except Exception as error:

@@ -59,7 +59,7 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
                 writer.write(part)
 
         inputs = {"parent": parent.weights, "prompts": asdict(known_by)}
-        units = ctx.work.do(boundaries, make, take, inputs=inputs)
+        units = ctx.work.do(boundaries, make, take, inputs=inputs, part=task)
         for part in samples.rest():
             writer.write(part)
         if writer.rows == 0:

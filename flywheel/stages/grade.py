@@ -50,7 +50,7 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> StageOutput:
         loaded.extend([parent.weights] if rows is not None and rows.schema.metadata else [])
 
     named = {"samples": samples, "parent": parent.weights}
-    units = ctx.work.do(boundaries, work, take, inputs=named)
+    units = ctx.work.do(boundaries, work, take, inputs=named, part=grader)
     if ranks.rank() != 0:
         return StageOutput()
     if len(units.reasons) and units.reasons.total() == units.count:

@@ -40,11 +40,10 @@ def units_of(folder: Path, attempt: int, stage: str) -> list[str]:
     return sorted(row for number, name, row in lines if (number, name) == (str(attempt), stage))
 
 
-def on_one_rank(folder: Path) -> None:
+def on_one_rank(folder: Path, *more: str, **variables: str) -> None:
     for attempt in range(len(KILLS) + 1):
-        done = shared_fork_server().run(
-            WORDS, folder, env=environment(folder) | {"PROBE_ATTEMPT": str(attempt)}
-        )
+        ours = environment(folder) | {"PROBE_ATTEMPT": str(attempt)} | variables
+        done = shared_fork_server().run((*WORDS, *more), folder, env=ours)
         assert done.code == (0 if attempt == len(KILLS) else -signal.SIGKILL), done.err
 
 
@@ -75,6 +74,7 @@ def test_a_stage_that_was_killed_goes_on_with_the_units_that_are_missing(
     calm, folder, monkeypatch, ranks, kills
 ):
     on_one_rank(folder) if ranks == 1 else on_ranks(folder, ranks, kills, monkeypatch)
+    check_units_begun(folder, kills)
     run = only_run(folder)
     ours, theirs = stages(run), stages(calm)
     for where in COMPARED:
@@ -84,13 +84,26 @@ def test_a_stage_that_was_killed_goes_on_with_the_units_that_are_missing(
         )
         assert ours[where]["facts"]["units"]["count"] == 100
         assert len(json.dumps(ours[where]["facts"]["units"])) < 200, "the ledger does not grow with the units"
+    assert not (run / "work").exists()
+    assert flywheel.open_run(run).verify().first_bad is None
+
+
+def check_units_begun(folder: Path, kills: Sequence[str]) -> None:
+    """After each kill only the units from the one that died on were done."""
     names = {"evaluate": gate_items(range(20, 100, 2)), "generate": prompts(range(120, 200, 2))}
     for attempt, kill in enumerate(kills):
         stage = kill.split()[0]
         assert kill.split()[1] in units_of(folder, attempt, stage)
         assert units_of(folder, attempt + 1, stage) == names.get(stage, names["generate"]), stage
-    assert not (run / "work").exists()
-    assert flywheel.open_run(run).verify().first_bad is None
+
+
+def test_the_answers_of_an_outside_service_are_kept_with_each_unit(calm, folder):
+    """Though units are otherwise kept after an hour: each is paid for once."""
+    paid = [f"{part}._target_=tests.support.probe_parts.Paid{part.title()}" for part in ("task", "grader")]
+    on_one_rank(folder, *paid, PROBE_KEEP_EVERY="3600")
+    check_units_begun(folder, KILLS)
+    made = stages(only_run(folder))
+    assert [made[w]["outputs"] for w in COMPARED] == [stages(calm)[w]["outputs"] for w in COMPARED]
 
 
 def gate_items(rows: Sequence[int]) -> list[str]:

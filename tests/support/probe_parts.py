@@ -285,6 +285,18 @@ class Grader(Confidence):
         return super().grade(samples, load_parent, keys)
 
 
+class PaidTask(Task):
+    """Its answers and scores are an outside service's."""
+
+    outside_service = True
+
+
+class PaidGrader(Grader):
+    """Its scores are an outside service's."""
+
+    outside_service = True
+
+
 class SlowGrader(Confidence):
     """Takes a minute, and leaves a file that says it began."""
 
