@@ -370,10 +370,12 @@ def test_an_append_that_fails_or_is_interrupted_leaves_nothing_behind(
     three: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, written: float
 ) -> None:
     """The loop answers a second Ctrl-C, which may hit in an append, with one more append."""
+    before = file_of(three).read_bytes()
     with closing(Ledger(three)) as ledger:
         fails_once(monkeypatch, error, written)
         with pytest.raises(type(error)):
             ledger.append(Event(event="lost"))
+        assert file_of(three).read_bytes() == before
         ledger.append(Event(event="run_interrupted"))
     assert names(three) == [*THREE, "run_interrupted"]
 

@@ -16,41 +16,27 @@ from flywheel.lineage.recall import recall
 from flywheel.storage import lock
 from flywheel.storage.writer import amend
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from flywheel.storage import lock
-lock.acquire(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(60)
-"""
-HOLD_WITH_CHILD = """
+HEADER = """
 import os, sys, time
-from pathlib import Path
-from flywheel.storage import lock
-lock.acquire(Path(sys.argv[1]))
-child = os.fork()
-if child:
-    print(child, flush=True)
-time.sleep(60)
-"""
-ASK = """
-import sys
-from pathlib import Path
-from flywheel.storage import lock
-print(lock.is_held(Path(sys.argv[1])))
-"""
-ACQUIRE = """
-import sys
 from pathlib import Path
 from flywheel.errors import LockedError
 from flywheel.storage import lock
+run = Path(sys.argv[1])
+"""
+HOLD = "lock.acquire(run); print('held', flush=True); time.sleep(60)"
+HOLD_WITH_CHILD = """
+lock.acquire(run)
+if child := os.fork():
+    print(child, flush=True)
+time.sleep(60)
+"""
+ASK = "print(lock.is_held(run))"
+ACQUIRE = """
 try:
-    lock.acquire(Path(sys.argv[1]))
+    lock.acquire(run)
+    print("acquired")
 except LockedError as error:
     print(error)
-else:
-    print("acquired")
 """
 
 
@@ -60,11 +46,20 @@ def run(tmp_path: Path) -> Path:
 
 
 @contextmanager
+def locked(run: Path) -> Iterator[None]:
+    lock.acquire(run)
+    try:
+        yield
+    finally:
+        lock.release(run)
+
+
+@contextmanager
 def other_process(
     program: str, run: Path, env: dict[str, str]
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that runs ``program``, and the first line it prints."""
-    command = [sys.executable, "-c", program, str(run)]
+    command = [sys.executable, "-c", HEADER + program, str(run)]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -76,9 +71,8 @@ def other_process(
 
 
 def answer(program: str, run: Path, env: dict[str, str]) -> str:
-    command = [sys.executable, "-c", program, str(run)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=30)
-    return done.stdout.strip()
+    with other_process(program, run, env) as (_, line):
+        return line
 
 
 def test_a_second_process_is_refused_and_told_who_writes(run: Path, python_env: dict[str, str]) -> None:
@@ -93,32 +87,26 @@ def test_a_second_process_is_refused_and_told_who_writes(run: Path, python_env: 
 def test_this_process_is_refused_a_second_time_and_keeps_the_lock(
     run: Path, python_env: dict[str, str]
 ) -> None:
-    lock.acquire(run)
-    try:
+    with locked(run):
         with pytest.raises(LockedError, match="this process"):
             lock.acquire(run)
         with pytest.raises(LockedError, match="this process"):
             lock.refuse(run)
         assert f"process {os.getpid()}" in answer(ACQUIRE, run, python_env)
-    finally:
-        lock.release(run)
     assert answer(ACQUIRE, run, python_env) == "acquired"
 
 
 def test_asking_whether_it_is_held_does_not_give_it_up(run: Path, python_env: dict[str, str]) -> None:
-    lock.acquire(run)
-    try:
+    with locked(run):
         assert lock.is_held(run)
         assert answer(ASK, run, python_env) == "True"
-    finally:
-        lock.release(run)
     assert not lock.is_held(run)
     assert answer(ASK, run, python_env) == "False"
 
 
 @pytest.mark.parametrize("work", lock.Work)
 def test_the_lock_says_what_its_holder_does(run: Path, python_env: dict[str, str], work: lock.Work) -> None:
-    program = HOLD.replace("(Path(sys.argv[1]))", f"(Path(sys.argv[1]), lock.Work('{work}'))")
+    program = HOLD.replace("(run)", f"(run, lock.Work('{work}'))")
     with other_process(program, run, python_env) as (holder, _):
         assert lock.work_under_way(run) is work
         with pytest.raises(LockedError, match=f"being {work.passive} by process {holder.pid} on ") as refused:
@@ -136,13 +124,10 @@ def test_a_holder_whose_work_cannot_be_read_runs(run: Path, python_env: dict[str
 def test_a_run_reached_by_another_path_is_the_same_run(run: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(run)
-    lock.acquire(run)
-    try:
+    with locked(run):
         assert lock.is_held(link)
         with pytest.raises(LockedError):
             lock.acquire(link)
-    finally:
-        lock.release(run)
 
 
 def test_a_run_without_a_lock_file_is_not_held(run: Path) -> None:
@@ -152,8 +137,8 @@ def test_a_run_without_a_lock_file_is_not_held(run: Path) -> None:
 
 def test_a_released_lock_can_be_taken_again(run: Path) -> None:
     for _ in range(2):
-        lock.acquire(run)
-        lock.release(run)
+        with locked(run):
+            assert lock.is_held(run)
 
 
 def test_a_killed_writer_frees_the_run_though_its_forked_child_lives(
@@ -166,8 +151,8 @@ def test_a_killed_writer_frees_the_run_though_its_forked_child_lives(
         try:
             os.kill(int(child), 0)  # it lives
             assert not lock.is_held(run)
-            lock.acquire(run)
-            lock.release(run)
+            with locked(run):
+                pass
         finally:
             os.kill(int(child), signal.SIGKILL)
 
@@ -204,26 +189,18 @@ def test_a_reader_without_write_permission_can_ask(python_env: dict[str, str]) -
 
 def test_a_new_writer_overwrites_a_longer_name(run: Path) -> None:
     (run / "lock").write_text("process 123456789 on a-machine-with-a-very-long-name.example.com" * 3)
-    lock.acquire(run)
-    try:
-        assert (run / "lock").read_text().startswith(f"process {os.getpid()} on ")
-        assert "123456789 on" not in (run / "lock").read_text()
-    finally:
-        lock.release(run)
+    with locked(run):
+        assert (run / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}: run"
 
 
 def test_who_is_refused_does_not_give_up_the_writers_lock(run_copy: Path) -> None:
-    lock.acquire(run_copy)
-    try:
-        for refused in (
-            lambda: recall(run_copy, generation=1, why="x", yes=True),
-            lambda: amending(run_copy),
-        ):
-            with pytest.raises(LockedError):
-                refused()
-            assert lock.is_held(run_copy)
-    finally:
-        lock.release(run_copy)
+    with locked(run_copy):
+        with pytest.raises(LockedError):
+            recall(run_copy, generation=1, why="x", yes=True)
+        assert lock.is_held(run_copy)
+        with pytest.raises(LockedError):
+            amending(run_copy)
+        assert lock.is_held(run_copy)
 
 
 def amending(directory: Path) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from flywheel.errors import DamagedError
 from flywheel.storage import ledger
 from flywheel.storage.events import Event
-from flywheel.storage.state import ENDINGS, TRANSITIONS, RunState, RunStateName, Status
+from flywheel.storage.state import ENDINGS, RunState, RunStateName, Status
 from tests.support.events import event_of
 
 VERDICTS = (Status.PROMOTED, Status.REJECTED, Status.FAILED)
@@ -52,14 +52,17 @@ def chained(*events: Event) -> list[Event]:
     return [replace(event, seq=seq) for seq, event in enumerate(events)]
 
 
+def carry_of(number: int) -> dict[str, str]:
+    """What a generation leaves; one that names no tuner leaves that one's carry as it is."""
+    return {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
+
+
 def script(verdicts: list[Status]) -> list[Event]:
     """A run whose generations end like this."""
     events: list[Event] = [event_of("run_created"), event_of("session_started")]
     champion = None
     for number, verdict in enumerate(verdicts):
-        carry = {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
-        events += [started(number, champion), *evidence(number)]
-        events += [ended(number, verdict, carry)]
+        events += [started(number, champion), *evidence(number), ended(number, verdict, carry_of(number))]
         champion = number if verdict is Status.PROMOTED else champion
     return chained(*events)
 
@@ -90,7 +93,7 @@ class Transitions(RuleBasedStateMachine):
     @rule(data=st.data(), status=st.sampled_from(Status))
     def end(self, data: st.DataObject, status: Status) -> None:
         number = data.draw(st.integers(0, len(self.expected) - 1))
-        if status in TRANSITIONS[self.expected[number]]:
+        if self.expected[number] is Status.UNFINISHED and status in VERDICTS:
             self.apply(ended(number, status))
             self.expected[number] = status
             return
@@ -110,12 +113,6 @@ TestTransitions = Transitions.TestCase
 TestTransitions.settings = settings(max_examples=25, stateful_step_count=20)
 
 
-def test_verdicts_are_final() -> None:
-    assert set(TRANSITIONS) == set(Status)
-    assert TRANSITIONS[Status.UNFINISHED] == set(VERDICTS)
-    assert all(not TRANSITIONS[verdict] for verdict in VERDICTS)
-
-
 @given(SCRIPTS, st.data())
 def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.DataObject) -> None:
     events = script(verdicts)
@@ -126,32 +123,24 @@ def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.D
     assert state == RunState.replay(events)
 
 
-@given(SCRIPTS)
-def test_the_champion_is_the_last_promoted_generation(verdicts: list[Status]) -> None:
-    state = RunState.replay(script(verdicts))
-    promoted = [k for k, verdict in enumerate(verdicts) if verdict is Status.PROMOTED]
-    assert (state.champion and state.champion.number) == (promoted[-1] if promoted else None)
-    assert (state.first_champion and state.first_champion.number) == (promoted[0] if promoted else None)
-
-
-@given(SCRIPTS)
-def test_turns_without_promotion_are_counted_since_the_champion(verdicts: list[Status]) -> None:
-    expected = 0
-    for number, verdict in enumerate(verdicts):
-        is_genesis = Status.PROMOTED not in verdicts[:number]
-        expected = 0 if verdict is Status.PROMOTED or is_genesis else expected + 1
-    assert RunState.replay(script(verdicts)).turns_without_promotion == expected
-
-
 @given(SCRIPTS, st.integers(0, 3), st.sampled_from(["stop", "go_on"]))
-def test_generations_are_turns_of_a_run_with_a_champion(
+def test_what_a_run_is_follows_from_its_verdicts(
     verdicts: list[Status], generations: int, on_failure: str
 ) -> None:
-    first = verdicts.index(Status.PROMOTED) if Status.PROMOTED in verdicts else None
+    """Turns have a champion before them; it is the last that was promoted, and carries are the last left."""
+    state = RunState.replay(script(verdicts))
+    promoted = [number for number, verdict in enumerate(verdicts) if verdict is Status.PROMOTED]
+    assert (state.champion and state.champion.number) == (promoted[-1] if promoted else None)
+    assert (state.first_champion and state.first_champion.number) == (promoted[0] if promoted else None)
+    assert state.turns_without_promotion == (len(verdicts) - 1 - promoted[-1] if promoted else 0)
     counted = VERDICTS if on_failure == "go_on" else VERDICTS[:2]
-    turns = [] if first is None else [v for v in verdicts[first + 1 :] if v in counted]
-    over = "generations" if first is not None and len(turns) >= generations else None
-    assert RunState.replay(script(verdicts)).is_over(generations, None, on_failure) == over
+    turns = [verdict for verdict in verdicts[promoted[0] + 1 :] if verdict in counted] if promoted else []
+    over = "generations" if promoted and len(turns) >= generations else None
+    assert state.is_over(generations, None, on_failure) == over
+    carries: dict[str, str] = {}
+    for number in range(len(verdicts)):
+        carries |= carry_of(number)
+    assert state.carries.artifacts == carries
 
 
 def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> Event:
@@ -167,6 +156,7 @@ TURNS = [started(0), *earned(0), *(e for n in (1, 2) for e in (started(n, n - 1)
 REJECTED = [started(3, 2), *evidence(3), ended(3, "rejected")]
 PATIENCE = {
     "it counts since the promotion": ([*TURNS, *REJECTED], 1),
+    "a turn under way is none yet": ([*TURNS, started(3, 2)], 0),
     "a champion that came back is as one just promoted": ([*TURNS, *REJECTED, went_back(1)], 0),
     "turns of its first time do not count again": ([*TURNS, *REJECTED, went_back(1), went_back(2)], 0),
     "naming the champion again restarts nothing": ([*TURNS, *REJECTED, went_back(2)], 1),
@@ -209,37 +199,10 @@ def test_seconds_are_those_of_every_line_with_a_cost() -> None:
         started(2, 0),
         stage(2, "generate"),
     )
-    costs = [getattr(line, "cost", None) for line in events]
-    seconds = [cost.seconds if cost else 0.0 for cost in costs]
-    state = RunState()
-    for number, line in enumerate(events, 1):
-        state.apply(line)
-        assert state.seconds == sum(seconds[:number])
-    assert state.seconds == RunState.replay(events).seconds == sum(seconds)
+    costs = [line.cost for line in events if getattr(line, "cost", None)]
+    state = RunState.replay(events)
+    assert state.seconds == sum(cost.seconds for cost in costs)
     assert state.generations[1].seconds == 1.5 + 4.0 * (len(ENDINGS) + 1)
-
-
-def test_a_generation_under_way_is_no_turn_without_promotion() -> None:
-    state = RunState.replay(chained(started(0), *earned(0), started(1, 0)))
-    assert state.turns_without_promotion == 0
-    assert state.current is state.generations[1]
-
-
-@given(SCRIPTS)
-def test_the_carry_is_the_newest_that_was_kept(verdicts: list[Status]) -> None:
-    expected: dict[str, str] = {}
-    for number in range(len(verdicts)):
-        expected["gate"] = f"gate{number}"
-        if number % 2:
-            expected["tuner"] = f"tuner{number}"
-    assert RunState.replay(script(verdicts)).carries.artifacts == expected
-
-
-def test_a_rejected_generation_keeps_the_carry_that_its_end_does_not_name() -> None:
-    first = ended(0, "promoted", {"tuner": "a", "gate": "b"})
-    events = [started(0), *evidence(0), first, started(1, 0)]
-    state = RunState.replay(chained(*events, ended(1, "rejected", {"gate": "c"})))
-    assert state.carries.artifacts == {"tuner": "a", "gate": "c"}
 
 
 @pytest.mark.parametrize(("ending", "name"), ENDINGS.items())
