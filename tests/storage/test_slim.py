@@ -60,13 +60,9 @@ class Book:
     def add(self, name: str, **content: Any) -> None:
         self.state.apply(self.ledger.append(event_of(name, **content)))
 
-    def stage(self, name: str, inputs: dict[str, str] | None = None, **outputs: Any) -> None:
+    def stage(self, name: str, **outputs: Any) -> None:
         names = {output: self.store.put_value(value) for output, value in outputs.items()}
-        cost = {"seconds": 1.0, "cpu_seconds": 1.0}
-        facts = {"made": 1} if name == "generate" else {}
-        number = len(self.state.generations) - 1
-        content = {"inputs": inputs or {}, "outputs": names, "facts": facts, "cost": cost}
-        self.add("stage", generation=number, stage=name, **content)
+        self.add("stage", generation=len(self.state.generations) - 1, stage=name, outputs=names)
 
     def turn(self, batch: pa.Table, *earlier: pa.Table, status: str = "failed", curated: bool = True) -> None:
         """A turn that made a batch, and decided on it and on earlier ones unless it failed before."""
