@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("testing", "cli", "__main__", "__init__"),
 )
-HEAVY = ("torch", "lightning", "wandb", "pyarrow", "hydra", "optuna", "transformers", "scipy", "numpy")
 
 
 def modules() -> list[Path]:
@@ -94,24 +93,16 @@ def test_imports_go_down_only() -> None:
     assert len(LAYERS) <= 10
 
 
-def circles(imported: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Sets of names that import each other, directly or by way of others."""
-    below: dict[str, set[str]] = {}
-    for a, b in imported:
-        if a != b:
-            below.setdefault(a, set()).add(b)
-    order = TopologicalSorter(below)
-    try:
-        order.prepare()
-    except CycleError as error:
-        return [error.args[1]]
-    return []
-
-
 def test_no_circles() -> None:
-    own = [(a, b) for a, b in edges() if b != "__init__"]  # ``import flywheel`` alone imports nothing
-    assert circles((place(a), place(b)) for a, b in own) == []
-    assert circles((a.removesuffix(".__init__"), b.removesuffix(".__init__")) for a, b in own) == []
+    """Neither among packages nor among modules: ``prepare`` raises CycleError with the names of one."""
+    packages, files = TopologicalSorter[str](), TopologicalSorter[str]()
+    for a, b in edges():
+        if b != "__init__":  # ``import flywheel`` alone imports nothing
+            files.add(a.removesuffix(".__init__"), b.removesuffix(".__init__"))
+            if place(a) != place(b):
+                packages.add(place(a), place(b))
+    packages.prepare()
+    files.prepare()
 
 
 def test_rooms_are_small() -> None:
@@ -200,61 +191,6 @@ def untyped_answers(path: Path) -> Iterator[str]:
 def test_questions_are_answered_with_types() -> None:
     paths = [path for path in modules() if dotted(path).startswith(ANSWERS)]
     assert [name for path in paths for name in untyped_answers(path) if " json()" not in name] == []
-
-
-LOADED = """
-import sys
-from flywheel.cli.main import main
-code = main(sys.argv[1:])
-heavy = [name for name in {heavy!r} if name in sys.modules]
-print("LOADED", code, *heavy)
-"""
-
-
-def loaded_by(arguments: list[str], env: dict[str, str], folder: Path) -> list[str]:
-    """Exit code, and which heavy libraries were imported to answer."""
-    command = [sys.executable, "-c", LOADED.format(heavy=HEAVY), *arguments]
-    done = subprocess.run(
-        command, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "LOADED" in done.stdout, done.stderr
-    return done.stdout.rpartition("LOADED")[2].split()
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["recipes"], ["recipes", "--json"]], ids=" ".join
-)
-def test_help_and_recipes_import_nothing_heavy(
-    arguments: list[str], python_env: dict[str, str], tmp_path: Path
-) -> None:
-    assert loaded_by(arguments, python_env, tmp_path) == ["0"]
-
-
-@pytest.mark.parametrize("command", ["status", "lineage", "verify"])
-def test_looking_at_a_run_imports_nothing_heavy(
-    command: str, python_env: dict[str, str], tmp_path: Path, finished_run: Path
-) -> None:
-    assert loaded_by([command, str(finished_run)], python_env, tmp_path) == ["0"]
-    assert loaded_by([command, str(finished_run), "--json"], python_env, tmp_path) == ["0"]
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["recipe=moon"],
-        ["recipe=moons", "sed=1"],
-        ["recipe=moons", "settings.lr=7"],
-        ["recipe=moons", "error_budget.alpha=9"],
-    ],
-    ids=" ".join,
-)
-def test_a_config_error_is_told_before_torch_is_imported(
-    overrides: list[str], python_env: dict[str, str], tmp_path: Path
-) -> None:
-    config_dir = str(PACKAGE / "testing" / "moons" / "conf")
-    code, *heavy = loaded_by([*overrides, "--config-dir", config_dir], python_env, tmp_path)
-    assert code == "2"
-    assert not {"torch", "lightning", "wandb"} & set(heavy)
 
 
 def test_importing_the_package_imports_nothing_heavy(python_env: dict[str, str]) -> None:

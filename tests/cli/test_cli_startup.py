@@ -12,15 +12,20 @@ import pytest
 from tests.support.harness import MOONS, MOONS_CONF, environment
 
 HEAVY = ("torch", "lightning", "wandb", "pytorch_lightning", "torchmetrics", "pandas", "scipy", "sklearn")
+HEAVY += ("optuna", "transformers")
+READS = (*HEAVY, "hydra", "omegaconf", "numpy", "pyarrow")
 LIGHT = {
     "help": (["--help"], 0, (*HEAVY, "hydra", "omegaconf", "numpy", "rich", "dataclasses")),
     "version": (["--version"], 0, (*HEAVY, "hydra", "omegaconf", "numpy", "rich", "dataclasses")),
     "unknown subcommand": (["statsu"], 2, (*HEAVY, "hydra", "omegaconf")),
-    "status": (["status", "run"], 0, (*HEAVY, "hydra", "omegaconf", "numpy")),
-    "status as JSON": (["status", "run", "--json"], 0, (*HEAVY, "hydra", "omegaconf", "rich")),
-    "lineage": (["lineage", "run"], 0, (*HEAVY, "hydra", "omegaconf", "numpy")),
-    "verify": (["verify", "run"], 0, (*HEAVY, "hydra", "omegaconf", "numpy")),
-    "recipes": (["recipes", "--config-dir", MOONS_CONF], 0, (*HEAVY, "hydra", "omegaconf")),
+    "status": (["status", "run"], 0, READS),
+    "status as JSON": (["status", "run", "--json"], 0, (*READS, "rich")),
+    "lineage": (["lineage", "run"], 0, READS),
+    "lineage as JSON": (["lineage", "run", "--json"], 0, READS),
+    "verify": (["verify", "run"], 0, READS),
+    "verify as JSON": (["verify", "run", "--json"], 0, READS),
+    "recipes": (["recipes", "--config-dir", MOONS_CONF], 0, READS),
+    "recipes as JSON": (["recipes", "--json"], 0, READS),
     "new": (["new", "beans"], 0, (*HEAVY, "hydra", "omegaconf")),
     "doctor": (["doctor"], None, HEAVY),
     "finished run": ([*MOONS, "name=run", "generations=1"], 0, HEAVY),
