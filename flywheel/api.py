@@ -19,8 +19,7 @@ from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
 from flywheel.config.remembered import remembered
 from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
-from flywheel.launch.fork import Origin
-from flywheel.launch.launch import composed, composed_to_fork, composed_to_resume, launch
+from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
@@ -204,6 +203,11 @@ class Run:
     parts: Mapping[str, Any] = field(default_factory=dict)
     """Those that were given as objects; see ``flywheel.config.parts``."""
 
+    @classmethod
+    def of(cls, launched: Launched, parts: Mapping[str, Any]) -> Run:
+        """The run that was launched."""
+        return cls(launched.path, launched.config_dir, launched.trusted, launched.exit_code, parts)
+
     def status(self) -> RunStatus:
         """Where the run stands: what ``python -m flywheel status RUN`` prints."""
         return status(self.path)
@@ -332,10 +336,8 @@ class Run:
         ConfigError for a key that is part of its identity, RunError for a class that
         is not trusted here, and else as ``run`` does.
         """
-        words = overrides_of(config)
-        parts = {**self.parts, **parts}
-        to_resume = composed_to_resume(self.path, words, self.config_dir, self.trusted, parts)
-        return Run(*launch(to_resume, self.config_dir, parts=parts, directory=self.path), parts)
+        words, parts = overrides_of(config), {**self.parts, **parts}
+        return Run.of(resume(self.path, words, self.config_dir, self.trusted, parts), parts)
 
     def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
@@ -343,10 +345,8 @@ class Run:
         It lies beside this run unless ``runs_dir`` is given. Called again, it continues that run; so does
         ``resume`` of it, without this one. Raises RunError or ConfigError as ``flywheel.launch.fork`` says.
         """
-        origin = Origin(self.path, generation)
-        parts = {**self.parts, **parts}
-        of_fork = composed_to_fork(origin, overrides_of(config), self.config_dir, self.trusted, parts)
-        return Run(*launch(of_fork, self.config_dir, parts=parts, origin=origin), parts)
+        words, parts = overrides_of(config), {**self.parts, **parts}
+        return Run.of(fork(self.path, generation, words, self.config_dir, self.trusted, parts), parts)
 
 
 def open_run(
@@ -384,4 +384,4 @@ def run(
     trained, RunError also while another run is on in this process (see ``flywheel.runtime.exclusive``);
     how the run itself ended is in ``exit_code`` and ``status().state``.
     """
-    return Run(*launch(composed(config, config_dir, parts), config_dir, parts=parts), parts)
+    return Run.of(launch(composed(config, config_dir, parts), config_dir, parts=parts), parts)

@@ -122,10 +122,9 @@ def _run(words: list[str]) -> int:
 
 
 def _launch(config: Any, config_dir: str | None) -> int:
-    from flywheel.api import Run
     from flywheel.launch.launch import launch
 
-    return commands.ending(Run(*launch(config, config_dir)), str(config.log.value))
+    return commands.ending(launch(config, config_dir))
 
 
 def _multirun(overrides: list[str], config_dir: str | None) -> int:

@@ -8,22 +8,21 @@ recalled there stays recalled here; its keys are its own, so that what it makes 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError, IdentityError, RunError
-from flywheel.launch.recorded import changed, key_of, recorded_config
-from flywheel.lineage.status import read_state
+from flywheel.launch.recorded import key_of, recorded_config
+from flywheel.lineage.forks import origins_of, recalled_in_origins
+from flywheel.storage import ledger
 from flywheel.storage.events import ForkedFrom
-from flywheel.storage.ledger import read_head
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from omegaconf import DictConfig
 
 FIXED = ("recipe", "base", "genesis", "debug")
 """Keys that a fork decides itself: it has another run's recipe and takes its weights as they are."""
@@ -31,10 +30,43 @@ FIXED = ("recipe", "base", "genesis", "debug")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The generation of another run that a fork starts from."""
+    """The generation of another run that a fork starts from, as that run was when it was read."""
 
     directory: Path
-    generation: int
+    state: RunState
+    generation: Generation
+    weights: str
+    """Name of its weights there."""
+    head: str
+    """Hash of the run's last line."""
+
+    @classmethod
+    def of(cls, directory: Path, number: int) -> Origin:
+        """Read the run. Raises RunError if this generation cannot be forked."""
+        events = ledger.read(directory)
+        state = RunState.replay(events)
+        if not 0 <= number < len(state.generations):
+            raise RunError(
+                f"A fork starts from a generation of a run; {directory} has {len(state.generations)}, "
+                f"numbered from 0: there is no {number}."
+            )
+        generation = state.generations[number]
+        if generation.weights is None:
+            raise RunError(f"A fork starts from weights; generation {number} of {directory} has none.")
+        Store(directory).require(generation.weights)
+        if generation.recalled:
+            raise RunError(
+                f"A fork starts from what is not recalled; generation {number} of {directory} is. Its "
+                f"champion is generation {state.champion.number if state.champion else 'none'}."
+            )
+        recalled_by = recalled_in_origins(directory, state).get(number)
+        if recalled_by is not None:
+            raise RunError(
+                f"A fork starts from what is not recalled; generation {number} of {directory} learned "
+                f"from what {recalled_by} has recalled since. Recall it here, too, or fork a generation "
+                "before that."
+            )
+        return cls(directory, state, generation, generation.weights, events[-1].hash)
 
     def begin(self, target: Path) -> ForkedFrom:
         """Bring the weights, and the ids of what is recalled, into the new run's store.
@@ -43,14 +75,13 @@ class Origin:
         """
         import pyarrow as pa
 
-        state, old, new = read_state(self.directory), Store(self.directory), Store(target)
-        generation = _forkable(self.directory, state, self.generation)
-        recalled = _recalled(self.directory, state)
+        old, new = Store(self.directory), Store(target)
+        recalled = self._recalled()
         return ForkedFrom(
-            run=_name(state),
-            generation=self.generation,
-            head=read_head(self.directory),
-            weights=new.put(old.get(str(generation.weights)), ".safetensors"),
+            run=self._name,
+            generation=self.generation.number,
+            head=self.head,
+            weights=new.put(old.get(self.weights), ".safetensors"),
             recalled=new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
         )
 
@@ -58,101 +89,59 @@ class Origin:
         """Raise IdentityError unless the run that is there is the fork, begun when as much was recalled."""
         if there.created is None:
             return
-        state, origin = read_state(self.directory), there.created.forked_from
-        ours = f"{_name(state)}@{self.generation}"
-        theirs = f"a fork of {origin}" if origin else "a run that is no fork"
+        recorded = there.created.forked_from
+        ours = f"{self._name}@{self.generation.number}"
+        theirs = f"a fork of {recorded}" if recorded else "a run that is no fork"
         remedy = "Give another name= to begin a new one."
-        if origin is None or str(origin) != ours:
+        if recorded is None or str(recorded) != ours:
             raise IdentityError(
                 f"A fork continues the run that it started; {target} is {theirs}, not of {ours}. {remedy}"
             )
-        recalled = origin.recalled
-        known = set(Store(target).table(recalled)["id"].to_pylist()) if recalled else set()
-        now = set(_recalled(self.directory, state).to_pylist())
-        if known != now:
+        then = Store(target).table(recorded.recalled)["id"].to_pylist() if recorded.recalled else []
+        now = self._recalled().to_pylist()
+        if set(then) != set(now):
             raise IdentityError(
-                f"A fork begins with what is recalled in the run that it comes from: {len(known)} samples "
+                f"A fork begins with what is recalled in the run that it comes from: {len(then)} samples "
                 f"when {target} was begun, {len(now)} in {self.directory} now. It may have learned from "
                 f"them. {remedy}"
             )
 
+    def config(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """What the run recorded, made a configuration of the fork: its settings are the generation's.
 
-def config_of_fork(
-    origin: Origin,
-    overrides: Sequence[str],
-    config_dir: str | None = None,
-    trusted: Iterable[str] = (),
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
-) -> DictConfig:
-    """The configuration of a fork: the recorded one, the generation's settings, and the overrides on top.
+        Raises ConfigError if an override is not a fork's to give.
+        """
+        for override in overrides:
+            if key_of(override).split(".")[0] in FIXED:
+                raise ConfigError(
+                    f"A fork keeps the recipe and starts from the generation's weights: {', '.join(FIXED)} "
+                    f"are fixed, got {override!r}. Start a run of its own for another value."
+                )
+        recorded = recorded_config(self.directory, self.state.session)
+        settings = {} if self.generation.is_genesis else self.generation.settings
+        recorded["settings"] |= settings
+        own = recorded["genesis_settings"]
+        own |= {key: value for key, value in settings.items() if key in own}
+        base = str(Store(self.directory).path(self.weights))
+        place = {"name": None, "runs_dir": str(self.directory.parent.parent)}
+        return {**recorded, "genesis": "load", "base": base, **place}
 
-    Raises RunError if the generation cannot be forked or names a class that is not trusted here,
-    ConfigError if an override is not a fork's to give.
-    """
-    for override in overrides:
-        if key_of(override).split(".")[0] in FIXED:
-            raise ConfigError(
-                f"A fork keeps the recipe and starts from the generation's weights: {', '.join(FIXED)} are "
-                f"fixed, got {override!r}. Start a run of its own for another value."
-            )
-    directory = origin.directory
-    state = read_state(directory)
-    generation = _forkable(directory, state, origin.generation)
-    recorded = recorded_config(directory, state.session)
-    settings = {} if generation.is_genesis else generation.settings
-    for section in ("settings", "genesis_settings"):
-        known = recorded[section]
-        known |= {key: value for key, value in settings.items() if section == "settings" or key in known}
-    weights = Store(directory).path(str(generation.weights))
-    recorded |= {"genesis": "load", "base": str(weights)}
-    recorded |= {"name": None, "runs_dir": str(directory.parent.parent)}
-    return changed(directory, recorded, overrides, config_dir, trusted, sections)
+    @property
+    def _name(self) -> str:
+        assert self.state.created is not None, "a run with generations was created"
+        return f"{self.state.created.recipe}/{self.state.created.name}"
+
+    def _recalled(self) -> pa.Array:
+        """Ids of the samples that are recalled in the run, and in those beside it that it was forked from."""
+        import pyarrow as pa
+
+        runs = [(self.directory, self.state), *origins_of(self.directory, self.state)]
+        columns = [Store(run).table(there.recalled)["id"] for run, there in runs if there.recalled]
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        return pa.concat_arrays([pa.array([], pa.string()), *chunks]).unique()
 
 
 def command_of(directory: Path, config_dir: str | None = None) -> str:
     """The command line that resumes a run."""
     options = ["--config-dir", config_dir] if config_dir else []
     return shlex.join(["python", "-m", "flywheel", "resume", str(directory), *options])
-
-
-def _recalled(directory: Path, state: RunState) -> pa.Array:
-    """Ids of the samples that are recalled in a run, and in the runs beside it that it was forked from."""
-    import pyarrow as pa
-
-    from flywheel.lineage.forks import origins_of
-
-    runs = [(directory, state), *origins_of(directory, state)]
-    columns = [Store(run).table(there.recalled)["id"] for run, there in runs if there.recalled]
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    return pa.concat_arrays([pa.array([], pa.string()), *chunks]).unique()
-
-
-def _name(state: RunState) -> str:
-    assert state.created is not None, "a run with generations was created"
-    return f"{state.created.recipe}/{state.created.name}"
-
-
-def _forkable(directory: Path, state: RunState, number: int) -> Generation:
-    if not 0 <= number < len(state.generations):
-        raise RunError(
-            f"A fork starts from a generation of a run; {directory} has {len(state.generations)}, "
-            f"numbered from 0: there is no {number}."
-        )
-    from flywheel.lineage.forks import recalled_in_origins
-
-    generation = state.generations[number]
-    if generation.weights is None:
-        raise RunError(f"A fork starts from weights; generation {number} of {directory} has none.")
-    Store(directory).require(generation.weights)
-    if generation.recalled:
-        raise RunError(
-            f"A fork starts from what is not recalled; generation {number} of {directory} is. Its champion "
-            f"is generation {state.champion.number if state.champion else 'none'}."
-        )
-    origin = recalled_in_origins(directory, state).get(number)
-    if origin is not None:
-        raise RunError(
-            f"A fork starts from what is not recalled; generation {number} of {directory} learned from what "
-            f"{origin} has recalled since. Recall it here, too, or fork a generation before that."
-        )
-    return generation

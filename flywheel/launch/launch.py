@@ -7,51 +7,90 @@ from what a run recorded; the rest of the line is the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
-from flywheel.config.components import Components
-from flywheel.config.compose import checked, compose, compose_mapping
+from flywheel.config.components import Components, targets_in
+from flywheel.config.compose import checked, compose, compose_mapping, recompose
 from flywheel.config.parts import sections_of
 from flywheel.config.search_path import add_working_directory
 from flywheel.errors import ExitCode, RunError
-from flywheel.launch.fork import Origin, config_of_fork
+from flywheel.launch.fork import Origin
 from flywheel.launch.plan import Plan, directory_of
-from flywheel.launch.recorded import config_to_resume
+from flywheel.launch.recorded import config_to_resume, key_of, refuse_unknown
 from flywheel.lineage.status import read_state
 from flywheel.runtime.exclusive import only_run
+from flywheel.storage.state import RunState
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-class Launched(NamedTuple):
-    """A run that was launched: what ``flywheel.api.Run`` knows of it."""
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A run that was launched: what ``flywheel.api.Run`` and the command line know of it."""
 
     path: Path
     config_dir: str | None
     trusted: frozenset[str]
     exit_code: ExitCode
+    log: str
+    """What the terminal showed, e.g. ``plain``."""
 
 
 def launch(
-    config: DictConfig,
+    config: DictConfig, config_dir: str | None = None, *, parts: Mapping[str, Any] | None = None
+) -> Launched:
+    """Run a composed configuration; see ``api.run``. ``parts``: those that were given as objects."""
+    return _launch(directory_of(config), config, config_dir, parts)
+
+
+def resume(
+    directory: Path,
+    overrides: Sequence[str],
     config_dir: str | None = None,
-    *,
+    trusted: Iterable[str] = (),
     parts: Mapping[str, Any] | None = None,
-    directory: Path | None = None,
+) -> Launched:
+    """Go on with a run from what it recorded; see ``api.Run.resume``."""
+    ranks.start()
+    state = ranks.from_rank_0(lambda: read_state(directory))
+    recorded = ranks.from_rank_0(lambda: config_to_resume(directory, state, overrides))
+    config = _recomposed(directory, recorded, overrides, config_dir, trusted, parts)
+    return _launch(directory, config, config_dir, parts, recorded=state)
+
+
+def fork(
+    directory: Path,
+    generation: int,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    trusted: Iterable[str] = (),
+    parts: Mapping[str, Any] | None = None,
+) -> Launched:
+    """Start a run from a generation of another one; see ``api.Run.fork``."""
+    if ranks.world_size() > 1:
+        raise RunError("A fork is started by one process. Start it without torchrun, then `resume` it.")
+    origin = Origin.of(directory, generation)
+    config = _recomposed(directory, origin.config(overrides), overrides, config_dir, trusted, parts)
+    return _launch(directory_of(config), config, config_dir, parts, origin=origin)
+
+
+def _launch(
+    directory: Path,
+    config: DictConfig,
+    config_dir: str | None,
+    parts: Mapping[str, Any] | None,
+    *,
+    recorded: RunState | None = None,
     origin: Origin | None = None,
 ) -> Launched:
-    """Run a composed configuration; see ``api.run``.
-
-    ``parts``: those that were given as objects. ``directory``: of a run that is resumed. ``origin``: what a
-    fork starts from.
-    """
-    directory = directory or directory_of(config)
+    """The line from a configuration on; ``recorded``: the state of the run, where it was read already."""
     with only_run(directory):
-        plan = Plan.of(directory, Components(config, parts), config_dir, origin)
-        return Launched(directory, config_dir, plan.trusted, _run(plan))
+        plan = Plan.of(directory, Components(config, parts), config_dir, recorded, origin)
+        return Launched(directory, config_dir, plan.trusted, _run(plan), config.log.value)
 
 
 def _run(plan: Plan) -> ExitCode:
@@ -88,32 +127,25 @@ def composed(
     return composed_by_0
 
 
-def composed_to_resume(
+def _recomposed(
     directory: Path,
+    recorded: Mapping[str, Any],
     overrides: Sequence[str],
-    config_dir: str | None = None,
-    trusted: Iterable[str] = (),
-    parts: Mapping[str, Any] | None = None,
+    config_dir: str | None,
+    trusted: Iterable[str],
+    parts: Mapping[str, Any] | None,
 ) -> DictConfig:
-    """The configuration with which a run is resumed; see ``api.Run.resume``."""
+    """What a run recorded, with overrides on top, checked anew; what they or the parts name is trusted.
+
+    Raises ConfigError, and RunError if it names another class that is not trusted here.
+    """
     add_working_directory()
-    ranks.start()
     sections = sections_of(parts or {})
-    config: DictConfig = ranks.from_rank_0(
-        lambda: config_to_resume(directory, read_state(directory), overrides, config_dir, trusted, sections)
-    )
-    return config
+    given = {text.partition("=")[2] for text in overrides if key_of(text).endswith("_target_")}
 
+    def compose_it() -> DictConfig:
+        config: DictConfig = recompose(recorded, overrides, config_dir, sections)
+        refuse_unknown(directory, config, config_dir, {*trusted, *given, *targets_in(sections)})
+        return config
 
-def composed_to_fork(
-    origin: Origin,
-    overrides: Sequence[str],
-    config_dir: str | None = None,
-    trusted: Iterable[str] = (),
-    parts: Mapping[str, Any] | None = None,
-) -> DictConfig:
-    """The configuration of a fork; see ``api.Run.fork``."""
-    if ranks.world_size() > 1:
-        raise RunError("A fork is started by one process. Start it without torchrun, then `resume` it.")
-    add_working_directory()
-    return config_of_fork(origin, overrides, config_dir, trusted, sections_of(parts or {}))
+    return ranks.from_rank_0(compose_it)

@@ -28,21 +28,33 @@ class Plan:
     config_dir: str | None
     recorded: RunState | None
     """The run so far, of the identity that the configuration has; None: it is new."""
-    origin: Origin | None = None
+    origin: Origin | None
     """The generation of another run that a fork starts from."""
+    trusted: frozenset[str]
+    """Class paths of the configuration: launching it is to trust them."""
 
     @classmethod
     def of(
-        cls, directory: Path, components: Components, config_dir: str | None, origin: Origin | None = None
+        cls,
+        directory: Path,
+        components: Components,
+        config_dir: str | None,
+        recorded: RunState | None = None,
+        origin: Origin | None = None,
     ) -> Plan:
-        """The plan for a run in a directory. Raises RunError if it cannot be resumed."""
-        recorded = ranks.from_rank_0(lambda: _recorded(directory, components.config, origin))
-        return cls(directory, components, config_dir, recorded, origin)
+        """The plan for a run in a directory; ``recorded``: its state, where it was read already.
 
-    @property
-    def trusted(self) -> frozenset[str]:
-        """Class paths of the configuration: launching it is to trust them."""
-        return frozenset(targets_in(self.components.resolved))
+        Raises RunError if it cannot be resumed.
+        """
+
+        def checked() -> RunState | None:
+            state = recorded or _recorded(directory)
+            if state is not None:
+                _check_same(directory, state, components.config, origin)
+            return state
+
+        trusted = frozenset(targets_in(components.resolved))
+        return cls(directory, components, config_dir, ranks.from_rank_0(checked), origin, trusted)
 
     @property
     def is_finished(self) -> bool:
@@ -59,17 +71,17 @@ def directory_of(config: DictConfig) -> Path:
     return Path(str(config.runs_dir), str(config.recipe), name)
 
 
-def _recorded(directory: Path, config: DictConfig, origin: Origin | None) -> RunState | None:
+def _recorded(directory: Path) -> RunState | None:
     try:
-        if not (directory / "ledger.jsonl").exists():
-            return None
-        state = read_state(directory)
+        return read_state(directory) if (directory / "ledger.jsonl").exists() else None
     except OSError as error:
         raise UnwritableError.of(directory, error) from error
+
+
+def _check_same(directory: Path, state: RunState, config: DictConfig, origin: Origin | None) -> None:
     if origin:
         origin.refuse_another(directory, state)
     if state.created is not None:
         check_same("config", directory, state.created.config, identity_part(config))
     if lock.is_held(directory):
         lock.refuse(directory)
-    return state

@@ -267,7 +267,7 @@ class History:
 
     def fork(self, directory: Path) -> None:
         run = self.read(directory)
-        fit = [g for g in run.generations if g.weights and not g.recalled and g.weights not in run.gone]
+        fit = with_clean_weights(run)
         if not fit or len(self.world.configs) >= 7:
             return
         chosen, name = self.rng.choice(fit), "abcdefghijklmnop"[len(self.world.configs)]
@@ -301,9 +301,11 @@ class History:
         number = self.rng.choice([run.forked_from["generation"]] * 3 + [0])
         origin, recorded = self.read(source), set(run.ids(run.forked_from["recalled"]))
         same = (run.forked_from["run"], run.forked_from["generation"]) == (origin.name, number)
-        expected = "goes on" if same and reference.inherited(origin) == recorded else "refused"
+        fit = {g.number for g in with_clean_weights(origin)} - set(reference.recalled_since(origin))
+        goes_on = same and number in fit and reference.inherited(origin) == recorded
+        expected = "goes on" if goes_on else "refused"
         try:
-            Origin(source, number).refuse_another(directory, read_state(directory))
+            Origin.of(source, number).refuse_another(directory, read_state(directory))
         except FlywheelError:
             self.same("fork again", "refused", expected, directory)
         else:
@@ -443,6 +445,11 @@ class History:
         self.happened["kept and not drawn"] += bool(kept)
         sources = [source[0] for source in after.json(event["inputs"]["sources"])]
         self.same(f"sources at {event['seq']}", sources, after.draws_on(g), directory)
+
+
+def with_clean_weights(run: reference.Run) -> list[reference.Generation]:
+    """Generations whose weights are there and that are not recalled in their own run."""
+    return [g for g in run.generations if g.weights and not g.recalled and g.weights not in run.gone]
 
 
 def play_history(seed: int) -> Counter[str]:

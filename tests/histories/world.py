@@ -299,7 +299,7 @@ class World:
     def fork(self, source: Path, generation: int, recipe: str, name: str, config: Config) -> Path:
         """A new run that starts from a generation of another one; it is not played yet."""
         directory = self.runs_dir / recipe / name
-        config.forked_from = fork.Origin(source, generation).begin(directory)
+        config.forked_from = fork.Origin.of(source, generation).begin(directory)
         config.genesis, config.base = "load", Store(directory).path(config.forked_from.weights)
         return self.add(recipe, name, config)
 

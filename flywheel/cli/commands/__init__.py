@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from flywheel.api import Run
+    from flywheel.launch.launch import Launched
 
 
 class Subcommand(NamedTuple):
@@ -162,16 +162,18 @@ def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
     return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
 
 
-def ending(run: Run, log: str) -> int:
+def ending(launched: Launched) -> int:
     """Say how a run that was launched ended, unless its ``log`` is for machines; the exit code."""
     from flywheel import ranks
+    from flywheel.api import Run
 
-    if ranks.rank() == 0 and log not in ("json", "quiet"):
+    if ranks.rank() == 0 and launched.log not in ("json", "quiet"):
+        run = Run.of(launched, {})
         status = run.status()
         if status.champion:
             print(f"champion  generation {status.champion.generation}, {run.champion().file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
-    return int(run.exit_code or 0)
+    return int(launched.exit_code)
 
 
 def print_json(value: Any) -> None:

@@ -23,13 +23,12 @@ def main(options: argparse.Namespace) -> int:
     Under torchrun: torchrun --nproc-per-node=2 -m flywheel resume RUN.
     """
     from flywheel import ranks
-    from flywheel.api import Run, open_run
-    from flywheel.launch.launch import composed_to_resume, launch
+    from flywheel.api import open_run
+    from flywheel.launch.launch import resume
 
     ranks.start()
     directory = ranks.from_rank_0(lambda: run_named(options.run, options.runs_dir, changes=True))
     known = open_run(directory, options.config_dir)
-    config = composed_to_resume(directory, options.overrides, known.config_dir, known.trusted)
-    code = ending(Run(*launch(config, known.config_dir, directory=directory)), config.log.value)
+    code = ending(resume(directory, options.overrides, known.config_dir, known.trusted))
     ranks.end(code)
     return code
