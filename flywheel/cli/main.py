@@ -137,7 +137,7 @@ def _multirun(overrides: list[str], config_dir: str | None) -> int:
     ranks.start()
     check_recipe_name(overrides, config_dir)
     credentials.check_words(overrides)
-    with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir):
+    with hydra_session(config_dir) as hydra, explained(overrides, config_dir):
         jobs = quoted(overrides, sweep=True)
         batches = hydra.multirun("config", _job(config_dir), jobs, with_log_configuration=False)
     code = ExitCode.worst(job.return_value for batch in batches for job in batch)

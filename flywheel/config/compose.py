@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +32,9 @@ def _composed(
     overrides: Sequence[str], config_dir: str | None, sections: Mapping[str, Mapping[str, Any]] | None
 ) -> Any:
     check_overlay(overrides, config_dir)
-    with hydra_session(config_dir) as hydra:
-        with explained(hydra, overrides, config_dir):
-            config = _compose(hydra, "config", quoted(overrides))
+    with hydra_session(config_dir):
+        with explained(overrides, config_dir):
+            config = _compose("config", quoted(overrides))
         return checked(config, config.hydra.runtime.choices, sections)
 
 
@@ -95,9 +96,9 @@ def recompose(
         "defaults": ["flywheel_schema", *({name: file} for name, file in groups.items()), "_self_"],
         **kept,
     }
-    with hydra_session(config_dir) as hydra, explained(hydra, overrides, config_dir, _RECORDED):
+    with hydra_session(config_dir), explained(overrides, config_dir, _RECORDED):
         ConfigStore.instance().store(name=_RECORDED, node=node)
-        return checked(_compose(hydra, _RECORDED, quoted(overrides)), None, sections)
+        return checked(_compose(_RECORDED, quoted(overrides)), None, sections)
 
 
 _GROUPS = ("trainer", "tuner", "gate", "review", "tracker")
@@ -160,51 +161,59 @@ def hydra_value(value: Any) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), str(value)) + "'"
 
 
-class hydra_session:  # noqa: N801 - a context manager, used like a function
-    """A Hydra instance with our search path, for the length of a ``with`` block.
+@contextlib.contextmanager
+def hydra_session(config_dir: str | None) -> Iterator[Any]:
+    """Hydra with our search path, for the length of a ``with`` block.
 
-    An application of Hydra's own that calls us finds its instance in force again.
+    Yields its instance: for a sweep alone, as ``hydra.main``, the only public way to one, reads the command
+    line itself. An application of Hydra's own that calls us finds its instance and version in force again.
     """
+    from hydra import initialize_config_dir, version
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
 
-    def __init__(self, config_dir: str | None) -> None:
-        self._dirs = [folder for _, folder in config_dirs(config_dir)]
+    from flywheel.config.schema import Config
 
-    def __enter__(self) -> Any:
-        from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-        from hydra._internal.hydra import Hydra
-        from hydra.core.config_store import ConfigStore
-        from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.plugins import Plugins
-
-        from flywheel.config.schema import Config
-
-        Plugins.instance()  # registers what reads file:// and pkg://
-        ConfigStore.instance().store(name="flywheel_schema", node=Config)  # beside those of an application
-        path = ConfigSearchPathImpl()
-        path.append("hydra", "pkg://hydra.conf")
-        for folder in self._dirs:
-            path.append("flywheel", f"file://{folder}")
-        path.append("schema", "structured://")
-        self._outer = GlobalHydra.instance().hydra
+    ConfigStore.instance().store(name="flywheel_schema", node=Config)  # beside those of an application
+    (_, first), *others = config_dirs(config_dir)
+    outer, base = GlobalHydra.instance().hydra, version.getbase()
+    GlobalHydra.instance().clear()  # else Hydra copies that of the application, and gives the copy back
+    try:
+        _more_folders().extend(folder for _, folder in others)
+        session = initialize_config_dir(str(first), job_name="flywheel", version_base="1.3")
+        _more_folders().clear()
+        with session:
+            yield GlobalHydra.instance().hydra
+    finally:
+        _more_folders().clear()
         GlobalHydra.instance().clear()
-        try:
-            return Hydra.create_main_hydra2(task_name="flywheel", config_search_path=path)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        from hydra.core.global_hydra import GlobalHydra
-
-        GlobalHydra.instance().clear()
-        if self._outer is not None:
-            GlobalHydra.instance().initialize(self._outer)
+        version.VersionBase.instance().version_base = base
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
 
 
-def _compose(hydra: Any, name: str, overrides: list[str]) -> Any:
-    from hydra.types import RunMode
+@functools.cache
+def _more_folders() -> list[Path]:
+    """What a plugin of ours adds to the search path of Hydra; ``hydra.searchpath`` is the user's to give."""
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-    return hydra.compose_config(name, overrides, RunMode.RUN, from_shell=False, with_log_configuration=False)
+    folders: list[Path] = []
+
+    class MoreFolders(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: Any) -> None:
+            for folder in folders:
+                search_path.append("flywheel", f"file://{folder}")
+
+    Plugins.instance().register(MoreFolders)
+    return folders
+
+
+def _compose(name: str, overrides: list[str]) -> Any:
+    """A configuration with Hydra's own part, within a session."""
+    from hydra import compose as hydra_compose
+
+    return hydra_compose(name, overrides, return_hydra_config=True)
 
 
 def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
@@ -236,9 +245,7 @@ def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str
 
 
 @contextlib.contextmanager
-def explained(
-    hydra: Any, overrides: Sequence[str], config_dir: str | None, name: str = "config"
-) -> Iterator[None]:
+def explained(overrides: Sequence[str], config_dir: str | None, name: str = "config") -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise in the block into ConfigError: rule, value, remedy."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -250,11 +257,11 @@ def explained(
         faults = file_faults(config_dir)  # such a file is often what is behind it
         if isinstance(error, (UnicodeDecodeError, OSError)) and faults:
             raise ConfigError("\n".join(faults)) from error
-        known = _explained(error, hydra, overrides, name)
+        known = _explained(error, overrides, name)
         raise ConfigError("\n".join([str(known), *faults])) from error
 
 
-def _explained(error: Exception, hydra: Any, overrides: Sequence[str], name: str) -> ConfigError:
+def _explained(error: Exception, overrides: Sequence[str], name: str) -> ConfigError:
     from hydra.errors import OverrideParseException
 
     cause = error.__cause__ or error
@@ -270,7 +277,7 @@ def _explained(error: Exception, hydra: Any, overrides: Sequence[str], name: str
     if str(error).startswith("Could not override"):
         key = re.search(r"full_key: (\S+)", str(cause)) or re.search(r"override '([^']+)'", str(error))
         assert key is not None
-        return ConfigError(_unknown_key(key[1], _known_keys(hydra, overrides, name)))
+        return ConfigError(_unknown_key(key[1], _known_keys(overrides, name)))
     merging = re.match(r"Error merging override (.*)", str(error))
     if merging:
         return ConfigError(f"{merging[1]}: {_one_paragraph(cause)}")
@@ -297,11 +304,11 @@ def _unknown_key(key: str, known: list[str]) -> str:
     )
 
 
-def _known_keys(hydra: Any, overrides: Sequence[str], name: str) -> list[str]:
+def _known_keys(overrides: Sequence[str], name: str) -> list[str]:
     from omegaconf import OmegaConf
 
     groups = [o for o in overrides if o.startswith(("recipe=", "debug="))]
-    config = _compose(hydra, name, groups)
+    config = _compose(name, groups)
     plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra")
     return list(dict.fromkeys([*plain, *(key for key, _ in flatten(plain))]))

@@ -473,7 +473,7 @@ def application() -> Iterator[None]:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node={"theirs": 1})
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.2"):
         yield
 
 
@@ -482,10 +482,10 @@ def test_an_application_of_hydras_own_goes_on_as_it_was(application: None, words
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    before = GlobalHydra.instance().hydra
+    before, base = GlobalHydra.instance().hydra, hydra.version.getbase()
     with contextlib.suppress(ConfigError):
         compose(words, CONFIG_DIR)
-    assert GlobalHydra.instance().hydra is before
+    assert (GlobalHydra.instance().hydra, hydra.version.getbase()) == (before, base)
     assert hydra.compose("schema") == {"theirs": 1}
 
 
@@ -499,11 +499,10 @@ def test_without_an_application_nothing_stays_behind() -> None:
 def test_an_application_gets_its_hydra_back_where_ours_cannot_begin(
     application: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hydra._internal.hydra import Hydra
     from hydra.core.global_hydra import GlobalHydra
 
     before = GlobalHydra.instance().hydra
-    monkeypatch.setattr(Hydra, "create_main_hydra2", classmethod(lambda *_, **__: 1 / 0))
+    monkeypatch.setattr("hydra.initialize_config_dir", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         moons()
     assert GlobalHydra.instance().hydra is before
