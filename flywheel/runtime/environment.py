@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import ranks
-from flywheel.runtime.weights import device
 from flywheel.storage.state import RunState
 
 
@@ -77,6 +77,18 @@ def _distribution(path: Path) -> tuple[str, str]:
         metadata = importlib.metadata.Distribution.at(path).metadata
         return metadata["Name"], metadata["Version"]
     return path.stem, "unknown"
+
+
+def device(trainer: Mapping[str, Any]) -> str:
+    """Where this rank runs models outside of a fit, by the trainer's ``accelerator``."""
+    import torch
+
+    accelerator = str(trainer.get("accelerator", "auto"))
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
 
 
 def cpu() -> str:

@@ -1,24 +1,26 @@
-"""Models as artifacts: state dicts in and out of modules, the device they run on, imported bases."""
+"""Models as artifacts: state dicts in and out of modules, imported bases."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.parameter import is_lazy
+
 from flywheel.errors import ConfigError
-from flywheel.records import Weights
+from flywheel.records import Settings, Weights
+from flywheel.runtime.environment import device
 from flywheel.runtime.extra_state import pack, require_kept, unpack
 
 if TYPE_CHECKING:
     import lightning
-    import torch
-    from torch import nn
 
     from flywheel.config.components import Components
-    from flywheel.records import Settings
     from flywheel.storage.store import Store
 
 _LIGHTNING_KEYS = {
@@ -37,8 +39,6 @@ def without_gradients(trainer: Mapping[str, Any]) -> Iterator[None]:
     True (the default): ``torch.inference_mode``. False: ``torch.no_grad``, so that a part may take gradients
     within ``torch.enable_grad()`` and train on what it has kept.
     """
-    import torch
-
     with torch.inference_mode() if trainer.get("inference_mode", True) else torch.no_grad():
         yield
 
@@ -52,25 +52,28 @@ def take_weights(model: nn.Module) -> Weights:
     checkpoint: dict[str, Any] = {"state_dict": dict(model.state_dict())}
     _call_hook(model, "on_save_checkpoint", checkpoint)
     state = checkpoint.pop("state_dict")
-    modules = {name: value for name, value in state.items() if not _is_tensor(value)}
-    tensors = {name: value for name, value in state.items() if _is_tensor(value)}
-    lazy = [name for name, tensor in tensors.items() if _is_lazy(tensor)]
+    lazy = [name for name, value in state.items() if is_lazy(value)]
     if lazy:
         raise ConfigError(
             f"Weights are kept once every layer has its shape; {lazy[0]} of {type(model).__name__} has none "
             "before a first batch. Give the layer its input size, or train the genesis (genesis=train)."
         )
-    extra = {"modules": modules, "checkpoint": checkpoint}
-    return _once(tensors) | (pack(extra) if modules or checkpoint else {})
+    return _packed(state, checkpoint)
 
 
-def _once(tensors: Mapping[str, torch.Tensor]) -> Weights:
-    """The tensors, those that share memory by their first name only, as safetensors wants them."""
+def _packed(state: Mapping[str, Any], added: Mapping[str, Any]) -> Weights:
+    """A state dict and what hooks added to the checkpoint, as safetensors wants them.
+
+    Tensors that share memory are kept by their first name only.
+    """
+    modules = {name: value for name, value in state.items() if not _is_tensor(value)}
+    tensors = {name: value for name, value in state.items() if _is_tensor(value)}
     first_names: dict[tuple[Any, ...], str] = {}
     for name, tensor in sorted(tensors.items()):
         require_kept(name, tensor)
         first_names.setdefault(_storage(tensor, name), name)
-    return {name: tensors[name].detach().cpu().contiguous().clone() for name in first_names.values()}
+    weights = {name: tensors[name].detach().cpu().contiguous().clone() for name in first_names.values()}
+    return weights | (pack({"modules": modules, "checkpoint": added}) if modules or added else {})
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -125,31 +128,23 @@ def _call_hook(model: nn.Module, hook: str, checkpoint: dict[str, Any]) -> None:
 
 
 def _is_tensor(value: Any) -> bool:
-    import torch
-
     return isinstance(value, torch.Tensor)
-
-
-def _is_lazy(tensor: Any) -> bool:
-    from torch.nn.parameter import is_lazy
-
-    return bool(is_lazy(tensor))
 
 
 def has_lazy_layers(model: nn.Module) -> bool:
     """Whether some layer learns its shape from the first batch."""
-    return any(_is_lazy(value) for value in model.state_dict().values() if _is_tensor(value))
+    return any(map(is_lazy, model.state_dict().values()))
 
 
 def _fits(own: Any, given: Any, name: str) -> bool:
     """Whether a value can become the model's own; lazy layers and extra state take any shape."""
-    if not _is_tensor(own) or _is_lazy(own) or name.endswith("_extra_state"):
+    if not _is_tensor(own) or is_lazy(own) or name.endswith("_extra_state"):
         return True
     return bool(_is_tensor(given) and own.shape == given.shape)
 
 
 def _storage(tensor: Any, name: str) -> tuple[Any, ...]:
-    if not _is_tensor(tensor) or _is_lazy(tensor) or tensor.numel() == 0:
+    if not _is_tensor(tensor) or is_lazy(tensor) or tensor.numel() == 0:
         return (name,)
     return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
@@ -158,7 +153,7 @@ def not_finite(model: nn.Module) -> set[tuple[str, str]]:
     """(name, "nan" or "inf") of each tensor of a model that has such values."""
     faults = set()
     for name, value in model.state_dict().items():
-        if _is_tensor(value) and not _is_lazy(value) and (value.is_floating_point() or value.is_complex()):
+        if _is_tensor(value) and not is_lazy(value) and (value.is_floating_point() or value.is_complex()):
             wide = value.float() if value.element_size() == 1 else value  # torch has no isfinite for float8
             faults |= {(name, "nan")} if wide.isnan().any() else set()
             faults |= {(name, "inf")} if wide.isinf().any() else set()
@@ -170,12 +165,8 @@ def read_base(path: str) -> Weights:
 
     Raises ConfigError if the file is neither.
     """
-    import torch
-
     try:
         if Path(path).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -190,11 +181,7 @@ def read_base(path: str) -> Weights:
 
 def weights_of(checkpoint: Mapping[str, Any]) -> Weights:
     """What a Lightning checkpoint, or a bare state dict, holds of a model; as ``take_weights``."""
-    state = _state_of(checkpoint)
-    modules = {name: value for name, value in state.items() if not _is_tensor(value)}
-    added = _added_by_hooks(checkpoint) if "state_dict" in checkpoint else {}
-    tensors = _once({name: value for name, value in state.items() if _is_tensor(value)})
-    return tensors | (pack({"modules": modules, "checkpoint": added}) if modules or added else {})
+    return _packed(_state_of(checkpoint), _added_by_hooks(checkpoint) if "state_dict" in checkpoint else {})
 
 
 def _state_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -211,15 +198,3 @@ def _added_by_hooks(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
                 pack({key: value})
                 added[key] = value
     return added
-
-
-def device(trainer: Mapping[str, Any]) -> str:
-    """Where this rank runs models outside of a fit, by the trainer's ``accelerator``."""
-    import torch
-
-    accelerator = str(trainer.get("accelerator", "auto"))
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return "mps"
-    return "cpu"

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flywheel.errors import ConfigError
-from flywheel.runtime.weights import device, load_weights, not_finite, read_base, take_weights
+from flywheel.runtime.environment import device
+from flywheel.runtime.weights import load_weights, not_finite, read_base, take_weights
 from flywheel.storage.store import Store
 
 
