@@ -23,7 +23,6 @@ from typing import Any
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.lineage.status import forked_from
 from flywheel.records import Action, Settings, Start, Verdict
-from flywheel.runtime.context import Stage
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
@@ -35,7 +34,7 @@ from flywheel.storage.state import Generation
 def run_loop(run: StageRunner) -> ExitCode:
     """Make generations until the session ends; the exit code says how."""
     try:
-        with run.stop.on_signals():
+        with run.tools.stop.on_signals():
             while (ending := ending_due(run)) is None:
                 generation = run.state.current or run.start_generation()
                 try:
@@ -54,7 +53,7 @@ def run_loop(run: StageRunner) -> ExitCode:
         ending = RunEnded(event="run_awaiting_review", manifest=waiting.manifest, **waiting.cut_off)
     except Interrupted as signal:
         ending = RunEnded(event="run_interrupted", reason=str(signal), **signal.cut_off)
-    run.stop.consume()
+    run.tools.stop.consume()
     run.record(ending)
     return ExitCode[ending.event.removeprefix("run_").upper()]
 
@@ -72,7 +71,7 @@ def trace_of(failure: StageFailed) -> str:
 
 def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
-    do = functools.partial(step, run, generation, run.components.settings(genesis=True))
+    do = functools.partial(run.do, generation, run.components.settings(genesis=True))
     human = do(stages.seed)
     start = base_of(run) or Start("fresh")
     if run.config["genesis"] == "train":
@@ -80,7 +79,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
         rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
         given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
         chosen = do(stages.tune, **rows, **given, starts={start.kind: start}, init=start.kind)
-        do = functools.partial(step, run, generation, chosen.facts.settings)
+        do = functools.partial(run.do, generation, chosen.facts.settings)
         candidate = do(stages.train, **rows, start=start)
     else:
         candidate = do(stages.adopt, start=start)
@@ -91,7 +90,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
 def turn(run: StageRunner, generation: Generation) -> None:
     """One generation: the champion makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
-    do = functools.partial(step, run, generation, settings_in_force(run, parent))
+    do = functools.partial(run.do, generation, settings_in_force(run, parent))
     samples = do(stages.generate, parent=parent)
     scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
     fresh = [samples.outputs["samples"], scores.outputs["scores"]]
@@ -101,7 +100,7 @@ def turn(run: StageRunner, generation: Generation) -> None:
     given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
     choices = {"parent": parent, "starts": starts, "init": run.config["init"], "prior": prior_trials(run)}
     chosen = do(stages.tune, **rows, **given, **choices)
-    do = functools.partial(step, run, generation, chosen.facts.settings)
+    do = functools.partial(run.do, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
     outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
     evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
@@ -126,13 +125,6 @@ def conclude(
     refused = halts or ("the review said no" if verdict.promote and not consent else "")
     status = Status.PROMOTED if consent else Status.REJECTED
     end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
-
-
-def step(
-    run: StageRunner, generation: Generation, settings: Settings, stage: Stage, **inputs: object
-) -> StageDone[Any]:
-    """Run a stage, or return its record if it has run already."""
-    return run.do(generation, stage, settings, **inputs)
 
 
 def ending_due(run: StageRunner) -> RunEnded | None:
@@ -175,7 +167,7 @@ def look_at_sealed_suites(run: StageRunner) -> None:
     assert first is not None, "a run that made its generations has a champion"
     assert champion is not None
     for generation in {first.number: first, champion.number: champion}.values():
-        step(run, generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
+        run.do(generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:

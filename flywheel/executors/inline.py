@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from flywheel.records import Unit, UnitResult
+from flywheel.runtime.work import attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,3 @@ class Inline:
         for unit in units:
             self.check()
             yield attempt(work, unit)
-
-
-def attempt(work: Callable[[Unit], bytes], unit: Unit) -> UnitResult:
-    """A unit's result, or its failure, with the time it took."""
-    began = time.monotonic()
-    data, error = None, None
-    try:
-        data = work(unit)
-    except Exception as failure:
-        error = failure
-    return UnitResult(unit.number, data, error, time.monotonic() - began)

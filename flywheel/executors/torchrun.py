@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from flywheel import ranks
-from flywheel.executors.inline import attempt
 from flywheel.records import Unit, UnitResult
+from flywheel.runtime.work import attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from flywheel.protocols import Tracker
 from flywheel.records import Json, Progress, Settings, Start, Step
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
-from flywheel.runtime.stop import Stop
 from flywheel.storage import ids, pruning, slim
 from flywheel.storage.events import (
     Cost,
@@ -61,11 +60,6 @@ class StageRunner:
     def store(self) -> Store:
         """The run's artifacts."""
         return self.tools.store
-
-    @property
-    def stop(self) -> Stop:
-        """Whether somebody asks the run to stop."""
-        return self.tools.stop
 
     @property
     def config(self) -> dict[str, Any]:
@@ -140,9 +134,9 @@ class StageRunner:
         removal = slim.plan_removal(self.store, self.state, drops, policy, write=True)
         return removal.event if removal.drops else None
 
-    def do(self, generation: Generation, stage: Stage, settings: Settings, **inputs: Any) -> StageDone[Any]:
+    def do(self, generation: Generation, settings: Settings, stage: Stage, **inputs: Any) -> StageDone[Any]:
         """Run a stage and record its outputs, or return its record. Raises StageFailed."""
-        name, number = stage.name, generation.number
+        name, number, stop = stage.name, generation.number, self.tools.stop
         done = generation.stages.get(name) or (name == "sealed" and self.state.sealed.get(number))
         if done:
             self._discard_units(name)
@@ -155,8 +149,8 @@ class StageRunner:
             self.trackers.metrics(Step(number, name, step), values)
 
         report_progress(0, None, "")
-        self.stop.after(self.config["budget"]["seconds"], self.state.seconds)
-        self.stop.check()
+        stop.after(self.config["budget"]["seconds"], self.state.seconds)
+        stop.check()
         clock = _Clock()
         carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}
 
@@ -187,8 +181,8 @@ class StageRunner:
         except (Exception, SystemExit) as error:  # a recipe's sys.exit(0) must not look like a finished run
             if isinstance(error, SystemExit) and ranks.world_size() > 1:
                 raise  # the other ranks see it as a death
-            stopped = ranks.any_rank(self.stop.asked)  # e.g. a worker died of the same signal
-            left = StopRequested(self.stop.by) if stopped else _failed(name, error)
+            stopped = ranks.any_rank(stop.asked)  # e.g. a worker died of the same signal
+            left = StopRequested(stop.by) if stopped else _failed(name, error)
             left.cut_off = self._cut_off(generation, name, clock)
             if not stopped:
                 self._discard_units(name)

@@ -65,6 +65,17 @@ def to_table(data: Any) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
+def attempt(work: Callable[[Unit], bytes], unit: Unit) -> UnitResult:
+    """A unit's result, or its failure, with the time it took."""
+    began = time.monotonic()
+    data, error = None, None
+    try:
+        data = work(unit)
+    except Exception as failure:
+        error = failure
+    return UnitResult(unit.number, data, error, time.monotonic() - began)
+
+
 @dataclass(slots=True)
 class UnitsDone:
     """What the ledger says of the units of a stage."""
@@ -191,27 +202,14 @@ class OneByOne:
 
     def do(self, make: Callable[[], bytes]) -> UnitResult:
         """The next unit, found or made; all ranks must call it. Raises its failure if that is not skipped."""
-        number = self.done.count
-        result = ranks.from_rank_0(lambda: self._found(number))
+        unit = Unit(self.done.count, 0, 0)
+        kept, number = self._kept, unit.number
+        result = ranks.from_rank_0(lambda: kept.read(number) if number in kept else None)
         if result is None:
-            result = self._kept.keep(self._work.settled(self._made(number, make)), at_once=True)
+            result = self._work.settled(attempt(lambda _: ranks.run_on_all_ranks(make), unit))
+            kept.keep(result, at_once=True)
         self.done.add(result)
         return result
-
-    def _found(self, number: int) -> UnitResult | None:
-        if number not in self._kept:
-            return None
-        result = self._kept.read(number)
-        return replace(result, data=None if result.data is None else bytes(result.data))
-
-    def _made(self, number: int, make: Callable[[], bytes]) -> UnitResult:
-        began = time.monotonic()
-        data, error = None, None
-        try:
-            data = ranks.run_on_all_ranks(make)
-        except Exception as failure:
-            error = failure
-        return UnitResult(number, data, error, time.monotonic() - began)
 
 
 def discard(directory: Path, stage: str = "") -> None:

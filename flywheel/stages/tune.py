@@ -14,7 +14,7 @@ from flywheel import ranks
 from flywheel.config.components import plain_settings
 from flywheel.errors import DataError, StageFailed
 from flywheel.protocols import TunerView
-from flywheel.records import Choice, Json, Role, Settings, Start, Trial, TrialResult
+from flywheel.records import Choice, Role, Settings, Start, Trial, TrialResult
 from flywheel.runtime.context import Context, Stage, StageOutput, StageTools, carry_of
 from flywheel.runtime.fit import fit
 from flywheel.runtime.scoring import score_means
@@ -51,7 +51,7 @@ def tune(
     and the artifacts of these.
     """
     tuner, carry = ctx.components.build("tuner", ctx.settings), ctx.carry.get("tuner", {})
-    earlier = {number: _results(ctx.store.json(artifact)) for number, artifact in prior or ()}
+    earlier = {n: tuple(map(TrialResult.of, ctx.store.json(artifact))) for n, artifact in prior or ()}
     view = TunerView(ctx.settings, starts, init, (), earlier, carry, ctx.key)
     trials = Trials(ctx, corpus, sources, batches, recalled, redo, starts, parent)
     begin_from = {kind: start.json() for kind, start in starts.items()}
@@ -59,8 +59,9 @@ def tune(
     while not isinstance(answer := ranks.from_rank_0(partial(_ask, tuner, view, ctx)), Choice):
         for trial in answer:
             unit = units.do(partial(trials.run, trial))
-            came = json.loads(unit.data) if unit.data else {"trial": trial.json(), "failure": str(unit.error)}
-            result = TrialResult.of({"number": len(view.results), **came})
+            failed = {"trial": trial.json(), "failure": str(unit.error)}
+            outcome = json.loads(bytes(unit.data)) if unit.data else failed
+            result = TrialResult.of({"number": len(view.results), **outcome})
             view = replace(view, results=(*view.results, result))
     _require_known(answer.start, starts)
     output, carry_kept = carry_of(tuner, answer.carry)
@@ -73,10 +74,6 @@ def tune(
     if view.results or prior:
         output = {"trials": [result.json() for result in view.results], **output}
     return StageOutput(output, facts, units.done.seconds if view.results else None)
-
-
-def _results(values: Sequence[Mapping[str, Json]]) -> tuple[TrialResult, ...]:
-    return tuple(TrialResult.of(value) for value in values)
 
 
 def _ask(tuner: Any, view: TunerView, ctx: Context) -> Choice | list[Trial]:

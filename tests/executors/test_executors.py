@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from flywheel.executors import Inline
-from flywheel.executors.inline import attempt
 from flywheel.graders import Confidence
 from flywheel.protocols import Executor
 from flywheel.records import Unit, UnitResult
+from flywheel.runtime.work import attempt
 from flywheel.stages import table as stages
 from flywheel.storage.events import StageDone
 from flywheel.testing.contracts.bench import Bench, bench_of, given
