@@ -158,10 +158,7 @@ def _code(runner: StageRunner) -> tuple[dict[str, Any], CodeChanged | None]:
     """
     task = sys.modules.get(type(runner.components.task).__module__)
     ours, theirs = (checkout(Path(str(file)).parent) for file in (__file__, getattr(task, "__file__", "")))
-    both = {
-        "flywheel": ours,
-        "recipe": theirs if not ours or (theirs and theirs.top != ours.top) else None,
-    }
+    both = {"flywheel": ours, "recipe": theirs if not ours or (theirs and theirs.top != ours.top) else None}
     trees = {name: tree for name, tree in both.items() if tree}
     diffs = {f"diff.{name}": _without_secrets(tree.kept_diff) for name, tree in trees.items()}
     sources, installed = _sources(runner.components.code), distributions()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.config.schema import OPERATIONAL, Budget, Config, Genesis, Init, check
+from flywheel.config.schema import OPERATIONAL, Budget, Config, Genesis, Init
 
 
 def config(**values: Any) -> Config:
@@ -94,9 +94,3 @@ def test_what_may_change_on_resume_is_decided_field_by_field() -> None:
         "tracker",
     } == OPERATIONAL
     assert {field.name for field in fields(Config)} > OPERATIONAL
-
-
-def test_check_says_key_rule_and_value() -> None:
-    check("lr", 0.1, True, "must be above 0")
-    with pytest.raises(ValueError, match=r"^lr must be above 0; it is -1\.$"):
-        check("lr", -1, False, "must be above 0")

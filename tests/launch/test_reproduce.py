@@ -57,9 +57,7 @@ def test_a_generation_is_reproduced_to_the_bit_and_the_run_not_touched(
 
 
 @pytest.mark.parametrize(
-    "overrides",
-    [{"genesis": "fresh"}, {"init": "parent"}, {"+genesis_settings.steps": 2}],
-    ids=str,
+    "overrides", [{"genesis": "fresh"}, {"init": "parent"}, {"+genesis_settings.steps": 2}], ids=str
 )
 def test_every_kind_of_start_is_reproduced(overrides: dict[str, object], tmp_path: Path) -> None:
     made = flywheel.run({**SMALL, **overrides, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
