@@ -9,8 +9,7 @@ the time that they are given, and the wall clock jumps where the history says so
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +44,7 @@ from tests.support.fake_stages import drawn_verdict, put
 HUMAN, MADE = 5, 3
 WORD_BYTES = 2000
 """So many that what stands in for a batch that was pruned is smaller."""
-STAGES = (
+STAGES = [
     "seed",
     "generate",
     "grade",
@@ -57,16 +56,17 @@ STAGES = (
     "sealed",
     "gate",
     "review",
-)
+]
 FATES = ("fail", "stop", "stop_file", "interrupt", "interrupt_after", "kill", "no_answer")
-
-
 Fates = dict[int | str, str]
 """What becomes of the n-th stage of a session, or of the first one of a name: one of FATES."""
 
 
 class Killed(BaseException):
     """The process died: nobody records anything."""
+
+
+ERRORS = {"fail": RuntimeError, "stop": StopRequested, "interrupt": Interrupted, "kill": Killed}
 
 
 class Clocks:
@@ -112,16 +112,8 @@ class Parts:
         self.directory, self.config, self.clocks, self.fates = directory, config, clocks, dict(fates)
         self.calls, self.fate = 0, None
         base = str(config.base) if config.base else None
-        known = {"seed": config.seed, "genesis": config.genesis, "base": base, "init": config.inits[0]}
-        known |= {
-            "patience": None,
-            "on_failure": "stop",
-            "on_unit_failure": "fail",
-            "retention": {"promoted": False, "last": None},
-            "guards": {},
-            "budget": {"seconds": None},
-        }
-        self.resolved = known | operational
+        self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base}
+        self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", "guards": {}, **operational}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
@@ -154,27 +146,19 @@ class Parts:
         self.calls += 1
         self.clocks.steady += round(0.01 + (self.calls * 37 % 11) / 10, 4)
         self.fate = self.fates.pop(self.calls, None) or self.fates.pop(stage, None)
-        if self.fate == "fail":
-            raise RuntimeError("so it was drawn")
-        if self.fate == "stop":
-            raise StopRequested("the history")
-        if self.fate == "interrupt":
-            raise Interrupted("the history")
-        if self.fate == "kill":
-            raise Killed
+        if self.fate in ERRORS:
+            raise ERRORS[self.fate]("so it was drawn")
         if self.fate == "stop_file":
             request(self.directory)
 
 
 def seed(ctx: Context) -> StageOutput:
-    parts(ctx).meet_fate("seed")
-    base = parts(ctx).config.base
+    base = ctx.components.config.base
     weights = {"base": Stored(ctx.store.put(base.read_bytes(), ".safetensors"))} if base else {}
     return StageOutput({"samples": ctx.data.human, **weights}, facts("seed", human=len(ctx.data.human)))
 
 
 def generate(ctx: Context, *, parent: Any) -> StageOutput:
-    parts(ctx).meet_fate("generate")
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": ctx.key.seed}
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
@@ -183,44 +167,38 @@ def generate(ctx: Context, *, parent: Any) -> StageOutput:
 
 
 def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
-    parts(ctx).meet_fate("grade")
     ids = ctx.store.table(samples)["id"]
-    loaded_parent = parent.weights if parts(ctx).config.lends else None
-    told = facts("grade", grader="Fake", version="1", loaded_parent=loaded_parent)
-    return StageOutput({"scores": pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})}, told)
+    scores = pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})
+    loaded_parent = parent.weights if ctx.components.config.lends else None
+    return StageOutput({"scores": scores}, facts("grade", grader="Fake", loaded_parent=loaded_parent))
 
 
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
-    parts(ctx).meet_fate("tune")
     rng = ctx.key.numpy()
-    chosen = str(rng.choice(sorted(set(starts) & {*parts(ctx).config.inits}) or [init]))
+    chosen = str(rng.choice(sorted(set(starts) & {*ctx.components.config.inits}) or [init]))
     return left(ctx, "tuner", rng, facts("tune", settings=dict(ctx.settings), start=chosen))
 
 
 def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
-    parts(ctx).meet_fate("train")
     own = save({"weights": np.array([ctx.key.seed, ctx.generation], np.int64)})
-    is_still = start.weights and ctx.key.numpy().random() < parts(ctx).config.still
+    is_still = start.weights and ctx.key.numpy().random() < ctx.components.config.still
     weights = start.weights if is_still else ctx.store.put(own, ".safetensors")
-    told = facts("train", start=start.json(), settings=dict(ctx.settings), steps=1, loss=0.0)
-    return StageOutput({"weights": Stored(weights)}, told)
+    return trained(ctx, start, weights)
 
 
 def adopt(ctx: Context, *, start: Start) -> StageOutput:
-    parts(ctx).meet_fate("adopt")
     own = save({"weights": np.array([ctx.key.seed], np.int64)})
     weights = start.weights or ctx.store.put(own, ".safetensors")
-    told = facts("train", start=start.json(), settings=dict(ctx.settings))
-    return StageOutput({"weights": Stored(weights)}, told)
+    return trained(ctx, start, weights)
+
+
+def trained(ctx: Context, start: Start, weights: str) -> StageOutput:
+    fit = facts("train", start=start.json(), settings=dict(ctx.settings))
+    return StageOutput({"weights": Stored(weights)}, fit)
 
 
 def evaluate(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
-    parts(ctx).meet_fate("evaluate")
-    return outcomes(ctx, weights, opponent)
-
-
-def outcomes(ctx: Context, weights: str, opponent: Any) -> StageOutput:
-    """Of a suite that is solved alone, and of one that is a duel."""
+    """Outcomes of a suite that is solved alone, and of one that is a duel."""
     rivals = [None, opponent.weights] if opponent else [None]
     rows = [
         {"suite": "duel" if rival else "solo", "item": "1", "cluster": "1", "subject": weights}
@@ -231,46 +209,33 @@ def outcomes(ctx: Context, weights: str, opponent: Any) -> StageOutput:
 
 
 def sealed(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
-    parts(ctx).meet_fate("sealed")
-    return outcomes(ctx, weights, opponent)
+    return evaluate(ctx, weights=weights, opponent=opponent)
 
 
 def gate(ctx: Context, **_: Any) -> StageOutput:
-    parts(ctx).meet_fate("gate")
     rng = ctx.key.numpy()
-    promote = bool(rng.random() < parts(ctx).config.promote)
-    return left(ctx, "gate", rng, drawn_verdict(promote))
+    return left(ctx, "gate", rng, drawn_verdict(bool(rng.random() < ctx.components.config.promote)))
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:
-    there = parts(ctx)
-    there.meet_fate("review")
-    if there.fate == "no_answer":
+    if ctx.components.fate == "no_answer":
         raise AwaitingReview
     return StageOutput({}, ReviewFacts(consent=bool(ctx.key.numpy().random() < 0.9), reviewer="Fake"))
 
 
-def left(ctx: Context, component: str, rng: Any, found: Fields) -> StageOutput:
+def left(ctx: Context, component: str, rng: Any, content: Fields) -> StageOutput:
     """Facts of a stage, and the carry that its component leaves."""
-    kept = parts(ctx).config.carry_kept.get(component)
+    kept = ctx.components.config.carry_kept.get(component)
     if kept is None:
-        return StageOutput({}, found)
-    carry = parts(ctx).carry_of(component, ctx.carry.get(component, {}), rng)
-    return StageOutput({"carry": carry}, replace(found, carry_kept=kept))
-
-
-def parts(ctx: Context) -> Parts:
-    there: Any = ctx.components
-    return there
+        return StageOutput({}, content)
+    carry = ctx.components.carry_of(component, ctx.carry.get(component, {}), rng)
+    return StageOutput({"carry": carry}, replace(content, carry_kept=kept))
 
 
 def human() -> pa.Table:
-    rows = {
-        "prompt": [f"h{n}" for n in range(HUMAN)],
-        "source": ["vendor 7"] * 2 + ["vendor 8"] * (HUMAN - 2),
-    }
-    own = ("prompt", "source")
-    return with_provenance(pa.table(rows), own=own, origin="human", made_in=0, key=0)
+    sources = ["vendor 7"] * 2 + ["vendor 8"] * (HUMAN - 2)
+    rows = pa.table({"prompt": [f"h{n}" for n in range(HUMAN)], "source": sources})
+    return with_provenance(rows, own=("prompt", "source"), origin="human", made_in=0, key=0)
 
 
 class Watcher(NoTracker):
@@ -317,10 +282,9 @@ class World:
             tools = StageTools(there, store, data, Stop(directory), Inline(lambda: None))
             runner = StageRunner(directory, tools, Watcher(there), state, ledger)
             if state.created is None:
-                fork = {"forked_from": config.forked_from} if config.forked_from else {}
-                identity = {"config": {"seed": config.seed}, "format": 1}
                 names = {"recipe": directory.parent.name, "name": directory.name}
-                runner.record(event_of("run_created", **names, **identity, **fork))
+                identity = {"config": {"seed": config.seed}, "forked_from": config.forked_from}
+                runner.record(event_of("run_created", format=1, **names, **identity))
             runner.record(event_of("session_started"))
             session._make_room(runner)
             tools.data = data.as_recorded(state, store)
@@ -332,14 +296,24 @@ class World:
             lock.release(directory)
 
 
+def with_fate(stage: Callable[..., StageOutput]) -> Callable[..., StageOutput]:
+    """A stage that takes its time, and may not come to its end."""
+
+    @functools.wraps(stage)
+    def done(ctx: Context, **inputs: Any) -> StageOutput:
+        ctx.components.meet_fate(stage.__name__)
+        return stage(ctx, **inputs)
+
+    return done
+
+
 @contextmanager
 def staged() -> Iterator[Clocks]:
     """Put the fakes in the places of the loop's stages and of the clocks; nothing is synced."""
-    clocks, here = Clocks(), sys.modules[__name__]
+    clocks = Clocks()
     with pytest.MonkeyPatch.context() as patch:
-        for stage in STAGES:
-            if stage != "curate":
-                put(patch, getattr(here, stage))
+        for stage in (seed, generate, grade, tune, train, adopt, evaluate, sealed, gate, review):
+            put(patch, with_fate(stage))
         patch.setattr(parquet, "read", functools.lru_cache(4096)(parquet.read))  # of bytes that were hashed
         patch.setattr("os.fsync", lambda descriptor: None)
         patch.setattr(Key, "seed_globals", lambda key: None)  # the fakes draw from keys alone
