@@ -12,6 +12,7 @@ from torch import nn
 
 from flywheel.errors import ConfigError
 from flywheel.runtime.environment import device
+from flywheel.runtime.extra_state import NAME
 from flywheel.runtime.weights import load_weights, not_finite, read_base, take_weights
 from flywheel.storage.store import Store
 
@@ -35,10 +36,9 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_weights_go_into_another_module_through_the_store(tmp_path: Path) -> None:
-    one, other, store = linear(0), linear(1), Store(tmp_path)
-    load_weights(other, store.weights(store.put_weights(take_weights(one))))
-    assert same(one, other)
+def through_the_store(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    store = Store(folder)
+    return store.weights(store.put_weights(weights))
 
 
 def test_taken_weights_do_not_change_with_the_model() -> None:
@@ -50,11 +50,13 @@ def test_taken_weights_do_not_change_with_the_model() -> None:
     assert not taken["weight"].requires_grad
 
 
-def test_tied_tensors_are_kept_once_and_stay_tied(tmp_path: Path) -> None:
-    one, other, store = Tied(), Tied(), Store(tmp_path)
-    taken = take_weights(one)
-    assert len(taken) == 2
-    load_weights(other, store.weights(store.put_weights(taken)))
+@pytest.mark.parametrize("origin", ["module", "checkpoint"])
+def test_tied_tensors_are_kept_once_and_stay_tied(tmp_path: Path, origin: str) -> None:
+    one, other, path = Tied(), Tied(), tmp_path / "tied.ckpt"
+    torch.save({"state_dict": one.state_dict(), "epoch": 3, "shift": 2.0}, path)
+    taken = take_weights(one) if origin == "module" else read_base(str(path))
+    assert {name for name in taken if not name.startswith(NAME)} == {"decode.weight", "mask"}
+    load_weights(other, through_the_store(tmp_path, taken))
     assert same(one, other)
     assert other.decode.weight is other.encode.weight
 
@@ -75,18 +77,19 @@ def test_weights_that_do_not_fit_are_refused(change: Any, told: str) -> None:
         load_weights(model, weights)
 
 
-def test_a_base_may_be_safetensors(tmp_path: Path) -> None:
-    path = tmp_path / "base.safetensors"
-    save_file({"w": torch.arange(3.0)}, path)
-    assert torch.equal(read_base(str(path))["w"], torch.arange(3.0))
+BASES = {
+    "base.safetensors": lambda w, path: save_file({"w": w.contiguous()}, path),
+    "bare.ckpt": lambda w, path: torch.save({"w": w}, path),
+    "lightning.ckpt": lambda w, path: torch.save({"state_dict": {"w": w}, "epoch": 3}, path),
+}
 
 
-@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"state_dict": w, "epoch": 3}])
-def test_a_base_may_be_a_checkpoint(tmp_path: Path, wrap: Any) -> None:
-    path = tmp_path / "base.ckpt"
-    torch.save(wrap({"w": torch.arange(6.0).reshape(2, 3).T}), path)
-    base = read_base(str(path))
-    assert torch.equal(base["w"], torch.arange(6.0).reshape(2, 3).T)
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_may_be_safetensors_or_a_checkpoint(tmp_path: Path, name: str) -> None:
+    values = torch.arange(6.0).reshape(2, 3).T
+    BASES[name](values, tmp_path / name)
+    base = read_base(str(tmp_path / name))
+    assert torch.equal(base["w"], values)
     assert base["w"].is_contiguous()
 
 
@@ -105,23 +108,21 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not Path("sprung").exists()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [[1, 2], {"state_dict": {"w": 3}}, {"epoch": 1}, torch.ones(2)],
-    ids=["list", "number", "none", "tensor"],
-)
-def test_a_checkpoint_that_holds_no_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
-    path = tmp_path / "base.ckpt"
-    torch.save(content, path)
-    with pytest.raises(ConfigError, match="base"):
-        read_base(str(path))
+NO_BASES = {
+    "list.ckpt": [1, 2],
+    "number.ckpt": {"state_dict": {"w": 3}},
+    "none.ckpt": {"epoch": 1},
+    "tensor.ckpt": torch.ones(2),
+    "junk.ckpt": b"not weights at all",
+    "junk.safetensors": b"not weights at all",
+}
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
-def test_a_file_that_is_something_else_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"base{suffix}"
-    path.write_bytes(b"not weights at all")
-    with pytest.raises(ConfigError, match="base"):
+@pytest.mark.parametrize("name", NO_BASES)
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path, name: str) -> None:
+    path, content = tmp_path / name, NO_BASES[name]
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ConfigError, match=r"base must (be|hold)"):
         read_base(str(path))
 
 
@@ -184,14 +185,9 @@ class Lazy(nn.Module):
         self.layer = nn.LazyLinear(3)
 
 
-def through_the_store(folder: Path, model: nn.Module) -> dict[str, torch.Tensor]:
-    store = Store(folder)
-    return store.weights(store.put_weights(take_weights(model)))
-
-
 def test_extra_state_of_modules_comes_back(tmp_path: Path) -> None:
     one, other = Words(["a", "b"]), Words([])
-    load_weights(other, through_the_store(tmp_path, one))
+    load_weights(other, through_the_store(tmp_path, take_weights(one)))
     assert other.words == ["a", "b"]
     assert torch.equal(one.layer.weight, other.layer.weight)
 
@@ -199,7 +195,7 @@ def test_extra_state_of_modules_comes_back(tmp_path: Path) -> None:
 def test_what_a_checkpoint_hook_keeps_comes_back(tmp_path: Path) -> None:
     one, other = Shifted(), Shifted()
     one.shift, one.average = 1.5, torch.ones(2)
-    load_weights(other, through_the_store(tmp_path, one))
+    load_weights(other, through_the_store(tmp_path, take_weights(one)))
     assert other.shift == 1.5
     assert torch.equal(other.average, torch.ones(2))
 
@@ -211,7 +207,7 @@ def test_a_hook_that_needs_a_trainer_is_refused() -> None:
 
 def test_a_model_may_keep_only_a_part_of_its_tensors(tmp_path: Path) -> None:
     one, other = Adapter(), Adapter()
-    weights = through_the_store(tmp_path, one)
+    weights = through_the_store(tmp_path, take_weights(one))
     assert {name.partition(".")[0] for name in weights} == {"head"}
     backbone = other.backbone.weight.clone()
     load_weights(other, weights)
@@ -226,14 +222,6 @@ def test_lazy_layers_take_trained_weights_and_give_none_before() -> None:
         take_weights(fresh)
     load_weights(fresh, take_weights(trained))
     assert torch.equal(fresh.layer(torch.ones(1, 4)), trained.layer(torch.ones(1, 4)))
-
-
-def test_a_base_with_tied_tensors_keeps_them_once(tmp_path: Path) -> None:
-    one, other, path = Tied(), Tied(), tmp_path / "tied.ckpt"
-    torch.save({"state_dict": one.state_dict(), "epoch": 3, "shift": 2.0}, path)
-    base = read_base(str(path))
-    load_weights(other, Store(tmp_path).weights(Store(tmp_path).put_weights(base)))
-    assert same(one, other)
 
 
 def test_a_base_keeps_what_hooks_added_to_its_checkpoint(tmp_path: Path) -> None:
