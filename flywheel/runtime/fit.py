@@ -59,9 +59,8 @@ def fit(
     with kept_aside(trainer, ctx.store.directory):
         _run(trainer, model, data)
         if trainer.global_step == 0:
-            raise StageFailed(
-                "train", "the fit ended without a step: the data gave no batch, or max_steps is 0"
-            )
+            reason = "the fit ended without a step: the data gave no batch, or max_steps is 0"
+            raise StageFailed("train", reason)
         best = take_best(trainer, model)
     bad = sorted(not_finite(model) - by_design)  # e.g. a mask of -inf is a buffer as it should be
     if bad:

@@ -57,9 +57,8 @@ class Problems:
         shared = []
         for suite, other in _pairs(suites, has_seed=SEED in tables):
             is_shared = pc.is_in(texts[suite.name], value_set=texts[other].combine_chunks())
-            allowed = (
-                self.few(suite.items) if other == SEED or not _are_judges(suite, other, suites) else is_shared
-            )
+            may_share = other != SEED and _are_judges(suite, other, suites)
+            allowed = is_shared if may_share else self.few(suite.items)
             clashes = suite.items.filter(pc.and_(is_shared, pc.invert(allowed)))
             if len(clashes):
                 raise DataError(self._refusal(suite, other, clashes))

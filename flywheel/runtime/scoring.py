@@ -166,9 +166,7 @@ def _measured(suite: Suite, outcomes: pa.Table) -> dict[str, Interval]:
         values = metric.measure(outcomes, suite.items)
         twice = sorted(values.keys() & measured.keys())
         if twice:
-            raise ValueError(
-                f"metrics of a suite must have names of their own; two of suite {suite.name} are called "
-                f"{twice[0]!r}"
-            )
+            rule = "metrics of a suite must have names of their own"
+            raise ValueError(f"{rule}; two of suite {suite.name} are called {twice[0]!r}")
         measured |= values
     return measured

@@ -21,12 +21,9 @@ def evaluate(ctx: Context, *, weights: str, opponent: Generation | None) -> Stag
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
     chosen = [suite for suite in ctx.data.suites.values() if rival is not None or not suite.duel]
-    named = {
-        "weights": weights,
-        "opponent": opponent and opponent.weights,
-        "suites": [s.name for s in chosen],
-    }
-    scored, units = score_suites(ctx, model, rival, chosen, ctx.key, named)
+    names = [suite.name for suite in chosen]
+    inputs = {"weights": weights, "opponent": opponent and opponent.weights, "suites": names}
+    scored, units = score_suites(ctx, model, rival, chosen, ctx.key, inputs)
     if ranks.rank() != 0:
         return StageOutput()
     tables = [

@@ -89,15 +89,15 @@ class MakeSamples:
 
     def __call__(self, unit: Unit) -> bytes:
         """The unit's rows. Raises DataError if they cannot be samples."""
-        prompts = self.prompts.slice(unit.start, unit.stop - unit.start)
-        keys = self.keys[unit.start : unit.stop]
+        rows = slice(unit.start, unit.stop)
+        prompts, keys = self.prompts[rows], self.keys[rows]
         keys.seed_globals()
         with without_gradients(self.trainer):
             answer = self.task.generate(self.model, prompts, self.settings, keys)
         title = f"Samples of unit {unit.number}"
-        rows = stored(as_table(answer), title)
-        require_own_columns(rows, ("prompt", "group"))
-        return to_bytes(require_finite(_with_keys(rows, prompts["prompt"], keys), title))
+        samples = stored(as_table(answer), title)
+        require_own_columns(samples, ("prompt", "group"))
+        return to_bytes(require_finite(_with_keys(samples, prompts["prompt"], keys), title))
 
 
 def _with_keys(rows: pa.Table, prompts: pa.ChunkedArray, keys: Keys) -> pa.Table:
@@ -151,10 +151,7 @@ class _Samples:
         """The samples of all units that still wait."""
         unknown: dict[str, pa.DataType] = {}
         for _, rows in self._waiting:
-            nulls = {name for name, kind in unknown.items() if pa.types.is_null(kind)}
-            unknown |= {
-                name: kind for name, kind in _own(rows).items() if name in nulls or name not in unknown
-            }
+            unknown = _own(rows) | {n: kind for n, kind in unknown.items() if not pa.types.is_null(kind)}
         self._types = unknown | self._types
         ready, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
         return [self._samples(unit, rows) for unit, rows in ready]

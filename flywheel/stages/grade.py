@@ -113,10 +113,8 @@ class GradeGroups:
 
     def __call__(self, unit: Unit) -> bytes:
         """The columns. Raises DataError or ValueError if they are not the unit's, row for row."""
-        samples, keys = (
-            self.samples.slice(unit.start, unit.stop - unit.start),
-            self.keys[unit.start : unit.stop],
-        )
+        rows = slice(unit.start, unit.stop)
+        samples, keys = self.samples[rows], self.keys[rows]
         has_loaded = False
 
         def load_parent() -> Any:
@@ -154,7 +152,7 @@ def _joined(parts: Sequence[tuple[Unit, pa.Table | str]]) -> pa.Table:
     has_failures = len(scored) < len(parts)
     tables = []
     for unit, rows in parts:
-        count = unit.stop - unit.start
+        count, reason = unit.stop - unit.start, rows if isinstance(rows, str) else None
         if isinstance(rows, str):
             scores = pa.table({name: pa.nulls(count, types[name]) for name in scored[0].column_names})
         elif sorted(rows.column_names) != sorted(scored[0].column_names):
@@ -165,8 +163,6 @@ def _joined(parts: Sequence[tuple[Unit, pa.Table | str]]) -> pa.Table:
         else:
             scores = matched(rows.select(scored[0].column_names), types, f"unit {unit.number}")
         if has_failures:
-            scores = scores.append_column(
-                FAILURE, constant(rows if isinstance(rows, str) else None, pa.string(), count)
-            )
+            scores = scores.append_column(FAILURE, constant(reason, pa.string(), count))
         tables.append(scores)
     return pa.concat_tables(tables)

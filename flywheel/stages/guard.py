@@ -25,10 +25,8 @@ def guard(
     ``candidate``, ``champion``: tables of outcomes on the same items.
     """
     view = GuardView(judged, parent, verdict, ctx.store.table(candidate), ctx.store.table(champion))
-    answers = [
-        (name, part.check(view))
-        for name, part in sorted(ctx.components.build("guards", ctx.settings).items())
-    ]
+    guards = sorted(ctx.components.build("guards", ctx.settings).items())
+    answers = [(name, part.check(view)) for name, part in guards]
     return StageOutput(facts=GuardFacts(alarms=tuple(_alarm(*answer) for answer in answers if answer[1])))
 
 

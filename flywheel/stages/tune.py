@@ -129,9 +129,8 @@ class Trials:
 
     def _redo(self, first: str, settings: Settings, scratch: Store) -> pa.Table:
         if first not in self.redo:
-            raise StageFailed(
-                "tune", f"redo_from must be one of {', '.join(self.redo)}, train; it is {first!r}"
-            )
+            known = ", ".join([*self.redo, "train"])
+            raise StageFailed("tune", f"redo_from must be one of {known}; it is {first!r}")
         do = partial(self._do, settings, scratch)
         *before, (samples, scores) = scratch.json(self.batches)
         if first != "curate":
