@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, make_dataclass
 from enum import Enum
 from math import isfinite
@@ -119,12 +119,9 @@ def _check_scalar(place: str, kind: Any, value: Any) -> None:
 
 def _without_none(kind: Any) -> Any:
     """T of ``T | None``; any other annotation as it is."""
-    kinds = [k for k in get_args(kind) if k is not type(None)] if _is_union(kind) else []
+    is_union = isinstance(kind, UnionType) or get_origin(kind) is Union
+    kinds = [k for k in get_args(kind) if k is not type(None)] if is_union else []
     return kinds[0] if len(kinds) == 1 else kind
-
-
-def _is_union(kind: Any) -> bool:
-    return isinstance(kind, UnionType) or get_origin(kind) is Union
 
 
 def _enum_of(kind: Any) -> type[Enum] | None:
@@ -153,13 +150,10 @@ def _refuse_misread(place: str, given: Any, typed: Any) -> None:
         for position, (value, other) in enumerate(zip(given, typed, strict=False)):
             _refuse_misread(f"{place}[{position}]", value, other)
     elif isinstance(given, str) != isinstance(typed, str) and not isinstance(typed, (Enum, Path)):
+        without = "Give it without quotes, as a number, true or false."
         raise ConfigError(
             f"{place} must be a {type(typed).__name__}; {given!r} was read as a {type(given).__name__}. "
-            + (
-                "Quote it."
-                if isinstance(typed, str)
-                else "Give it without quotes, as a number, true or false."
-            )
+            f"{'Quote it.' if isinstance(typed, str) else without}"
         )
 
 
@@ -217,7 +211,8 @@ def key_orders(node: Any, path: tuple[str, ...] = (), *, inside: bool = False) -
     """
     if isinstance(node, Mapping):
         keys = list(node)
-        if inside and "_target_" not in node and (keys != sorted(keys, key=_text) or not _are_texts(keys)):
+        is_as_json_has_it = keys == sorted(keys, key=_text) and all(type(key) is str for key in keys)
+        if inside and "_target_" not in node and not is_as_json_has_it:
             _refuse_keys(".".join(path), keys)
             yield [list(path), keys]
         for key, value in node.items():
@@ -225,10 +220,6 @@ def key_orders(node: Any, path: tuple[str, ...] = (), *, inside: bool = False) -
     elif isinstance(node, (list, tuple)):
         for position, value in enumerate(node):
             yield from key_orders(value, (*path, str(position)), inside=inside)
-
-
-def _are_texts(keys: Iterable[Any]) -> bool:
-    return all(type(key) is str for key in keys)
 
 
 def _text(key: Any) -> str:

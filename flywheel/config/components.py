@@ -192,12 +192,9 @@ def _import(key: str, path: str, parts: list[str]) -> ModuleType:
             around = _import(key, path, parts[:-1])
             if hasattr(around, inside):  # a class, as in torch.nn.Embedding.from_pretrained
                 return around
-        raise _import_error(key, path, error) from error
-
-
-def _import_error(key: str, path: str, error: Exception) -> ConfigError:
-    trace = "".join(traceback.format_exception(error))
-    return ConfigError(f"{key} must be a class path that imports; {path!r} does not:\n\n{trace}")
+        trace = "".join(traceback.format_exception(error))
+        rule = f"{key} must be a class path that imports; {path!r} does not:"
+        raise ConfigError(f"{rule}\n\n{trace}") from error
 
 
 def _with_enums(section: str, node: Any) -> Any:

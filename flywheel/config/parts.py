@@ -116,7 +116,9 @@ def _content(value: Any, above: list[Any]) -> Any:
         return ["code", hashlib.sha256(value.co_code).hexdigest(), constants, list(value.co_names)]
     if isinstance(value, MethodType):
         return ["method", _content(value.__func__, inside), _content(value.__self__, inside)]
-    if isinstance(value, (type, ModuleType)) or (hasattr(value, "__qualname__") and _is_known(value)):
+    # Code of a module is no part of an identity; that of a notebook is.
+    is_own_function = isinstance(value, FunctionType) and not _is_importable(value)
+    if isinstance(value, (type, ModuleType)) or (hasattr(value, "__qualname__") and not is_own_function):
         return ["named", value.__name__ if isinstance(value, ModuleType) else _path(value)]
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
@@ -125,11 +127,6 @@ def _content(value: Any, above: list[Any]) -> Any:
     if type(value).__module__ == "torch" and hasattr(value, "data_ptr"):
         value = value.detach().cpu().numpy()
     return ["object", _path(type(value)), _content(_reduced(value), inside)]
-
-
-def _is_known(value: Any) -> bool:
-    """Whether a function is code of a module, not of a notebook, and so no part of an identity."""
-    return not isinstance(value, FunctionType) or _is_importable(value)
 
 
 def _globals_of(function: FunctionType) -> Iterator[tuple[str, Any]]:

@@ -122,15 +122,11 @@ def check_overlay(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise ConfigError for ``debug=tiny`` of a recipe that has no overlay to make it so."""
     values = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
     debug, recipe = values.get("debug", "none"), values.get("recipe", "")
-    path, folders = (
-        Path("overlay", debug, f"{recipe}.yaml"),
-        [folder for _, folder in config_dirs(config_dir)],
-    )
-    if debug in _WITHOUT_OVERLAY or not any(
-        (folder / "debug" / f"{debug}.yaml").is_file() for folder in folders
-    ):
-        return
-    if not any((folder / path).is_file() for folder in folders):
+    folders = [folder for _, folder in config_dirs(config_dir)]
+    path = Path("overlay", debug, f"{recipe}.yaml")
+    is_known = any((folder / "debug" / f"{debug}.yaml").is_file() for folder in folders)
+    needs_overlay = is_known and debug not in _WITHOUT_OVERLAY
+    if needs_overlay and not any((folder / path).is_file() for folder in folders):
         raise ConfigError(
             f"debug={debug} needs an overlay of the recipe that makes it small, and {recipe} has no {path}. "
             "Write one beside the recipe's folder, or give debug=fast_dev_run, which works for every recipe."

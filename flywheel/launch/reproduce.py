@@ -26,7 +26,7 @@ from flywheel.launch.session import versions
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.records import Answer, Json, Weights
 from flywheel.runtime.context import Stage, StageOutput, StageTools
-from flywheel.runtime.data import Data, read_data
+from flywheel.runtime.data import read_data
 from flywheel.runtime.environment import compute, distributions, use_threads
 from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
@@ -170,12 +170,6 @@ def _training(generation: Generation) -> StageDone[TrainFacts]:
 _REMEDY = "A generation is trained again with the recipe that made it: `show` names its commit and versions."
 
 
-def _data(directory: Path, state: RunState, components: Components) -> Data:
-    """The tables that the run recorded. Raises IdentityError if the recipe's are others by now."""
-    data = read_data(components.task, needs_seed=False)
-    return check_data(directory, state, Store(directory), data, _REMEDY)
-
-
 def _compare_weights(store: Store, state: RunState, recorded: str, made: str) -> dict[str, Any]:
     """Equal to the bit? Else how far apart; unknown if the recorded ones were pruned."""
     if made == recorded:
@@ -247,9 +241,10 @@ class _Again:
         self.store, self._state = _Beside(directory), state
         self._generation = generation
         self._parent = None if generation.parent is None else state.generations[generation.parent]
-        data = _data(directory, state, components)
+        data = read_data(components.task, needs_seed=False)
+        recorded = check_data(directory, state, self.store, data, _REMEDY)
         stop = Stop(folder)
-        self._tools = StageTools(components, self.store, data, stop, executor_of_process(stop.check))
+        self._tools = StageTools(components, self.store, recorded, stop, executor_of_process(stop.check))
 
     def train(self) -> Weights:
         """The weights, from the recorded corpus and start."""

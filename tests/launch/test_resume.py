@@ -14,8 +14,6 @@ from flywheel.storage import ledger
 from flywheel.storage.events import SessionStarted
 from flywheel.testing import CONFIG_DIR
 
-OWN = {"model._target_": "flywheel.testing.moons.model.Classifier", "+settings.by": "${settings.width}"}
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> flywheel.Run:
