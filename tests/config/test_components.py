@@ -320,24 +320,6 @@ def test_a_task_is_built_once_and_what_it_raises_is_explained(module_dir: Path) 
         _ = Components(moons("~task", task + "2}")).task
 
 
-@pytest.mark.parametrize(
-    ("node", "told"),
-    [
-        ({"_args_": [2, 3]}, ""),
-        ({"_args_": [2], "out_features": 3}, ""),
-        ({"_args_": [2]}, "x lacks out_features, which torch.nn.Linear needs"),
-        ({"_args_": [2, 3], "in_features": 1}, "multiple values for argument 'in_features'"),
-        ({"_args_": [1, 2, 3, 4, 5, 6, 7, 8]}, "too many positional arguments"),
-        ({"_args_": None}, "x._args_ must be a list; it is None"),
-        ({"_args_": 2}, "x._args_ must be a list; it is 2"),
-    ],
-    ids=str,
-)
-def test_positional_arguments_count(node: dict[str, Any], told: str) -> None:
-    node = {"_target_": "torch.nn.Linear", **node}
-    check(node, told)
-
-
 POSITIONAL = """
 from dataclasses import dataclass, field
 
@@ -364,6 +346,9 @@ class Other:
         ("Two", {"_args_": [1, 0.1]}, ""),
         ("Two", {"_args_": ["many"]}, "x.size: Value 'many'"),
         ("Two", {"_args_": [1, 2.0]}, "x.share must be at most 1"),
+        ("Two", {"_args_": [1, 0.5, 2]}, "too many positional arguments"),
+        ("Two", {"_args_": None}, "x._args_ must be a list; it is None"),
+        ("Two", {"_args_": 2}, "x._args_ must be a list; it is 2"),
         ("Two", {"_args_": [1], "size": 2}, "multiple values for argument 'size'"),
         ("Other", {"_args_": [1, 2, 3, 4], "third": 5}, ""),
         ("Other", {"_args_": [1], "second": 2}, ""),

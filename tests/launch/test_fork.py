@@ -28,14 +28,16 @@ def old(finished_run: Path, tmp_path: Path) -> flywheel.Run:
     return flywheel.open_run(copy, CONFIG_DIR)
 
 
-def overrides(tmp_path: Path) -> list[str]:
-    return [f"runs_dir={tmp_path / 'runs'}", "generations=1", "threads=1", "log=quiet", "seed=5"]
+def beside(old: flywheel.Run, **more: object) -> list[str]:
+    """Overrides of a fork that lies beside its source, if no other place is given."""
+    own = {"runs_dir": old.path.parent.parent, "generations": 1, "threads": 1, "log": "quiet", **more}
+    return [f"{key}={value}" for key, value in own.items()]
 
 
 def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp_path: Path) -> None:
     old.recall(where="prompt = 'human-1'", why="wrong", strict=False)  # a dry run changes nothing
     head, weights = old.status().json()["head"], old.generation(0).weights
-    fork = old.fork(0, overrides(tmp_path))
+    fork = old.fork(0, beside(old, runs_dir=tmp_path / "runs", seed=5))
     assert fork.status().json()["forked_from"] | {"run": ""} == {
         "run": "",
         "generation": 0,
@@ -63,29 +65,23 @@ def test_what_a_fork_decides_itself_is_not_to_be_given(old: flywheel.Run, overri
 
 def test_a_model_that_the_weights_do_not_fit_is_refused(old: flywheel.Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="do not fit"):
-        old.fork(0, [*overrides(tmp_path), "settings.width=3"])
+        old.fork(0, [*beside(old, runs_dir=tmp_path / "runs"), "settings.width=3"])
     assert not (tmp_path / "runs").exists()
 
 
 def test_only_clean_generations_with_weights_are_forked(old: flywheel.Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no 9"):
-        old.fork(9, overrides(tmp_path))
+        old.fork(9, beside(old, runs_dir=tmp_path / "runs", seed=5))
     old.recall(generation=1, why="flawed", yes=True)
     with pytest.raises(RunError, match="not recalled; generation 1"):
-        old.fork(1, overrides(tmp_path))
+        old.fork(1, beside(old, runs_dir=tmp_path / "runs", seed=5))
 
 
 def test_what_is_recalled_stays_recalled_in_a_fork(old: flywheel.Run, tmp_path: Path) -> None:
     old.recall(generation=2, why="flawed", yes=True)
-    fork = old.fork(0, overrides(tmp_path))
+    fork = old.fork(0, beside(old, runs_dir=tmp_path / "runs", seed=5))
     inputs = fork.generation(1).record.curate.inputs
     assert inputs["recalled"] == fork.status().json()["forked_from"]["recalled"] is not None
-
-
-def beside(old: flywheel.Run, **more: object) -> list[str]:
-    """Overrides of a fork that lies beside its source."""
-    own = {"runs_dir": old.path.parent.parent, "generations": 1, "threads": 1, "log": "quiet", **more}
-    return [f"{key}={value}" for key, value in own.items()]
 
 
 def test_a_recall_and_a_trace_name_the_forks_that_descend_from_the_flaw(old: flywheel.Run) -> None:
@@ -195,7 +191,7 @@ def test_what_a_fork_makes_is_nothing_of_what_was_recalled(old: flywheel.Run, tm
     """The same weights in the same turn would otherwise make the same samples, and learn from none."""
     recalled = set(old.samples(1)["id"].to_pylist())
     old.recall(generation=1, why="flawed", yes=True)
-    fork = old.fork(0, [f"runs_dir={tmp_path / 'runs'}", "generations=1", "threads=1", "log=quiet"])
+    fork = old.fork(0, beside(old, runs_dir=tmp_path / "runs"))
     corpus = fork.generation(1).corpus()
     assert "generated" in corpus["origin"].to_pylist()
     assert not recalled & set(corpus["id"].to_pylist())

@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 import flywheel
-from flywheel.curators import Confident
 from flywheel.errors import DataError, ExitCode
-from flywheel.graders import Confidence
 from flywheel.storage import ledger
 from flywheel.testing import CONFIG_DIR
-from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
+from tests.launch.test_built_parts import chosen, config, make
 from tests.support.harness import PROBE, PROBE_CONF, events, kinds
 from tests.support.ranks import ended, torchrun
 
@@ -60,11 +58,7 @@ def composed(runs: Path) -> flywheel.Run:
 
 
 def built(runs: Path) -> flywheel.Run:
-    settings = {"width": 8, "lr": 0.05, "batch_size": 16, "steps": 2}
-    own = {"recipe": "mine", "settings": settings, "trainer": {"max_steps": 2, "accelerator": "cpu"}}
-    parts = {"task": Moons(items=40), "grader": Confidence(), "curator": Confident(by="label")}
-    config = {**own, "generations": 0, "threads": 1, "log": "quiet", "runs_dir": runs}
-    return flywheel.run(config, model=lambda settings: Classifier(8, settings["lr"]), **parts)
+    return flywheel.run(config(runs, generations=0), **chosen(task=Moons(items=40), model=make))
 
 
 def resumed(runs: Path) -> flywheel.Run:
