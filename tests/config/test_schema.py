@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flywheel.config.schema import OPERATIONAL, Budget, Config, Genesis, Init
+from flywheel.config.schema import Budget, Config, Genesis, Init
 
 
 def config(**values: Any) -> Config:
@@ -78,19 +77,3 @@ def test_more_devices_need_torchrun(devices: Any, ranks: int, monkeypatch: pytes
 def test_one_device_needs_none(devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     config(trainer={"devices": devices})
-
-
-def test_what_may_change_on_resume_is_decided_field_by_field() -> None:
-    assert {
-        "name",
-        "runs_dir",
-        "generations",
-        "patience",
-        "retention",
-        "budget",
-        "on_failure",
-        "log",
-        "threads",
-        "tracker",
-    } == OPERATIONAL
-    assert {field.name for field in fields(Config)} > OPERATIONAL

@@ -50,23 +50,24 @@ def isolated(**more: str) -> dict[str, str]:
     return env
 
 
-def report(folder: Path, cwd: Path) -> dict[str, Any]:
-    """What a Python that knows only one folder besides its own finds there."""
-    code = REPORT.format(root=str(ROOT), folders=[str(folder)])
+def python(code: str, cwd: Path) -> str:
+    """What a Python that does not know the checkout prints."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=cwd, env=isolated(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def report(folder: Path, cwd: Path) -> dict[str, Any]:
+    """What a Python that knows only one folder besides its own finds there."""
+    return json.loads(python(REPORT.format(root=str(ROOT), folders=[str(folder)]), cwd))
 
 
 def built(hook: str, folder: Path) -> Path:
     """A wheel that the project's own build backend makes."""
     folder.mkdir()
-    code = f"from hatchling.build import {hook}; print({hook}({str(folder)!r}))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=isolated(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / done.stdout.split()[-1]
+    printed = python(f"from hatchling.build import {hook}; print({hook}({str(folder)!r}))", ROOT)
+    return folder / printed.split()[-1]
 
 
 @pytest.fixture(scope="module")
