@@ -122,13 +122,12 @@ def by_run(forks: list[dict[str, Any]]) -> dict[str, tuple[str, list[int]]]:
 def trace_by_code(directory: Path, **of: Any) -> Answer:
     found = trace(directory, **of).json()
     answer: Answer = {
-        "up": {entry["generation"]: sorted(map(edge, entry["edges"]), key=str) for entry in found["up"]},
+        "up": {e["generation"]: reference.in_order(e["edges"]) for e in found["up"][::-1]},
         "generations": {g["generation"]: by(g["by"]) for g in found["down"]["generations"]},
         "suspect": {g["generation"]: by(g["by"]) for g in found["down"]["suspect"]},
         "samples": {batch["made_in"]: batch["rows"] for batch in found["down"]["samples"]},
         "forks": by_run(found["down"]["forks"]),
     }
-    answer["up"] = dict(sorted(answer["up"].items()))
     if "sample" in found:
         row = found["sample"]
         names = ("made_in", "made_by", "made_by_generation", "origin", "recalled")
@@ -142,8 +141,8 @@ def edges_by_code(directory: Path) -> Answer:
     view = edges(record).to_pylist()
     return {
         g.generation: {
-            "lineage": sorted((edge(e) for e in g.json()["edges"]), key=str),
-            "show": [edge(e.json()) for e in [show(directory, g.generation).init] if e],
+            "lineage": reference.in_order(g.json()["edges"]),
+            "show": [e.json() for e in [show(directory, g.generation).init] if e],
             "view": sorted(
                 (row["type"], reference.bare(row["parent"]))
                 for row in view
@@ -158,8 +157,8 @@ def edges_by_reference(directory: Path) -> Answer:
     run = reference.Run(directory)
     return {
         g.number: {
-            "lineage": sorted(run.edges(g), key=str),
-            "show": [edge for edge in run.edges(g) if edge[0] == "init"],
+            "lineage": reference.in_order(run.edges(g)),
+            "show": [edge for edge in run.edges(g) if edge["type"] == "init"],
             "view": sorted(rows_of_view(run, g)),
         }
         for g in run.generations
@@ -172,30 +171,17 @@ def rows_of_view(run: reference.Run, g: reference.Generation) -> Iterator[tuple[
     if g.output("generate", "samples"):
         yield from (("produced_by", reference.bare(row["made_by"])) for row in run.batch(g))
     if run.carry_of_curator(g):
-        seen = run.seen(g)
-        shown = [turn for turn in run.batches() if seen & {row["id"] for row in run.batch(turn)}]
-        yield from (("saw", reference.bare(run.batch_of(turn))) for turn in shown)
-    for kind, *_, to in run.edges(g):
-        if kind in ("settings_from", "graded_by"):
-            yield kind, str(to)
-        elif kind == "opponent":
-            yield kind, reference.bare(run.generations[to].weights)
-    if "grade" in g.stages and (loaded := g.stages["grade"]["facts"]["loaded_parent"]):
-        yield "graded_by", reference.bare(loaded)
-    yield from (("init", edge[2]) for edge in run.edges(g) if edge[0] == "init" and edge[2])
-
-
-def edge(edge: dict[str, Any]) -> tuple[Any, ...]:
-    kind = edge["type"]
-    if kind == "init":
-        return kind, edge["init"], edge["weights"], edge["generation"]
-    if kind == "trained_on":
-        return kind, edge["corpus"], tuple(sorted(edge["by_origin"].items()))
-    if kind == "produced_by":
-        return kind, edge["samples"], edge["made_in"], edge["generation"]
-    if kind == "saw":
-        return kind, tuple(sorted(edge["made_in"]))
-    return kind, edge["grader"] if kind == "graded_by" else edge["generation"]
+        yield from (("saw", reference.bare(run.batch_of(turn))) for turn in run.turns_with(run.seen(g)))
+    for edge in run.edges(g):
+        match edge["type"]:
+            case "settings_from":
+                yield "settings_from", str(edge["generation"])
+            case "opponent":
+                yield "opponent", reference.bare(run.generations[edge["generation"]].weights)
+            case "graded_by":
+                yield from (("graded_by", by) for by in (edge["grader"], edge["weights"]) if by)
+            case "init" if edge["weights"]:
+                yield "init", edge["weights"]
 
 
 def trace_by_reference(directory: Path, **of: Any) -> Answer:

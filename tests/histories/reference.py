@@ -20,6 +20,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 Event = dict[str, Any]
+Edge = dict[str, Any]
+"""As ``lineage --json`` has it."""
 Carry = dict[str, tuple[str, int]]
 """Component -> the carry in force, and the generation that left it."""
 
@@ -417,51 +419,50 @@ class Run:
         up = self.up([] if maker is None else [maker])
         return {"sample": about, "up": up} | self.down(Flaw(ids={id}))
 
-    def up(self, numbers: list[int]) -> dict[int, list[tuple[Any, ...]]]:
+    def up(self, numbers: list[int]) -> dict[int, list[Edge]]:
         """Generations and those whose weights they learned from, each with its edges."""
-        found: dict[int, list[tuple[Any, ...]]] = {}
+        edges: dict[int, list[Edge]] = {}
         queue = list(numbers)
         while queue:
             number = queue.pop()
-            if number not in found:
-                found[number] = sorted(self.edges(self.generations[number]), key=str)
-                learned_from = [edge[-1] for edge in found[number] if edge[0] in ("init", "produced_by")]
-                queue += [other for other in learned_from if other is not None]
-        return dict(sorted(found.items()))
+            if number is not None and number not in edges:
+                edges[number] = in_order(self.edges(self.generations[number]))
+                queue += [e["generation"] for e in edges[number] if e["type"] in ("init", "produced_by")]
+        return dict(sorted(edges.items()))
 
-    def edges(self, g: Generation) -> list[tuple[Any, ...]]:
-        """(type, ..., generation or what it leads to)"""
-        found: list[tuple[Any, ...]] = []
-        fit = g.stages.get("train") or g.stages.get("adopt")
-        if fit:
-            init = fit["facts"]["start"]["kind"]
-            start = fit["inputs"].get("start")
+    def edges(self, g: Generation) -> list[Edge]:
+        """What a generation was made from."""
+        edges: list[Edge] = []
+        if fit := g.stages.get("train") or g.stages.get("adopt"):
+            kind, start, fork = fit["facts"]["start"]["kind"], fit["inputs"].get("start"), self.forked_from
             same = [e.number for e in self.generations[: g.number] if start and e.weights == start]
-            of = g.parent if init == "parent" else min(same, default=None)
-            found.append(("init", init, bare(start), of))
+            of = g.parent if kind == "parent" else min(same, default=None)
+            origin = f"{fork['run']}@{fork['generation']}" if fork and kind == "base" else None
+            init = {"init": kind, "weights": bare(start), "generation": of, "forked_from": origin}
+            edges.append({"type": "init", **init})
         if "curate" in g.stages:
-            drawn = self.drawn(g)
-            origins = Counter(origin for origin in map(self.origin, drawn))
-            corpus = g.stages["curate"]["facts"]["corpus"]
-            found.append(("trained_on", corpus, tuple(sorted(origins.items()))))
-            for turn in self.batches():
-                if any(row["id"] in drawn for row in self.batch(turn)):
-                    found.append(("produced_by", bare(self.batch_of(turn)), self.made_in(turn), turn.parent))
+            drawn, corpus = self.drawn(g), g.stages["curate"]["facts"]["corpus"]
+            by_origin = dict(Counter(map(self.origin, drawn)))
+            edges.append({"type": "trained_on", "corpus": corpus, "by_origin": by_origin})
+            for turn in self.turns_with(drawn):
+                made = {"samples": bare(self.batch_of(turn)), "made_in": self.made_in(turn)}
+                edges.append({"type": "produced_by", "generation": turn.parent, **made})
         if "grade" in g.stages:
-            found.append(("graded_by", g.stages["grade"]["facts"]["grader"]))
+            facts = g.stages["grade"]["facts"]
+            graded = {"grader": facts["grader"], "weights": bare(facts["loaded_parent"])}
+            edges.append({"type": "graded_by", **graded})
         if "gate" in g.stages:
-            found.append(("opponent", g.parent))
+            edges.append({"type": "opponent", "generation": g.parent})
         if self.carry_of_curator(g):
-            seen = self.seen(g)
-            shown = [
-                self.made_in(turn)
-                for turn in self.batches()
-                if seen & {row["id"] for row in self.batch(turn)}
-            ]
-            found.append(("saw", tuple(shown)))
-        if g.stages:
-            found += [("settings_from", other) for other in self.settings_from(g)]
-        return found
+            seen = [self.made_in(turn) for turn in self.turns_with(self.seen(g))]
+            edges.append({"type": "saw", "made_in": seen})
+        chose = self.settings_from(g) if g.stages else []
+        return edges + [{"type": "settings_from", "generation": other} for other in chose]
+
+    def turns_with(self, ids: Iterable[str]) -> list[Generation]:
+        """The turns that brought any of these samples."""
+        wanted = set(ids)
+        return [turn for turn in self.batches() if wanted & {row["id"] for row in self.batch(turn)}]
 
     def origin(self, id: str) -> str:
         rows = (row for g in self.generations for row in self.batch(g))
@@ -666,6 +667,11 @@ def recalled_since(run: Run) -> set[int]:
         _, flawed = forks(origin, recalled).get(run.name, ("", []))
         found |= set(flawed)
     return found
+
+
+def in_order(edges: Iterable[Edge]) -> list[Edge]:
+    """Edges in an order that does not depend on how they were found."""
+    return sorted(edges, key=lambda edge: json.dumps(edge, sort_keys=True))
 
 
 def bare(artifact: str | None) -> str | None:
