@@ -336,12 +336,12 @@ def test_a_path_may_begin_like_what_hydra_means_otherwise(
 
 @pytest.mark.parametrize("name", ["2048", "1.10", "true"])
 def test_a_recipe_may_have_a_name_that_looks_like_a_number(name: str, tmp_path: Path) -> None:
-    folder = odd_recipe(tmp_path, name, b"# @package _global_\n# Numbers\ndefaults:\n  - mnist\n  - _self_\n")
+    folder = odd_recipe(tmp_path, name, GOOD.encode())
     assert compose([f"recipe={name}"], folder).recipe == name
 
 
 def test_an_overlay_that_is_not_there_is_told_in_python_too(tmp_path: Path) -> None:
-    folder = odd_recipe(tmp_path, "mine", b"# @package _global_\n# Mine\ndefaults:\n  - mnist\n  - _self_\n")
+    folder = odd_recipe(tmp_path, "mine", GOOD.encode())
     with pytest.raises(ConfigError, match="debug=tiny needs an overlay"):
         compose(overrides_of({"recipe": "mine", "debug": "tiny"}), folder)
 
@@ -366,33 +366,16 @@ def odd_recipe(folder: Path, name: str, data: bytes) -> str:
     return str(folder)
 
 
-LATIN = "# @package _global_\n# Prüfung\nseed: 1\n".encode("latin-1")
-
-
-def test_a_file_that_is_not_utf8_is_named_where_it_is_used_and_only_there(tmp_path: Path) -> None:
-    good = b"# @package _global_\n# Good\ndefaults:\n  - mnist\n  - _self_\n"
-    folder = odd_recipe(tmp_path, "latin", LATIN)
-    odd_recipe(tmp_path, "good", good)
-    assert {"latin", "good"} <= {info.name for info in recipes(folder)}
-    assert compose(["recipe=good"], folder).seed == 0
-    with pytest.raises(ConfigError, match=r"latin\.yaml must be UTF-8; byte 24 is 0xfc"):
-        compose(["recipe=latin"], folder)
-
-
-def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
-    folder = odd_recipe(tmp_path, "marked", b"\xef\xbb\xbf# @package _global_\n# Marked\nseed: 1\n")
-    assert next(info.summary for info in recipes(folder) if info.name == "marked") == "Marked"
-    with pytest.raises(ConfigError, match=r"marked\.yaml begins with a byte order mark"):
-        compose(["recipe=marked"], folder)
-
-
 GOOD = "# @package _global_\n# Good\ndefaults:\n  - mnist\n  - _self_\n"
 READ = {
     "crlf": GOOD.replace("\n", "\r\n").encode(),
     "emoji": (GOOD + "# \U0001f600\n").encode(),
     "anchor": (GOOD + "seed: &a 1\ngenerations: *a\n").encode(),
 }
+MARKED = "byte order mark"
 ODD = {
+    "latin": (GOOD.replace("Good", "Prüfung").encode("latin-1"), r"odd\.yaml must be UTF-8; byte 24 is 0xfc"),
+    MARKED: (b"\xef\xbb\xbf" + GOOD.encode(), r"odd\.yaml begins with a byte order mark"),
     "utf16": (GOOD.encode("utf-16"), r"odd\.yaml must be UTF-8; byte 0 is 0xff"),
     "utf16le": (GOOD.encode("utf-16-le"), r"(?s)#x0000.*odd\.yaml"),
     "open bracket": (b"# @package _global_\nseed: [1\n", r"(?s)odd\.yaml.*line 3"),
@@ -408,10 +391,17 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", [*READ, *ODD])
-def test_odd_files_are_read_or_named_with_what_is_wrong(kind: str, tmp_path: Path) -> None:
+def test_odd_files_are_read_or_named_with_what_is_wrong_where_they_are_used(
+    kind: str, tmp_path: Path
+) -> None:
     data, told = ODD.get(kind, (READ.get(kind), ""))
+    odd_recipe(tmp_path, "good", GOOD.encode())
     folder = odd_recipe(tmp_path, "odd", data)
-    assert "odd" in {info.name for info in recipes(folder)}
+    summaries = {info.name: info.summary for info in recipes(folder)}
+    assert "odd" in summaries
+    assert compose(["recipe=good"], folder).recipe == "good"
+    if kind in (*READ, MARKED):
+        assert summaries["odd"] == "Good"
     if kind in READ:
         assert compose(["recipe=odd"], folder).recipe == "odd"
     else:
