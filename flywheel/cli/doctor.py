@@ -10,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+from flywheel.config.modules import version_of
 from flywheel.ranks import cores
 
 REQUIRED = ("torch", "lightning", "hydra-core", "pyarrow", "safetensors", "rich", "wandb")
@@ -38,12 +39,12 @@ def checks(runs_dir: str) -> Iterator[Check]:
     python = sys.version.split()[0]
     yield Check("python", sys.version_info >= (3, 11), python)
     for package in REQUIRED:
-        release = _version(package)
+        release = version_of(package)
         yield Check(
             package, release is not None, release or "missing", "" if release else f"pip install {package}"
         )
     for package, extra in _extras():
-        release = _version(package)
+        release = version_of(package)
         remedy = "" if release else f'Only for the extra: pip install "flywheel[{extra}]"'
         yield Check(package, True, release or "not installed", remedy)
     yield Check("cpu", True, f"{cores()} cores")
@@ -64,20 +65,13 @@ def _extras() -> Iterator[tuple[str, str]]:
             yield match[1], match[2]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _gpu() -> Check:
     if shutil.which("nvidia-smi") is None:
         return Check("gpu", True, "none found; runs on the CPU")
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     names = "; ".join(done.stdout.strip().splitlines()) or done.stderr.strip()
-    if "+cpu" in (_version("torch") or ""):
+    if "+cpu" in (version_of("torch") or ""):
         return Check("gpu", False, f"{names}, but torch is a CPU build", "Install a CUDA build of torch.")
     works = done.returncode == 0
     return Check("gpu", works, names, "" if works else "Check the driver: nvidia-smi fails.")

@@ -312,12 +312,17 @@ def _release(name: str) -> str:
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names:
         return f"python {sys.version.partition(' ')[0]}"
+    return " ".join(filter(None, (top, version_of(top))))
+
+
+def version_of(package: str) -> str | None:
+    """Version of a distribution; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"{top} {version(top)}"
+        return version(package)
     except PackageNotFoundError:
-        return top
+        return None
 
 
 @cache

@@ -9,14 +9,13 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from flywheel import ranks
 from flywheel.config import credentials
 from flywheel.config.components import identity_part
-from flywheel.config.modules import Code
+from flywheel.config.modules import Code, version_of
 from flywheel.config.remembered import remember
 from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.executors import executor_of_process
@@ -141,14 +140,7 @@ def _make_room(runner: StageRunner) -> None:
 
 def versions() -> dict[str, str | None]:
     """Versions of the packages that decide what a fit computes."""
-    return {name: _version(name) for name in _RECORDED_VERSIONS}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    return {name: version_of(name) for name in _RECORDED_VERSIONS}
 
 
 def _code(runner: StageRunner) -> tuple[dict[str, Any], CodeChanged | None]:
