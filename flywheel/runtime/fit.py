@@ -27,7 +27,7 @@ from flywheel.storage.events import Best
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_TELL_EVERY_SECONDS = 0.1
+_REPORT_EVERY_SECONDS = 0.1
 _CHECK_EVERY_STEPS = 50  # looking at the loss waits for the device
 # Lightning's hints on speed, and its own use of what torch deprecates: nothing a user can act on here.
 _NOISE = (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*")
@@ -164,7 +164,7 @@ class _Watch(lightning.Callback):
         self._ctx, self._settings = ctx, settings
         self._tensors, self._names = _tensors(model), set(model.state_dict())
         self._has_begun = False
-        self._told = 0.0
+        self._reported_at = 0.0
         self._bad = torch.tensor(False)
         self._last: torch.Tensor | None = None
 
@@ -200,8 +200,8 @@ class _Watch(lightning.Callback):
             self._bad = self._bad.to(loss.device) | ~self._last.isfinite().all()
         self._ctx.stop.check()
         now = time.monotonic()
-        if now - self._told >= _TELL_EVERY_SECONDS:
-            self._told = now
+        if now - self._reported_at >= _REPORT_EVERY_SECONDS:
+            self._reported_at = now
             self._ctx.report_progress(*_progress(trainer), "")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)

@@ -251,6 +251,5 @@ def _failed(stage: str, error: BaseException) -> StageFailed:
     """The failure of a stage as the loop knows it."""
     if isinstance(error, StageFailed):
         return StageFailed(error.stage, error.reason)
-    if isinstance(error, FlywheelError):
-        return StageFailed(stage, str(error))
-    return StageFailed(stage, f"{type(error).__name__}: {error}")
+    has_message = isinstance(error, FlywheelError)
+    return StageFailed(stage, str(error) if has_message else f"{type(error).__name__}: {error}")

@@ -33,9 +33,8 @@ class AsksParent(Confidence):
     """A grader that uses its parent."""
 
     def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
-        return super().grade(samples, load_parent, keys) | {
-            "width": [load_parent().head.in_features] * len(samples)
-        }
+        width = load_parent().head.in_features
+        return super().grade(samples, load_parent, keys) | {"width": [width] * len(samples)}
 
 
 def made_with(bench: Bench, executor: Executor) -> list[StageDone[Any]]:

@@ -88,7 +88,7 @@ class Follows(NoTracker):
 @pytest.fixture
 def follow(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
     """Every progress that a fit reports."""
-    monkeypatch.setattr(fit, "_TELL_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(fit, "_REPORT_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(Follows, "seen", [])
     return Follows.seen
 

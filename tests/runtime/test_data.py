@@ -63,6 +63,6 @@ def test_all_that_a_suite_is_belongs_to_the_identity() -> None:
 
 
 def test_a_column_of_another_name_or_type_is_another_identity() -> None:
-    found = [Task({"label": [1, 2]}), Task({"answer": [1, 2]}), Task({"label": ["1", "2"]})]
-    digests = [read_data(task, needs_seed=True).identity["seed samples"] for task in found]
+    tasks = [Task({"label": [1, 2]}), Task({"answer": [1, 2]}), Task({"label": ["1", "2"]})]
+    digests = [read_data(task, needs_seed=True).identity["seed samples"] for task in tasks]
     assert digests[0] != digests[1] != digests[2] != digests[0]

@@ -30,11 +30,8 @@ def forgotten() -> None:
 
 def run_meanwhile(folder: Path, action, *, own_thread: bool = False) -> flywheel.Run:
     probe_parts.meanwhile.append(action)
-    tracker = {
-        "+tracker___target_": "tests.support.probe_parts.Meanwhile",
-        "+tracker__own_thread": own_thread,
-    }
-    return run_probe(folder, generations=1, **tracker)
+    tracker = {"_target_": "tests.support.probe_parts.Meanwhile", "own_thread": own_thread}
+    return run_probe(folder, generations=1, **{f"+tracker.{key}": value for key, value in tracker.items()})
 
 
 ACTIONS = {

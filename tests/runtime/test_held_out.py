@@ -108,7 +108,7 @@ def test_a_task_that_names_no_columns_is_not_compared():
         ([{"x": 1, "y": "b"}, {"x": 2, "y": "b"}], [{"x": 2, "y": "b"}], [{"x": 2, "y": "c"}]),
     ],
 )
-def test_problems_are_told_by_their_content_whatever_its_type(column, same, other):
+def test_problems_are_compared_by_their_content_whatever_its_type(column, same, other):
     with pytest.raises(DataError, match="1 of its 1 items are in the seed samples"):
         read(Raw(column, gate=same))
     if other is not None:

@@ -23,8 +23,7 @@ class Says:
 def scored(scores: Any) -> list[float]:
     items = pa.table({"item": ["a", "b"], "cluster": ["a", "b"]})
     keys = Key.root(0).each(["a", "b"])
-    found: list[float] = score_unit(Says(scores), None, None, items, keys, {})["score"].to_pylist()
-    return found
+    return list(score_unit(Says(scores), None, None, items, keys, {})["score"].to_pylist())
 
 
 STEP = 2.0**-7  # of bfloat16, at 1
@@ -63,8 +62,8 @@ NUMBERS = {
 
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_other_numbers_beside_the_range_are_refused(kind: str) -> None:
-    scores, told = NUMBERS[kind]
-    with pytest.raises(ValueError, match=rf"scores must lie in \[0, 1\]; .*{told}"):
+    scores, message = NUMBERS[kind]
+    with pytest.raises(ValueError, match=rf"scores must lie in \[0, 1\]; .*{message}"):
         scored(scores)
 
 

@@ -62,7 +62,7 @@ def test_tied_tensors_are_kept_once_and_stay_tied(tmp_path: Path, origin: str) -
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda w: w.pop("bias"), r"missing: bias"),
         (lambda w: w.update(extra=torch.ones(1)), r"not in the model: extra"),
@@ -70,10 +70,10 @@ def test_tied_tensors_are_kept_once_and_stay_tied(tmp_path: Path, origin: str) -
         (lambda w: w.clear(), r"missing: weight, bias"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(change: Any, told: str) -> None:
+def test_weights_that_do_not_fit_are_refused(change: Any, message: str) -> None:
     model, weights = linear(1), take_weights(linear())
     change(weights)
-    with pytest.raises(ConfigError, match=f"do not fit Linear: .*{told}"):
+    with pytest.raises(ConfigError, match=f"do not fit Linear: .*{message}"):
         load_weights(model, weights)
 
 
@@ -235,7 +235,7 @@ def test_a_base_keeps_what_hooks_added_to_its_checkpoint(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("tensor", "told"),
+    ("tensor", "message"),
     [
         (torch.eye(2).to_sparse(), "torch.sparse_coo of torch.float32"),
         (torch.ones(2).to(torch.float8_e8m0fnu), "torch.float8_e8m0fnu"),
@@ -243,11 +243,11 @@ def test_a_base_keeps_what_hooks_added_to_its_checkpoint(tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_tensors_that_do_not_come_back_are_refused_by_name(tensor: torch.Tensor, told: str) -> None:
+def test_tensors_that_do_not_come_back_are_refused_by_name(tensor: torch.Tensor, message: str) -> None:
     model = nn.Module()
     model.register_buffer("kept", torch.ones(2, dtype=torch.uint16))
     model.register_buffer("table", tensor)
-    with pytest.raises(ConfigError, match=re.escape(f"table is {told}") + r".*persistent=False"):
+    with pytest.raises(ConfigError, match=re.escape(f"table is {message}") + r".*persistent=False"):
         take_weights(model)
 
 
@@ -276,7 +276,7 @@ def test_hooks_of_torch_may_rename_and_reshape() -> None:
         load_weights(model, {**state, "other": torch.ones(1)})
 
 
-def test_a_tensor_that_torch_cannot_fill_is_told_in_its_words() -> None:
+def test_a_tensor_that_torch_cannot_fill_is_refused_in_its_words() -> None:
     model = nn.Module()
     model.register_buffer("wide", torch.ones(1).expand(5))
     with pytest.raises(ConfigError, match=r"(?s)do not fit Module: .*wide.*clone\(\) the tensor"):
