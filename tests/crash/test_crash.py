@@ -14,7 +14,6 @@ import pytest
 import flywheel
 from tests.support.harness import (
     MOONS,
-    PROBE,
     artifacts,
     champion_hash,
     events,
@@ -23,8 +22,8 @@ from tests.support.harness import (
     shared_fork_server,
     wait_until,
 )
+from tests.support.loop_runs import TURN, signal_at
 
-SHORT = (*PROBE, "log=quiet", "name=run")
 WORDS = (*MOONS, "log=quiet", "name=run", "generations=2")
 
 
@@ -103,22 +102,17 @@ def test_three_hundred_kills(tmp_path, monkeypatch):
 def test_killed_right_after_a_stage_was_recorded(folder, calm, stage):
     """At the most delicate instant: the ledger has the line, and nothing after it has happened."""
     number = 0 if stage == "seed" else 1
-    deadly = [
-        "+tracker._target_=tests.support.probe_parts.SignalAt",
-        f"+tracker.stage={stage}",
-        "+tracker.number=9",
-    ]
-    words = [*SHORT, "generations=1"]
-    child = shared_fork_server().start([*words, *deadly, f"+tracker.generation={number}"], folder)
-    assert child.wait().code == -signal.SIGKILL
+    deadly = signal_at(stage=stage, generation=number, number=9)
+    done = shared_fork_server().run([*TURN, *(f"{key}={value}" for key, value in deadly.items())], folder)
+    assert done.code == -signal.SIGKILL
     last = events(only_run(folder))[-1]
     assert last.get("stage", last["event"]) == stage
-    assert shared_fork_server().run(words, folder).code == 0
+    assert shared_fork_server().run(TURN, folder).code == 0
     assert artifacts(only_run(folder)) == calm
 
 
 def test_a_torn_last_line_is_cut_off_and_written_again(folder):
-    words = [*SHORT, "generations=0"]
+    words = [*TURN, "generations=0"]
     assert shared_fork_server().run(words, folder).code == 0
     run = only_run(folder)
     whole = artifacts(run)

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 
 import flywheel
-from tests.support.harness import PROBE, events, only_run, shared_fork_server
-from tests.support.loop_runs import quick_folder
-from tests.support.ranks import ended, torchrun
+from tests.support.harness import PROBE, artifacts, events, kinds, only_run, shared_fork_server
+from tests.support.loop_runs import quick_folder, signal_at
+from tests.support.ranks import free_port, run_ranks
 
 WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "chunk_size=2", "log=quiet")
 WORDS = (*WORDS, "+task.unlabelled=200", "+task.items=100")
 KILLS = ("evaluate gate-20", "generate unlabelled-120", "grade unlabelled-120")
 """The first rows of units 60: an evaluation has 50 units of dev before those of the gate."""
+GATE = sorted(f"gate-{row}" for row in range(20, 100, 2))
+PROMPTS = sorted(f"unlabelled-{row}" for row in range(120, 200, 2))
+MISSING = {"evaluate": GATE, "generate": PROMPTS, "grade": PROMPTS}
+"""The units that are left."""
 COMPARED = ((0, "evaluate"), (1, "generate"), (1, "grade"))
 
 
@@ -47,12 +51,9 @@ def on_one_rank(folder: Path, *more: str, **variables: str) -> None:
         assert done.code == (0 if attempt == len(KILLS) else -signal.SIGKILL), done.err
 
 
-def on_ranks(folder: Path, count: int, kills: Sequence[str], patch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(folder, kills).items():
-        patch.setenv(name, value)
-    options = ("--standalone", f"--max-restarts={len(kills)}")
-    with torchrun(WORDS, folder, ranks=count, options=options) as process:
-        done = ended(process, 240)
+def on_ranks(folder: Path, count: int) -> None:
+    options = ("--standalone", f"--max-restarts={len(KILLS)}")
+    done = run_ranks(WORDS, folder, ranks=count, options=options, **environment(folder))
     assert done.code == 0, done.err
 
 
@@ -60,21 +61,14 @@ def environment(folder: Path, kills: Sequence[str] = KILLS) -> dict[str, str]:
     return {"PROBE_UNITS": str(folder / "units"), "PROBE_KILLS": ",".join(kills), "PROBE_KEEP_EVERY": "0"}
 
 
-@pytest.mark.parametrize(
-    ("ranks", "kills"),
-    [
-        (1, KILLS),
-        (2, KILLS[1:2]),
-        pytest.param(2, KILLS, marks=pytest.mark.slow),
-        pytest.param(3, KILLS, marks=pytest.mark.slow),
-    ],
-)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=SLOW), pytest.param(3, marks=SLOW)])
 @pytest.mark.timeout(300)
-def test_a_stage_that_was_killed_goes_on_with_the_units_that_are_missing(
-    calm, folder, monkeypatch, ranks, kills
-):
-    on_one_rank(folder) if ranks == 1 else on_ranks(folder, ranks, kills, monkeypatch)
-    check_units_begun(folder, kills)
+def test_a_stage_that_was_killed_goes_on_with_the_units_that_are_missing(calm, folder, ranks):
+    on_one_rank(folder) if ranks == 1 else on_ranks(folder, ranks)
+    check_units_begun(folder)
     run = only_run(folder)
     ours, theirs = stages(run), stages(calm)
     for where in COMPARED:
@@ -88,30 +82,50 @@ def test_a_stage_that_was_killed_goes_on_with_the_units_that_are_missing(
     assert flywheel.open_run(run).verify().first_bad is None
 
 
-def check_units_begun(folder: Path, kills: Sequence[str]) -> None:
+def check_units_begun(folder: Path) -> None:
     """After each kill only the units from the one that died on were done."""
-    names = {"evaluate": gate_items(range(20, 100, 2)), "generate": prompts(range(120, 200, 2))}
-    for attempt, kill in enumerate(kills):
-        stage = kill.split()[0]
-        assert kill.split()[1] in units_of(folder, attempt, stage)
-        assert units_of(folder, attempt + 1, stage) == names.get(stage, names["generate"]), stage
+    for attempt, kill in enumerate(KILLS):
+        stage, unit = kill.split()
+        assert unit in units_of(folder, attempt, stage)
+        assert units_of(folder, attempt + 1, stage) == MISSING[stage], stage
 
 
 def test_the_answers_of_an_outside_service_are_kept_with_each_unit(calm, folder):
     """Though units are otherwise kept after an hour: each is paid for once."""
     paid = [f"{part}._target_=tests.support.probe_parts.Paid{part.title()}" for part in ("task", "grader")]
     on_one_rank(folder, *paid, PROBE_KEEP_EVERY="3600")
-    check_units_begun(folder, KILLS)
+    check_units_begun(folder)
     made = stages(only_run(folder))
     assert [made[w]["outputs"] for w in COMPARED] == [stages(calm)[w]["outputs"] for w in COMPARED]
 
 
-def gate_items(rows: Sequence[int]) -> list[str]:
-    return sorted(f"gate-{row}" for row in rows)
+TRACKERS = signal_at(stage="train", generation=1, within="true") | {
+    "+tracker.b._target_": "tests.support.probe_parts.NotesRank"
+}
 
 
-def prompts(rows: Sequence[int]) -> list[str]:
-    return sorted(f"unlabelled-{row}" for row in rows)
+@pytest.mark.timeout(300)
+def test_two_ranks_outlive_kills_stop_together_and_make_what_one_makes(calm, folder):
+    """With torchrun's static rendezvous: a rank dies in a unit, one in the fit; then comes Ctrl-C."""
+    kills = (KILLS[1], "train 1")
+    options = (f"--master-port={free_port()}", f"--max-restarts={len(kills)}")
+    words = (*WORDS, "log=plain", *(f"{key}={value}" for key, value in TRACKERS.items()))
+    done = run_ranks(words, folder, options=options, **environment(folder, kills))
+    run = only_run(folder)
+    assert units_of(folder, 1, "generate") == MISSING["generate"]
+    assert kinds(run)[-1] == "run_stopped", done.err
+    assert "exitcode  : 3" in done.err, "torchrun tells what its ranks answered"
+    assert done.out.count("generation 1, turn 1 of 1") == 1, "one rank speaks"
+    assert set((folder / "ranks").read_text().split()) == {"0"}, "one rank reports"
+    said = [line for line in done.err.splitlines() if "another rank died" in line]
+    assert len(said) == len(kills), "of each two ranks one survives"
+    assert all(line.startswith("rank ") for line in said)
+    assert done.err.count("Traceback") == 1, "torchrun's own"
+    assert shared_fork_server().run(WORDS, folder).code == 0
+    sessions = [event for event in events(run) if event["event"] == "session_started"]
+    assert [session.get("world_size") for session in sessions] == [2, 2, 2, 1]
+    assert artifacts(run) == artifacts(calm)
+    assert flywheel.open_run(run).verify().first_bad is None
 
 
 def test_a_batch_that_was_damaged_and_units_of_another_plan_are_made_again(calm, folder):
@@ -123,7 +137,7 @@ def test_a_batch_that_was_damaged_and_units_of_another_plan_are_made_again(calm,
     for batch in batches[10:12]:
         batch.write_bytes(batch.read_bytes()[:-1] + b"?")
     assert shared_fork_server().run(WORDS, folder, env=kept | {"PROBE_ATTEMPT": "1"}).code == -signal.SIGKILL
-    assert units_of(folder, 1, "evaluate") == sorted(["dev-20", "dev-22", *gate_items(range(20, 100, 2))])
+    assert units_of(folder, 1, "evaluate") == sorted(["dev-20", "dev-22", *GATE])
     plan = run / "work" / "generate" / "plan.json"
     plan.write_text(plan.read_text().replace('"generation":1', '"generation":2'))
     more = kept | {"PROBE_ATTEMPT": "3"}

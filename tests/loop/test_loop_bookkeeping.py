@@ -1,9 +1,11 @@
-"""A turn's bookkeeping is the same work however many turns came before."""
+"""A turn's bookkeeping: the same work however many turns came before; every second is counted, once."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,24 @@ import pyarrow as pa
 import pytest
 
 from flywheel import loop
+from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
+from flywheel.lineage.status import read_state
+from flywheel.runtime import runner
+from flywheel.storage import files
+from flywheel.storage.events import Cost
 from flywheel.storage.store import Store
 from tests.support.fake_stages import FakeComponents, on_strings, play
+from tests.support.harness import events
 
+COST = {"seconds": 2.0, "cpu_seconds": 1.0}
 WATCHED = {"loop.py", "runner.py", "state.py", "retention.py", "slim.py", "sources.py", "stages.py"}
 ROUND, ROUNDS = 4, 5
+
+
+@pytest.fixture(autouse=True)
+def fakes() -> Iterator[pytest.MonkeyPatch]:
+    with on_strings() as patch:
+        yield patch
 
 
 class Newest:
@@ -62,22 +77,87 @@ def of_round(counts: Counter[int], number: int) -> int:
     "retention", [{"promoted": True, "last": 3}, {"promoted": False, "last": 1}], ids=str
 )
 def test_a_late_turn_is_as_much_work_as_an_early_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: dict[str, Any]
+    tmp_path: Path, fakes: pytest.MonkeyPatch, retention: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(FakeComponents, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
-    with on_strings() as patch:
-        work, before = Work(patch), sys.gettrace()
-        sys.settrace(work.trace)
-        try:
-            play(
-                tmp_path / "run",
-                ROUND * ROUNDS,
-                curator=Newest(),
-                retention=retention,
-                patience=9,
-                budget={"seconds": 10**6},
-            )
-        finally:
-            sys.settrace(before)
+    fakes.setattr(FakeComponents, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
+    work, before = Work(fakes), sys.gettrace()
+    limits = {"retention": retention, "patience": 9, "budget": {"seconds": 10**6}}
+    sys.settrace(work.trace)
+    try:
+        play(tmp_path / "run", ROUND * ROUNDS, curator=Newest(), **limits)
+    finally:
+        sys.settrace(before)
     assert of_round(work.lines, 3) == of_round(work.lines, 4)
     assert of_round(work.opened, 3) == of_round(work.opened, 4)
+
+
+def stages_of(run: Path) -> int:
+    """How many stages are done."""
+    return sum(event["event"] == "stage" for event in events(run))
+
+
+@pytest.fixture
+def clock(fakes: pytest.MonkeyPatch) -> None:
+    """Each stage takes two seconds."""
+    fakes.setattr(runner._Clock, "cost", lambda self, units=None: Cost(**COST))
+
+
+LEFT = {
+    "run_stopped": StopRequested("a test"),
+    "run_interrupted": Interrupted("a test"),
+    "run_awaiting_review": AwaitingReview(),
+}
+
+
+@pytest.mark.parametrize(("kind", "error"), LEFT.items(), ids=LEFT)
+def test_the_time_of_a_stage_that_was_cut_off_is_recorded(
+    tmp_path: Path, clock: None, kind: str, error: BaseException
+) -> None:
+    play(tmp_path, 2, leaves={(1, "train"): error})
+    last = events(tmp_path)[-1]
+    assert (last["event"], last["generation"], last["cost"]) == (kind, 1, COST)
+    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 1)
+    assert read_state(tmp_path).generations[1].lost_seconds == 2.0
+
+
+def test_a_stop_between_stages_names_no_stage(tmp_path: Path) -> None:
+    play(tmp_path, 1, stages=3)
+    last = events(tmp_path)[-1]
+    assert last["event"] == "run_interrupted"
+    assert not {"generation", "cost"} & last.keys()
+
+
+def test_a_sealed_look_that_fails_or_is_cut_off_counts(tmp_path: Path, clock: None) -> None:
+    for left, lost in ((StageFailed("sealed", "on purpose"), 1), (StopRequested("a test"), 2)):
+        play(tmp_path, 0, leaves={(0, "sealed"): left})
+        assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + lost)
+    play(tmp_path, 0)
+    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 2)
+
+
+def test_a_failed_stage_is_counted_once(tmp_path: Path, clock: None) -> None:
+    play(tmp_path, 1, leaves={(1, "train"): StageFailed("train", "on purpose")})
+    ended, failed = events(tmp_path)[-2:]
+    assert (ended["event"], ended["cost"], failed["event"]) == ("generation_ended", COST, "run_failed")
+    assert "cost" not in failed
+    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 1)
+
+
+@pytest.mark.parametrize("full", [1, 4, 7])
+def test_a_stage_whose_line_is_durable_has_happened_though_head_fails(
+    tmp_path: Path, fakes: pytest.MonkeyPatch, clock: None, full: int
+) -> None:
+    """The disk is full for one instant: where HEAD is to follow the line of some stage."""
+    real, count = files.write_atomic, iter(range(1000))
+
+    def write_atomic(path: Path, data: bytes) -> None:
+        is_stage = path.name == "HEAD" and events(tmp_path)[-1]["event"] == "stage"
+        if is_stage and next(count) == full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, data)
+
+    fakes.setattr(files, "write_atomic", write_atomic)
+    assert play(tmp_path, 1) is ExitCode.FINISHED
+    assert next(count) > full
+    assert "failed" not in [event.get("status") for event in events(tmp_path)]
+    assert read_state(tmp_path).seconds == 2.0 * stages_of(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,64 +13,68 @@ import pytest
 import flywheel
 from flywheel.errors import ExitCode, IdentityError
 from flywheel.storage.store import Store
-from tests.support.harness import PROBE_CONF, artifacts, events
-from tests.support.loop_runs import run_probe
+from tests.support.harness import PROBE_CONF, events
+from tests.support.loop_runs import Probe, run_probe, statuses, unsealed
 
-TYPED = {"task._target_": "tests.support.typed_parts.Typed"}
-KINDS = ("timestamp", "time", "date", "list", "category", "view", "records")
-
-
-def typed(kind: str) -> dict[str, Any]:
-    return {**TYPED, "+task.kind": kind}
+PART = "tests.support.typed_parts.Typed"
+run_typed = functools.partial(run_probe, task___target_=PART)
 
 
-def stage_of(run: flywheel.Run, stage: str, generation: int) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> flywheel.Run:
+    """A run of two turns, made in one session. To be read only."""
+    return run_typed(tmp_path_factory.mktemp("whole"), generations=2)
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> flywheel.Run:
+    """The same run after its first turn. To be read only."""
+    return run_typed(tmp_path_factory.mktemp("turned"), generations=1)
+
+
+@pytest.fixture
+def typed(turned: flywheel.Run, folder: Path) -> Probe:
+    """Goes on with a copy of that run."""
+    shutil.copytree(turned.path.parents[1], folder / "runs")
+    return functools.partial(run_typed, folder / "runs")
+
+
+def outputs_of(run: flywheel.Run, stage: str, generation: int) -> dict[str, Any]:
     (event,) = [e for e in events(run.path) if (e.get("stage"), e.get("generation")) == (stage, generation)]
-    return event
+    return event["outputs"]
 
 
-def unsealed(run: flywheel.Run) -> list[tuple[Any, ...]]:
-    return [entry for entry in artifacts(run.path) if entry[1] != "sealed"]
+def test_two_sessions_make_what_one_makes(typed, whole) -> None:
+    assert unsealed(typed(generations=2).path) == unsealed(whole.path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_sessions_make_what_one_makes(folder: Path, kind: str) -> None:
-    whole = run_probe(folder / "whole", **typed(kind), generations=1)
-    assert whole.exit_code is ExitCode.FINISHED
-    run_probe(folder / "parts", **typed(kind), generations=0)
-    parts = run_probe(folder / "parts", **typed(kind), generations=1)
-    assert unsealed(parts) == unsealed(whole)
-
-
-def test_a_genesis_that_is_tried_again_has_each_human_row_once(folder, fault) -> None:
-    whole = run_probe(folder / "whole", **typed("list"), generations=1)
+def test_a_genesis_that_is_tried_again_has_each_human_row_once(folder, fault, whole) -> None:
     fault("train:nan")
-    assert run_probe(folder / "again", **typed("list"), generations=1).exit_code is ExitCode.FAILED
+    assert run_typed(folder, generations=1).exit_code is ExitCode.FAILED
     fault("")
-    again = run_probe(folder / "again", **typed("list"), generations=1)
-    assert [g["status"] for g in again.status().json()["generations"]][:2] == ["failed", "promoted"]
-    for made, kept in ((whole, 0), (again, 0), (again, 1)):
-        assert stage_of(made, "seed", kept)["outputs"] == stage_of(whole, "seed", 0)["outputs"]
-    corpora = [stage_of(run, "curate", n)["outputs"]["corpus"] for run, n in ((whole, 0), (again, 1))]
+    again = run_typed(folder, generations=1)
+    assert statuses(again)[:2] == ["failed", "promoted"]
+    for kept in (0, 1):
+        assert outputs_of(again, "seed", kept) == outputs_of(whole, "seed", 0)
+    corpora = [outputs_of(run, "curate", n)["corpus"] for run, n in ((whole, 0), (again, 1))]
     assert corpora[0] == corpora[1]
     store = Store(again.path)
     for generation in (1, 2):
-        ids = store.table(stage_of(again, "curate", generation)["outputs"]["decisions"])["id"]
+        ids = store.table(outputs_of(again, "curate", generation)["decisions"])["id"]
         assert pc.count_distinct(ids).as_py() == len(ids)
     rows = again.samples(1)
     human = set(rows.filter(pc.equal(rows["origin"], "human"))["id"].to_pylist())
-    turn = store.table(stage_of(again, "curate", 2)["outputs"]["corpus"])["id"].to_pylist()
+    turn = store.table(outputs_of(again, "curate", 2)["corpus"])["id"].to_pylist()
     assert len(human) == 6
     assert sorted(name for name in turn if name in human) == sorted(human)
 
 
-def test_an_id_twice_among_the_sources_is_refused(folder, monkeypatch) -> None:
-    run = run_probe(folder, **typed("list"), generations=0)
-    human = stage_of(run, "seed", 0)["outputs"]["samples"]
+def test_an_id_twice_among_the_sources_is_refused(typed, whole, monkeypatch) -> None:
+    human = outputs_of(whole, "seed", 0)["samples"]
     monkeypatch.setattr("flywheel.loop.sources_before", lambda *_: [[human, None], [human, None]])
-    failed = run_probe(folder, **typed("list"), generations=1)
+    failed = typed(generations=2)
     assert failed.exit_code is ExitCode.FAILED
-    assert "A corpus has each sample once; 6 ids occur again" in failed.status().json()["reason"]
+    assert "A corpus has each sample once; 6 ids occur again" in failed.status().reason
 
 
 @pytest.mark.parametrize(
@@ -79,29 +85,22 @@ def test_an_id_twice_among_the_sources_is_refused(folder, monkeypatch) -> None:
         ("prompts", "prompts of generation 1: other floats in column 'point'"),
     ],
 )
-def test_floats_that_changed_are_refused(folder, monkeypatch, table: str, named: str) -> None:
-    before = run_probe(folder, **typed("list"), generations=1)
-    lines = len(events(before.path))
+def test_floats_that_changed_are_refused(turned, monkeypatch, table: str, named: str) -> None:
+    before = events(turned.path)
     monkeypatch.setenv("TYPED_SHIFT", f"{table}:0.01")
     with pytest.raises(IdentityError, match=named):
-        run_probe(folder, **typed("list"), generations=2)
-    assert len(events(before.path)) == lines
+        run_typed(turned.path.parents[1], generations=2)
+    assert events(turned.path) == before
+    if table == "seed":
+        with pytest.raises(IdentityError, match=named):
+            flywheel.open_run(turned.path, PROBE_CONF, trusted={PART}).reproduce(0)
 
 
 @pytest.mark.parametrize("table", ["seed", "gate", "prompts"])
-def test_last_bits_of_floats_may_differ(folder, monkeypatch, table: str) -> None:
+def test_last_bits_of_floats_may_differ(typed, whole, monkeypatch, table: str) -> None:
     """As they do between CPU types: the run goes on with what it has recorded."""
-    run_probe(folder / "parts", **typed("list"), generations=1)
     monkeypatch.setenv("TYPED_SHIFT", f"{table}:3e-7")
-    parts = run_probe(folder / "parts", **typed("list"), generations=2)
-    assert parts.exit_code is ExitCode.FINISHED
+    run = typed(generations=2)
+    assert run.exit_code is ExitCode.FINISHED
     if table != "prompts":
-        monkeypatch.delenv("TYPED_SHIFT")
-        assert unsealed(parts) == unsealed(run_probe(folder / "whole", **typed("list"), generations=2))
-
-
-def test_reproduce_notices_floats_that_changed(folder, monkeypatch) -> None:
-    run = run_probe(folder, **typed("list"), generations=0)
-    monkeypatch.setenv("TYPED_SHIFT", "seed:0.01")
-    with pytest.raises(IdentityError, match="seed samples: column 'point' differs in 6 of 6 rows"):
-        flywheel.open_run(run.path, PROBE_CONF, trusted={"tests.support.typed_parts.Typed"}).reproduce(0)
+        assert unsealed(run.path) == unsealed(whole.path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flywheel.errors import DataError, ExitCode
-from flywheel.storage.store import Store
+from flywheel.lineage.status import read_state, summary_line
 from tests.support.harness import champion_hash, events, kinds
+from tests.support.loop_runs import statuses
 
 FAULTS = {
     "train:nan": "train: the loss is not finite",
@@ -30,104 +31,67 @@ FAULTS = {
 
 @pytest.mark.filterwarnings("ignore:Total length of:UserWarning")
 @pytest.mark.parametrize("what", FAULTS)
-def test_the_generation_fails_with_its_reason(after_genesis, fault, what):
-    champion = champion_hash(after_genesis(generations=0).path)
+def test_the_generation_fails_with_its_reason(after_genesis, genesis_only, fault, what):
     fault(what)
     run = after_genesis(generations=1)
-    report = run.status().json()
+    report = run.status()
     assert run.exit_code is ExitCode.FAILED
-    assert report["state"] == "failed"
-    assert report["generations"][1]["status"] == "failed"
-    assert report["generations"][1]["reason"].startswith(FAULTS[what])
-    assert report["champion"] == {"generation": 0, "weights": champion}
+    assert (report.state, statuses(run)) == ("failed", ["promoted", "failed"])
+    assert report.generations[1].reason.startswith(FAULTS[what])
+    assert report.champion.generation == 0
+    assert report.champion.weights == champion_hash(genesis_only / "probe" / "run")
+    ended, failed = events(run.path)[-2:]
+    assert (ended["event"], ended["carry"], failed["event"]) == ("generation_ended", {}, "run_failed")
+    if what.endswith(":raise"):
+        assert ended["traceback"].startswith("Traceback (most recent call last)")
+        assert "probe_parts.py" in ended["traceback"]
+        assert ended["traceback"].rstrip().endswith(FAULTS[what].partition(": ")[2])
     assert run.verify().first_bad is None
 
 
-def test_the_users_traceback_is_in_the_ledger_whole(after_genesis, fault):
+def test_the_same_command_makes_up_for_a_turn_that_failed(after_genesis, fault):
+    """From the start; one turn more than before is really one more."""
     fault("train:raise")
-    run = after_genesis(generations=1)
-    trace = events(run.path)[-2]["traceback"]
-    assert "Traceback (most recent call last)" in trace
-    assert "probe_parts.py" in trace
-    assert "in training_step" in trace
-    assert trace.rstrip().endswith("RuntimeError: the train stage broke on purpose")
-
-
-def test_the_same_command_tries_another_generation(after_genesis, fault):
-    fault("train:nan")
-    assert after_genesis(generations=1).exit_code is ExitCode.FAILED
+    after_genesis(generations=1)
     fault("")
     run = after_genesis(generations=1)
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed", "promoted"]
-    assert run.status().json()["generations"][2]["parent"] == 0
-
-
-def test_more_turns_after_one_that_failed(after_genesis, fault):
-    """A failed turn was made up for, so one more than before is really one more."""
-    fault("train:nan")
-    after_genesis(generations=1)
-    fault("")
-    after_genesis(generations=1)
-    run = after_genesis(generations=2)
-    assert [g["status"] for g in run.status().json()["generations"]] == [
-        "promoted",
-        "failed",
-        "promoted",
-        "promoted",
-    ]
+    assert statuses(run) == ["promoted", "failed", "promoted"]
+    assert kinds(run.path).count("run_created") == 1
+    first, again = run.generations()[1].record, run.generations()[2].record
+    assert set(first.stages) == {"generate", "grade", "curate", "tune"}
+    assert (again.parent, again.curate.facts.by_origin["human"]) == (0, 6)
+    assert statuses(after_genesis(generations=2)) == ["promoted", "failed", "promoted", "promoted"]
 
 
 def test_go_on_counts_failed_turns(after_genesis, fault):
     fault("grade:raise")
     run = after_genesis(generations=2, on_failure="go_on")
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status().json()["generations"]] == ["promoted", "failed", "failed"]
-    assert run.status().json()["champion"]["generation"] == 0
+    assert statuses(run) == ["promoted", "failed", "failed"]
+    assert run.status().champion.generation == 0
     before = len(events(run.path))
     assert after_genesis(generations=2, on_failure="go_on").exit_code is ExitCode.FINISHED
     assert len(events(run.path)) == before
 
 
-def test_go_on_leaves_the_failed_turns_data_behind(after_genesis, fault):
-    fault("train:raise")
-    after_genesis(generations=1, on_failure="go_on")
-    fault("")
-    run = after_genesis(generations=2, on_failure="go_on")
-    curated = next(e for e in events(run.path) if e.get("generation") == 2 and e.get("stage") == "curate")
-    made = {
-        e["generation"]: e["outputs"]["samples"] for e in events(run.path) if e.get("stage") == "generate"
-    }
-    offered = [samples for samples, _ in Store(run.path).json(curated["inputs"]["sources"])]
-    assert made[2] in offered
-    assert made[1] not in offered
-
-
-def test_genesis_that_fails_is_tried_again(probe, fault):
+@pytest.mark.parametrize("on_failure", ["stop", "go_on"])
+def test_genesis_that_fails_is_tried_again(probe, fault, on_failure):
     fault("train:nan")
-    run = probe(generations=1)
+    run = probe(generations=1, on_failure=on_failure)
     assert run.exit_code is ExitCode.FAILED
-    assert run.status().json()["champion"] is None
+    assert run.status().champion is None
+    assert events(run.path)[-1]["event"] == "run_failed"
+    assert "all generations are made" not in summary_line(run.path, read_state(run.path))
     fault("")
     run = probe(generations=1)
     assert run.exit_code is ExitCode.FINISHED
-    assert [g["status"] for g in run.status().json()["generations"]] == ["failed", "promoted", "promoted"]
-    assert [g["parent"] for g in run.status().json()["generations"]] == [None, None, 1]
-
-
-def test_no_champion_at_all_is_a_failure(probe, fault):
-    fault("train:nan")
-    run = probe(generations=1, on_failure="go_on")
-    assert run.exit_code is ExitCode.FAILED
-    assert events(run.path)[-1]["event"] == "run_failed"
-    assert events(run.path)[-1]["reason"].startswith("train: the loss is not finite")
-
-
-def test_a_failed_turns_carry_is_not_kept(after_genesis, fault):
-    fault("gate:raise")
-    run = after_genesis(generations=1)
-    assert events(run.path)[-2]["event"] == "generation_ended"
-    assert events(run.path)[-2]["carry"] == {}
+    assert "all generations are made" in summary_line(run.path, read_state(run.path))
+    assert [(g.status, g.parent) for g in run.status().generations] == [
+        ("failed", None),
+        ("promoted", None),
+        ("promoted", 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,15 +114,3 @@ def test_unusable_data_is_refused_before_a_run_is_made(probe, fault, folder, wha
 def test_a_task_without_a_gate_suite_is_refused(probe):
     with pytest.raises(DataError, match="suite with role gate"):
         probe(**{"task._target_": "tests.support.probe_parts.NoGate"})
-
-
-def test_a_fit_that_failed_is_made_again_from_its_start(after_genesis, fault):
-    """What failed left nothing behind that the next turn could see."""
-    fault("train:raise")
-    after_genesis(generations=1)
-    fault("")
-    run = after_genesis(generations=1)
-    assert kinds(run.path).count("run_created") == 1
-    first, again = run.generations()[1].record, run.generations()[2].record
-    assert set(first.stages) == {"generate", "grade", "curate", "tune"}
-    assert again.curate.facts.by_origin["human"] == 6

@@ -1,11 +1,13 @@
-"""torchrun --max-restarts: a rank that dies costs a stage, and an end that was decided is final."""
+"""torchrun --max-restarts: a rank that dies costs a stage, and an end that was decided is final.
+
+Minutes long; the short one is in tests/crash/test_units.py.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from datetime import timedelta
@@ -25,19 +27,13 @@ from tests.support.harness import (
     only_run,
     wait_until,
 )
-from tests.support.ranks import STANDALONE, ended, torchrun, workers
+from tests.support.ranks import STANDALONE, ended, free_port, run_ranks, torchrun, workers
 
 WORDS = (*PROBE, "name=run", "generations=1", "chunk_size=16", "log=plain")
 
 
 def restarting(times: int, *launcher: str) -> tuple[str, ...]:
     return (*(launcher or STANDALONE), f"--max-restarts={times}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sessions(folder: Path) -> int:
@@ -57,23 +53,6 @@ def check_restarted(folder: Path, err: str, survivors: int) -> None:
     assert flywheel.open_run(run).verify().first_bad is None
 
 
-def test_a_rank_that_dies_in_the_fit_is_started_again_and_the_run_goes_on(folder):
-    """With torchrun's static rendezvous, as ``torchrun`` without options has it. One process may go on."""
-    options = restarting(1, f"--master-port={free_port()}")
-    with torchrun(WORDS, folder, options=options, fault="train:kill1") as process:
-        done = ended(process)
-    assert done.code == 0, done.err
-    assert sessions(folder) == 2
-    assert [e["stage"] for e in events(only_run(folder)) if e["event"] == "stage"] == [
-        *("seed", "curate", "tune", "train", "evaluate"),
-        *("generate", "grade", "curate", "tune", "train", "evaluate", "gate", "review"),
-        *("sealed", "sealed"),
-    ]
-    check_restarted(folder, done.err, survivors=1)
-    words = [*PROBE[2:], *WORDS[len(PROBE) :], "generations=2", f"runs_dir={folder / 'runs'}"]
-    assert flywheel.run(words, config_dir=PROBE[1]).exit_code == 0
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Runs that nobody disturbed, by number of ranks."""
@@ -81,8 +60,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def unbroken_run(folder: Path, words: tuple[str, ...], ranks: int) -> Path:
-    with torchrun(words, folder, ranks=ranks) as process:
-        done = ended(process)
+    done = run_ranks(words, folder, ranks=ranks)
     assert done.code == 0, done.err
     return only_run(folder)
 
@@ -103,10 +81,8 @@ def unbroken_run(folder: Path, words: tuple[str, ...], ranks: int) -> Path:
     ],
 )
 def test_a_rank_dies_in_any_stage(folder, unbroken, stage, victim, ranks):
-    with torchrun(
-        WORDS, folder, ranks=ranks, options=restarting(1), fault=f"{stage}:kill{victim}"
-    ) as process:
-        done = ended(process)
+    kill = {"PROBE_FAULT": f"{stage}:kill{victim}"}
+    done = run_ranks(WORDS, folder, ranks=ranks, options=restarting(1), **kill)
     assert done.code == 0, done.err
     assert sessions(folder) == 2
     check_restarted(folder, done.err, survivors=ranks - 1)
@@ -118,13 +94,11 @@ def test_a_rank_dies_in_any_stage(folder, unbroken, stage, victim, ranks):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_without_restarts_the_run_ends_and_the_same_command_goes_on(folder, unbroken):
-    with torchrun(WORDS, folder, fault="generate:kill1") as process:
-        done = ended(process)
+    done = run_ranks(WORDS, folder, PROBE_FAULT="generate:kill1")
     assert done.code == 1
     assert "another rank died" in done.err
     assert kinds(only_run(folder))[-1] == "generation_started", "nothing is said of what was cut off"
-    with torchrun(WORDS, folder) as process:
-        assert ended(process).code == 0
+    assert run_ranks(WORDS, folder).code == 0
     assert artifacts(only_run(folder)) == artifacts(unbroken[2])
 
 
@@ -134,7 +108,7 @@ def test_two_nodes_count_their_restarts_apart(folder, unbroken):
     """Two agents on this machine: the one whose rank lives is restarted without counting it."""
     rendezvous = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
     options = ["--nnodes=2", "--rdzv-backend=c10d", rendezvous, "--rdzv-id=run", "--local-addr=127.0.0.1"]
-    node = {"ranks": 1, "options": restarting(2, *options), "fault": "train:kill1"}
+    node = {"ranks": 1, "options": restarting(2, *options), "PROBE_FAULT": "train:kill1"}
     with torchrun(WORDS, folder, **node) as first, torchrun(WORDS, folder, **node) as second:
         both = [ended(first), ended(second)]
     assert [done.code for done in both] == [0, 0], both
@@ -216,8 +190,7 @@ def test_a_stop_is_not_undone_by_a_restart(folder, ranks):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_generation_that_failed_on_one_rank_is_a_failure_and_is_not_tried_again(folder):
-    with torchrun(WORDS, folder, options=restarting(1), fault="evaluate:only1") as process:
-        done = ended(process)
+    done = run_ranks(WORDS, folder, options=restarting(1), PROBE_FAULT="evaluate:only1")
     assert done.code == 1
     run = only_run(folder)
     (failed,) = [event for event in events(run) if event.get("status") == "failed"]
@@ -226,6 +199,15 @@ def test_a_generation_that_failed_on_one_rank_is_a_failure_and_is_not_tried_agai
     assert kinds(run)[-1] == "run_failed"
     assert sessions(folder) == 1
     assert "an earlier attempt ended with exit code 1 (failed)" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("generations=x",), ("trainer.devices=2", "name=../x")])
+def test_a_refusal_is_said_once_and_by_all_ranks(folder, words):
+    done = run_ranks((*WORDS, *words), folder)
+    assert done.code != 0
+    assert "exitcode  : 2" in done.err
+    assert not (folder / "runs").exists()
 
 
 def attempt(store, world: int, seconds: float = 20) -> list[bytes]:

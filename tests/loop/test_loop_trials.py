@@ -21,7 +21,7 @@ from flywheel.storage.store import Store
 from flywheel.testing.moons.task import Moons
 from tests.support.harness import PROBE, events, only_run, shared_fork_server
 from tests.support.loop_runs import Probe
-from tests.support.ranks import ended, torchrun
+from tests.support.ranks import run_ranks
 
 HERE = "tests.loop.test_loop_trials"
 WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "log=quiet", "+tuner.rates=[0.1,0.2,0.3]")
@@ -43,7 +43,7 @@ def fits(folder: Path, attempt: int) -> list[str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_finished_trial_outlives_a_kill(folder: Path, monkeypatch: Any, ranks: int) -> None:
+def test_a_finished_trial_outlives_a_kill(folder: Path, ranks: int) -> None:
     calm, killed = folder / "calm", folder / "killed"
     environment = {"PROBE_UNITS": str(folder / "units"), "PROBE_KILLS": "fit 0.3"}
     calm.mkdir()
@@ -57,22 +57,15 @@ def test_a_finished_trial_outlives_a_kill(folder: Path, monkeypatch: Any, ranks:
         assert len(list(kept.glob("*.arrow"))) == 2
         assert server.run(WORDS, killed, env={**environment, "PROBE_ATTEMPT": "1"}).code == 0
     else:
-        on_ranks(calm, ranks)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        on_ranks(killed, ranks, "--max-restarts=1")
+        assert run_ranks(WORDS, calm, ranks=ranks).code == 0
+        options = ("--standalone", "--max-restarts=1")
+        assert run_ranks(WORDS, killed, ranks=ranks, options=options, **environment).code == 0
     left = fits(folder, 1)[:ranks]
     assert left == ["0.3"] * ranks, "the trials before it were not made again"
     (ours,), (theirs,) = (tunings(only_run(at)) for at in (killed, calm))
     assert (ours["outputs"], ours["facts"]) == (theirs["outputs"], theirs["facts"])
     assert ours["facts"]["units"]["count"] == 3
     assert not (only_run(killed) / "work").exists()
-
-
-def on_ranks(folder: Path, count: int, *options: str) -> None:
-    with torchrun(WORDS, folder, ranks=count, options=("--standalone", *options)) as process:
-        done = ended(process, 240)
-    assert done.code == 0, done.err
 
 
 class Tries:

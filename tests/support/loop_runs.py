@@ -1,4 +1,4 @@
-"""Runs of the recipe ``probe`` in this process."""
+"""Runs of the recipes ``probe`` and ``moons`` in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flywheel
-from tests.support.harness import PROBE, PROBE_CONF
+from tests.support.harness import MOONS_CONF, PROBE, PROBE_CONF, artifacts
 
 TURN = (*PROBE, "log=quiet", "name=run", "generations=1")
 """The command of a run of one turn."""
@@ -20,9 +20,34 @@ Probe = Callable[..., flywheel.Run]
 
 def run_probe(runs: Path, **overrides: Any) -> flywheel.Run:
     """Run it, or go on; ``__`` in a key stands for a dot."""
-    ours = {"recipe": "probe", "name": "run", "log": "quiet", "threads": 1, "runs_dir": str(runs)}
+    return _run(PROBE_CONF, runs, {"recipe": "probe", "name": "run"}, overrides)
+
+
+def run_moons(runs: Path, **overrides: Any) -> flywheel.Run:
+    """Likewise the recipe ``moons``, of which a test replaces parts."""
+    return _run(MOONS_CONF, runs, {"recipe": "moons"}, overrides)
+
+
+def _run(config_dir: str, runs: Path, ours: dict[str, Any], overrides: dict[str, Any]) -> flywheel.Run:
+    ours |= {"log": "quiet", "threads": 1, "runs_dir": str(runs)}
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return flywheel.run({**ours, **dotted}, config_dir=PROBE_CONF)
+    return flywheel.run({**ours, **dotted}, config_dir=config_dir)
+
+
+def signal_at(**arguments: Any) -> dict[str, Any]:
+    """Overrides of a run that gets a signal at a given point: see ``probe_parts.SignalAt``."""
+    arguments["_target_"] = "tests.support.probe_parts.SignalAt"
+    return {f"+tracker.signals.{key}": value for key, value in arguments.items()}
+
+
+def statuses(run: flywheel.Run) -> list[str]:
+    """What became of each generation, e.g. ``promoted``."""
+    return [str(generation.status) for generation in run.status().generations]
+
+
+def unsealed(run: Path) -> list[tuple[Any, ...]]:
+    """What each stage made but for the looks at sealed suites, which each end of a session may add."""
+    return [made for made in artifacts(run) if made[1] != "sealed"]
 
 
 @contextmanager

@@ -50,11 +50,12 @@ def fault(stage: str) -> str:
     return kind if where == stage else ""
 
 
-def at_unit(stage: str, name: pa.Scalar) -> None:
+def at_unit(stage: str, name: object) -> None:
     """Log a unit by the name of its first row, and kill this process if it is that which is to die there.
 
     ``PROBE_UNITS`` is the file of the log. ``PROBE_KILLS`` has for each attempt of torchrun, or each
-    ``PROBE_ATTEMPT``, the unit at which it ends, e.g. ``generate unlabelled-120,grade unlabelled-6``.
+    ``PROBE_ATTEMPT``, the unit at which it ends, e.g. ``generate unlabelled-120,grade unlabelled-6``; the
+    units of a fit are its steps, named by the rank.
     """
     if "PROBE_UNITS" not in os.environ:
         return
@@ -65,16 +66,21 @@ def at_unit(stage: str, name: pa.Scalar) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def with_points(table: pa.Table, change: Callable[[np.ndarray], np.ndarray]) -> pa.Table:
+    """The table with other points; ``change`` has those that it has, of shape (rows, 2)."""
+    points = table["point"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 2)
+    flat = pa.array(change(points).astype(np.float32).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, 2)
+    return table.set_column(table.column_names.index("point"), "point", column)
+
+
 def spoilt(table: pa.Table, kind: str) -> pa.Table:
-    """The table without rows, or with a point that is not finite."""
+    """The table without rows, without the first one, or with a first point that is not finite."""
     if kind in ("empty", "short"):
         return table.slice(0 if kind == "empty" else 1, 0 if kind == "empty" else None)
     if kind not in ("nan", "inf"):
         return table
-    flat = table["point"].combine_chunks().flatten().to_numpy(zero_copy_only=False).copy()
-    flat[0] = float(kind)
-    points = pa.FixedSizeListArray.from_arrays(pa.array(flat), 2)
-    return table.set_column(table.column_names.index("point"), "point", points)
+    return with_points(table, lambda points: np.vstack([[float(kind), 0.0], points[1:]]))
 
 
 @dataclass
@@ -126,7 +132,7 @@ class Task(Moons):
         loader = super().data(corpus, settings)
         if fault("data") == "worker":
             dataset = DiesInWorker(loader.dataset)
-            return torch.utils.data.DataLoader(dataset, 8, num_workers=1, multiprocessing_context="spawn")
+            return torch.utils.data.DataLoader(dataset, 8, num_workers=1, multiprocessing_context="fork")
         return loader
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
@@ -135,67 +141,6 @@ class Task(Moons):
         return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
             fault("evaluate"), scores
         )
-
-
-modes: set[tuple[str, bool, bool]] = set()
-"""(stage, whether in inference mode, whether gradients are on) of the calls of the two parts below."""
-
-
-def note_mode(stage: str) -> None:
-    modes.add((stage, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
-
-
-def gradient(model: Any) -> torch.Tensor:
-    """Of the outputs' sum, for the first parameter."""
-    with torch.enable_grad():
-        (found,) = torch.autograd.grad(model(torch.ones(1, 2)).sum(), [next(model.parameters())])
-    return found
-
-
-class TakesGradients(Moons):
-    """A task that looks at gradients where it is asked for answers and scores."""
-
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
-        note_mode("generate")
-        assert gradient(model).isfinite().all()
-        return super().generate(model, prompts, settings, keys)
-
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
-        note_mode("evaluate")
-        assert gradient(model).isfinite().all()
-        return super().evaluate(model, opponent, items, keys)
-
-
-class TrainsInGrade(Confidence):
-    """Fits a copy of the parent before it scores, as a reward model may be."""
-
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
-        note_mode("grade")
-        model = load_parent()
-        with torch.enable_grad():
-            model(torch.ones(1, 2)).sum().backward()
-        return super().grade(samples, load_parent, keys)
-
-
-class NotesModes(Moons):
-    """A task that only notes how it is called."""
-
-    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> Any:
-        note_mode("generate")
-        return super().generate(model, prompts, settings, keys)
-
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
-        note_mode("evaluate")
-        return super().evaluate(model, opponent, items, keys)
-
-
-class NotesModeInGrade(Confidence):
-    """A grader that only notes how it is called, and that the model it is given is an ordinary one."""
-
-    def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Any) -> Any:
-        note_mode("grade")
-        assert not any(parameter.is_inference() for parameter in load_parent().parameters())
-        return super().grade(samples, load_parent, keys)
 
 
 @dataclass
@@ -208,12 +153,14 @@ class Meanwhile(NoTracker):
     own_thread: bool = False
 
     def event(self, event: Any, state: Any) -> None:
-        if getattr(event, "stage", None) == self.stage and meanwhile and not self.own_thread:
-            thread = threading.Thread(target=self._call)
-            thread.start()
-            thread.join()
-        elif getattr(event, "stage", None) == self.stage and meanwhile:
+        if getattr(event, "stage", None) != self.stage or not meanwhile:
+            return
+        if self.own_thread:
             self._call()
+            return
+        thread = threading.Thread(target=self._call)
+        thread.start()
+        thread.join()
 
     def _call(self) -> None:
         action = meanwhile.pop()
@@ -240,6 +187,7 @@ class Model(Classifier):
     """The classifier of moons with faults."""
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        at_unit("train", os.environ.get("RANK", "0"))
         loss = super().training_step(batch, batch_idx)
         kind = fault("train")
         return loss * float(kind) if kind in ("nan", "inf") else loss
@@ -392,3 +340,11 @@ class SignalAt(NoTracker):
     def _send(self) -> None:
         for _ in range(self.times):
             os.kill(os.getpid(), self.number)
+
+
+class NotesRank(NoTracker):
+    """A tracker that notes in the file ``ranks`` on which rank it is told of an event."""
+
+    def event(self, event: Any, state: Any) -> None:
+        with open("ranks", "a") as file:
+            file.write(f"{os.environ['RANK']}\n")

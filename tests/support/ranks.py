@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.support.harness import Ended, environment
 
@@ -22,14 +24,17 @@ def torchrun(
     *,
     ranks: int = 2,
     options: Sequence[str] = STANDALONE,
-    fault: str = "",
+    **env: str,
 ) -> Iterator[subprocess.Popen[str]]:
-    """``torchrun OPTIONS -m flywheel WORDS``; ended with its ranks, if it has not come to its end."""
+    """``torchrun OPTIONS -m flywheel WORDS`` with more variables in its environment.
+
+    It is ended with its ranks, if it has not come to its end.
+    """
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", *options]
     process = subprocess.Popen(
         [*launcher, "-m", "flywheel", *words],
         cwd=folder,
-        env=environment(PROBE_FAULT=fault),
+        env=environment(**env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,10 +51,23 @@ def torchrun(
             process.communicate()
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
+def ended(process: subprocess.Popen[str]) -> Ended:
     """How it ended."""
-    out, err = process.communicate(timeout=seconds)
+    out, err = process.communicate(timeout=240)
     return Ended(process.returncode, out, err)
+
+
+def run_ranks(words: Sequence[str], folder: Path, **options: Any) -> Ended:
+    """``torchrun``, to its end."""
+    with torchrun(words, folder, **options) as process:
+        return ended(process)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def workers(process: subprocess.Popen[str]) -> list[tuple[int, int]]:
