@@ -24,11 +24,13 @@ Outcomes    suite, item, cluster, subject, opponent   string (opponent null for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,34 +48,33 @@ Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
 
 
-class Answer:
-    """Base of the records that questions to a run return: frozen dataclasses with a method ``json()``."""
-
-    __slots__ = ()
+class Answer(msgspec.Struct, frozen=True):
+    """Base of what is recorded and of what questions to a run return: frozen, with a method ``json()``."""
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, as plain JSON values: what ``--json`` prints."""
-        names: Iterable[str] = self.__dataclass_fields__  # type: ignore[attr-defined]
-        return {name: _plain(getattr(self, name)) for name in names}
+        fields: dict[str, Json] = as_json(self)
+        return fields
 
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+def as_json(value: Any) -> Json:
+    """A value as plain JSON values, an ``Answer`` by its fields. Raises TypeError if it has none."""
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=as_builtin))
 
 
-def _plain(value: Any) -> Json:
-    if type(value) in _SCALARS:
-        return value
-    if hasattr(value, "json"):  # an Answer, or what the ledger says
-        return value.json()
+def as_builtin(value: Any) -> Json:
+    """A value that msgspec does not know, one level of it. Raises TypeError if it is no JSON value."""
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, (StrEnum, Path)) else value
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    for kind in (str, int, float):
+        if isinstance(value, kind):  # of a class of its own, as numpy's float64
+            return kind(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
-@dataclass(frozen=True, slots=True)
-class Start(Answer):
+class Start(Answer, frozen=True):
     """Weights that a fit may begin from, e.g. ``Start("parent", "3f…a1.safetensors", 4)``."""
 
     kind: str
@@ -84,8 +85,7 @@ class Start(Answer):
     """Whose they are: a generation's of this run, or ``RECIPE/NAME@GENERATION`` of another run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial(Answer):
+class Trial(Answer, frozen=True):
     """What a tuner asks to have tried: a fit that is scored on the dev suites."""
 
     settings: Settings
@@ -97,8 +97,7 @@ class Trial(Answer):
     """The first stage to do anew with these settings: ``generate``, ``grade``, ``curate`` or ``train``."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialResult(Answer):
+class TrialResult(Answer, frozen=True):
     """What came of a trial."""
 
     number: int
@@ -106,7 +105,7 @@ class TrialResult(Answer):
     trial: Trial
     score: float | None = None
     """The mean over all items of the dev suites; None: the trial failed."""
-    suites: Mapping[str, float] = field(default_factory=dict)
+    suites: Mapping[str, float] = msgspec.field(default_factory=dict)
     """The mean of each dev suite, by name."""
     failure: str | None = None
     """Why it failed, e.g. ``StageFailed: loss is not finite``."""
@@ -164,8 +163,7 @@ class Suite:
     """Scored against an opponent (the champion), as in self-play, instead of alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exhaustible(Answer):
+class Exhaustible(Answer, frozen=True):
     """Problems of which there are so few that seed samples, items and prompts must have them in common.
 
     They are named by a column's values, e.g. ``Exhaustible("length", (1,), "there are only 100 sums of one
@@ -178,8 +176,7 @@ class Exhaustible(Answer):
     """Why they must recur: the end of a sentence, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sketch(Answer):
+class Sketch(Answer, frozen=True):
     """By what a table is known again, see ``tables.digests.sketch``."""
 
     rows: int
@@ -192,8 +189,7 @@ class Sketch(Answer):
     """Of each column with floats, their Euclidean norm, and the sum of their products with fixed numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval(Answer):
+class Interval(Answer, frozen=True, omit_defaults=True):
     """An estimate with its two-sided 95% confidence interval, e.g. ``Interval(0.97, 0.96, 0.98)``."""
 
     value: int | float
@@ -201,11 +197,6 @@ class Interval(Answer):
     high: int | float
     unit: str | None = None
     """``level`` of how far up a ladder; None: a share, in [0, 1]."""
-
-    def json(self) -> dict[str, Json]:
-        """Its fields by name; ``unit`` only if it is not a share."""
-        share = {"value": self.value, "low": self.low, "high": self.high}
-        return {**share, "unit": self.unit} if self.unit else share
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +213,7 @@ class GateResult:
     """What the sentence says, e.g. test, n (items), clusters, wins, losses, effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict(Answer):
+class Verdict(Answer, frozen=True):
     """Promote or not, with the gate's value, the level that the accountant gave, and a sentence."""
 
     promote: bool
@@ -232,7 +222,7 @@ class Verdict(Answer):
     level: float
     p_value: float | None = None
     e_value: float | None = None
-    numbers: Mapping[str, Json] = field(default_factory=dict)
+    numbers: Mapping[str, Json] = msgspec.field(default_factory=dict)
     """Those of the gate's result."""
 
 

@@ -9,29 +9,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from flywheel.config.modules import version_of
 from flywheel.ranks import cores
+from flywheel.records import Answer
 
 REQUIRED = ("torch", "lightning", "hydra-core", "pyarrow", "safetensors", "rich", "wandb")
 _LOW_DISK_BYTES = 5 * 2**30
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Answer, frozen=True):
     """One line of the doctor's report."""
 
     name: str
     ok: bool
     found: str
     remedy: str = ""
-
-    def json(self) -> dict[str, object]:
-        """The check as JSON."""
-        return asdict(self)
 
 
 def checks(runs_dir: str) -> Iterator[Check]:

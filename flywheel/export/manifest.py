@@ -11,7 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ WEIGHTS, LINEAGE = "model.safetensors", "lineage.jsonl"
 _MAX_MANIFEST_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class About(Answer):
+class About(Answer, frozen=True):
     """What a bundle is of."""
 
     run: str
@@ -37,8 +36,7 @@ class About(Answer):
     """SHA-256 of the last line of the run's ledger then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed(Answer):
+class Listed(Answer, frozen=True):
     """A file of a bundle as the manifest has it."""
 
     bytes: int
@@ -53,7 +51,7 @@ class Manifest:
     files: Mapping[str, Listed]
 
 
-_ABOUT = tuple(field.name for field in fields(About))
+_ABOUT = About.__struct_fields__
 
 
 def written(about: About, files: Mapping[str, bytes]) -> bytes:

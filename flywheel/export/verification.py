@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import RunError
@@ -17,8 +16,7 @@ from flywheel.storage.events import Event, GenerationStarted, Recalled, StageDon
 from flywheel.storage.state import RunState
 
 
-@dataclass(frozen=True, slots=True)
-class BundleCheck(Answer):
+class BundleCheck(Answer, frozen=True):
     """What ``verify_bundle`` found. No problems: all files are as written."""
 
     folder: Path

@@ -11,7 +11,6 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from flywheel.runtime.environment import compute, distributions, use_threads
 from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
-from flywheel.storage import events, ledger
+from flywheel.storage import ledger
 from flywheel.storage.events import Event, SessionStarted, StageDone, TrainFacts
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
@@ -42,8 +41,7 @@ if TYPE_CHECKING:
 WEIGHTS, OUTCOMES = "weights.safetensors", "outcomes.parquet"
 
 
-@dataclass(frozen=True, slots=True)
-class Reproduction(Answer):
+class Reproduction(Answer, frozen=True):
     """How a generation that was trained again compares with the recorded one."""
 
     weights_equal: bool
@@ -67,7 +65,7 @@ class Reproduction(Answer):
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, whether all is equal, and whether it was made in the same conditions."""
-        return {"equal": self.equal, "same_conditions": not self.differences, **Answer.json(self)}
+        return {"equal": self.equal, "same_conditions": not self.differences, **super().json()}
 
     def __str__(self) -> str:
         off = "the weights are equal to the bit" if self.weights_equal else self._how_far()
@@ -118,7 +116,7 @@ def reproduce(
         return Reproduction(
             **_compare_weights(again.store, state, str(generation.weights), name),
             **_compare_outcomes(again.store.table(recorded), outcomes),
-            differences=_differences(events.plain(session), conditions(components))
+            differences=_differences(session.json(), conditions(components))
             | _code_differences(again.store, session),
             into=str(folder) if into else None,
         )

@@ -5,6 +5,7 @@ Rank 0 holds the lock and the ledger.
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
 from flywheel.storage.events import CodeChanged, Event, ForkedFrom, RunCreated, SessionStarted
-from flywheel.storage.ledger import Ledger
+from flywheel.storage.ledger import Ledger, canonical
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
@@ -100,7 +101,7 @@ def _begin(runner: StageRunner, forked_from: ForkedFrom | None) -> None:
                 format=FORMAT,
                 recipe=config["recipe"],
                 name=runner.directory.name,
-                config=identity_part(runner.components.config),
+                config=json.loads(canonical(identity_part(runner.components.config))),  # keys as text
                 data=runner.tools.data.identity,
                 threads=threads(config, None),
                 forked_from=forked_from,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from flywheel.records import Answer
 from flywheel.storage.events import CodeChanged
@@ -28,8 +27,7 @@ def _text(values: Mapping[str, str | None], name: str) -> str:
     return values[name] or UNKNOWN if name in values else ABSENT
 
 
-@dataclass(frozen=True, slots=True)
-class CodeChange(Answer):
+class CodeChange(Answer, frozen=True):
     """How the code of a session differs from that of the one before."""
 
     generation: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
 from flywheel.lineage.record import Record
@@ -20,8 +18,7 @@ def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
     return record.table(generation.output("curate", "corpus"))
 
 
-@dataclass(frozen=True, slots=True)
-class DataShare(Answer):
+class DataShare(Answer, frozen=True):
     """Rows of a corpus that have one origin."""
 
     origin: str

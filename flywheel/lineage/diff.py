@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,8 +31,7 @@ Change = Mapping[str, Any]
 """``{"a": value, "b": value}``; what a side lacks is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side(Answer):
+class Side(Answer, frozen=True):
     """One of the two generations."""
 
     run: str
@@ -45,16 +43,14 @@ class Side(Answer):
     """SHA-256 of its weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair(Answer, Generic[T]):
+class Pair(Answer, Generic[T], frozen=True):
     """What each of the two has."""
 
     a: T
     b: T
 
 
-@dataclass(frozen=True, slots=True)
-class Start(Answer):
+class Start(Answer, frozen=True):
     """What a fit began from."""
 
     init: str
@@ -63,8 +59,7 @@ class Start(Answer):
     """SHA-256 of the weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraderSource(Answer):
+class GraderSource(Answer, frozen=True):
     """What graded a turn's batch."""
 
     grader: str | None
@@ -72,8 +67,7 @@ class GraderSource(Answer):
     """Hash of its source and arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowCounts(Answer):
+class RowCounts(Answer, frozen=True):
     """Rows of the two corpora, and those with the same id."""
 
     a: int
@@ -81,8 +75,7 @@ class RowCounts(Answer):
     shared: int
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnBatch(Answer):
+class DrawnBatch(Answer, frozen=True):
     """A batch that a corpus drew on."""
 
     samples: str | None
@@ -91,8 +84,7 @@ class DrawnBatch(Answer):
     """The generation in whose turn it was made; 0: people made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnBatches(Answer):
+class DrawnBatches(Answer, frozen=True):
     """The batches that the two corpora drew on."""
 
     shared: tuple[DrawnBatch, ...]
@@ -100,8 +92,7 @@ class DrawnBatches(Answer):
     only_b: tuple[DrawnBatch, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DataDifference(Answer):
+class DataDifference(Answer, frozen=True):
     """How two corpora differ."""
 
     same: bool
@@ -111,8 +102,7 @@ class DataDifference(Answer):
     batches: DrawnBatches
 
 
-@dataclass(frozen=True, slots=True)
-class CheckoutDifference(Answer):
+class CheckoutDifference(Answer, frozen=True):
     """How one checkout differs."""
 
     commit: Pair[str | None]
@@ -129,8 +119,7 @@ class CheckoutDifference(Answer):
         return bool(self.commit.a != self.commit.b or self.uncommitted or self.untracked)
 
 
-@dataclass(frozen=True, slots=True)
-class CodeDifference(Answer):
+class CodeDifference(Answer, frozen=True):
     """How the code of two generations differs."""
 
     same: bool
@@ -141,8 +130,7 @@ class CodeDifference(Answer):
     checkouts: Mapping[str, CheckoutDifference]
 
 
-@dataclass(frozen=True, slots=True)
-class ItemCounts(Answer):
+class ItemCounts(Answer, frozen=True):
     """Items of a suite that each was scored on."""
 
     a: int
@@ -156,8 +144,7 @@ class ItemCounts(Answer):
     compared: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flip(Answer):
+class Flip(Answer, frozen=True):
     """An item whose score changed."""
 
     item: str
@@ -166,8 +153,7 @@ class Flip(Answer):
     b: float
 
 
-@dataclass(frozen=True, slots=True)
-class SuiteDifference(Answer):
+class SuiteDifference(Answer, frozen=True):
     """On which items of a suite two generations can be compared, and those whose score changed."""
 
     items: ItemCounts
@@ -178,8 +164,7 @@ class SuiteDifference(Answer):
     """Most changed first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference(Answer):
+class Difference(Answer, frozen=True):
     """How generation B differs from A."""
 
     a: Side

@@ -33,8 +33,7 @@ _UNREADABLE = (RunError, OSError, LookupError, TypeError, ValueError, AttributeE
 """What a run raises that is damaged, or that somebody made up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fork(Answer):
+class Fork(Answer, frozen=True):
     """A run beside this one that descends from a flaw."""
 
     run: str
@@ -49,8 +48,7 @@ class Fork(Answer):
     """Those that are flawed there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unread(Answer):
+class Unread(Answer, frozen=True):
     """A run beside this one that could not be asked."""
 
     run: str

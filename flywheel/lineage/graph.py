@@ -38,8 +38,7 @@ _CHOOSERS = ("curator", "tuner")
 """Components whose carries decide what is learned next. A gate's counts comparisons."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Init(Answer):
+class Init(Answer, frozen=True, kw_only=True):
     """The weights that a generation's fit began from."""
 
     type: str = "init"
@@ -53,8 +52,7 @@ class Init(Answer):
     """``RECIPE/NAME@GENERATION`` of another run, where a fork began."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainedOn(Answer):
+class TrainedOn(Answer, frozen=True, kw_only=True):
     """The corpus that a generation was given."""
 
     type: str = "trained_on"
@@ -64,8 +62,7 @@ class TrainedOn(Answer):
     """Rows by origin, e.g. ``{"human": 40, "generated": 20}``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducedBy(Answer):
+class ProducedBy(Answer, frozen=True, kw_only=True):
     """A batch of which a generation's corpus has rows, and who made it."""
 
     type: str = "produced_by"
@@ -77,8 +74,7 @@ class ProducedBy(Answer):
     """SHA-256 of the batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradedBy(Answer):
+class GradedBy(Answer, frozen=True, kw_only=True):
     """What scored the turn's batch."""
 
     type: str = "graded_by"
@@ -88,24 +84,21 @@ class GradedBy(Answer):
     """SHA-256 of the weights with which it scored; None: with none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingsFrom(Answer):
+class SettingsFrom(Answer, frozen=True, kw_only=True):
     """A generation that chose settings: the parent, or who left a carry that this one began with."""
 
     type: str = "settings_from"
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opponent(Answer):
+class Opponent(Answer, frozen=True, kw_only=True):
     """The generation that the gate compared the candidate with."""
 
     type: str = "opponent"
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saw(Answer):
+class Saw(Answer, frozen=True, kw_only=True):
     """The batches that were seen by a curator which left a carry."""
 
     type: str = "saw"
@@ -231,8 +224,7 @@ class Graph:
         return [self.turns[batch] for batch in seen_of(self.store, generation)]
 
 
-@dataclass(frozen=True, slots=True)
-class Node(Answer):
+class Node(Answer, frozen=True):
     """A generation in an answer about lineage."""
 
     generation: int
@@ -250,15 +242,13 @@ class Node(Answer):
     """Whether these are gone by policy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor(Node):
+class Ancestor(Node, frozen=True):
     """A generation with its typed edges to what it was made from."""
 
     edges: tuple[Edge, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage(Answer):
+class Lineage(Answer, frozen=True):
     """Every generation of a run with what it was made from."""
 
     run: str

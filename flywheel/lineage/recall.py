@@ -33,16 +33,14 @@ _Named = tuple[int | None, str | None, bool]
 """A flaw: generation, condition on samples, strict."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChampionChange(Answer):
+class ChampionChange(Answer, frozen=True):
     """The champion's number before and after; None: there is none."""
 
     before: int | None
     after: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reached(Answer):
+class Reached(Answer, frozen=True):
     """A generation that a flaw reached."""
 
     generation: int
@@ -52,8 +50,7 @@ class Reached(Answer):
     """The types of the edges by which it did; ``named``: it is the flaw itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecalledBatch(Answer):
+class RecalledBatch(Answer, frozen=True):
     """Samples of one turn that are recalled."""
 
     made_in: int
@@ -68,16 +65,14 @@ class RecalledBatch(Answer):
     """How many it has."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecalledSamples(Answer):
+class RecalledSamples(Answer, frozen=True):
     """The samples that are recalled."""
 
     total: int
     batches: tuple[RecalledBatch, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FlawedCorpus(Answer):
+class FlawedCorpus(Answer, frozen=True):
     """A corpus with recalled samples."""
 
     generation: int
@@ -89,8 +84,7 @@ class FlawedCorpus(Answer):
     """How many it has."""
 
 
-@dataclass(frozen=True, slots=True)
-class CarryChange(Answer):
+class CarryChange(Answer, frozen=True):
     """A component whose carry is put back."""
 
     component: str
@@ -103,8 +97,7 @@ class CarryChange(Answer):
     """The generation that left it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecallReport(Answer):
+class RecallReport(Answer, frozen=True):
     """What a recall touches, or touched."""
 
     run: str
@@ -134,8 +127,7 @@ class RecallReport(Answer):
     """Runs beside this one that could not be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rollback(Answer):
+class Rollback(Answer, frozen=True):
     """A former champion that is the champion again."""
 
     run: str

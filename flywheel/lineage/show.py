@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from flywheel.storage.state import Generation
 _SESSION = ("seq", "time", "command", "world_size", "threads", "machine", "python", "versions", "commit")
 
 
-@dataclass(frozen=True, slots=True)
-class Session(Answer):
+class Session(Answer, frozen=True):
     """A session in which a generation was made, and the code that it ran."""
 
     seq: int
@@ -54,16 +52,14 @@ class Session(Answer):
     """How its code differs from that of the session before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seeds(Answer):
+class Seeds(Answer, frozen=True):
     """The run's seed, and that of each stage: ``state.key(generation, stage)``."""
 
     run: int
     stages: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch(Answer):
+class Batch(Answer, frozen=True):
     """The samples of a generation's turn, and who graded them."""
 
     samples: str | None
@@ -80,8 +76,7 @@ class Batch(Answer):
     """SHA-256 of the weights with which it graded; None: with none."""
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusData(Answer):
+class CorpusData(Answer, frozen=True):
     """What a generation was given to train on."""
 
     corpus: str | None
@@ -92,16 +87,14 @@ class CorpusData(Answer):
     """Samples by the rule that decided on them, e.g. ``{"kept": 40, "low vote": 20}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class StageArtifacts(Answer):
+class StageArtifacts(Answer, frozen=True):
     """Names of what a stage was given and made."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown(Answer):
+class Shown(Answer, frozen=True):
     """All that made a generation."""
 
     run: str

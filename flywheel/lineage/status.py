@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import RunError, near_misses
@@ -18,8 +17,7 @@ Metrics = Mapping[str, Mapping[str, Interval]]
 """{suite: {metric: estimate}}"""
 
 
-@dataclass(frozen=True, slots=True)
-class Champion(Answer):
+class Champion(Answer, frozen=True):
     """The generation in force."""
 
     generation: int
@@ -27,8 +25,7 @@ class Champion(Answer):
     """SHA-256 of its weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost(Answer):
+class Cost(Answer, frozen=True):
     """What a generation took."""
 
     seconds: float
@@ -42,8 +39,7 @@ class Cost(Answer):
     """Wall time of each stage that is done, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationStatus(Answer):
+class GenerationStatus(Answer, frozen=True):
     """Where one generation stands."""
 
     generation: int
@@ -67,8 +63,7 @@ class GenerationStatus(Answer):
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus(Answer):
+class RunStatus(Answer, frozen=True):
     """Where a run stands."""
 
     run: str

@@ -27,8 +27,7 @@ from flywheel.storage.store import Store
 _LISTED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class TracedSample(Answer):
+class TracedSample(Answer, frozen=True):
     """A sample, who made it, and who graded it."""
 
     id: str
@@ -44,12 +43,11 @@ class TracedSample(Answer):
 
     def json(self) -> dict[str, Json]:
         """The row and the other fields, by name."""
-        fields = Answer.json(self)
+        fields = super().json()
         return {**fields.pop("row"), **fields}
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredBy(Node):
+class ScoredBy(Node, frozen=True):
     """A generation with its score on the item."""
 
     score: float
@@ -58,8 +56,7 @@ class ScoredBy(Node):
     """SHA-256 of the weights that it was scored against, if the suite is a duel."""
 
 
-@dataclass(frozen=True, slots=True)
-class TracedItem(Answer):
+class TracedItem(Answer, frozen=True):
     """How generations did on an evaluated item."""
 
     suite: str
@@ -76,16 +73,14 @@ class TracedItem(Answer):
     scores: tuple[ScoredBy, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Descendant(Node):
+class Descendant(Node, frozen=True):
     """A generation that came of what was traced."""
 
     by: tuple[str, ...]
     """The types of the edges by which it did; ``named``: it is what was traced."""
 
 
-@dataclass(frozen=True, slots=True)
-class SamplesReached(Answer):
+class SamplesReached(Answer, frozen=True):
     """Samples that came of what was traced."""
 
     made_in: int
@@ -93,8 +88,7 @@ class SamplesReached(Answer):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Descendants(Answer):
+class Descendants(Answer, frozen=True):
     """What came of what was traced."""
 
     generations: tuple[Descendant, ...]
@@ -108,8 +102,7 @@ class Descendants(Answer):
     """Runs beside this one that could not be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace(Answer):
+class Trace(Answer, frozen=True):
     """Where something came from, and what came of it; what was not asked for is None, and not in the JSON."""
 
     run: str
@@ -124,7 +117,8 @@ class Trace(Answer):
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, without those that were not asked for."""
-        return {name: value for name, value in Answer.json(self).items() if value is not None}
+        fields = {name: value for name, value in super().json().items() if value is not None}
+        return {**fields, "sample": self.sample.json()} if self.sample else fields
 
 
 @reread_when_pruned

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.records import Answer
@@ -26,8 +25,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Usage(Answer):
+class Usage(Answer, frozen=True):
     """What takes the room in a run's directory. Sizes are in bytes."""
 
     run: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -58,7 +58,7 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
             for part in [] if rows is None else samples.of(unit.number, rows):
                 writer.write(part)
 
-        inputs = {"parent": parent.weights, "prompts": asdict(known_by)}
+        inputs = {"parent": parent.weights, "prompts": known_by.json()}
         units = ctx.work.do(boundaries, make, take, inputs=inputs, part=task)
         for part in samples.rest():
             writer.write(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from msgspec import to_builtins
 
@@ -51,6 +50,6 @@ def manifest_of(candidate: Generation, verdict: Verdict, alarms: Sequence[GuardA
         "corpus": candidate.output("curate", "corpus"),
         "settings": candidate.settings,
         "outcomes": candidate.output("evaluate", "outcomes"),
-        "verdict": asdict(verdict),
+        "verdict": verdict.json(),
         "alarms": to_builtins(alarms),
     }

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from flywheel import ranks
 from flywheel.config.components import plain_settings
 from flywheel.errors import DataError, StageFailed
@@ -85,7 +87,9 @@ def _ask(tuner: Any, view: TunerView, ctx: Context) -> Choice | list[Trial]:
         return answer
     if not isinstance(answer, Sequence) or not answer or not all(isinstance(t, Trial) for t in answer):
         raise DataError(f"Expected a Choice, or a list of one Trial or more, from ask(), got {answer!r}.")
-    return [replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer]
+    return [
+        structs.replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer
+    ]
 
 
 def _require_known(start: str, starts: Mapping[str, Start]) -> None:

@@ -1,6 +1,6 @@
 """What a line of the ledger says: one frozen type for each event, and one for the facts of each stage.
 
-Lines become these types in ``decode``, the only place where they are checked; ``plain`` is the way back. Keys
+Lines become these types in ``decode``, the only place where they are checked; ``json`` is the way back. Keys
 and events that are not known are ignored: a newer version may have written them. In a line ``event`` names
 the type of the event, and in one of a stage ``stage`` the type of its ``facts``. ``docs/format.md`` is the
 description for whoever reads a run without ``flywheel``; a test holds it and these types together.
@@ -8,9 +8,7 @@ description for whoever reads a run without ``flywheel``; a test holds it and th
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -31,16 +29,11 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-class Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Named values. One that is None by default is left out of the line while it is None.
+class Fields(Answer, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What is said in a line. A field that is as by default is left out of it.
 
     The garbage collector does not track them, as there are many and none can be part of a circle.
     """
-
-    def json(self) -> dict[str, Json]:
-        """Its fields by name, as plain JSON values."""
-        fields: dict[str, Json] = json.loads(json.dumps(self, default=plain))
-        return fields
 
 
 class Cost(Fields, frozen=True, kw_only=True):
@@ -242,7 +235,7 @@ PRUNABLE = {
 """The outputs of a stage that a policy may let go, in the order in which they go; all others stay."""
 
 
-class Event(Fields, frozen=True, kw_only=True, omit_defaults=False):
+class Event(Fields, frozen=True, kw_only=True):
     """A line. What the chain adds is set when it is written, see ``ledger``."""
 
     event: str
@@ -255,6 +248,10 @@ class Event(Fields, frozen=True, kw_only=True, omit_defaults=False):
     """``hash`` of the line before."""
     hash: str = ""
     """SHA-256 in hex of the canonical JSON of all other keys."""
+
+    def json(self) -> dict[str, Json]:
+        """Its fields by name, as plain JSON values; its name always."""
+        return {**super().json(), "event": self.event}  # by default it is the type's, and left out
 
 
 class ForkedFrom(Fields, frozen=True, kw_only=True):
@@ -493,21 +490,3 @@ def decode(line: bytes) -> Event:
         raise ValueError(f"it is no such event as docs/format.md describes: {error}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def plain(value: Any) -> Any:
-    """A typed value as JSON values, one level of it: for ``json.dumps(default=plain)``. Raises TypeError."""
-    if isinstance(value, Answer):
-        return value.json()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if not isinstance(value, msgspec.Struct):
-        raise TypeError(f"{type(value).__name__} is no JSON value")
-    named = ((key, getattr(value, name), may_lack) for name, key, may_lack in _fields(type(value)))
-    return {key: found for key, found, may_lack in named if found is not None or not may_lack}
-
-
-@functools.cache
-def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, bool], ...]:
-    """(name, key in JSON, whether None is left out) of each field."""
-    return tuple((f.name, f.encode_name, f.default is None) for f in msgspec.structs.fields(kind))

@@ -33,7 +33,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flywheel.errors import DamagedError, DataError
+from flywheel.records import as_builtin
 from flywheel.storage import events, files
 from flywheel.storage.events import Event
 
@@ -59,14 +62,23 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    plain = json.loads(json.dumps(value, allow_nan=False, default=events.plain))  # keys as text, to be sorted
-    return _encode(plain).encode()
+    return _encode(_plain(value)).encode()
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
     """The line of an event, with the hash of its content added."""
-    digest = hashlib.sha256(canonical(content)).hexdigest()
-    return canonical({**content, "hash": digest}) + b"\n"
+    plain = _plain(content)
+    digest = hashlib.sha256(_encode(plain).encode()).hexdigest()
+    return _encode({**plain, "hash": digest}).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Dicts with keys of text, which can be sorted, lists and scalars. Raises ValueError for NaN."""
+    return json.loads(json.dumps(value, allow_nan=False, default=_builtins))
+
+
+def _builtins(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=as_builtin)
 
 
 def parse(line: bytes, prev: str, seq: int) -> Event:
@@ -301,8 +313,8 @@ class Ledger:
     def _line(self, event: Event) -> tuple[bytes, Event]:
         """The line of an event, and the event as whoever reads that line sees it. Raises DataError."""
         place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
-        content = {**events.plain(event), **place}
-        del content["hash"]
+        content = {**_builtins(event), "event": event.event, **place}
+        content.pop("hash", None)  # of an event that was read and is written again
         line = seal(content)
         if len(line) > MAX_LINE_BYTES:
             raise DataError(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flywheel.records import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Policy(Answer):
+class Policy(Answer, frozen=True):
     """Generations to keep besides what a run needs to go on, e.g. ``Policy(promoted=True, last=3)``."""
 
     promoted: bool = False

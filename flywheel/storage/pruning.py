@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from flywheel.errors import ConfigError
-from flywheel.records import Answer, Json
+from flywheel.records import Answer, Json, as_json
 from flywheel.storage import ledger, lock, objects
 from flywheel.storage.policy import Policy
 from flywheel.storage.reader import reread_when_pruned
@@ -17,8 +18,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Files(Answer):
+class Files(Answer, frozen=True):
     """How many files, and their size together in bytes."""
 
     files: int
@@ -30,18 +30,17 @@ class Files(Answer):
         return cls(len(sizes), sum(sizes.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning(Answer):
+class Pruning(Answer, frozen=True):
     """What a prune did, or would do."""
 
     policy: Policy
     done: bool
-    drops: list[Drop] = field(default_factory=list)
-    bytes: dict[str, int] = field(default_factory=dict)
+    drops: list[Drop] = msgspec.field(default_factory=list)
+    bytes: dict[str, int] = msgspec.field(default_factory=dict)
     """Size of each object that goes."""
-    slim_bytes: dict[str, int] = field(default_factory=dict)
+    slim_bytes: dict[str, int] = msgspec.field(default_factory=dict)
     """Size of each slim table that comes in place of some of them."""
-    orphans: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = msgspec.field(default_factory=dict)
     """Files that no event names, left by a crash, and their sizes: they go too."""
 
     @property
@@ -61,7 +60,7 @@ class Pruning(Answer):
             "policy": self.policy.json(),
             "done": self.done,
             "bytes": self.freed,
-            "objects": [{**asdict(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
+            "objects": [{**as_json(drop), "bytes": self.bytes[drop.name]} for drop in self.drops],
             "slim": Files.of(self.slim_bytes).json(),
             "orphans": Files.of(self.orphans).json(),
         }

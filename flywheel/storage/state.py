@@ -237,9 +237,11 @@ class RunState:
                     self.unreported = None
             case Recalled():
                 self._recall(event)
+                self.unreported = None  # a person has decided how the run goes on
             case RolledBack():
                 self._go_back_to(event.champion)
                 self.carries = self.generations[event.champion].carry_after
+                self.unreported = None
             case Pruned():
                 self._prune(event)
             case Consented():

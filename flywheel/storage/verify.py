@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import DamagedError, PrunedError
@@ -25,8 +24,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, is_artifact
 
 
-@dataclass(frozen=True, slots=True)
-class Verification(Answer):
+class Verification(Answer, frozen=True):
     """What ``verify`` found."""
 
     lines: int
@@ -47,7 +45,7 @@ class Verification(Answer):
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, and ``ok``."""
-        return {"ok": self.ok, **Answer.json(self)}
+        return {"ok": self.ok, **super().json()}
 
 
 def verify(directory: Path, kept_head: str | None = None) -> Verification:

@@ -39,7 +39,6 @@ from flywheel.storage.events import (
     StageDone,
     TrainFacts,
     TuneFacts,
-    plain,
 )
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
@@ -102,7 +101,7 @@ class JsonLines(NoTracker):
 
     def event(self, event: Event, state: RunState) -> None:
         """Print it."""
-        print(json.dumps(event, ensure_ascii=False, default=plain), flush=True)
+        print(json.dumps(event.json(), ensure_ascii=False), flush=True)
 
 
 class PlainLines(NoTracker):

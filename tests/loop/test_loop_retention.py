@@ -189,7 +189,7 @@ def test_du_counts_every_file_once(uninterrupted):
     assert {"weights", "samples", "scores", "decisions", "outcomes", "carries", "ledger"} <= set(
         found["by_kind"]
     )
-    assert set(found["by_generation"]) == {0, 1, 2}
+    assert set(found["by_generation"]) == {"0", "1", "2"}
 
 
 def test_a_run_that_is_written_is_not_pruned(after_genesis):

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from flywheel.errors import DamagedError, DataError
 from flywheel.storage import files
 from flywheel.storage import ledger as ledgers
-from flywheel.storage.events import Event, RunEnded, StageDone, plain
+from flywheel.storage.events import Event, RunEnded, StageDone
 from flywheel.storage.ledger import GENESIS_HASH, Ledger
 from flywheel.storage.verify import verify
 from tests.support import events
@@ -151,7 +151,7 @@ def test_what_is_not_as_its_type_says_is_neither_written_nor_read(three: Path, w
     with closing(Ledger(three)) as ledger, pytest.raises(DataError, match="is as its type says"):
         ledger.append(wrong)
     assert lines_of(three) == before
-    reseal(three, [*events.lines_of(three), plain(wrong)])
+    reseal(three, [*events.lines_of(three), wrong.json()])
     with pytest.raises(DamagedError, match="line 4: it is no such event as"):
         ledgers.read(three)
     assert "line 4" in (verify(three).first_bad or "")

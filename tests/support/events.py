@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.storage.events import FACTS, Event, Fields, type_of
+from flywheel.storage.events import FACTS, Fields, type_of
 
 
 def event_of(name: str, /, **content: Any) -> Any:
@@ -29,9 +29,9 @@ def lines_of(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "ledger.jsonl").read_bytes().splitlines()]
 
 
-def written(event: Event) -> dict[str, Any]:
+def written(event: Fields) -> dict[str, Any]:
     """An event, or facts, as JSON."""
-    return Fields.json(event)
+    return event.json()
 
 
 def _filled(kind: Any, given: Any) -> Any:

@@ -182,8 +182,13 @@ def print_json(value: Any) -> None:
     Python writes JSON fast only without an indent. What JSON has no type for, e.g. a date, becomes text.
     """
     from flywheel.records import Answer
+    from flywheel.storage.ledger import no_garbage_collection
 
-    print(_pretty(value.json() if isinstance(value, Answer) else value, ""))
+    with no_garbage_collection():
+        print(_pretty(value.json() if isinstance(value, Answer) else value, ""))
+
+
+_one_line = json.JSONEncoder(default=str).encode
 
 
 def _pretty(value: Any, margin: str) -> str:
@@ -192,5 +197,5 @@ def _pretty(value: Any, margin: str) -> str:
         entries = [f"{json.dumps(key)}: {_pretty(v, inner)}" for key, v in value.items()]
         return "{\n" + ",\n".join(inner + entry for entry in entries) + f"\n{margin}}}"
     if isinstance(value, list) and len(value) > _LONG:
-        return "[\n" + ",\n".join(inner + json.dumps(entry, default=str) for entry in value) + f"\n{margin}]"
+        return "[\n" + ",\n".join(inner + _one_line(entry) for entry in value) + f"\n{margin}]"
     return json.dumps(value, indent=2, default=str).replace("\n", "\n" + margin)

@@ -23,7 +23,7 @@ from flywheel.runtime.environment import threads, use_threads
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
 from flywheel.storage.corpus import read
-from flywheel.storage.events import Cost, Fields, StageDone, plain
+from flywheel.storage.events import Cost, Fields, StageDone
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation, Status
@@ -87,7 +87,7 @@ class Bench:
     def twice(self, stage: Stage, **inputs: Any) -> StageDone[Any]:
         """Do a stage two times and check law 2: the same inputs give the same outputs."""
         first, second = self.do(stage, **inputs), self.do(stage, **inputs)
-        pairs = [{**done.outputs, **plain(done.facts)} for done in (first, second)]
+        pairs = [{**done.outputs, **done.facts.json()} for done in (first, second)]
         differ = [name for name in pairs[0] if pairs[0][name] != pairs[1].get(name)]
         rule(
             not differ,
