@@ -21,6 +21,7 @@ from flywheel.config.remembered import remembered
 from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
 from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
+from flywheel.lineage.generation import CHAMPION, Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
@@ -223,26 +224,24 @@ class Run:
         state = read_state(self.path)
         return [GenerationView(self, generation, state) for generation in state.generations]
 
-    def generation(self, number: int) -> GenerationView:
-        """One generation. Raises RunError if there is none of this number."""
-        views = self.generations()
-        if not 0 <= number < len(views):
-            raise RunError(f"{self.path} has generations 0 to {len(views) - 1}; there is no {number}.")
-        return views[number]
+    def generation(self, which: Which) -> GenerationView:
+        """One generation: by its number, ``champion`` or ``last``. Raises RunError if there is none."""
+        state = read_state(self.path)
+        return GenerationView(self, find_generation(self.path, state, which), state)
 
-    def samples(self, generation: int | None = None) -> pa.Table:
+    def samples(self, generation: Which | None = None) -> pa.Table:
         """What a generation made (default: the newest): provenance, payload, scores, decisions."""
         from flywheel.lineage.samples import read_samples
 
         return read_samples(self.path, generation)
 
-    def show(self, generation: int) -> Shown:
+    def show(self, generation: Which) -> Shown:
         """All that made a generation: what ``python -m flywheel show RUN GEN`` prints."""
         from flywheel.lineage.show import show
 
         return show(self.path, generation)
 
-    def diff(self, a: int, b: int, other: Run | None = None) -> Difference:
+    def diff(self, a: Which, b: Which, other: Run | None = None) -> Difference:
         """How generation ``b`` (of another run, if given) differs from ``a``."""
         from flywheel.lineage.diff import diff
 
@@ -257,7 +256,7 @@ class Run:
 
         return query(self.path, sql)
 
-    def bundle(self, generation: int, out: str | Path) -> Path:
+    def bundle(self, generation: Which, out: str | Path) -> Path:
         """Write a generation to a new folder; see ``flywheel.export.bundle``."""
         from flywheel.export.bundle import bundle
 
@@ -265,12 +264,9 @@ class Run:
 
     def champion(self) -> GenerationView:
         """The generation in force. Raises RunError if there is none yet."""
-        state = read_state(self.path)
-        if state.champion is None:
-            raise RunError(f"{self.path} has no champion yet.")
-        return GenerationView(self, state.champion, state)
+        return self.generation(CHAMPION)
 
-    def reproduce(self, generation: int, into: str | Path | None = None) -> Reproduction:
+    def reproduce(self, generation: Which, into: str | Path | None = None) -> Reproduction:
         """Train a generation again and compare; see ``GenerationView.reproduce``."""
         return self.generation(generation).reproduce(into)
 
@@ -298,7 +294,7 @@ class Run:
         self,
         *,
         sample: str | None = None,
-        generation: int | None = None,
+        generation: Which | None = None,
         item: str | tuple[str, str] | None = None,
         up: bool = True,
         down: bool = True,
@@ -312,7 +308,7 @@ class Run:
         self,
         *,
         why: str,
-        generation: int | None = None,
+        generation: Which | None = None,
         where: str | None = None,
         strict: bool = False,
         yes: bool = False,
@@ -322,7 +318,7 @@ class Run:
 
         return recall(self.path, why=why, generation=generation, where=where, strict=strict, yes=yes)
 
-    def rollback(self, generation: int, *, why: str) -> Rollback:
+    def rollback(self, generation: Which, *, why: str) -> Rollback:
         """Make a former champion the champion again; see ``flywheel.lineage.recall.rollback``."""
         from flywheel.lineage.recall import rollback
 
@@ -339,7 +335,7 @@ class Run:
         words, parts = overrides_of(config), {**self.parts, **parts}
         return Run.of(resume(self.path, words, self.config_dir, self.trusted, parts), parts)
 
-    def fork(self, generation: int, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
+    def fork(self, generation: Which, config: Mapping[str, Any] | Sequence[str] = (), **parts: Any) -> Run:
         """Start a new run from a generation, with these overrides on top of this run's configuration.
 
         It lies beside this run unless ``runs_dir`` is given. Called again, it continues that run; so does

@@ -19,6 +19,7 @@ from pathlib import Path
 from flywheel.errors import RunError
 from flywheel.export import manifest
 from flywheel.export.card import model_card
+from flywheel.lineage.generation import Which
 from flywheel.lineage.graph import Graph
 from flywheel.lineage.record import Record
 from flywheel.lineage.show import shown
@@ -43,13 +44,14 @@ from flywheel.storage.state import Generation
 
 
 @reread_when_pruned
-def bundle(directory: Path, number: int, out: Path) -> Path:
+def bundle(directory: Path, which: Which, out: Path) -> Path:
     """Write a generation's bundle to ``out``, which must not exist: all of it or nothing.
 
     Raises RunError if the generation has no weights (any more), or ``out`` exists.
     """
     record = Record.read(directory)
-    generation = record.generation(number)
+    generation = record.generation(which)
+    number = generation.number
     if os.path.lexists(out):
         raise RunError(f"A bundle is written to a new folder; {out} exists. Give another --out.")
     if generation.weights is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of, recorded_config
 from flywheel.lineage.forks import origins_of, recalled_in_origins
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.storage import ledger
 from flywheel.storage.events import ForkedFrom
 from flywheel.storage.state import Generation, RunState
@@ -41,16 +42,12 @@ class Origin:
     """Hash of the run's last line."""
 
     @classmethod
-    def of(cls, directory: Path, number: int) -> Origin:
+    def of(cls, directory: Path, which: Which) -> Origin:
         """Read the run. Raises RunError if this generation cannot be forked."""
         events = ledger.read(directory)
         state = RunState.replay(events)
-        if not 0 <= number < len(state.generations):
-            raise RunError(
-                f"A fork starts from a generation of a run; {directory} has {len(state.generations)}, "
-                f"numbered from 0: there is no {number}."
-            )
-        generation = state.generations[number]
+        generation = find_generation(directory, state, which)
+        number = generation.number
         if generation.weights is None:
             raise RunError(f"A fork starts from weights; generation {number} of {directory} has none.")
         Store(directory).require(generation.weights)

@@ -20,6 +20,7 @@ from flywheel.errors import ExitCode, RunError
 from flywheel.launch.fork import Origin
 from flywheel.launch.plan import Plan, directory_of
 from flywheel.launch.recorded import config_to_resume, key_of, refuse_unknown
+from flywheel.lineage.generation import Which
 from flywheel.lineage.status import read_state
 from flywheel.runtime.exclusive import only_run
 from flywheel.storage.state import RunState
@@ -64,7 +65,7 @@ def resume(
 
 def fork(
     directory: Path,
-    generation: int,
+    generation: Which,
     overrides: Sequence[str],
     config_dir: str | None = None,
     trusted: Iterable[str] = (),

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from flywheel.config.identity import ABSENT, differences
 from flywheel.lineage.code_changes import differing
 from flywheel.lineage.data import corpus_of
+from flywheel.lineage.generation import Which
 from flywheel.lineage.graph import Graph
 from flywheel.lineage.record import Record
 from flywheel.lineage.show import Shown, shown
@@ -185,18 +186,18 @@ class Difference(Answer, frozen=True):
 
 
 @reread_when_pruned
-def diff(run_a: Path, a: int, run_b: Path, b: int) -> Difference:
+def diff(run_a: Path, a: Which, run_b: Path, b: Which) -> Difference:
     """``difference`` of two runs, or of one, as they are now."""
     record = Record.read(run_a)
     return difference(record, a, record if run_a == run_b else Record.read(run_b), b)
 
 
-def difference(a: Record, number_a: int, b: Record, number_b: int) -> Difference:
+def difference(a: Record, which_a: Which, b: Record, which_b: Which) -> Difference:
     """What changed from generation A to generation B, of one run or of two.
 
-    Raises RunError if there is none of such a number.
+    Raises RunError if there is none of such a name.
     """
-    before, after = a.generation(number_a), b.generation(number_b)
+    before, after = a.generation(which_a), b.generation(which_b)
     old, new = shown(a, before), shown(b, after)
     return Difference(
         a=_named(old),
@@ -315,16 +316,15 @@ def _over_sessions(report: Shown, key: str) -> dict[str, str | None]:
     }
 
 
-def code_diff(run_a: Path, a: int, run_b: Path, b: int) -> str:
+def code_diff(run_a: Path, a: Which, run_b: Path, b: Which) -> str:
     """How the source of B's modules differs from that of A's, as a unified diff, where its text is kept."""
     old, new = _last_code(Record.read(run_a), a), _last_code(Record.read(run_b), b)
     lines = (line for module in sorted({*old, *new}) for line in _module_diff(module, old, new))
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def _last_code(record: Record, number: int) -> Mapping[str, Mapping[str, str | None]]:
-    record.generation(number)
-    return record.code(record.sessions(number)[-1])
+def _last_code(record: Record, which: Which) -> Mapping[str, Mapping[str, str | None]]:
+    return record.code(record.sessions(record.generation(which).number)[-1])
 
 
 def _module_diff(module: str, *codes: Mapping[str, Mapping[str, str | None]]) -> Iterator[str]:

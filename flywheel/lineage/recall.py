@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.forks import Beside, Fork, Unread, forks_of
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.graph import Descent, descend
 from flywheel.lineage.samples import samples_where
 from flywheel.lineage.status import read_state
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_Named = tuple[int | None, str | None, bool]
+_Named = tuple[Which | None, str | None, bool]
 """A flaw: generation, condition on samples, strict."""
 
 
@@ -167,7 +168,7 @@ def recall(
     directory: Path,
     *,
     why: str,
-    generation: int | None = None,
+    generation: Which | None = None,
     where: str | None = None,
     strict: bool = False,
     yes: bool = False,
@@ -199,12 +200,13 @@ def _dry_run(directory: Path, flaw: _Named, why: str) -> RecallReport:
     return _report(directory, state, affected, why, done=False)
 
 
-def rollback(directory: Path, generation: int, why: str) -> Rollback:
+def rollback(directory: Path, which: Which, why: str) -> Rollback:
     """Make a former champion the champion again, without blame. Raises RunError if it cannot be one."""
     if not why.strip():
         raise ConfigError("A rollback says why, for whoever reads the ledger; the reason is empty.")
     with amend(directory, Work.ROLLBACK) as run:
-        chosen = known(directory, run.state, generation)
+        chosen = find_generation(directory, run.state, which)
+        generation = chosen.number
         if not run.state.can_be_champion(chosen):
             fit = [g.number for g in run.state.generations if run.state.can_be_champion(g)]
             promoted = "pruned" if chosen.status is Status.PROMOTED else str(chosen.status)
@@ -222,21 +224,14 @@ def rollback(directory: Path, generation: int, why: str) -> Rollback:
     return Rollback(str(directory), why, ChampionChange(before, generation))
 
 
-def known(directory: Path, state: RunState, number: int) -> Generation:
-    """A generation by its number. Raises RunError if there is none."""
-    if not 0 <= number < len(state.generations):
-        numbers = f"generations 0 to {len(state.generations) - 1}" if state.generations else "no generations"
-        raise RunError(f"{directory} has {numbers}; there is no generation {number}.")
-    return state.generations[number]
-
-
 def _find(
-    directory: Path, state: RunState, store: Store, generation: int | None, where: str | None, strict: bool
+    directory: Path, state: RunState, store: Store, which: Which | None, where: str | None, strict: bool
 ) -> Recall:
     unasked: list[int] = []
-    if generation is not None:
-        _refuse_base(directory, known(directory, state, generation))
-        descent = descend(store, state, generations={generation}, strict=strict)
+    chosen_generation = None if which is None else find_generation(directory, state, which)
+    if chosen_generation:
+        _refuse_base(directory, chosen_generation)
+        descent = descend(store, state, generations={chosen_generation.number}, strict=strict)
     else:
         chosen, unasked = samples_where(directory, state, str(where))
         descent = descend(store, state, samples=chosen, strict=strict)
@@ -245,7 +240,7 @@ def _find(
     beside = forks_of(directory, state, descent)  # before what is recalled already is taken out
     ids = _all_recalled(store, state, descent)
     return Recall(
-        by=str(where) if generation is None else f"generation {generation}",
+        by=f"generation {chosen_generation.number}" if chosen_generation else str(where),
         strict=strict,
         descent=descent,
         ids=ids,

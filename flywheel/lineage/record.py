@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.errors import RunError
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.storage import ledger
 from flywheel.storage.events import CodeChanged, Event, GenerationEnded, GenerationStarted, SessionStarted
 from flywheel.storage.state import Generation, RunState
@@ -37,13 +37,9 @@ class Record:
         """The run's name, as it was given: the folder may be called otherwise, or moved."""
         return self.state.created.name if self.state.created else ""
 
-    def generation(self, number: int) -> Generation:
-        """A generation. Raises RunError if there is none of this number."""
-        known = self.state.generations
-        if not 0 <= number < len(known):
-            numbers = f"has generations 0 to {len(known) - 1}" if known else "has none yet"
-            raise RunError(f"A generation is named by its number; {self.directory} {numbers}, not {number}.")
-        return known[number]
+    def generation(self, which: Which) -> Generation:
+        """A generation. Raises RunError if there is none of this name."""
+        return find_generation(self.directory, self.state, which)
 
     @property
     def head(self) -> str:

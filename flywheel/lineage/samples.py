@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import ConfigError, RunError
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.graph import turns_by_batch
 from flywheel.lineage.sandbox import sandbox
 from flywheel.lineage.status import read_state
@@ -18,7 +19,7 @@ from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
 
-def samples(directory: Path, state: RunState, generation: int | None = None) -> pa.Table:
+def samples(directory: Path, state: RunState, generation: Which | None = None) -> pa.Table:
     """Samples of a generation (default: the last that made some): provenance, payload, scores, decisions.
 
     Generation 0 has the human samples. Raises RunError if the generation made none.
@@ -27,7 +28,7 @@ def samples(directory: Path, state: RunState, generation: int | None = None) -> 
 
 
 @reread_when_pruned
-def read_samples(directory: Path, generation: int | None = None) -> pa.Table:
+def read_samples(directory: Path, generation: Which | None = None) -> pa.Table:
     """``samples`` of a run as it is now."""
     return samples(directory, read_state(directory), generation)
 
@@ -85,15 +86,14 @@ def samples_where(
     return {turn: column for turn, column in chosen.items() if len(column)}, sorted(unasked)
 
 
-def _generation(directory: Path, state: RunState, number: int | None) -> Generation:
+def _generation(directory: Path, state: RunState, which: Which | None) -> Generation:
     makers = [g for g in state.generations if batch_of(g)]
-    chosen = [g for g in makers if number in (None, g.number)]
-    if not chosen:
+    if which is None and not makers:
+        raise RunError(f"{directory} has no samples yet.")
+    chosen = makers[-1] if which is None else find_generation(directory, state, which)
+    if not batch_of(chosen):
         numbers = ", ".join(str(g.number) for g in makers) or "none"
-        lack = (
-            f"{directory} has no samples"
-            if number is None
-            else f"Generation {number} of {directory} made none"
+        raise RunError(
+            f"Expected a generation of {directory} that made samples: {numbers}; got {chosen.number}."
         )
-        raise RunError(f"{lack}. Generations that made samples: {numbers}.")
-    return chosen[-1]
+    return chosen

@@ -9,6 +9,7 @@ from typing import Any
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange, hashes
 from flywheel.lineage.data import DataShare, by_origin
+from flywheel.lineage.generation import Which
 from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Metrics, bare, cost, held_out, metrics
@@ -136,10 +137,10 @@ class Shown(Answer, frozen=True):
 
 
 @reread_when_pruned
-def show(directory: Path, number: int) -> Shown:
-    """All that made a generation. Raises RunError if there is none of this number."""
+def show(directory: Path, which: Which) -> Shown:
+    """All that made a generation. Raises RunError if there is none of this name."""
     record = Record.read(directory)
-    return shown(record, record.generation(number))
+    return shown(record, record.generation(which))
 
 
 def shown(record: Record, generation: Generation) -> Shown:
@@ -176,19 +177,19 @@ def shown(record: Record, generation: Generation) -> Shown:
     )
 
 
-def uncommitted(directory: Path, number: int) -> bytes:
+def uncommitted(directory: Path, which: Which) -> bytes:
     """The uncommitted changes that a generation was made with, for ``git apply``; empty without any."""
     record = Record.read(directory)
-    record.generation(number)
+    number = record.generation(which).number
     sessions = record.sessions(number)
     diffs = dict.fromkeys(name for event in sessions for name in _diffs(event).values())
     return b"".join(record.store.get(name) for name in diffs if not record.is_gone(name))
 
 
-def source(directory: Path, number: int, module: str) -> str:
+def source(directory: Path, which: Which, module: str) -> str:
     """The source of a module as the last session in which a generation was made ran it. Raises RunError."""
     record = Record.read(directory)
-    record.generation(number)
+    number = record.generation(which).number
     code = record.code(record.sessions(number)[-1])
     text = code.get(module, {}).get("text")
     if text is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flywheel.errors import RunError
 from flywheel.lineage.forks import Fork, Unread, forks_of
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.graph import Ancestor, Graph, Node, descend, node
 from flywheel.lineage.item_history import ItemHistory, evaluated_suites, item_history
 from flywheel.lineage.samples import samples
@@ -127,16 +128,17 @@ def trace(
     directory: Path,
     *,
     sample: str | None = None,
-    generation: int | None = None,
+    generation: Which | None = None,
     item: str | tuple[str, str] | None = None,
     up: bool = True,
     down: bool = True,
 ) -> Trace:
     """The ancestors (``up``) and descendants (``down``) of one of three, with typed edges.
 
-    ``sample``: an id or its first characters. ``generation``: a number. ``item``: SUITE/ITEM, both of
-    which may have slashes, or the two as a pair; traced from the generation on the champion's line since
-    which it is worse, else from the champion; see ``item_history``. Raises RunError if there is none.
+    ``sample``: an id or its first characters. ``generation``: a number, ``champion`` or ``last``. ``item``:
+    SUITE/ITEM, both of which may have slashes, or the two as a pair; traced from the generation on the
+    champion's line since which it is worse, else from the champion; see ``item_history``. Raises RunError
+    if there is none.
     """
     state, store = read_state(directory), Store(directory)
     ask = _Question(directory, state, store, up, down)
@@ -148,10 +150,10 @@ def trace(
     scored = None
     if item is not None:
         scored, generation = _item(directory, state, store, item)
-    if generation is None or not 0 <= generation < len(state.generations):
-        numbers = f"0 to {len(state.generations) - 1}" if state.generations else "none"
-        raise RunError(f"{directory} has no generation {generation}; its generations: {numbers}.")
-    return ask.answer([generation], None, item=scored, generation=generation)
+    if generation is None:
+        raise RunError("A trace is of a sample, a generation or an item: give one of them.")
+    number = find_generation(directory, state, generation).number
+    return ask.answer([number], None, item=scored, generation=number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ def test_reproduce_answers_by_exit_code(cli, finished):
     report = json.loads(cli("reproduce", str(finished), "0", "--config-dir", MOONS_CONF, "--json").out)
     assert report["equal"] is True
     refused = cli("reproduce", str(finished), "7", "--config-dir", MOONS_CONF)
-    assert (refused.code, "there is no 7" in refused.err) == (2, True)
+    assert (refused.code, "champion or last; got 7" in refused.err) == (2, True)
 
 
 def test_prune_is_a_dry_run_until_it_is_told(cli, finished):

@@ -54,7 +54,17 @@ def test_diff(cli, finished):
     assert "outcomes on gate" in done.out
     report = json.loads(cli("diff", "run", "0", "moons/run@1", "--json").out)
     assert report["b"]["generation"] == 1
-    assert "Expected a generation as N or RUN@N, got 'x'" in cli("diff", "run", "0", "x").err
+    refused = cli("diff", "run", "0", "x")
+    assert (refused.code, refused.out) == (2, "")
+    assert "Expected a generation: its number, champion or last; got 'x'" in refused.err
+
+
+@pytest.mark.parametrize("which", ["champion", "last"])
+def test_a_generation_is_named_as_champion_or_last(cli, finished, which):
+    run = flywheel.open_run(finished)
+    number = run.champion().number if which == "champion" else run.generations()[-1].number
+    for words in (["show", "run"], ["diff", "run", "0"], ["trace", "run", "--generation"]):
+        assert cli(*words, which, "--json").out == cli(*words, str(number), "--json").out
 
 
 def test_query(cli, finished):

@@ -63,10 +63,10 @@ def test_samples_as_a_table_from_all_over_the_batch(cli, finished):
     assert "5 of " in done.out.replace("\n", " ")
 
 
-def test_a_generation_that_made_nothing_is_refused(cli, finished):
+def test_a_generation_that_there_is_not_is_refused(cli, finished):
     done = cli("samples", "run", "7")
     assert done.code == 2
-    assert "Generations that made samples: 0, 1." in done.err
+    assert "0 to 1, champion or last; got 7" in done.err
 
 
 def written(folder, kind):

@@ -82,5 +82,5 @@ def test_flags_stand_beside_the_verdict(run_copy: Path) -> None:
 
 @pytest.mark.parametrize("number", [-1, 3])
 def test_a_number_that_there_is_not(finished_run: Path, number: int) -> None:
-    with pytest.raises(RunError, match=f"has generations 0 to 2, not {number}"):
+    with pytest.raises(RunError, match=f"0 to 2, champion or last; got {number}"):
         show(finished_run, number)

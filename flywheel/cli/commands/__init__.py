@@ -152,14 +152,19 @@ def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:
     return runs[-1]
 
 
-def record_of(word: str, options: argparse.Namespace) -> tuple[Path, int]:
-    """The run and the generation that ``N`` or ``RUN@N`` names; N alone is of RUN. Raises RunError."""
-    from flywheel.errors import RunError
+def generation_word(text: str) -> int | str:
+    """A generation as it is named: its number, ``champion`` or ``last``."""
+    if not (text.isdecimal() or text in ("champion", "last")):
+        raise argparse.ArgumentTypeError(
+            f"Expected a generation: its number, champion or last; got {text!r}."
+        )
+    return int(text) if text.isdecimal() else text
 
-    run, _, number = word.rpartition("@")
-    if not number.isdigit():
-        raise RunError(f"Expected a generation as N or RUN@N, got {word!r}.")
-    return (run_named(run, options.runs_dir) if run else directory_of(options)), int(number)
+
+def generation_of_run(text: str) -> tuple[str, int | str]:
+    """The run, empty if none is named, and the generation of ``RUN@GEN`` or ``GEN``."""
+    run, _, which = text.rpartition("@")
+    return run, generation_word(which)
 
 
 def ending(launched: Launched) -> int:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from flywheel.cli.commands import add_run, print_json, record_of
+from flywheel.cli.commands import add_run, directory_of, generation_of_run, print_json, run_named
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import short
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
-    parser.add_argument("a", metavar="A", help="a generation: N, or RUN@N of another run")
-    parser.add_argument("b", metavar="B", help="another: N, or RUN@N of another run")
+    parser.add_argument("a", type=generation_of_run, metavar="A", help="number, champion, last; or RUN@N")
+    parser.add_argument("b", type=generation_of_run, metavar="B", help="another one")
     parser.add_argument("--limit", type=int, default=10, help="changed items to print of each suite (10)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--code", action="store_true", help="print how the source of the modules differs")
@@ -43,7 +43,10 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.lineage.diff import code_diff, diff
     from flywheel.trackers.console import plain_console, printable
 
-    (run_a, a), (run_b, b) = record_of(options.a, options), record_of(options.b, options)
+    (run_a, a), (run_b, b) = (
+        (run_named(run, options.runs_dir) if run else directory_of(options), which)
+        for run, which in (options.a, options.b)
+    )
     if options.code:
         print(printable(code_diff(run_a, a, run_b, b)), end="")
         return ExitCode.FINISHED

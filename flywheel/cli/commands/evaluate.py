@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of
+from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, generation_word
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import estimate_text, number_text
 
@@ -14,7 +14,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
     parser.add_argument("--items", required=True, metavar="FILE", help=".csv, .jsonl or .parquet")
-    parser.add_argument("--generation", type=int, metavar="N", help="default: the champion")
+    parser.add_argument(
+        "--generation",
+        default="champion",
+        type=generation_word,
+        metavar="N",
+        help="number, champion or last (champion)",
+    )
     add_config_dir(parser)
     add_json(parser)
 
@@ -27,7 +33,7 @@ def main(options: argparse.Namespace) -> int:
 
     add_working_directory()
     run = open_run(directory_of(options), options.config_dir)
-    view = run.champion() if options.generation is None else run.generation(options.generation)
+    view = run.generation(options.generation)
     outcomes = view.evaluate(view.read_items(options.items))
     if options.json:
         for row in outcomes.to_pylist():

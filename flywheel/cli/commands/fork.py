@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import re
 
-from flywheel.cli.commands import add_config_dir, add_json, add_runs_dir, print_json, run_named
+from flywheel.cli.commands import (
+    add_config_dir,
+    add_json,
+    add_runs_dir,
+    generation_of_run,
+    print_json,
+    run_named,
+)
 from flywheel.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("at", metavar="RUN@GEN", help="a run and the number of a generation")
+    parser.add_argument(
+        "at", type=generation_of_run, metavar="RUN@GEN", help="a run, and number, champion or last"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run")
     add_config_dir(parser)
     add_runs_dir(parser)
@@ -27,18 +35,19 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.config.compose import hydra_value
     from flywheel.launch.fork import command_of
 
-    at = re.fullmatch(r"(.+)@(\d+)", options.at)
-    if at is None:
-        raise ConfigError(f"Expected what to fork as RUN@GEN, e.g. RECIPE/NAME@2, got {options.at!r}.")
-    directory = run_named(at[1], options.runs_dir, changes=True)
+    name, which = options.at
+    if not name:
+        raise ConfigError(f"Expected what to fork as RUN@GEN, e.g. RECIPE/NAME@2, got {which}.")
+    source = open_run(run_named(name, options.runs_dir, changes=True), options.config_dir)
+    number = source.generation(which).number
     where = [f"runs_dir={hydra_value(options.runs_dir)}"]
     quiet = ["log=quiet"] if options.json else []
-    run = open_run(directory, options.config_dir).fork(int(at[2]), [*where, *quiet, *options.overrides])
+    run = source.fork(number, [*where, *quiet, *options.overrides])
     if options.json:
         print_json(run.status())
     else:
         status = run.status()
-        print(f"run       {run.path}, {status.state}, forked from {directory} at {at[2]}")
+        print(f"run       {run.path}, {status.state}, forked from {source.path} at {number}")
         print(f"head      {status.head}")
         print(f"go on     {command_of(run.path, run.config_dir)}")
     return int(run.exit_code or 0)

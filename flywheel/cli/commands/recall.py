@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of, print_json
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, print_json
 from flywheel.cli.rendering import by_text, fork_text
 from flywheel.errors import ExitCode
 from flywheel.trackers.console import printable
@@ -18,7 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
     flaw = parser.add_mutually_exclusive_group(required=True)
-    flaw.add_argument("--generation", type=int, metavar="N", help="its batch and its weights are flawed")
+    flaw.add_argument(
+        "--generation", type=generation_word, metavar="N", help="its batch and its weights are flawed"
+    )
     flaw.add_argument("--where", metavar="SQL", help='samples are flawed, e.g. "made_in = 2 and label = 9"')
     parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
     parser.add_argument("--strict", action="store_true", help="recall what is only suspect, too")

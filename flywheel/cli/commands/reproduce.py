@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, print_json
+from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, generation_word, print_json
 from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
-    parser.add_argument("generation", type=int, metavar="GEN")
+    parser.add_argument("generation", type=generation_word, metavar="GEN", help="number, champion or last")
     parser.add_argument("--into", metavar="DIR", help="keep the weights and outcomes there; default: nowhere")
     add_config_dir(parser)
     add_json(parser)
@@ -27,9 +27,10 @@ def main(options: argparse.Namespace) -> int:
 
     add_working_directory()
     run = open_run(directory_of(options), options.config_dir)
-    report = run.reproduce(options.generation, options.into)
+    generation = run.generation(options.generation)
+    report = generation.reproduce(options.into)
     if options.json:
         print_json(report)
     else:
-        print(f"generation {options.generation} of {run.path}: {report}")
+        print(f"generation {generation.number} of {run.path}: {report}")
     return ExitCode.FINISHED if report.equal else ExitCode.FAILED

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from flywheel.cli.commands import add_json, add_runs_dir, directory_of, print_json
+from flywheel.cli.commands import add_json, add_runs_dir, directory_of, generation_word, print_json
 from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
-    parser.add_argument("generation", type=int, metavar="GEN", help="a generation that was promoted")
+    parser.add_argument(
+        "generation", type=generation_word, metavar="GEN", help="a generation that was promoted"
+    )
     parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
     add_runs_dir(parser)
     add_json(parser)

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word
 from flywheel.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ _HIDDEN = ("id", "origin", "made_in", "made_by", "source", "group", "key", "weig
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
-    parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the newest")
+    parser.add_argument(
+        "generation", nargs="?", type=generation_word, metavar="GEN", help="default: the newest"
+    )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--kept", action="store_true", help="those that may be trained on")
     choice.add_argument("--dropped", action="store_true", help="those that may not")

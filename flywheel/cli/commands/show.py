@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flywheel.cli.commands import add_run, directory_of, print_json
+from flywheel.cli.commands import add_run, directory_of, generation_word, print_json
 from flywheel.cli.rendering import edge_text
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import estimate_text, short
@@ -24,7 +24,14 @@ _FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pru
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_run(parser)
-    parser.add_argument("generation", nargs="?", type=int, metavar="GEN", help="default: the champion")
+    parser.add_argument(
+        "generation",
+        nargs="?",
+        default="champion",
+        type=generation_word,
+        metavar="GEN",
+        help="number, champion or last (champion)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--code", action="store_true", help="print the uncommitted changes, for `git apply`")
     form.add_argument("--source", metavar="MODULE", help="print the source of a module as it was run")
@@ -33,24 +40,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """All that made a generation: data by origin, settings, code, seeds, outcomes, verdict and cost."""
-    from flywheel.errors import RunError
     from flywheel.lineage.show import show, source, uncommitted
-    from flywheel.lineage.status import read_state
 
     directory = directory_of(options)
-    number = options.generation
-    if number is None:
-        champion = read_state(directory).champion
-        if champion is None:
-            raise RunError(f"{directory} has no champion: name a generation.")
-        number = champion.number
     if options.code:
-        sys.stdout.buffer.write(uncommitted(directory, number))
+        sys.stdout.buffer.write(uncommitted(directory, options.generation))
         return ExitCode.FINISHED
     if options.source:
-        sys.stdout.buffer.write(source(directory, number, options.source).encode())
+        sys.stdout.buffer.write(source(directory, options.generation, options.source).encode())
         return ExitCode.FINISHED
-    report = show(directory, number)
+    report = show(directory, options.generation)
     if options.json:
         print_json(report)
         return ExitCode.FINISHED

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of, print_json
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, print_json
 from flywheel.cli.rendering import by_text, cell_text, edge_text, fork_text
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import number_text
@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     of = parser.add_mutually_exclusive_group(required=True)
     of.add_argument("--sample", metavar="ID", help="an id of `samples --json`, or its first characters")
-    of.add_argument("--generation", type=int, metavar="N")
+    of.add_argument("--generation", type=generation_word, metavar="N")
     of.add_argument("--item", metavar="SUITE/ITEM", help="an evaluated item: from where it went wrong")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--up", action="store_true", help="only what it came from, down to human samples")

@@ -1,0 +1,29 @@
+"""Which generation of a run is meant: by its number, or as ``champion`` or ``last``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flywheel.errors import RunError
+from flywheel.storage.state import Generation, RunState
+
+CHAMPION, LAST = "champion", "last"
+Which = int | str
+"""A generation as users name it: its number, ``champion`` (the one in force) or ``last`` (the newest)."""
+
+
+def find_generation(directory: Path, state: RunState, which: Which) -> Generation:
+    """The generation that is meant. Raises RunError if there is none."""
+    known = state.generations
+    if not known:
+        raise RunError(f"{directory} has no generation yet.")
+    if which == CHAMPION and state.champion is None:
+        raise RunError(f"{directory} has no champion yet: name a generation by its number.")
+    if which == CHAMPION and state.champion:
+        return state.champion
+    number = known[-1].number if which == LAST else which
+    if isinstance(number, str) or not 0 <= number < len(known):
+        raise RunError(
+            f"Expected a generation of {directory}: 0 to {len(known) - 1}, champion or last; got {which}."
+        )
+    return known[number]
