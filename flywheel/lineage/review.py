@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from flywheel.errors import RunError
 from flywheel.lineage.status import read_state
-from flywheel.storage.events import Consented
+from flywheel.records import Answer, Settings, Verdict
+from flywheel.storage.events import Consented, GuardAlarm
 from flywheel.storage.lock import Work
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.storage.writer import amend
 
 
-def asked(directory: Path) -> tuple[str, dict[str, Any]]:
-    """The manifest that the run waits to have reviewed: its artifact's name, and its content.
+class Asked(Answer, frozen=True):
+    """What a run asks its reviewer."""
 
-    Raises RunError if it waits for none.
-    """
+    manifest: str
+    """Artifact: what consent is bound to."""
+    generation: int
+    """The candidate."""
+    parent: int
+    weights: str
+    corpus: str
+    settings: Settings
+    outcomes: str
+    verdict: Verdict
+    alarms: tuple[GuardAlarm, ...]
+
+
+def asked(directory: Path) -> Asked:
+    """What the run waits to have reviewed. Raises RunError if it waits for nothing."""
     manifest = _asked(directory, read_state(directory))
-    content: dict[str, Any] = Store(directory).json(manifest)
-    return manifest, content
+    return msgspec.convert({**Store(directory).json(manifest), "manifest": manifest}, Asked)
 
 
 def answer(directory: Path, consent: bool, by: str, why: str, manifest: str = "") -> None:

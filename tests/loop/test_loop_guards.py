@@ -12,6 +12,7 @@ from flywheel.errors import ConfigError, ExitCode, RunError
 from flywheel.lineage.review import answer, asked
 from flywheel.protocols import GuardView
 from flywheel.records import Action, Alarm
+from flywheel.storage.events import GuardAlarm
 from flywheel.storage.store import Store
 from tests.support.harness import events
 
@@ -117,23 +118,23 @@ def test_a_kill_after_a_guard_has_asked_takes_nothing_from_the_question(probe: A
 def test_a_guard_may_ask_for_a_person_where_nobody_reviews(probe: Any, consent: bool) -> None:
     run = probe(generations=1, **watching(action="ask"))
     assert run.exit_code is ExitCode.AWAITING_REVIEW
-    manifest, content = asked(run.path)
-    assert content["alarms"] == [{"guard": "fall", "action": "ask", "reason": "it fell"}]
-    answer(run.path, consent, "Ada", "looked at it", manifest[:12])
+    question = asked(run.path)
+    assert question.alarms == (GuardAlarm(guard="fall", action=Action.ASK, reason="it fell"),)
+    answer(run.path, consent, "Ada", "looked at it", question.manifest[:12])
     run = probe(generations=1, **watching(action="ask"))
     assert run.exit_code is ExitCode.FINISHED
     status, reason = outcome(run)[1]
     assert (status == "promoted", reason.startswith("the review said no")) == (consent, not consent)
     review = next(e for e in events(run.path) if e.get("stage") == "review")
-    assert (review["outputs"]["manifest"], review["facts"]["reviewer"]) == (manifest, "Ada")
+    assert (review["outputs"]["manifest"], review["facts"]["reviewer"]) == (question.manifest, "Ada")
 
 
 def test_an_answer_is_to_one_manifest(probe: Any) -> None:
     run = probe(generations=1, review="person")
     with pytest.raises(RunError, match="got 'f00'"):
         answer(run.path, True, "Ada", "", "f00")
-    manifest, content = asked(run.path)
-    assert content == Store(run.path).json(manifest)
+    question = asked(run.path).json()
+    assert question == {"manifest": question["manifest"], **Store(run.path).json(question["manifest"])}
     answer(run.path, False, "Ada", "")
     answer(run.path, True, "Ada", "on second thought")
     assert probe(generations=1, review="person").exit_code is ExitCode.FINISHED

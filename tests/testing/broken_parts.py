@@ -13,7 +13,7 @@ from flywheel.curators.confident import Confident
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
 from flywheel.protocols import TunerView
-from flywheel.records import Choice, Differences, GateResult, Role, Suite
+from flywheel.records import Action, Alarm, Choice, Differences, GateResult, Role, Suite
 from flywheel.testing import FixedEvidence
 from flywheel.testing.moons.task import Moons
 from flywheel.tuners.fixed import Fixed
@@ -219,6 +219,16 @@ class Unkeyed(Paired):
     def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
         result, carry = super().test(evidence, level, carry, key)
         return replace(result, numbers={"p": np.random.default_rng().random()}), carry
+
+
+class AlarmsByText:
+    def check(self, view: Any) -> Any:
+        return None if view.verdict.promote else "it is worse"
+
+
+class AlarmsAtRandom:
+    def check(self, view: Any) -> Any:
+        return Alarm(Action.WARN, f"{np.random.default_rng().random()}")
 
 
 class SaysYes:

@@ -7,18 +7,22 @@ from typing import Any
 
 import broken_parts as broken
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from flywheel.curators.confident import Confident
 from flywheel.errors import ConfigError, DataError, StageFailed
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
+from flywheel.protocols import GuardView
+from flywheel.records import Action, Alarm
 from flywheel.reviewers import NoReview
 from flywheel.testing import (
     ContractBroken,
     check_curator,
     check_gate,
     check_grader,
+    check_guard,
     check_recipe,
     check_reviewer,
     check_task,
@@ -34,6 +38,12 @@ GENERATED = {"prompt": list("cdef"), "label": [0, 1, 0, 1], "confidence": [0.9, 
 SAMPLES = {"prompt": list("cdef"), "group": list("ccdd"), "probability": [0.9, 0.8, 0.4, 0.6]}
 
 
+class HaltsOnAFall:
+    def check(self, view: GuardView) -> Alarm | None:
+        before, now = (pc.mean(table["score"]).as_py() for table in (view.champion, view.candidate))
+        return Alarm(Action.HALT, f"{before:.1%} to {now:.1%}") if now < before else None
+
+
 def check_part(part: Any) -> None:
     """The suite of a part's seam."""
     suites: dict[str, Callable[[Any], None]] = {
@@ -42,6 +52,7 @@ def check_part(part: Any) -> None:
         "curate": lambda curator: check_curator(curator, HUMAN, GENERATED),
         "ask": check_tuner,
         "test": check_gate,
+        "check": check_guard,
         "review": check_reviewer,
     }
     next(suite for method, suite in suites.items() if hasattr(part, method))(part)
@@ -57,6 +68,7 @@ def check_part(part: Any) -> None:
         Fixed(),
         Paired(),
         NoReview(),
+        HaltsOnAFall(),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -107,6 +119,8 @@ BROKEN = [
     (broken.NoValue(), ValueError, "a gate gives a p-value or an e-value; it gave none"),
     (broken.NumpyNumbers(), ContractBroken, r"must be JSON.*\.item\(\)"),
     (broken.Unkeyed(), ContractBroken, "gate: run again with the same inputs"),
+    (broken.AlarmsByText(), TypeError, "must answer an Alarm or None; guard answered 'it is worse'"),
+    (broken.AlarmsAtRandom(), ContractBroken, "guard: run again with the same inputs"),
     (broken.SaysYes(), ContractBroken, "answered 'no', which a run would take as True"),
 ]
 

@@ -32,10 +32,10 @@ def main(options: argparse.Namespace) -> int:
         if not options.by:
             raise ConfigError("An answer says who gave it. Give --by NAME.")
         answer(directory, options.yes, options.by, options.why, options.manifest or "")
-    manifest, content = asked(directory)
+    question = asked(directory)
     if options.json or not is_answer:
-        print_json({"manifest": manifest, **content})
+        print_json(question)
     else:
         verb = "consented to" if options.yes else "refused"
-        print(f"Generation {content['generation']}: {verb}. Run the same command to go on.")
+        print(f"Generation {question.generation}: {verb}. Run the same command to go on.")
     return ExitCode.FINISHED

@@ -6,7 +6,13 @@ StageFailed, ...); what the loop can only trust, and a test can check, is raised
 
 from flywheel.testing.contracts.bench import ContractBroken
 from flywheel.testing.contracts.gate import FixedEvidence, check_gate
-from flywheel.testing.contracts.parts import check_curator, check_grader, check_reviewer, check_tuner
+from flywheel.testing.contracts.parts import (
+    check_curator,
+    check_grader,
+    check_guard,
+    check_reviewer,
+    check_tuner,
+)
 from flywheel.testing.contracts.recipe import check_recipe
 from flywheel.testing.contracts.task import check_task
 
@@ -16,6 +22,7 @@ __all__ = [
     "check_curator",
     "check_gate",
     "check_grader",
+    "check_guard",
     "check_recipe",
     "check_reviewer",
     "check_task",

@@ -1,4 +1,4 @@
-"""The contracts of graders, curators, tuners and reviewers."""
+"""The contracts of graders, curators, tuners, guards and reviewers."""
 
 from __future__ import annotations
 
@@ -80,6 +80,27 @@ def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
         inputs = {**rows, **of_turn, "batches": batches, "starts": starts, "init": "fresh"}
         done = bench.twice(stages.tune, generation=generation, **inputs)
         check_carry_kept("tuner", done)
+
+
+def check_guard(guard: Any) -> None:
+    """Check what a guard answers to candidates on the recipe ``moons``: one as its parent is, one worse."""
+    with bench_of(given(guards={"guard": guard})) as bench:
+        check_guards_on(bench)
+
+
+def check_guards_on(bench: Bench) -> None:
+    """Check the guards of a bench."""
+    champion = bench.champion()
+    judged = Generation(1, 0, stages=copy.deepcopy(champion.stages))
+    evaluated = bench.do(stages.evaluate, weights=champion.weights, opponent=champion)
+    equal = evaluated.outputs["outcomes"]
+    outcomes = bench.store.table(equal)
+    zeros = pc.multiply(outcomes["score"], 0.0)
+    worse = bench.store.put_table(outcomes.set_column(outcomes.column_names.index("score"), "score", zeros))
+    for candidate, promote in ((equal, True), (worse, False)):
+        verdict = Verdict(promote, "of a test", 0.05, p_value=0.01 if promote else 1.0)
+        inputs = {"judged": judged, "parent": champion, "verdict": verdict}
+        bench.twice(stages.guard, candidate=candidate, champion=equal, **inputs)
 
 
 def check_reviewer(reviewer: Any) -> None:

@@ -19,6 +19,7 @@ from flywheel.testing.contracts.gate import check_gate_on
 from flywheel.testing.contracts.parts import (
     check_curator_on,
     check_grader_on,
+    check_guards_on,
     check_reviewer_on,
     check_tuner_on,
 )
@@ -53,6 +54,7 @@ def check_parts(bench: Bench) -> None:
     generated = [[name, check_grader_on(bench, name)] for name in samples]
     check_curator_on(bench, [bench.human(), *generated])
     check_tuner_on(bench, [bench.human(), generated[0]])
+    check_guards_on(bench)
     check_reviewer_on(bench)
     check_gate_on(bench)
 
