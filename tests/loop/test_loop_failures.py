@@ -49,6 +49,13 @@ def test_the_generation_fails_with_its_reason(after_genesis, genesis_only, fault
     assert run.verify().first_bad is None
 
 
+def test_a_turn_that_fails_leaves_no_carry(probe, fault):
+    fault("gate:raise")
+    run = probe(generations=1, **{"+curator.kept": "always"})
+    ended = events(run.path)[-2]
+    assert (ended["status"], ended["carry"]) == ("failed", {})
+
+
 def test_the_same_command_makes_up_for_a_turn_that_failed(after_genesis, fault):
     """From the start; one turn more than before is really one more."""
     fault("train:raise")
