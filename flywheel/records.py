@@ -49,7 +49,7 @@ Carry = Mapping[str, Json]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Base of what is recorded and of what questions to a run return: frozen, with a method ``json()``."""
+    """Base of small values, recorded or answered by questions to a run: frozen, with a method ``json()``."""
 
     def json(self) -> dict[str, Json]:
         """Its fields by name, as plain JSON values: what ``--json`` prints."""
@@ -116,14 +116,13 @@ class TrialResult(Answer, frozen=True):
         return cls(**{**values, "trial": Trial(**values["trial"])})
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Answer, frozen=True):
     """What a tuner chose."""
 
     settings: Settings
     start: str
     """The kind of start."""
-    carry: Carry = field(default_factory=dict)
+    carry: Carry = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +233,7 @@ class Action(StrEnum):
     HALT = "halt"  # no promotion, and the run stops
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(Answer, frozen=True):
     """What a guard found wrong."""
 
     action: Action
@@ -243,8 +241,7 @@ class Alarm:
     """One sentence for people, e.g. ``guard fell from 91.0% to 84.5%``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
+class Consent(Answer, frozen=True):
     """A person's answer to a review."""
 
     consent: bool
@@ -252,8 +249,7 @@ class Consent:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Answer, frozen=True):
     """A piece of a stage's work: some rows of what it works on."""
 
     number: int
@@ -275,8 +271,7 @@ class UnitResult:
     """Wall time that it took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Answer, frozen=True):
     """How far a stage is. ``total`` None: not known."""
 
     generation: int
@@ -286,8 +281,7 @@ class Progress:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Answer, frozen=True):
     """A step of a fit, e.g. ``Step(3, "train", 120)``."""
 
     generation: int
