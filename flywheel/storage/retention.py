@@ -125,6 +125,8 @@ class Retention:
     def _whole(self, generation: Generation) -> Iterator[str]:
         """What a generation made, and what it needs to be made again."""
         yield from _named(sources_of(self._store, generation))
+        if generation.train and generation.parent is not None:  # also where it started from other weights
+            yield str(self._state.generations[generation.parent].weights)
         for stage, event in generation.stages.items():
             yield from event.outputs.values()
             if stage in ("train", "adopt", "evaluate"):

@@ -119,6 +119,16 @@ def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], polic
         assert session.drops() == []
 
 
+def test_a_generation_that_stays_whole_has_its_parents_weights_whatever_it_started_from() -> None:
+    run = run_of("promoted")
+    run.add("generation_started", generation=2, parent=1)
+    run.stage(2, "train", start={"kind": "fresh"})
+    run.add("generation_ended", generation=2, status=Status.FAILED, reason="")
+    run.add("rolled_back", champion=0, why="")
+    assert [drop.name for drop in plan(run, run.state, Policy(last=1))] == ["decisions1"]
+    assert "weights1" in [drop.name for drop in plan(run, run.state, Policy())]
+
+
 @given(st.lists(verdicts, max_size=9), policies)
 def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
     run = run_of(*turns)
