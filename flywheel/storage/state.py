@@ -176,8 +176,9 @@ class RunState:
     last: SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack | None = None
     """The last event that says how a session went on or ended."""
     unreported: Generation | None = None
-    """The generation that ended last, until the next begins or an event says how the session ended: what
-    it means for the session, e.g. a guard's halt, holds for the next one if this one is killed before."""
+    """The generation that ended last, until the next begins, an event says how the session ended, or a
+    person recalls or rolls back: what it means for the session, e.g. a guard's halt, holds for the next one
+    if this one is killed before."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
