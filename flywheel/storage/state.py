@@ -229,26 +229,23 @@ class RunState:
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
                 self.current = begun
-                self.unreported = None
             case GenerationEnded():
                 self._end_generation(event)
             case RunEnded():
                 self._lose(event.generation, event.cost)
-                if event.event != "run_interrupted":  # its reason is a person's, not the generation's
-                    self.unreported = None
             case Recalled():
                 self._recall(event)
-                self.unreported = None  # a person has decided how the run goes on
             case RolledBack():
                 self._go_back_to(event.champion)
                 self.carries = self.generations[event.champion].carry_after
-                self.unreported = None
             case Pruned():
                 self._prune(event)
             case Consented():
                 self.consents[event.manifest] = Consent(event.consent, event.by, event.why)
         if isinstance(event, _SAY_HOW_IT_GOES):
             self.last = event
+            if event.event not in ("session_started", "run_interrupted"):  # these say nothing of its verdict
+                self.unreported = None
 
     def check(self, event: Event) -> None:
         """Raise DamagedError unless the event is legal now; called before it is written, too."""
