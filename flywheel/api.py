@@ -21,8 +21,9 @@ from flywheel.config.remembered import remembered
 from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
 from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
-from flywheel.lineage.generation import CHAMPION, Which, find_generation
+from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
+from flywheel.records import CHAMPION
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
 from flywheel.storage.events import SessionStarted

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from flywheel.errors import RunError
+from flywheel.records import CHAMPION, LAST
 from flywheel.storage.state import Generation, RunState
 
-CHAMPION, LAST = "champion", "last"
 Which = int | str
-"""A generation as users name it: its number, ``champion`` (the one in force) or ``last`` (the newest)."""
+"""A generation as users name it: its number, ``champion`` or ``last``."""
 
 
 def find_generation(directory: Path, state: RunState, which: Which) -> Generation:

@@ -154,7 +154,9 @@ def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:
 
 def generation_word(text: str) -> int | str:
     """A generation as it is named: its number, ``champion`` or ``last``."""
-    if not (text.isdecimal() or text in ("champion", "last")):
+    from flywheel.records import CHAMPION, LAST
+
+    if not (text.isdecimal() or text in (CHAMPION, LAST)):
         raise argparse.ArgumentTypeError(
             f"Expected a generation: its number, champion or last; got {text!r}."
         )
