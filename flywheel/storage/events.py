@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from flywheel.records import Action, Answer, Exhaustible, Interval, Json, Settings, Sketch, Start, Verdict
+from flywheel.records import Action, Answer, Exhaustible, Interval, Settings, Sketch, Start, Verdict
 from flywheel.storage.policy import Policy
 
 F = TypeVar("F")
@@ -249,9 +249,10 @@ class Event(Fields, frozen=True, kw_only=True):
     hash: str = ""
     """SHA-256 in hex of the canonical JSON of all other keys."""
 
-    def json(self) -> dict[str, Json]:
-        """Its fields by name, as plain JSON values; its name always."""
-        return {**super().json(), "event": self.event}  # by default it is the type's, and left out
+
+def _name(event: str) -> Any:
+    """The name of an event by default. From a factory: a plain default would be left out of the line."""
+    return msgspec.field(default_factory=lambda: event)
 
 
 class ForkedFrom(Fields, frozen=True, kw_only=True):
@@ -274,7 +275,7 @@ class ForkedFrom(Fields, frozen=True, kw_only=True):
 class RunCreated(Event, frozen=True, kw_only=True):
     """A run began."""
 
-    event: str = "run_created"
+    event: str = _name("run_created")
     format: int
     """1."""
     recipe: str
@@ -293,7 +294,7 @@ class RunCreated(Event, frozen=True, kw_only=True):
 class SessionStarted(Event, frozen=True, kw_only=True):
     """A process began to work on the run."""
 
-    event: str = "session_started"
+    event: str = _name("session_started")
     world_size: int
     """Ranks, e.g. 1."""
     threads: int
@@ -319,7 +320,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
 class CodeChanged(Event, frozen=True, kw_only=True):
     """The next session's code is not that of the session before."""
 
-    event: str = "code_changed"
+    event: str = _name("code_changed")
     generation: int
     """The first that the next session works on."""
     since: int
@@ -333,7 +334,7 @@ class CodeChanged(Event, frozen=True, kw_only=True):
 class GenerationStarted(Event, frozen=True, kw_only=True):
     """A generation began."""
 
-    event: str = "generation_started"
+    event: str = _name("generation_started")
     generation: int
     """0, 1, 2, ..."""
     parent: int | None
@@ -343,7 +344,7 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
 class StageDone(Event, Generic[F], frozen=True, kw_only=True):
     """A stage was done."""
 
-    event: str = "stage"
+    event: str = _name("stage")
     generation: int
     stage: str
     """E.g. ``curate``."""
@@ -358,7 +359,7 @@ class StageDone(Event, Generic[F], frozen=True, kw_only=True):
 class GenerationEnded(Event, frozen=True, kw_only=True):
     """A generation has its verdict."""
 
-    event: str = "generation_ended"
+    event: str = _name("generation_ended")
     generation: int
     status: Status
     reason: str
@@ -374,7 +375,7 @@ class GenerationEnded(Event, frozen=True, kw_only=True):
 class Recalled(Event, frozen=True, kw_only=True):
     """A flaw was recalled."""
 
-    event: str = "recalled"
+    event: str = _name("recalled")
     why: str
     by: str
     """What was named: ``generation 3``, or a condition on samples."""
@@ -395,7 +396,7 @@ class Recalled(Event, frozen=True, kw_only=True):
 class RolledBack(Event, frozen=True, kw_only=True):
     """A former champion was made champion again."""
 
-    event: str = "rolled_back"
+    event: str = _name("rolled_back")
     champion: int
     why: str
 
@@ -403,7 +404,7 @@ class RolledBack(Event, frozen=True, kw_only=True):
 class Consented(Event, frozen=True, kw_only=True):
     """A person answered a review."""
 
-    event: str = "consent"
+    event: str = _name("consent")
     manifest: str
     """Artifact: that of the ``run_awaiting_review`` before it."""
     consent: bool
@@ -415,7 +416,7 @@ class Consented(Event, frozen=True, kw_only=True):
 class Pruned(Event, frozen=True, kw_only=True):
     """A policy let artifacts go."""
 
-    event: str = "pruned"
+    event: str = _name("pruned")
     policy: Policy
     """What was to be kept."""
     objects: dict[str, int]

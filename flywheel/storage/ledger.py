@@ -313,7 +313,7 @@ class Ledger:
     def _line(self, event: Event) -> tuple[bytes, Event]:
         """The line of an event, and the event as whoever reads that line sees it. Raises DataError."""
         place = {"seq": len(self.events), "prev": self.head, "time": round(time.time(), 3)}
-        content = {**_builtins(event), "event": event.event, **place}
+        content = {**_builtins(event), **place}
         content.pop("hash", None)  # of an event that was read and is written again
         line = seal(content)
         if len(line) > MAX_LINE_BYTES:
