@@ -183,7 +183,7 @@ def recorded(path: Path) -> dict[str, Any]:
 
 def sealed(run: Any, number: int) -> dict[str, dict[str, Interval]]:
     """Metrics of a champion on the sealed suites, computed from its recorded outcomes and items."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from flywheel.runtime.scoring import metrics
     from flywheel.storage.store import Store

@@ -1,7 +1,8 @@
 """The seams: what a recipe and the parts of its stages look like to the loop.
 
 A recipe writes a ``Task``; the others have implementations under ``flywheel/`` and may be its own too.
-Tables are Arrow; their columns are described in ``flywheel.records``. ``settings`` is a plain dict.
+Tables are Arrow; their columns are described in ``flywheel.records``. ``settings`` is a plain dict. Records
+are msgspec structs: ``msgspec.structs.replace(suite, items=items)`` is a copy with changes.
 
 ``generate``, ``evaluate`` and ``grade`` are called without gradients: under ``torch.inference_mode``, or,
 with ``trainer.inference_mode=false``, under ``torch.no_grad``. Choose the latter to take a gradient in one
@@ -20,8 +21,9 @@ generation carried is never kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from flywheel.records import (
     Alarm,
@@ -140,8 +142,7 @@ class Curator(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class TunerView:
+class TunerView(msgspec.Struct, frozen=True):
     """What a tuner may look at; no item of any suite."""
 
     settings: Settings
@@ -213,8 +214,7 @@ class Gate(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class GuardView:
+class GuardView(msgspec.Struct, frozen=True):
     """What a guard may look at."""
 
     generation: Generation
@@ -234,8 +234,7 @@ class Guard(Protocol):
         """An alarm, or None. Called once a turn, after the gate."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewRequest:
+class ReviewRequest(msgspec.Struct, frozen=True):
     """What a reviewer is asked."""
 
     candidate: Generation

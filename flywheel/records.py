@@ -25,7 +25,6 @@ Outcomes    suite, item, cluster, subject, opponent   string (opponent null for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,8 +126,7 @@ class Choice(Answer, frozen=True):
     carry: Carry = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(msgspec.Struct, frozen=True):
     """Paired differences of items, candidate - champion, and which of them are not independent."""
 
     items: np.ndarray
@@ -146,8 +144,7 @@ class Role(StrEnum):
     SEALED = "sealed"  # nothing: looked at once a run has ended
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(msgspec.Struct, frozen=True):
     """Items to evaluate on.
 
     ``items`` is a table with a unique string column ``item``, optionally ``cluster`` (items that
@@ -200,8 +197,7 @@ class Interval(Answer, frozen=True, omit_defaults=True):
     """``level`` of how far up a ladder; None: a share, in [0, 1]."""
 
 
-@dataclass(frozen=True, slots=True)
-class GateResult:
+class GateResult(msgspec.Struct, frozen=True):
     """What a gate found: a p-value or an e-value against "the candidate is no better", and a sentence."""
 
     reason: str
@@ -210,7 +206,7 @@ class GateResult:
     """In [0, 1]: where nothing is better, at most x with a chance of at most x."""
     e_value: float | None = None
     """0 or more: where nothing is better, its expectation is at most 1."""
-    numbers: Mapping[str, Json] = field(default_factory=dict)
+    numbers: Mapping[str, Json] = msgspec.field(default_factory=dict)
     """What the sentence says, e.g. test, n (items), clusters, wins, losses, effect."""
 
 
@@ -261,8 +257,7 @@ class Unit(Answer, frozen=True):
     """One beyond the last row."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnitResult:
+class UnitResult(msgspec.Struct, frozen=True):
     """What came of a unit."""
 
     number: int

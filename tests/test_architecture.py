@@ -193,6 +193,12 @@ def test_questions_are_answered_with_types() -> None:
     assert [name for path in paths for name in untyped_answers(path) if " json()" not in name] == []
 
 
+@pytest.mark.parametrize("module", ["records", "protocols"])
+def test_records_of_the_seams_are_of_one_kind(module: str) -> None:
+    """So that one ``replace`` copies them all."""
+    assert "@dataclass" not in (PACKAGE / f"{module}.py").read_text()
+
+
 def test_importing_the_package_imports_nothing_heavy(python_env: dict[str, str]) -> None:
     program = "import sys, flywheel; print([m for m in sys.modules if m.startswith('flywheel')])"
     command = [sys.executable, "-c", program]

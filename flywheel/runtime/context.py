@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from flywheel.config.components import Components
 from flywheel.errors import DataError
 from flywheel.keys import Key
@@ -71,8 +73,7 @@ class StageOutput:
     """Wall time of its units together; None: it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """A row of the table of stages, ``flywheel.stages.table``."""
 
     name: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from flywheel.config.parts import section_of
 from flywheel.errors import DataError
@@ -24,18 +26,17 @@ if TYPE_CHECKING:
 SEED = "seed samples"
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """Human samples, with their provenance, and suites by name."""
 
     human: pa.Table
     suites: Mapping[str, Suite]
-    problems: Problems = field(default_factory=Problems)
-    asked: HeldOut = field(default_factory=HeldOut)
+    problems: Problems = msgspec.field(default_factory=Problems)
+    asked: HeldOut = msgspec.field(default_factory=HeldOut)
     """The problems of all suites, also of those that a view does not have."""
     shared: tuple[events.Shared, ...] = ()
     """Problems that suites share with other rows, as an exception allows."""
-    recorded: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Those of ``tables`` that the run has recorded, as artifacts."""
 
     @property

@@ -16,12 +16,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from msgspec import structs
+from msgspec.structs import replace
 
 from flywheel import ranks
 from flywheel.config.credentials import without_secrets
@@ -100,7 +100,7 @@ class UnitsDone:
         """Count and digest, and of those that failed how many and why: the same for any ranks and kills."""
         made = Units(count=self.count, digest=self._digest.hexdigest())
         reasons = dict(self.reasons.most_common(_REASONS))
-        return structs.replace(made, failed=self.reasons.total(), reasons=reasons) if reasons else made
+        return replace(made, failed=self.reasons.total(), reasons=reasons) if reasons else made
 
     @property
     def why_failed(self) -> str:

@@ -6,11 +6,11 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from flywheel import ranks
 from flywheel.config.components import plain_settings
@@ -87,9 +87,7 @@ def _ask(tuner: Any, view: TunerView, ctx: Context) -> Choice | list[Trial]:
         return answer
     if not isinstance(answer, Sequence) or not answer or not all(isinstance(t, Trial) for t in answer):
         raise DataError(f"Expected a Choice, or a list of one Trial or more, from ask(), got {answer!r}.")
-    return [
-        structs.replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer
-    ]
+    return [replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer]
 
 
 def _require_known(start: str, starts: Mapping[str, Start]) -> None:

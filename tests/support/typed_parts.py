@@ -7,11 +7,11 @@ no part of a run's identity, as a data file that somebody changed is none.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from flywheel.records import Suite
 from tests.support.probe_parts import Task, with_points
