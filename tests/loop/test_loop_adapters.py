@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,12 @@ import pyarrow as pa
 import pytest
 from msgspec.structs import replace
 
-import flywheel
 from flywheel.metrics import Mean, mean_interval
 from flywheel.records import Interval, Role, Suite
-from flywheel.storage.store import Store
-from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
+from tests.support.loop_runs import run_moons, table_of
 
 K = 4
-
-
-def run(folder: Path, task: str, **overrides: Any) -> flywheel.Run:
-    config = {"recipe": "moons", "generations": 2, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
-    made = flywheel.run({**config, "task._target_": f"{__name__}.{task}", **overrides}, config_dir=CONFIG_DIR)
-    assert made.exit_code == 0, made.status().reason
-    return made
-
-
-def table(made: flywheel.Run, number: int, stage: str, output: str) -> pa.Table:
-    name = made.generation(number).record.output(stage, output)
-    assert name is not None
-    return Store(made.path).table(name)
 
 
 @dataclass(kw_only=True)
@@ -50,18 +34,22 @@ class Games(Moons):
         return ours if opponent is None else (1 + ours - super().evaluate(opponent, None, items, keys)) / 2
 
 
-def test_a_duel_with_drawn_games_is_decided_by_the_games_that_are_not_drawn(tmp_path: Path) -> None:
-    made = run(tmp_path, "Games")
-    assert "gate" not in made.generation(0).metrics, "the first champion has nobody to play against"
-    outcomes = table(made, 1, "evaluate", "outcomes")
-    games = outcomes.filter(np.equal(outcomes["suite"].to_numpy(), "gate"))
-    assert set(games["opponent"].to_pylist()) == {made.generation(0).weights}
-    scores = games["score"].to_numpy()
+def gate_scores(run, number):
+    outcomes = table_of(run, number, "evaluate", "outcomes")
+    return outcomes.filter(np.equal(outcomes["suite"].to_numpy(), "gate"))["score"].to_numpy()
+
+
+def test_a_duel_with_drawn_games_is_decided_by_the_games_that_are_not_drawn(tmp_path):
+    run = run_moons(tmp_path, task___target_=f"{__name__}.Games", generations=1)
+    assert "gate" not in run.generation(0).metrics, "the first champion has nobody to play against"
+    opponents = table_of(run, 1, "evaluate", "outcomes")["opponent"].to_pylist()
+    assert set(opponents) - {None} == {run.generation(0).weights}
+    scores = gate_scores(run, 1)
     assert set(scores) == {0.0, 0.5, 1.0}
-    points = made.generation(1).metrics["gate"]["points"]
+    points = run.generation(1).metrics["gate"]["points"]
     assert points.value == pytest.approx(scores.mean())
     assert points.low < points.value < points.high
-    verdict = made.generation(1).record.stages["gate"].facts.verdict
+    verdict = run.generation(1).record.stages["gate"].facts.verdict
     assert (verdict.numbers["wins"], verdict.numbers["losses"]) == ((scores == 1).sum(), (scores == 0).sum())
     assert verdict.numbers["effect"] == pytest.approx(2 * scores.mean() - 1)
 
@@ -117,23 +105,22 @@ def _repeated(items: pa.Table, key: str) -> pa.Table:
     return several.set_column(0, key, pa.array(names))
 
 
+K_SAMPLES = {"task._target_": f"{__name__}.Samples", "generations": 1}
 VOTE = {"grader._target_": "flywheel.graders.Vote", "+grader.answer": "label", "+curator.score": "vote"}
 
 
-def test_a_model_with_k_samples_a_prompt_votes_and_is_measured_by_pass_at_k(tmp_path: Path) -> None:
-    made = run(tmp_path, "Samples", **VOTE)
-    samples, scores = table(made, 1, "generate", "samples"), table(made, 1, "grade", "scores")
+def test_a_model_with_k_samples_a_prompt_votes_and_is_measured_by_pass_at_k(tmp_path):
+    run = run_moons(tmp_path, **K_SAMPLES, **VOTE)
+    samples, scores = table_of(run, 1, "generate", "samples"), table_of(run, 1, "grade", "scores")
     groups = samples["group"].to_pylist()
     assert [groups.count(group) for group in dict.fromkeys(groups)] == [K] * 200
     assert set(scores["vote"].to_pylist()) <= {n / K for n in range(1, K + 1)}
-    for number in (0, 1, 2):
-        measured = made.generation(number).metrics["gate"]
-        outcomes = table(made, number, "evaluate", "outcomes")
-        right = outcomes.filter(np.equal(outcomes["suite"].to_numpy(), "gate"))["score"].to_numpy()
+    for number in (0, 1):
+        measured, right = run.generation(number).metrics["gate"], gate_scores(run, number)
         assert measured["pass@1"].value == pytest.approx(right.mean())
         assert measured["pass@4"].value == pytest.approx(right.reshape(-1, K).max(1).mean())
         assert measured["pass@4"].low < measured["pass@4"].high
-    assert made.generation(1).record.stages["gate"].facts.verdict.numbers["clusters"] == 200
-    other = run(tmp_path, "Samples", **VOTE, chunk_size=37, name="other")
-    again = table(other, 1, "generate", "samples")
+    assert run.generation(1).record.stages["gate"].facts.verdict.numbers["clusters"] == 200
+    other = run_moons(tmp_path, **K_SAMPLES, **VOTE, chunk_size=37, name="other")
+    again = table_of(other, 1, "generate", "samples")
     assert np.mean(np.equal(again["label"].to_numpy(), samples["label"].to_numpy())) > 0.99

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ ROUND, ROUNDS = 4, 5
 
 
 @pytest.fixture(autouse=True)
-def fakes() -> Iterator[pytest.MonkeyPatch]:
+def fakes():
     with on_strings() as patch:
         yield patch
 
@@ -76,9 +75,7 @@ def of_round(counts: Counter[int], number: int) -> int:
 @pytest.mark.parametrize(
     "retention", [{"promoted": True, "last": 3}, {"promoted": False, "last": 1}], ids=str
 )
-def test_a_late_turn_is_as_much_work_as_an_early_one(
-    tmp_path: Path, fakes: pytest.MonkeyPatch, retention: dict[str, Any]
-) -> None:
+def test_a_late_turn_is_as_much_work_as_an_early_one(tmp_path, fakes, retention):
     fakes.setattr(FakeComponents, "verdict", lambda self, ctx: ctx.generation % ROUND == 0)
     work, before = Work(fakes), sys.gettrace()
     limits = {"retention": retention, "patience": 9, "budget": {"seconds": 10**6}}
@@ -91,13 +88,13 @@ def test_a_late_turn_is_as_much_work_as_an_early_one(
     assert of_round(work.opened, 3) == of_round(work.opened, 4)
 
 
-def stages_of(run: Path) -> int:
-    """How many stages are done."""
-    return sum(event["event"] == "stage" for event in events(run))
+def in_stages(run: Path, *, more: int = 0) -> bool:
+    """Whether the run took the time of the stages that are done, and of so many more."""
+    return read_state(run).seconds == 2.0 * (len(events(run, event="stage")) + more)
 
 
 @pytest.fixture
-def clock(fakes: pytest.MonkeyPatch) -> None:
+def clock(fakes):
     """Each stage takes two seconds."""
     fakes.setattr(runner._Clock, "cost", lambda self, units=None: Cost(**COST))
 
@@ -109,44 +106,52 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize(("kind", "error"), LEFT.items(), ids=LEFT)
-def test_the_time_of_a_stage_that_was_cut_off_is_recorded(
-    tmp_path: Path, clock: None, kind: str, error: BaseException
-) -> None:
-    play(tmp_path, 2, leaves={(1, "train"): error})
+@pytest.mark.parametrize("kind", LEFT)
+def test_the_time_of_a_stage_that_was_cut_off_is_recorded(tmp_path, clock, kind):
+    play(tmp_path, 2, leaves={(1, "train"): LEFT[kind]})
     last = events(tmp_path)[-1]
     assert (last["event"], last["generation"], last["cost"]) == (kind, 1, COST)
-    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 1)
+    assert in_stages(tmp_path, more=1)
     assert read_state(tmp_path).generations[1].lost_seconds == 2.0
 
 
-def test_a_stop_between_stages_names_no_stage(tmp_path: Path) -> None:
+def test_a_stop_between_stages_names_no_stage(tmp_path):
     play(tmp_path, 1, stages=3)
     last = events(tmp_path)[-1]
     assert last["event"] == "run_interrupted"
     assert not {"generation", "cost"} & last.keys()
 
 
-def test_a_sealed_look_that_fails_or_is_cut_off_counts(tmp_path: Path, clock: None) -> None:
+def test_a_sealed_look_that_fails_or_is_cut_off_counts(tmp_path, clock):
     for left, lost in ((StageFailed("sealed", "on purpose"), 1), (StopRequested("a test"), 2)):
         play(tmp_path, 0, leaves={(0, "sealed"): left})
-        assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + lost)
+        assert in_stages(tmp_path, more=lost)
     play(tmp_path, 0)
-    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 2)
+    assert in_stages(tmp_path, more=2)
 
 
-def test_a_failed_stage_is_counted_once(tmp_path: Path, clock: None) -> None:
+def test_a_failed_stage_is_counted_once(tmp_path, clock):
     play(tmp_path, 1, leaves={(1, "train"): StageFailed("train", "on purpose")})
     ended, failed = events(tmp_path)[-2:]
     assert (ended["event"], ended["cost"], failed["event"]) == ("generation_ended", COST, "run_failed")
     assert "cost" not in failed
-    assert read_state(tmp_path).seconds == 2.0 * (stages_of(tmp_path) + 1)
+    assert in_stages(tmp_path, more=1)
+    assert read_state(tmp_path).generations[1].lost_seconds == 2.0
+
+
+def test_failed_stages_use_the_budget_up(tmp_path, clock):
+    play(tmp_path, 0)
+    turn = ("generate", "grade", "curate", "tune", "train")
+    budget = {"seconds": read_state(tmp_path).seconds + 2.0 * len(turn)}
+    leaves = {(number, "train"): StageFailed("train", "on purpose") for number in (1, 2, 3)}
+    assert play(tmp_path, 3, leaves=leaves, on_failure="go_on", budget=budget) is ExitCode.STOPPED
+    statuses = [str(generation.status) for generation in read_state(tmp_path).generations]
+    assert statuses == ["promoted", "failed"]
+    assert "budget" in events(tmp_path)[-1]["reason"]
 
 
 @pytest.mark.parametrize("full", [1, 4, 7])
-def test_a_stage_whose_line_is_durable_has_happened_though_head_fails(
-    tmp_path: Path, fakes: pytest.MonkeyPatch, clock: None, full: int
-) -> None:
+def test_a_stage_whose_line_is_durable_has_happened_though_head_fails(tmp_path, fakes, clock, full):
     """The disk is full for one instant: where HEAD is to follow the line of some stage."""
     real, count = files.write_atomic, iter(range(1000))
 
@@ -159,5 +164,5 @@ def test_a_stage_whose_line_is_durable_has_happened_though_head_fails(
     fakes.setattr(files, "write_atomic", write_atomic)
     assert play(tmp_path, 1) is ExitCode.FINISHED
     assert next(count) > full
-    assert "failed" not in [event.get("status") for event in events(tmp_path)]
-    assert read_state(tmp_path).seconds == 2.0 * stages_of(tmp_path)
+    assert not events(tmp_path, status="failed")
+    assert in_stages(tmp_path)

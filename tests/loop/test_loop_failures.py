@@ -9,24 +9,29 @@ from flywheel.lineage.status import read_state, summary_line
 from tests.support.harness import champion_hash, events, kinds
 from tests.support.loop_runs import statuses
 
+BROKEN = "RuntimeError: the {} stage broke on purpose"
 FAULTS = {
     "train:nan": "train: the loss is not finite",
     "train:inf": "train: the loss is not finite",
-    "train:raise": "train: RuntimeError: the train stage broke on purpose",
     "data:empty": "train: the fit ended without a step",
-    "generate:raise": "generate: RuntimeError: the generate stage broke on purpose",
     "generate:exit": "generate: SystemExit: 0",
     "generate:empty": "generate: the champion made no samples",
     "generate:nan": "generate: Samples of unit 0 must have finite numbers",
-    "grade:raise": "grade: RuntimeError: the grade stage broke on purpose",
     "curate:none": "curate: the corpus is empty",
-    "tune:raise": "tune: RuntimeError: the tune stage broke on purpose",
-    "evaluate:raise": "evaluate: RuntimeError: the evaluate stage broke on purpose",
     "evaluate:range": "evaluate: ValueError: scores must lie in [0, 1]",
     "evaluate:nan": "evaluate: ValueError: scores must lie in [0, 1]; 80 of 80 do not, the first is nan",
     "evaluate:short": "evaluate: ValueError: evaluate() must score every item",
-    "gate:raise": "gate: RuntimeError: the gate stage broke on purpose",
 }
+FAULTS |= {
+    f"{stage}:raise": f"{stage}: {BROKEN.format(stage)}"
+    for stage in ("train", "generate", "grade", "tune", "evaluate", "gate")
+}
+
+
+def check_traceback(text, stage):
+    assert text.startswith("Traceback (most recent call last)")
+    assert "probe_parts.py" in text
+    assert text.rstrip().endswith(BROKEN.format(stage))
 
 
 @pytest.mark.filterwarnings("ignore:Total length of:UserWarning")
@@ -43,17 +48,14 @@ def test_the_generation_fails_with_its_reason(after_genesis, genesis_only, fault
     ended, failed = events(run.path)[-2:]
     assert (ended["event"], ended["carry"], failed["event"]) == ("generation_ended", {}, "run_failed")
     if what.endswith(":raise"):
-        assert ended["traceback"].startswith("Traceback (most recent call last)")
-        assert "probe_parts.py" in ended["traceback"]
-        assert ended["traceback"].rstrip().endswith(FAULTS[what].partition(": ")[2])
+        check_traceback(ended["traceback"], what.removesuffix(":raise"))
     assert run.verify().first_bad is None
 
 
 def test_a_turn_that_fails_leaves_no_carry(probe, fault):
     fault("gate:raise")
-    run = probe(generations=1, **{"+curator.kept": "always"})
-    ended = events(run.path)[-2]
-    assert (ended["status"], ended["carry"]) == ("failed", {})
+    (failed,) = events(probe(generations=1, **{"+curator.kept": "always"}).path, status="failed")
+    assert failed["carry"] == {}
 
 
 def test_the_same_command_makes_up_for_a_turn_that_failed(after_genesis, fault):
@@ -80,6 +82,15 @@ def test_go_on_counts_failed_turns(after_genesis, fault):
     before = len(events(run.path))
     assert after_genesis(generations=2, on_failure="go_on").exit_code is ExitCode.FINISHED
     assert len(events(run.path)) == before
+
+
+def test_a_sealed_evaluation_that_raises_leaves_its_traceback(probe, fault):
+    fault("sealed:raise")
+    run = probe(generations=0)
+    assert run.exit_code is ExitCode.FAILED
+    last = events(run.path)[-1]
+    assert (last["event"], last["reason"]) == ("run_failed", f"sealed: {BROKEN.format('sealed')}")
+    check_traceback(last["traceback"], "sealed")
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "go_on"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import warnings
 from typing import Any
 
 import lightning
@@ -12,21 +13,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset
 
-import flywheel
 from flywheel.records import Progress
 from flywheel.runtime import fit
-from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
 from flywheel.trackers import NoTracker
+from tests.support.loop_runs import run_moons
 
 
 class Two(Classifier):
     """Two optimisers by hand, as in Lightning's example GAN."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
-        super().__init__(width, lr)
-        self.automatic_optimization = False
+    automatic_optimization = False
 
     def configure_optimizers(self) -> Any:
         return [torch.optim.Adam(part.parameters(), self.lr) for part in (self.features, self.head)]
@@ -51,9 +49,6 @@ class WithoutLength(Moons):
 
 class Validates(Classifier):
     """Gets worse by its own measure: the first epoch is the best one."""
-
-    def on_train_epoch_start(self) -> None:
-        self.scores = [*getattr(self, "scores", []), self.current_epoch]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.log("worse", float(self.current_epoch))
@@ -86,43 +81,37 @@ class Follows(NoTracker):
 
 
 @pytest.fixture
-def follow(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
+def follow(monkeypatch):
     """Every progress that a fit reports."""
     monkeypatch.setattr(fit, "_REPORT_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(Follows, "seen", [])
     return Follows.seen
 
 
-def run(folder: Path, **overrides: Any) -> flywheel.Run:
-    config = {"recipe": "moons", "generations": 0, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
-    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    config["+tracker._target_"] = f"{__name__}.Follows"
-    return flywheel.run({**config, **dotted}, config_dir=CONFIG_DIR)
+run = functools.partial(run_moons, generations=0, **{"+tracker._target_": f"{__name__}.Follows"})
+TWO = {"model___target_": f"{__name__}.Two"}
+WITHOUT_LENGTH = {"task___target_": f"{__name__}.WithoutLength"}
+TIMED = {"trainer__max_steps": -1, "trainer__max_epochs": -1, "+trainer__max_time": "00:00:00:01"}
 
 
 @pytest.mark.parametrize(
     ("overrides", "total"),
     [
-        ({"model___target_": f"{__name__}.Two"}, 40),
-        ({"model___target_": f"{__name__}.Two", "trainer__max_steps": -1, "trainer__max_epochs": 3}, 3),
+        (TWO, 40),
+        (TWO | {"trainer__max_steps": -1, "trainer__max_epochs": 3}, 3),
         ({"trainer__max_epochs": 2}, 2),
-        ({"task___target_": f"{__name__}.WithoutLength", "trainer__max_epochs": 2}, 40),
+        (WITHOUT_LENGTH | {"trainer__max_epochs": 2}, 40),
+        (WITHOUT_LENGTH | TIMED, None),
     ],
 )
-def test_progress_is_counted_by_what_ends_the_fit(
-    overrides: dict[str, Any], total: int, follow: list[Progress], tmp_path: Path
-) -> None:
+def test_progress_is_counted_by_what_ends_the_fit_and_has_no_total_where_time_does(
+    overrides, total, follow, tmp_path
+):
     assert run(tmp_path, **overrides).exit_code == 0
     assert {progress.total for progress in follow} == {total}
     done = [progress.done for progress in follow]
     assert done == sorted(done)
-    assert done[-1] == total
-
-
-def test_progress_without_an_end_that_is_known_has_no_total(follow: list[Progress], tmp_path: Path) -> None:
-    timed = {"trainer__max_steps": -1, "trainer__max_epochs": -1, "+trainer__max_time": "00:00:00:01"}
-    run(tmp_path, task___target_=f"{__name__}.WithoutLength", **timed)
-    assert {progress.total for progress in follow} == {None}
+    assert total is None or done[-1] == total
 
 
 BEST = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": "worse"}
@@ -135,9 +124,7 @@ VALIDATED = {
 }
 
 
-def test_the_best_checkpoint_is_taken_where_one_is_monitored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_checkpoint_is_taken_where_one_is_monitored(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     last = run(tmp_path / "last", **VALIDATED)
@@ -152,30 +139,23 @@ def test_the_best_checkpoint_is_taken_where_one_is_monitored(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_checkpoints_go_where_the_recipe_says(tmp_path: Path) -> None:
+def test_checkpoints_go_where_the_recipe_says(tmp_path):
     kept = {**BEST, "dirpath": str(tmp_path / "mine")}
     run(tmp_path / "runs", **VALIDATED, trainer__callbacks=[kept])
     assert list((tmp_path / "mine").glob("*.ckpt"))
 
 
-def test_a_fit_that_fails_leaves_no_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_fails_leaves_no_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(ModelCheckpoint, "on_train_end", lambda *_: 1 / 0)
-    made = run(tmp_path, **VALIDATED, trainer__callbacks=[BEST])
-    assert made.exit_code == 1
+    assert run(tmp_path, **VALIDATED, trainer__callbacks=[BEST]).exit_code == 1
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_warning_of_lightning_is_said_once_and_not_at_each_fit(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warning_of_lightning_is_said_once_and_not_at_each_fit(tmp_path, monkeypatch):
+    shown: list[str] = []
     monkeypatch.setattr(fit, "_shown", set())
-    import warnings
-
-    def show(message: Any, *_: Any, **__: Any) -> None:
-        print(message)
-
     with warnings.catch_warnings():
-        warnings.showwarning = show
+        warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
         run(tmp_path, model___target_=f"{__name__}.Validates", generations=2)
-    assert capfd.readouterr().out.count("have no `val_dataloader`") == 1
+    assert sum("have no `val_dataloader`" in message for message in shown) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+import re
 from typing import Any
 
 import lightning
@@ -14,16 +14,15 @@ import torchmetrics
 from torch import nn
 from torch.nn.utils import prune
 
-import flywheel
 from flywheel.errors import ConfigError
-from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.model import Classifier
+from tests.support.loop_runs import run_moons
 
 
 class Masked(Classifier):
     """Has buffers that are infinite by design."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__(width, lr)
         self.register_buffer("mask", torch.full((4, 4), float("-inf")).triu(1))
         self.register_buffer("lowest", torch.tensor(float("inf")))
@@ -48,7 +47,7 @@ class BreaksComplex(Breaks):
 class Infinite(Classifier):
     """A parameter is infinite from the start: no fit makes anything of it."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__(width, lr)
         self.limit = nn.Parameter(torch.full((2,), float("inf")), requires_grad=False)
 
@@ -56,7 +55,7 @@ class Infinite(Classifier):
 class Late(lightning.LightningModule):
     """Makes its layers in ``configure_model``, as Lightning's documentation does for large ones."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__()
         self.width, self.lr, self.net = width, lr, None
 
@@ -64,14 +63,10 @@ class Late(lightning.LightningModule):
         if self.net is None:
             self.net = nn.Sequential(nn.Linear(2, self.width), nn.ReLU(), nn.Linear(self.width, 2))
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.net(x)
+    def forward(self, points: torch.Tensor) -> Any:
+        return self.net(points)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.Adam(self.parameters(), self.lr)
+    training_step, configure_optimizers = Classifier.training_step, Classifier.configure_optimizers
 
 
 class Lazy(Late):
@@ -88,8 +83,7 @@ class Again(Late):
 
 
 class InSetup(Late):
-    def configure_model(self) -> None:
-        pass
+    def configure_model(self) -> None: ...
 
     def setup(self, stage: str) -> None:
         Late.configure_model(self)
@@ -128,7 +122,7 @@ class InOptimizers(Classifier):
 class Drops(Classifier):
     """Has a layer for training only, which it removes."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__(width, lr)
         self.projection = nn.Linear(2, 2)
 
@@ -137,7 +131,7 @@ class Drops(Classifier):
 
 
 class Grows(Classifier):
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__(width, lr)
         self.register_buffer("bank", torch.zeros(0, 2))
 
@@ -168,7 +162,7 @@ class State(nn.Module):
 class Odd(Late):
     """Layers, ties, buffers and state of many kinds at once, all of which can be kept."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
+    def __init__(self, width: int, lr: float) -> None:
         super().__init__(width, lr)
         net = nn.Sequential(nn.LazyLinear(width), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(width, 2))
         nn.utils.parametrizations.weight_norm(net[3])
@@ -196,9 +190,7 @@ class Odd(Late):
 class Shifted(Classifier):
     """What it learns besides weights goes into a checkpoint by Lightning's hooks."""
 
-    def __init__(self, width: int = 64, lr: float = 0.01) -> None:
-        super().__init__(width, lr)
-        self.shift = 0.0
+    shift: Any = 0.0
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         return super().forward(points + self.shift)
@@ -218,99 +210,79 @@ class KeepsObject(Shifted):
         checkpoint["shift"] = {self.shift}
 
 
-def run(folder: Path, model: type, **overrides: Any) -> flywheel.Run:
-    config = {"recipe": "moons", "generations": 1, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
-    named = {"model._target_": f"{model.__module__}.{model.__qualname__}"}
-    return flywheel.run({**config, **named, **overrides}, config_dir=CONFIG_DIR)
+@pytest.fixture
+def train(tmp_path):
+    """Runs genesis, or more, with a model."""
+
+    def run(model, generations=0, **overrides):
+        path = f"{model.__module__}.{model.__qualname__}"
+        return run_moons(tmp_path, model___target_=path, generations=generations, **overrides)
+
+    return run
 
 
-def test_buffers_that_are_infinite_by_design_are_no_failure(tmp_path: Path) -> None:
-    made = run(tmp_path, Masked)
-    assert made.exit_code == 0
-    assert made.champion().load().lowest == float("inf")
+def test_buffers_that_are_infinite_by_design_are_no_failure(train):
+    run = train(Masked)
+    assert run.exit_code == 0
+    assert run.champion().load().lowest == float("inf")
 
 
-@pytest.mark.parametrize(
-    ("model", "name"), [(Breaks, "mask"), (BreaksComplex, "head.phase"), (Infinite, "limit")]
-)
-def test_what_became_nan_in_the_fit_is_a_failure_and_so_is_any_parameter(
-    model: type, name: str, tmp_path: Path
-) -> None:
-    made = run(tmp_path, model)
-    assert made.exit_code == 1
-    assert f"weights are not finite after 40 steps: {name}" in made.status().json()["reason"]
-
-
-@pytest.mark.parametrize(("model", "overrides"), [(Late, {}), (Late, {"genesis": "fresh"}), (Lazy, {})])
-def test_layers_made_late_are_there_when_weights_are_loaded(
-    model: type, overrides: dict[str, Any], tmp_path: Path
-) -> None:
-    made = run(tmp_path, model, init="parent", **overrides)
-    assert made.exit_code == 0
-    assert made.champion().load().net[0].weight.shape == (64, 2)
+MADE_ANEW = "setup, configure_model or configure_optimizers made"
+NOT_TAKEN = "the weights of a fit must load.*"
 
 
 @pytest.mark.parametrize(
-    ("model", "overrides", "words"),
+    ("model", "steps", "reason"),
     [
-        (NeedsTrainer, {}, "configure_model must work without a trainer.* not attached"),
-        (InSetup, {}, "has no parameters. Layers made in setup"),
-        (Lazy, {"genesis": "fresh"}, "has none before a first batch"),
-        (KeepsObject, {}, r"checkpoint\.shift is a set"),
+        (Breaks, 4, "weights are not finite after 4 steps: mask"),
+        (BreaksComplex, 4, "weights are not finite after 4 steps: head.phase"),
+        (Infinite, 4, "weights are not finite after 4 steps: limit"),
+        (Again, 0, MADE_ANEW),
+        (PartlyInSetup, 0, MADE_ANEW),
+        (InOptimizers, 0, "scale.*in __init__"),
+        (InFitStart, 0, "average.*in __init__"),
+        (InStep, 0, "mean.*in __init__"),
+        (Drops, 4, NOT_TAKEN + "missing: projection"),
+        (Prunes, 4, NOT_TAKEN + "missing: head.weight; not in the model: head.weight_mask"),
+        (Grows, 4, NOT_TAKEN + "of another shape: bank"),
     ],
 )
-def test_what_cannot_be_loaded_again_is_refused_before_training(
-    model: type, overrides: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_judged_as_trained_fails_as_soon_as_it_shows(train, model, steps, reason, monkeypatch):
+    """What is not finite; layers that a fit makes anew, or later; weights that a new module does not take."""
+    done: list[int] = []
+    monkeypatch.setattr(model, "on_train_batch_end", lambda *_: done.append(1), raising=False)
+    run = train(model, settings__steps=4)
+    assert run.exit_code == 1
+    assert re.match(f"train: .*{reason}", run.status().reason), run.status().reason
+    assert len(done) == steps
+
+
+@pytest.mark.parametrize(("model", "genesis"), [(Late, "train"), (Late, "fresh"), (Lazy, "train")])
+def test_layers_made_late_are_there_when_weights_are_loaded(train, model, genesis):
+    run = train(model, 1, init="parent", genesis=genesis)
+    assert run.exit_code == 0
+    assert run.champion().load().net[0].weight.shape == (64, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "genesis", "words"),
+    [
+        (NeedsTrainer, "train", "configure_model must work without a trainer.* not attached"),
+        (InSetup, "train", "has no parameters. Layers made in setup"),
+        (Lazy, "fresh", "has none before a first batch"),
+        (KeepsObject, "train", r"checkpoint\.shift is a set"),
+    ],
+)
+def test_what_cannot_be_loaded_again_is_refused_before_training(train, model, genesis, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
-        run(tmp_path, model, **overrides)
+        train(model, genesis=genesis)
     assert not list(tmp_path.rglob("ledger.jsonl"))
 
 
-@pytest.mark.parametrize("model", [Again, PartlyInSetup])
-def test_layers_that_a_fit_would_make_anew_fail_before_its_first_step(model: type, tmp_path: Path) -> None:
-    made = run(tmp_path, model)
-    assert made.exit_code == 1
-    assert "setup, configure_model or configure_optimizers made" in made.status().json()["reason"]
-
-
-@pytest.mark.parametrize(
-    ("model", "name"), [(InOptimizers, "scale"), (InFitStart, "average"), (InStep, "mean")]
-)
-def test_layers_that_come_with_the_first_steps_end_the_fit_there(
-    model: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[int] = []
-    monkeypatch.setattr(model, "on_train_batch_end", lambda *more: steps.append(1), raising=False)
-    made = run(tmp_path, model, **{"settings.steps": 4})
-    assert made.exit_code == 1
-    assert made.status().json()["reason"].startswith("train: ")
-    assert name in made.status().json()["reason"]
-    assert "in __init__" in made.status().json()["reason"]
-    assert len(steps) <= 1
-
-
-@pytest.mark.parametrize(
-    ("model", "fault"),
-    [
-        (Drops, "missing: projection"),
-        (Prunes, "missing: head.weight; not in the model: head.weight_mask"),
-        (Grows, "of another shape: bank"),
-    ],
-)
-def test_weights_that_a_new_module_does_not_take_fail_the_fit_that_left_them(
-    model: type, fault: str, tmp_path: Path
-) -> None:
-    made = run(tmp_path, model, **{"settings.steps": 4})
-    assert made.exit_code == 1
-    assert made.status().json()["reason"].startswith("train: the weights of a fit must load")
-    assert fault in made.status().json()["reason"]
-
-
-def test_layers_ties_buffers_and_state_of_many_kinds_are_judged_as_trained(tmp_path: Path) -> None:
-    made = run(tmp_path, Odd, **{"settings.steps": 4})
-    assert made.exit_code == 0, made.status().json()["reason"]
-    model = made.champion().load()
+def test_layers_ties_buffers_and_state_of_many_kinds_are_judged_as_trained(train):
+    run = train(Odd, settings__steps=4)
+    assert run.exit_code == 0, run.status().reason
+    model = run.champion().load()
     assert model.again.parametrizations is model.net[3].parametrizations
     assert model.lowest.isfinite().all()
     assert model.state.state["size"] == (2, 3)
@@ -319,9 +291,8 @@ def test_layers_ties_buffers_and_state_of_many_kinds_are_judged_as_trained(tmp_p
     assert model.accuracy.mean_value == model.accuracy.weight > 0
 
 
-def test_a_model_is_judged_with_the_state_it_was_trained_to(tmp_path: Path) -> None:
-    made = run(tmp_path, Shifted)
-    champion = made.champion()
+def test_a_model_is_judged_with_the_state_it_was_trained_to(train):
+    champion = train(Shifted).champion()
     model, items = champion.load(), champion.task().suites()[1].items
     assert model.shift == 1.0
     points = torch.tensor(items["point"].to_pylist())

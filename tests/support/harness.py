@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,11 +177,12 @@ def shared_fork_server() -> ForkServer:
     return fork_server
 
 
-def events(run: Path) -> list[dict[str, Any]]:
-    """The ledger's lines, read without flywheel; a line that is still being written is left out."""
+def events(run: Path, **fields: Any) -> list[dict[str, Any]]:
+    """The ledger's lines with these fields, read without flywheel; one that is being written is left out."""
     path = run / "ledger.jsonl"
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in lines if fields.items() <= line.items()]
 
 
 def kinds(run: Path) -> list[str]:
@@ -218,7 +219,3 @@ def champion_hash(run: Path) -> str:
         if event.get("status") == "promoted":
             champion = weights[event["generation"]]
     return champion.partition(".")[0]
-
-
-def lines_of(text: str) -> Iterator[str]:
-    return (line for line in text.splitlines() if line.strip())

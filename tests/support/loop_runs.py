@@ -9,11 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import flywheel
-from tests.support.harness import MOONS_CONF, PROBE, PROBE_CONF, artifacts
+from flywheel.storage.store import Store
+from flywheel.testing import CONFIG_DIR
+from tests.support.harness import PROBE, PROBE_CONF, artifacts
 
 TURN = (*PROBE, "log=quiet", "name=run", "generations=1")
 """The command of a run of one turn."""
+SMALL = {"generations": 0, "settings.steps": 2}
+"""Overrides of the smallest run."""
 
 Probe = Callable[..., flywheel.Run]
 
@@ -25,13 +31,18 @@ def run_probe(runs: Path, **overrides: Any) -> flywheel.Run:
 
 def run_moons(runs: Path, **overrides: Any) -> flywheel.Run:
     """Likewise the recipe ``moons``, of which a test replaces parts."""
-    return _run(MOONS_CONF, runs, {"recipe": "moons"}, overrides)
+    return _run(CONFIG_DIR, runs, {"recipe": "moons"}, overrides)
 
 
 def _run(config_dir: str, runs: Path, ours: dict[str, Any], overrides: dict[str, Any]) -> flywheel.Run:
     ours |= {"log": "quiet", "threads": 1, "runs_dir": str(runs)}
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return flywheel.run({**ours, **dotted}, config_dir=config_dir)
+
+
+def table_of(run: flywheel.Run, number: int, stage: str, output: str) -> pa.Table:
+    """A table that a stage of a generation made."""
+    return Store(run.path).table(run.generation(number).record.output(stage, output))
 
 
 def signal_at(**arguments: Any) -> dict[str, Any]:

@@ -137,6 +137,8 @@ class Task(Moons):
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         at_unit("evaluate", items["item"][0])
+        if items["item"][0].as_py().startswith("sealed"):
+            fault("sealed")
         scores = super().evaluate(model, opponent, items, keys)
         return {"range": scores + 1, "nan": scores * np.nan, "short": scores[1:]}.get(
             fault("evaluate"), scores

@@ -46,7 +46,7 @@ def shifted(table: pa.Table, name: str) -> pa.Table:
 
 
 class Typed(Task):
-    """Moons with more columns everywhere. Its scores follow from the types that are seen, too."""
+    """Moons with more columns everywhere. Its scores follow from types and last bits that are seen, too."""
 
     def seed(self) -> pa.Table:
         return shifted(with_columns(super().seed()), "seed")
@@ -62,5 +62,6 @@ class Typed(Task):
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
         types = "".join(str(items[name].type) for name in columns_of(0))
-        seen = sum((k + 1) * byte for k, byte in enumerate(types.encode())) % SCALE / SCALE
+        points = "".join(map(str, items["point"].to_pylist()))
+        seen = sum((k + 1) * byte for k, byte in enumerate((types + points).encode())) % SCALE / SCALE
         return super().evaluate(model, opponent, items, keys) * (1 + seen) / 2
