@@ -135,7 +135,7 @@ def _make_room(runner: StageRunner) -> None:
         pruning.delete(runner.store, runner.state.pruned)
     if runner.state.current is None:
         if runner.ledger:
-            work.discard(runner.directory)
+            work.discard_generations(runner.directory)
         runner.retain()
 
 

@@ -184,8 +184,8 @@ class StageRunner:
             stopped = ranks.any_rank(stop.asked)  # e.g. a worker died of the same signal
             left = StopRequested(stop.by) if stopped else _failed(name, error)
             left.cut_off = self._cut_off(generation, name, clock)
-            if not stopped:
-                self._discard_units(name)
+            if not stopped and self.ledger is not None:
+                work.discard_failed(self.directory, name)
             raise left from error
         self._discard_units(name)
         if name == "seed":

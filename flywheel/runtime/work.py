@@ -4,8 +4,8 @@
 boundaries; it is written when the stage starts, and another plan discards what is there. What units made is
 added in batches, ``NUMBER-SHA256.arrow`` (the number is that of the first), each fsynced, at most every few
 seconds: a stage that is quicker leaves none. What an outside service answered is added unit by unit. A stage
-that was killed does the missing units; a batch that is not what its name says is made again. The folder is
-removed once the stage is in the ledger.
+that was killed does the missing units, and so does one that failed if an outside service was asked; a batch
+that is not what its name says is made again. The folder is removed once the stage is in the ledger.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ KEEP_EVERY_SECONDS = 2.0
 """How long what units made is in memory alone."""
 _KEEP_BYTES = 64 << 20
 _REASONS, _REASON_LENGTH = 3, 200
+_IS_PAID = b'"outside_service":true'
 
 
 def cut(size: int, *counts: int) -> list[int]:
@@ -146,7 +147,7 @@ class Work:
                 pass
             return UnitsDone()
         units = [Unit(k, *boundaries[k : k + 2]) for k in range(len(boundaries) - 1)]
-        kept, done = self._open(boundaries, inputs), UnitsDone()
+        kept, done = self._open(boundaries, inputs, at_once), UnitsDone()
         failure: Exception | None = None
         missing = (unit for unit in units if unit.number not in kept and failure is None)
         results = self.executor.run(work, missing)
@@ -176,11 +177,11 @@ class Work:
         """For units that all ranks do together; how many there will be is not known yet."""
         return OneByOne(self, self._open(None, inputs))
 
-    def _open(self, boundaries: Sequence[int] | None, inputs: Json) -> _Kept:
+    def _open(self, boundaries: Sequence[int] | None, inputs: Json, is_paid: bool = False) -> _Kept:
         folder = self.folder if inputs is not None and ranks.rank() == 0 else None
         depends = hashlib.sha256(canonical([self.conditions, inputs])).hexdigest()
-        plan = {**self.stage, "inputs": depends, "boundaries": boundaries and list(boundaries)}
-        return _Kept(folder, canonical(plan))
+        plan = {"inputs": depends, "boundaries": boundaries and list(boundaries), "outside_service": is_paid}
+        return _Kept(folder, canonical({**self.stage, **plan}))
 
     def settled(self, result: UnitResult) -> UnitResult:
         """A result whose failure is skipped. Raises it if it is not."""
@@ -212,8 +213,25 @@ class OneByOne:
         return result
 
 
-def discard(directory: Path, stage: str = "") -> None:
-    """Remove the units of a stage, or of all, from a run."""
+def discard_failed(directory: Path, stage: str) -> None:
+    """Remove the units of a stage that failed. What an outside service answered stays for its next try."""
+    try:
+        is_paid = _IS_PAID in (directory / FOLDER / stage / PLAN).read_bytes()
+    except OSError:
+        is_paid = False
+    if not is_paid:
+        discard(directory, stage)
+
+
+def discard_generations(directory: Path) -> None:
+    """Remove all units but those of a look at sealed suites, which may be due though no generation is."""
+    for folder in (directory / FOLDER).glob("*"):
+        if folder.name != "sealed":
+            discard(directory, folder.name)
+
+
+def discard(directory: Path, stage: str) -> None:
+    """Remove the units of a stage from a run."""
     shutil.rmtree(directory / FOLDER / stage, ignore_errors=True)
     with contextlib.suppress(OSError):  # other things are in there
         (directory / FOLDER).rmdir()

@@ -148,3 +148,29 @@ def test_a_stage_of_which_every_unit_fails_fails(probe: Probe) -> None:
     run = probe(generations=1, on_unit_failure="skip", grader___target_=f"{HERE}.NothingWorks")
     (failed,) = [event for event in events(run.path) if event.get("status") == "failed"]
     assert failed["reason"].endswith("no sample has a score, as units failed: RuntimeError: out of luck")
+
+
+class Billed(Moons):
+    """Its scores are an outside service's, which is down at item 33 of the sealed suite."""
+
+    outside_service = True
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        with Path("asked").open("a") as file:
+            print(items["item"][0], file=file)
+        if not Path("repaired").exists():
+            refuse(items["item"], "sealed-33")
+        return super().evaluate(model, opponent, items, keys)
+
+
+def test_what_a_service_answered_outlives_a_failure(probe: Probe, folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(folder)
+    words = {"generations": 0, "chunk_size": 10, "task___target_": f"{HERE}.Billed"}
+    assert probe(**words).exit_code == 1
+    Path("repaired").touch()
+    Path("asked").unlink()
+    run = probe(**words)
+    assert run.exit_code == 0
+    assert Path("asked").read_text().split() == [f"sealed-{row}" for row in range(30, 80, 10)]
+    assert not (run.path / "work").exists()
+    assert run.verify().first_bad is None
