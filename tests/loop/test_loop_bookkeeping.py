@@ -17,7 +17,8 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, 
 from flywheel.lineage.status import read_state
 from flywheel.runtime import runner
 from flywheel.storage import files
-from flywheel.storage.events import Cost
+from flywheel.storage.events import Cost, Event, StageDone
+from flywheel.storage.ledger import Ledger
 from flywheel.storage.store import Store
 from tests.support.fake_stages import FakeComponents, on_strings, play
 from tests.support.harness import events
@@ -113,6 +114,23 @@ def test_the_time_of_a_stage_that_was_cut_off_is_recorded(tmp_path, clock, kind)
     assert (last["event"], last["generation"], last["cost"]) == (kind, 1, COST)
     assert in_stages(tmp_path, more=1)
     assert read_state(tmp_path).generations[1].lost_seconds == 2.0
+
+
+def test_a_stage_whose_line_is_durable_is_not_said_to_be_cut_off(tmp_path, fakes, clock):
+    """Ctrl-C comes between its line in the ledger and what the loop knows of it."""
+    real = Ledger.append
+
+    def append(ledger: Ledger, event: Event) -> Event:
+        written = real(ledger, event)
+        if isinstance(event, StageDone) and event.stage == "train" and event.generation == 1:
+            raise Interrupted("a test")
+        return written
+
+    fakes.setattr(Ledger, "append", append)
+    play(tmp_path, 2)
+    last = events(tmp_path)[-1]
+    assert last["event"] == "run_interrupted"
+    assert not {"generation", "cost"} & last.keys()
 
 
 def test_a_stop_between_stages_names_no_stage(tmp_path):
