@@ -200,6 +200,10 @@ REFUSALS = {
     "budget's range": ((*MOONS, "budget.seconds=0"), "budget.seconds must be above 0"),
     "recipe's range": ((*MOONS, "settings.lr=2"), "lr must be between 0 and 1; it is 2"),
     "gate's range": ((*MOONS, "error_budget.alpha=1.5"), "alpha must be between 0 and 1"),
+    "least effect": (
+        (*MOONS, "+gate.min_effect=2"),
+        "gate.min_effect must be at least 0 and below 1; it is 2",
+    ),
     "name": ((*MOONS, "name=../up"), "name must be letters"),
     "component's key": ((*MOONS, "+gate.alhpa=0.1"), "gate.alhpa is no argument of"),
     "group": ((*MOONS, "tracker=wandbb"), "wandbb"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.gates.paired import Paired
-from flywheel.gates.statistics import mcnemar_exact
+from flywheel.gates.statistics import bounded_mean, mcnemar_exact
 from flywheel.keys import Key
 from flywheel.records import Differences, Verdict
 from flywheel.runtime import accountant
@@ -19,12 +19,16 @@ ALPHAS = st.sampled_from([0.001, 0.05, 0.3, 0.6, 0.95])
 BINARY = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=30)
 
 
-def decide(differences: object, alpha: float = 0.05, seed: int = 0, **suites: object) -> Verdict:
+def decide(
+    differences: object, alpha: float = 0.05, seed: int = 0, min_effect: float = 0.0, **suites: object
+) -> Verdict:
     given = {"gate": differences, **suites} if differences is not None else suites
     by_suite = {
         name: values if isinstance(values, Differences) else alone(values) for name, values in given.items()
     }
-    result, carry = Paired().test(FixedEvidence(by_suite), alpha, {}, Key.root(seed)("gate"))
+    result, carry = Paired(min_effect=min_effect).test(
+        FixedEvidence(by_suite), alpha, {}, Key.root(seed)("gate")
+    )
     assert carry == {}
     return accountant.decide(result, alpha)
 
@@ -65,6 +69,12 @@ def test_a_tie_is_not_broken_by_the_last_bit(differences: list[float], alpha: fl
     assert not decide(differences, alpha).promote
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_a_tie_reads_the_same_in_every_order(order: list[int]) -> None:
+    """Added up one by one, these differences are 2.8e-17, -2.8e-17 and 0."""
+    assert decide(np.array([0.1, 0.2, -0.3])[order]).reason.startswith("+0.00% on 3 items")
+
+
 def test_a_win_that_is_rounding_is_told_as_a_draw() -> None:
     numbers = decide([1e-16, -1e-16, 0.5, 0.0]).numbers
     assert (numbers["wins"], numbers["losses"]) == (1, 0)
@@ -85,11 +95,45 @@ def test_wins_and_losses_are_judged_by_mcnemar(differences: list[float], alpha: 
     assert verdict.promote == (wins > losses and mcnemar_exact(wins, losses) <= alpha)
 
 
-def test_other_differences_are_judged_by_permutation() -> None:
-    verdict = decide([0.5, 0.25, 0.5, 0.75, 0.5])
-    assert verdict.numbers["test"] == "paired permutation"
-    assert verdict.p_value == 1 / 32
+def test_other_differences_are_judged_by_gaffkes_test() -> None:
+    differences = [0.5, 0.25, 0.5, 0.75, 0.5, -0.25]
+    verdict = decide(differences, alpha=0.2)
+    assert verdict.numbers["test"] == "Gaffke's test"
+    assert verdict.p_value == bounded_mean(np.array(differences), -1)
     assert verdict.promote
+    assert "+37.50% on 6 items, 5 won, 1 lost, Gaffke's test: p 0.18 <= 0.2" in verdict.reason
+
+
+def test_small_gains_on_all_items_do_not_exclude_rare_large_losses() -> None:
+    """Had 1% of all problems lost .99, as many items as these would have shown none 13% of the time."""
+    verdict = decide([0.01] * 200)
+    assert verdict.p_value == pytest.approx(1.01**-200, rel=1e-9)
+    assert not verdict.promote
+
+
+@given(BINARY, st.sampled_from([0.1, 0.25, 0.5]))
+def test_an_effect_below_the_least_is_no_evidence(differences: list[float], least: float) -> None:
+    verdict, plain = decide(differences, 0.99, min_effect=least), decide(differences, 0.99)
+    assert verdict.numbers == plain.numbers
+    if plain.numbers["effect"] < least:
+        assert verdict.p_value == 1.0
+        assert not verdict.promote
+    else:
+        assert verdict == plain
+
+
+@pytest.mark.parametrize("differences", [[1.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]])
+def test_the_least_effect_itself_counts(differences: list[float]) -> None:
+    assert decide(differences, 0.99, min_effect=0.25).promote
+    refused = decide(differences, 0.99, min_effect=0.26)
+    assert "+25.00% on 4 items" in refused.reason
+    assert "below the least effect of 26.00%: p 1 > 0.99" in refused.reason
+
+
+@pytest.mark.parametrize("least", [-0.001, 1.0, 50, float("nan")])
+def test_a_least_effect_out_of_range_is_refused(least: float) -> None:
+    with pytest.raises(ValueError, match=f"min_effect must be at least 0 and below 1; it is {least}"):
+        Paired(min_effect=least)
 
 
 def test_the_threshold_itself_promotes() -> None:
@@ -109,15 +153,23 @@ def test_evidence_says_all_that_decided(differences: list[float], alpha: float) 
     assert verdict.promote == (numbers["effect"] > 0 and verdict.p_value <= alpha)
 
 
-@pytest.mark.parametrize("kind", ["binary", "graded"])
+NO_GAIN = {
+    "binary": lambda draw: draw.choice([-1.0, 0.0, 1.0], 40),
+    "graded": lambda draw: draw.uniform(-1, 1, 10),
+    "rare large losses": lambda draw: np.where(draw.random(100) < 0.02, -0.98, 0.02),
+    "rarer ones": lambda draw: np.where(draw.random(100) < 0.005, -0.995, 0.005),
+}
+"""Differences with a mean of 0."""
+
+
+@pytest.mark.parametrize("kind", NO_GAIN)
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_the_gate_errs_at_most_as_often_as_alpha(kind: str, alpha: float) -> None:
     """Candidates that are as good as the champion, many times over."""
     draw, trials = np.random.default_rng(7), 400
     promoted = 0
     for trial in range(trials):
-        differences = draw.choice([-1.0, 0.0, 1.0], 40) if kind == "binary" else draw.uniform(-1, 1, 10)
-        promoted += decide(differences, alpha, trial).promote
+        promoted += decide(NO_GAIN[kind](draw), alpha, trial).promote
     assert promoted / trials <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / trials)
 
 
@@ -135,7 +187,7 @@ def test_all_gate_suites_are_judged_together() -> None:
 
 
 def test_a_decision_does_not_depend_on_what_was_drawn_before() -> None:
-    differences = np.random.default_rng(0).normal(0.05, 0.3, 60)
+    differences = np.random.default_rng(0).uniform(-0.8, 1, 60)
     first = decide(differences, seed=5)
     np.random.default_rng(1).normal(size=10)
     assert decide(differences, seed=5) == first
@@ -156,11 +208,33 @@ def test_a_collapse_that_wins_most_clusters_is_not_promoted() -> None:
     assert (verdict.numbers["n"], verdict.numbers["clusters"]) == (108, 9)
 
 
-def test_clusters_are_judged_by_flips_of_their_sums() -> None:
-    verdict = decide(in_clusters([[1.0, 1.0, 0.0], [1.0], [1.0, -1.0], [1.0, 1.0], [1.0], [1.0]]))
-    assert verdict.numbers["test"] == "sign flips of clusters"
-    assert verdict.p_value == 1 / 32  # of six clusters one adds up to nothing
+def test_clusters_are_judged_by_their_sums_and_the_largest_ones_size() -> None:
+    clusters = [[1.0, 1.0, 0.0], [1.0], [1.0, -1.0], [1.0, 1.0], [1.0], [1.0, -0.5]]
+    verdict = decide(in_clusters(clusters), alpha=0.3)
+    assert verdict.numbers["test"] == "Gaffke's test of clusters"
+    assert verdict.p_value == bounded_mean(np.array([2.0, 1.0, 0.0, 2.0, 1.0, 0.5]), -3)
     assert verdict.promote
+
+
+def test_clusters_of_one_size_that_are_won_or_lost_whole_are_judged_as_by_mcnemar() -> None:
+    verdict = decide(in_clusters([[1.0] * 4] * 9 + [[-1.0] * 4] * 2))
+    assert verdict.p_value == pytest.approx(mcnemar_exact(9, 2), rel=1e-9)
+
+
+def test_the_largest_cluster_is_that_of_any_suite() -> None:
+    pairs, single = in_clusters([[0.5, 0.5]] * 8), alone([0.5] * 5)
+    verdict = decide(None, pairs=pairs, single=single)
+    assert (verdict.numbers["n"], verdict.numbers["clusters"]) == (21, 13)
+    assert verdict.p_value == bounded_mean(np.repeat([1.0, 0.5], [8, 5]), -2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_items_and_clusters_is_irrelevant(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items, clusters = rng.integers(-9, 10, 30) / 10, rng.integers(0, 12, 30)
+    clusters = np.unique(clusters, return_inverse=True)[1]
+    order, names = rng.permutation(30), rng.permutation(clusters.max() + 1)
+    assert decide(Differences(items[order], names[clusters][order])) == decide(Differences(items, clusters))
 
 
 def test_whole_clusters_won_are_less_evidence_than_as_many_items() -> None:

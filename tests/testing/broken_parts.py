@@ -209,6 +209,18 @@ class CountsClusters(Paired):
         return super().test(FixedEvidence(alone), level, carry, key)
 
 
+class FlipsSigns(Paired):
+    """A permutation test of the mean: right for differences that are as likely of the other sign."""
+
+    def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
+        result, carry = super().test(evidence, level, carry, key)
+        found = evidence.differences(evidence.suites[0])
+        sums = np.bincount(found.clusters, found.items)
+        signs = 1 - 2 * key.numpy().integers(0, 2, (1000, len(sums)))
+        p_value = (1 + int(np.count_nonzero(signs @ sums >= sums.sum() - 1e-9))) / 1001
+        return replace(result, p_value=p_value if result.numbers["effect"] > 0 else 1.0), carry
+
+
 class NumpyNumbers(Paired):
     def test(self, evidence: Any, level: float, carry: Any, key: Any) -> Any:
         result, carry = super().test(evidence, level, carry, key)

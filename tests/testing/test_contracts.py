@@ -116,6 +116,7 @@ BROKEN = [
         ContractBroken,
         "must never promote a loss of most items",
     ),
+    (broken.FlipsSigns(), ContractBroken, "with rare large losses; it promoted 0.[23]"),
     (broken.NoValue(), ValueError, "a gate gives a p-value or an e-value; it gave none"),
     (broken.NumpyNumbers(), ContractBroken, r"must be JSON.*\.item\(\)"),
     (broken.Unkeyed(), ContractBroken, "gate: run again with the same inputs"),
@@ -136,6 +137,13 @@ def test_a_gate_is_held_to_every_level() -> None:
     check_gate(Paired(), level=0.2)
     with pytest.raises(ContractBroken, match=r"no more than 0\.2"):
         check_gate(broken.ComparesMeans(), level=0.2)
+
+
+@pytest.mark.parametrize("level", [0.0025, 0.2])
+def test_a_gate_is_held_to_rare_large_losses_at_every_level(level: float) -> None:
+    check_gate(Paired(), level=level)
+    with pytest.raises(ContractBroken, match="with rare large losses"):
+        check_gate(broken.FlipsSigns(), level=level)
 
 
 def test_a_grader_may_borrow_the_model() -> None:
