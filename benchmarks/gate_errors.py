@@ -29,7 +29,7 @@ from flywheel.gates.paired import Paired
 from flywheel.keys import Key
 from flywheel.metrics.intervals import mean_interval
 from flywheel.records import Differences
-from flywheel.runtime.accountant import decide
+from flywheel.storage.accountant import decide
 from flywheel.testing import FixedEvidence
 
 RECIPES = {"addition": (512, 0.05), "mnist": (750, 0.1)}

@@ -102,9 +102,10 @@ def turn(run: StageRunner, generation: Generation) -> None:
     chosen = do(stages.tune, **rows, **given, **choices)
     do = functools.partial(run.do, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
+    look = run.charge_look(generation)
     outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
     evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
-    verdict: Verdict = do(stages.gate, **evidence).facts.verdict
+    verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
     alarms = do(stages.guard, **judged, **evidence).facts.alarms if run.config["guards"] else ()
     conclude(run, generation, do, verdict, alarms)

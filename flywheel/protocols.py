@@ -204,7 +204,7 @@ class Evidence(Protocol):
 
 
 class Gate(Protocol):
-    """Says how strong the evidence for a candidate is. The core decides: see ``runtime.accountant``."""
+    """Says how strong the evidence for a candidate is. The core decides: see ``storage.accountant``."""
 
     def test(self, evidence: Evidence, level: float, carry: Carry, key: Key) -> tuple[GateResult, Carry]:
         """A p-value or an e-value with its sentence, and the new carry.

@@ -47,6 +47,13 @@ class OnUnitFailure(Enum):
     skip = "skip"
 
 
+class ErrorRule(Enum):
+    """Which wrong promotions the error budget limits."""
+
+    familywise = "familywise"
+    false_discovery = "false_discovery"
+
+
 class Log(Enum):
     """What the terminal shows."""
 
@@ -76,13 +83,22 @@ class Budget:
 
 @dataclass(kw_only=True, slots=True)
 class ErrorBudget:
-    """How often a run may promote what is no better. No part can reach it: see ``runtime.accountant``."""
+    """How often a run may promote what is no better. No part can reach it: see ``storage.accountant``."""
 
     alpha: float = 0.05
-    """Chance, per comparison, of promoting a candidate that is not better."""
+    """Chance that the run ever promotes a candidate that is no better than its champion."""
+    looks: int | None = None
+    """Looks at the gate's items that share it; null: the ``generations`` that the run is created with."""
+    reserve: float = 0.1
+    """The share of alpha that is kept for looks beyond those."""
+    rule: ErrorRule = ErrorRule.familywise
+    """What alpha limits: the chance of any wrong promotion, or the expected share of wrong ones."""
 
     def __post_init__(self) -> None:
         check("error_budget.alpha", self.alpha, 0 < self.alpha < 1, "must be between 0 and 1")
+        check("error_budget.reserve", self.reserve, 0 <= self.reserve < 1, "must be 0 or more, below 1")
+        holds = self.looks is None or self.looks >= 1
+        check("error_budget.looks", self.looks, holds, "must be 1 or more, or null")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of, recorded_config
 from flywheel.lineage.forks import origins_of, recalled_in_origins
 from flywheel.lineage.generation import Which, find_generation
+from flywheel.records import Role
 from flywheel.storage import ledger
 from flywheel.storage.events import ForkedFrom
 from flywheel.storage.state import Generation, RunState
@@ -24,6 +25,8 @@ from flywheel.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from flywheel.runtime.data import Data
 
 FIXED = ("recipe", "base", "genesis", "debug")
 """Keys that a fork decides itself: it has another run's recipe and takes its weights as they are."""
@@ -81,6 +84,20 @@ class Origin:
             weights=new.put(old.get(self.weights), ".safetensors"),
             recalled=new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
         )
+
+    def spent_on(self, data: Data) -> float:
+        """What was charged in the run, or where it came from, for looks at gate items that ``data`` has.
+
+        Items are the same if what they ask is, whatever they are called: a look at one tells of it.
+        """
+        from flywheel.runtime.data import recorded_gate_items
+
+        ours = data.problems_of(suite.items for suite in data.suites.values() if suite.role == Role.GATE)
+        for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
+            if state.created and data.problems_of(recorded_gate_items(state, Store(directory))) & ours:
+                budget = state.created.error_budget
+                return budget.spent + budget.charged(len(state.looks))
+        return 0.0
 
     def refuse_another(self, target: Path, there: RunState) -> None:
         """Raise IdentityError unless the run that is there is the fork, begun when as much was recalled."""

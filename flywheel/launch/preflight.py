@@ -27,6 +27,8 @@ class Ready:
     data: Data
     """Seed samples and suites, as the task has them now."""
     trackers: Tracker
+    spent: float = 0.0
+    """Error budget that was spent on the same gate items in the run that a fork comes from."""
 
 
 def preflight(plan: Plan) -> Ready:
@@ -45,7 +47,13 @@ def preflight(plan: Plan) -> Ready:
         data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
     with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
-    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)))
+    spent = plan.origin.spent_on(data) if plan.origin else 0.0
+    if spent >= (alpha := components.resolved["error_budget"]["alpha"]):
+        raise ConfigError(
+            f"A fork that is gated on the same items inherits what was spent on them: {spent:.3g}, of "
+            f"error_budget.alpha={alpha:g}. Give the task other gate items, or a higher error_budget.alpha."
+        )
+    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)), spent)
 
 
 def quieten_lightning() -> None:

@@ -30,6 +30,7 @@ from flywheel.runtime.environment import compute, distributions, threads
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
+from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.events import CodeChanged, Event, ForkedFrom, RunCreated, SessionStarted
 from flywheel.storage.ledger import Ledger, canonical
 from flywheel.storage.state import RunState
@@ -69,7 +70,7 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
         runner = StageRunner(directory, tools, ready.trackers, state, ledger)
         ready.trackers.open(directory)
         with _disk(directory):
-            _begin(runner, forked_from)
+            _begin(runner, forked_from, ready.spent)
             _make_room(runner)
         if ranks.rank() == 0:
             remember(directory, plan.config_dir, plan.trusted)
@@ -92,7 +93,7 @@ def _disk(directory: Path) -> Iterator[None]:
         raise UnwritableError.of(directory, error) from error
 
 
-def _begin(runner: StageRunner, forked_from: ForkedFrom | None) -> None:
+def _begin(runner: StageRunner, forked_from: ForkedFrom | None, spent: float) -> None:
     """Create the run or check that it is ours, and record the session."""
     config = runner.components.resolved
     if runner.state.created is None:
@@ -104,6 +105,7 @@ def _begin(runner: StageRunner, forked_from: ForkedFrom | None) -> None:
                 config=json.loads(canonical(identity_part(runner.components.config))),  # keys as text
                 data=runner.tools.data.identity,
                 threads=threads(config, None),
+                error_budget=error_budget(config, spent),
                 forked_from=forked_from,
             )
         )
@@ -127,6 +129,13 @@ def _begin(runner: StageRunner, forked_from: ForkedFrom | None) -> None:
             command=tuple(credentials.without_values(sys.argv[1:])),
         )
     )
+
+
+def error_budget(config: Mapping[str, Any], spent: float = 0.0) -> ErrorBudget:
+    """The error budget of a new run: by default its looks are the turns that it is created for."""
+    configured = config["error_budget"]
+    planned = configured["looks"] or config["generations"]
+    return ErrorBudget(configured["alpha"], planned, configured["reserve"], configured["rule"], spent)
 
 
 def _make_room(runner: StageRunner) -> None:

@@ -9,6 +9,7 @@ from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange
 from flywheel.records import Answer, Interval
 from flywheel.storage import ledger, lock
+from flywheel.storage.accountant import FALSE_DISCOVERY, level_due
 from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded
 from flywheel.storage.state import Generation, RunState
 
@@ -63,6 +64,38 @@ class GenerationStatus(Answer, frozen=True):
     cost: Cost
 
 
+class BudgetStatus(Answer, frozen=True):
+    """What a run may still spend on promotions that are wrong; see ``storage.accountant``."""
+
+    alpha: float
+    rule: str
+    """``familywise`` or ``false_discovery``."""
+    planned: int
+    """Looks at the gate's items that share alpha, but for its reserve."""
+    looks: int
+    """Those that were charged."""
+    spent: float
+    """What they were charged, with what a fork inherited."""
+    next_level: float
+    """What the next look would get."""
+
+    @classmethod
+    def of(cls, state: RunState) -> BudgetStatus | None:
+        """None before a run is created."""
+        if state.created is None:
+            return None
+        budget, looks = state.created.error_budget, len(state.looks)
+        spent = float(f"{budget.spent + budget.charged(looks):.6g}")
+        return cls(budget.alpha, budget.rule, budget.looks, looks, spent, level_due(state))
+
+    def __str__(self) -> str:
+        what = "of all promotions" if self.rule == FALSE_DISCOVERY else "that any promotion is wrong"
+        taken = f"{self.looks} of {self.planned} planned looks taken"
+        return (
+            f"error {self.alpha:g} {what}: {taken}, {self.spent:.3g} spent, next level {self.next_level:.3g}"
+        )
+
+
 class RunStatus(Answer, frozen=True):
     """Where a run stands."""
 
@@ -79,6 +112,7 @@ class RunStatus(Answer, frozen=True):
     """SHA-256 of the last ledger line."""
     champion: Champion | None
     forked_from: ForkedFrom | None
+    error_budget: BudgetStatus | None
     held_out: HeldOut | None
     """None until the seed samples are recorded."""
     code_changes: tuple[CodeChange, ...]
@@ -187,6 +221,7 @@ def describe(directory: Path, state: RunState, work: lock.Work | None) -> RunSta
         head=ledger.read_head(directory),
         champion=Champion(champion.number, bare(champion.weights)) if champion else None,
         forked_from=created.forked_from if created else None,
+        error_budget=BudgetStatus.of(state),
         held_out=held_out(state),
         code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
         generations=generations,

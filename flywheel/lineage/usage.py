@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flywheel.records import Answer
-from flywheel.storage import ledger, objects
+from flywheel.storage import ledger
 from flywheel.storage.events import Event, Pruned, SessionStarted, StageDone
 from flywheel.storage.policy import Policy
-from flywheel.storage.pruning import Files, would_prune
+from flywheel.storage.pruning import Files, artifact_at, orphans, sizes, would_prune
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.slim import Measured
 from flywheel.storage.state import RunState
@@ -48,10 +48,10 @@ def usage(directory: Path) -> Usage:
     """Bytes by kind and by generation, what ``prune`` could free and has freed, and orphans."""
     events = ledger.read(directory)
     state, made = RunState.replay(events), _makers(events)
-    on_disk, lost = objects.sizes(directory), objects.orphans(directory)
+    on_disk, lost = sizes(directory), orphans(directory)
     by_kind, by_generation = Counter[str](), Counter[int]()
     for path in on_disk.keys() - lost.keys():
-        kind, generation = made.get(objects.artifact(path), ("other", None))
+        kind, generation = made.get(artifact_at(path), ("other", None))
         by_kind[kind] += on_disk[path]
         if generation is not None:
             by_generation[generation] += on_disk[path]

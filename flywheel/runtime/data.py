@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +17,7 @@ from flywheel.storage import events
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import as_table, require, with_provenance
-from flywheel.tables.digests import columns_of, table_digest
+from flywheel.tables.digests import columns_of, joined_texts, table_digest
 from flywheel.tables.types import stored
 
 if TYPE_CHECKING:
@@ -67,6 +67,16 @@ class Data(msgspec.Struct, frozen=True):
         """The same with the suites of these roles only: what a stage does not need it does not hold."""
         return replace(self, suites={n: suite for n, suite in self.suites.items() if suite.role in roles})
 
+    def problems_of(self, items: Iterable[pa.Table]) -> set[str]:
+        """What items ask, as texts: by the task's ``identity_columns``, else by all but their names."""
+        return {text for table in items for text in self._asked_by(table).to_pylist()}
+
+    def _asked_by(self, items: pa.Table) -> pa.ChunkedArray:
+        if set(self.problems.columns) & set(items.column_names):
+            return self.problems.texts(items, "The items")
+        content = [name for name in items.column_names if name not in ("item", "cluster")]
+        return joined_texts(items.select(content or ["item"]), floats=True)
+
     @property
     def identity(self) -> dict[str, Any]:
         """What each table is: the digest of its rows, floats included; of a suite also its metrics etc."""
@@ -80,6 +90,14 @@ class Data(msgspec.Struct, frozen=True):
 def _about(suite: Suite) -> dict[str, Json]:
     metrics = [section_of(f"a metric of suite {suite.name}", metric) for metric in suite.metrics]
     return {"name": suite.name, "role": suite.role, "metrics": metrics, "duel": suite.duel}
+
+
+def recorded_gate_items(state: RunState, store: Store) -> list[pa.Table]:
+    """The items of a run's gate suites, as it recorded them; none before it was seeded."""
+    outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
+    about = state.created.data if state.created else {}
+    names = [output_of(table) for table, what in about.items() if what.get("role") == Role.GATE]
+    return [store.table(outputs[name]) for name in names if name in outputs]
 
 
 def output_of(table: str) -> str:

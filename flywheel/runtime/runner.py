@@ -22,11 +22,13 @@ from flywheel.records import Json, Progress, Settings, Start, Step
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.storage import ids, pruning, slim
+from flywheel.storage.accountant import level_due
 from flywheel.storage.events import (
     Cost,
     Event,
     GenerationEnded,
     GenerationStarted,
+    Look,
     Pruned,
     RunEnded,
     StageDone,
@@ -94,6 +96,14 @@ class StageRunner:
         parent = champion.number if champion else None
         self.record(GenerationStarted(generation=len(self.state.generations), parent=parent))
         return self.state.generations[-1]
+
+    def charge_look(self, generation: Generation) -> Look:
+        """Charge the look at the gate's items, once a generation: before anything is evaluated on them."""
+        if generation.look is None:
+            number, level = len(self.state.looks) + 1, level_due(self.state)
+            self.record(Look(generation=generation.number, number=number, level=level))
+        assert generation.look is not None
+        return generation.look
 
     def end_generation(
         self,

@@ -10,18 +10,17 @@ import pyarrow as pa
 
 from flywheel import ranks
 from flywheel.records import Differences, Role, Suite
-from flywheel.runtime.accountant import decide, level_of
 from flywheel.runtime.context import Context, StageOutput, carry_of
+from flywheel.storage.accountant import decide
 from flywheel.storage.events import GateFacts
 
 
-def gate(ctx: Context, *, candidate: str, champion: str) -> StageOutput:
-    """The verdict on two tables of outcomes: the gate tests, the accountant gives the level and decides.
+def gate(ctx: Context, *, candidate: str, champion: str, level: float) -> StageOutput:
+    """The verdict on two tables of outcomes: the gate tests, the accountant decides.
 
-    All ranks do it, so that a gate may have more items evaluated.
+    ``level``: what the look was charged. All ranks do it, so that a gate may have more items evaluated.
     """
     part = ctx.components.build("gate", ctx.settings)
-    level = level_of(ctx.components.resolved["error_budget"])
     evidence = PairedOutcomes(ctx.data.suites, ctx.store.table(candidate), ctx.store.table(champion))
     result, carry = part.test(evidence, level, ctx.carry.get("gate", {}), ctx.key("gate"))
     verdict = decide(result, level)

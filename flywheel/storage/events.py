@@ -14,7 +14,18 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from flywheel.records import Action, Answer, Exhaustible, Interval, Settings, Sketch, Start, Verdict
+from flywheel.records import (
+    Action,
+    Answer,
+    Exhaustible,
+    Interval,
+    Role,
+    Settings,
+    Sketch,
+    Start,
+    Verdict,
+)
+from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.policy import Policy
 
 F = TypeVar("F")
@@ -288,6 +299,7 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Table -> its digest and columns, and what is said of a suite."""
     threads: int
     """Of torch, e.g. 2."""
+    error_budget: ErrorBudget
     forked_from: ForkedFrom | None = None
 
 
@@ -339,6 +351,20 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     """0, 1, 2, ..."""
     parent: int | None
     """The champion; None: it is a genesis."""
+
+
+class Look(Event, frozen=True, kw_only=True):
+    """The gate items are about to be read by a test: it is charged before there is an outcome."""
+
+    event: str = _name("look")
+    generation: int
+    """Whose candidate is looked at."""
+    role: Role = Role.GATE
+    """Of the suites that are read."""
+    number: int
+    """1, 2, ...: how many there were of this role, with this one."""
+    level: float
+    """What the accountant gave, e.g. 0.0125."""
 
 
 class StageDone(Event, Generic[F], frozen=True, kw_only=True):
@@ -448,6 +474,7 @@ EVENTS: dict[str, Any] = {
     "session_started": SessionStarted,
     "code_changed": CodeChanged,
     "generation_started": GenerationStarted,
+    "look": Look,
     "stage": StageDone[dict[str, Any]],
     "generation_ended": GenerationEnded,
     "recalled": Recalled,

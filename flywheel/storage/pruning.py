@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import msgspec
 
 from flywheel.errors import ConfigError
 from flywheel.records import Answer, Json, as_json
-from flywheel.storage import ledger, lock, objects
+from flywheel.storage import ledger, lock
 from flywheel.storage.policy import Policy
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.retention import Drop, plan
 from flywheel.storage.slim import Measured, Removal, plan_removal
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
+
+_ARTIFACT = re.compile(rb"[0-9a-f]{64}\.[a-z]+")
 
 
 class Files(Answer, frozen=True):
@@ -101,8 +104,8 @@ def would_prune(
 
     ``measured``: what was found out for another policy of the same run and state.
     """
-    store, found = Store(directory), Pruning(policy, False, orphans=objects.orphans(directory))
-    absent = set(map(objects.artifact, found.orphans))
+    store, found = Store(directory), Pruning(policy, False, orphans=orphans(directory))
+    absent = set(map(artifact_at, found.orphans))
     for part in _parts(plan(store, state, policy)):
         found.add(
             plan_removal(store, state, part, found.policy, write=False, absent=absent, measured=measured)
@@ -113,7 +116,7 @@ def would_prune(
 def _prune(directory: Path, policy: Policy) -> Pruning:
     writer, store = ledger.Ledger(directory), Store(directory)
     try:
-        state, found = RunState.replay(writer), Pruning(policy, True, orphans=objects.orphans(directory))
+        state, found = RunState.replay(writer), Pruning(policy, True, orphans=orphans(directory))
         delete(store, state.pruned)
         for path in found.orphans:
             (directory / path).unlink(missing_ok=True)
@@ -139,3 +142,27 @@ def delete(store: Store, names: Iterable[str]) -> None:
     """Delete the files of objects that the ledger says are pruned, unless that was done."""
     for name in names:
         store.path(name).unlink(missing_ok=True)
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Size of each file in the folders of ``objects/``, by its path within the run. Follows no link."""
+    objects = directory / "objects"
+    folders = [] if objects.is_symlink() or not objects.is_dir() else sorted(objects.iterdir())
+    real = (folder for folder in folders if folder.is_dir() and not folder.is_symlink())
+    files = (path for folder in real for path in sorted(folder.iterdir()) if path.is_file())
+    return {str(path.relative_to(directory)): path.stat().st_size for path in files}
+
+
+def orphans(directory: Path) -> dict[str, int]:
+    """Sizes of files that no event names, whatever for: what a crash left.
+
+    Of a run that is being written, also what a stage has made and not recorded yet.
+    """
+    text = (directory / "ledger.jsonl").read_bytes()
+    named = {name.decode() for name in _ARTIFACT.findall(text)}
+    return {path: size for path, size in sizes(directory).items() if artifact_at(path) not in named}
+
+
+def artifact_at(path: str) -> str:
+    """Name of the artifact whose path is ``objects/ab/cd….suffix``."""
+    return "".join(Path(path).parts[-2:])

@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Consent, Settings, Start
-from flywheel.storage import recall_rules
+from flywheel.records import Consent, Role, Settings, Start
+from flywheel.storage import accountant, recall_rules
 from flywheel.storage.events import (
     CodeChanged,
     Consented,
@@ -29,6 +29,7 @@ from flywheel.storage.events import (
     GenerationStarted,
     GradeFacts,
     GuardFacts,
+    Look,
     Pruned,
     Recalled,
     ReviewFacts,
@@ -93,6 +94,8 @@ class Generation:
     suspect: bool = False
     """What is recalled graded it, chose its settings, was its opponent or was seen by its curator, but it
     learned from none of it."""
+    look: Look | None = None
+    """What the look at the gate's items was charged; None: there was none yet."""
     rejected: list[int] = field(default_factory=list)
     """Its turns that were rejected: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
@@ -165,6 +168,8 @@ class RunState:
     """Those in force: as the last finished generation left them, or as a recall or rollback put them back."""
     recalled: str | None = None
     """Artifact with the ids of all samples recalled so far; None: none were."""
+    looks: list[Look] = field(default_factory=list)
+    """All looks at the gate's items, whatever became of them: what was spent stays spent."""
     sealed: dict[int, StageDone[EvaluateFacts]] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
     pruned: dict[str, Pruned] = field(default_factory=dict)
@@ -229,6 +234,9 @@ class RunState:
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
                 self.current = begun
+            case Look():
+                self.looks.append(event)
+                self.generations[event.generation].look = event
             case GenerationEnded():
                 self._end_generation(event)
             case RunEnded():
@@ -262,6 +270,8 @@ class RunState:
                 return "a run is created once" if self.created else None
             case GenerationStarted():
                 return self._why_not_start(event.generation, event.parent)
+            case Look():
+                return self._why_not_charge(event)
             case GenerationEnded():
                 return self._why_not_end(event)
             case RunEnded():
@@ -283,9 +293,35 @@ class RunState:
             return rule
         if self.current and event.stage in self.current.stages:
             return "a stage is done once"
+        if rule := self._why_not_read_gate(event):
+            return rule
         if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):
             return f"what was pruned cannot be used, as {min(gone)} was"
         return None
+
+    def _why_not_charge(self, look: Look) -> str | None:
+        if rule := self._why_not_under_way(look.generation):
+            return rule
+        generation = self.generations[look.generation]
+        if generation.is_genesis or generation.look:
+            return "a turn is looked at once, and a genesis never"
+        if look.number != len(self.looks) + 1:
+            return f"looks are numbered in order, the next is {len(self.looks) + 1}"
+        due = accountant.level_due(self)
+        return None if look.level == due else f"the accountant gives the level, which is {due}"
+
+    def _why_not_read_gate(self, event: StageDone[Any]) -> str | None:
+        """The rule that outcomes on gate items, or a verdict on them, would break."""
+        generation = self.generations[event.generation]
+        if event.stage not in ("evaluate", "gate") or generation.is_genesis:
+            return None
+        look = generation.look
+        if event.stage == "gate" and (look is None or event.facts.verdict.level != look.level):
+            return "a gate decides at the level of its look"
+        suites = self.created.data if self.created else {}
+        read = getattr(event.facts, "metrics", {})
+        is_read = any(suites.get(f"suite {name}", {}).get("role") == Role.GATE for name in read)
+        return "a look is charged before there are outcomes" if is_read and not look else None
 
     def _why_not_under_way(self, number: int) -> str | None:
         is_current = self.current is not None and self.current.number == number
@@ -429,6 +465,11 @@ class RunState:
         """Turns that have ended and count against ``generations``."""
         counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
         return sum(self.ended_turns[status] for status in counted)
+
+    @property
+    def turns_in_force(self) -> int:
+        """Turns that were promoted and are not recalled."""
+        return self.ended_turns[Status.PROMOTED]
 
     @property
     def turns_without_promotion(self) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.lineage.status import Metrics, held_out, held_out_text, metrics
+from flywheel.lineage.status import BudgetStatus, Metrics, held_out, held_out_text, metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.records import Interval, Progress
 from flywheel.storage.events import (
@@ -375,6 +375,8 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     notes += [f"{names} with 95% interval"] if names else []
     notes += [f"the last {_SHOWN} of {len(state.generations)} generations, --json has all"] if hidden else []
     lines = ["; ".join(notes)] if notes else []
+    if state.looks and (budget := BudgetStatus.of(state)):
+        lines.append(str(budget))
     if (recorded := held_out(state)) is not None:
         lines.append(printable(held_out_text(recorded)))
     table.caption, table.caption_justify = "\n".join(lines), "left"

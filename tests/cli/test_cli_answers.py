@@ -54,7 +54,7 @@ def test_status_json_has_the_documented_keys(cli, finished):
     assert done.code == 0
     report = json.loads(done.out)
     documented = {"run", "recipe", "state", "writer", "reason", "head", "champion", "forked_from"}
-    documented |= {"held_out", "code_changes", "generations"}
+    documented |= {"error_budget", "held_out", "code_changes", "generations"}
     assert set(report) == documented
     assert report["run"].endswith("runs/moons/run")
     assert (report["recipe"], report["state"]) == ("moons", "finished")

@@ -12,7 +12,7 @@ from flywheel.gates.paired import Paired
 from flywheel.gates.statistics import bounded_mean, mcnemar_exact
 from flywheel.keys import Key
 from flywheel.records import Differences, Verdict
-from flywheel.runtime import accountant
+from flywheel.storage import accountant
 from flywheel.testing import FixedEvidence
 
 ALPHAS = st.sampled_from([0.001, 0.05, 0.3, 0.6, 0.95])

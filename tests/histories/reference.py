@@ -82,6 +82,8 @@ class Run:
         """The line by which the champion came into force."""
         self.first_champion: int | None = None
         self.carries: Carry = {}
+        self.error_budget: dict[str, Any] = {}
+        self.looks: list[Event] = []
         self.recalled_samples: str | None = None
         self.gone: dict[str, str | None] = {}
         """What was pruned -> what stands in for it."""
@@ -98,7 +100,7 @@ class Run:
     # -- events ---------------------------------------------------------------------------------------------
 
     def _run_created(self, event: Event) -> None:
-        self.forked_from = event.get("forked_from")
+        self.forked_from, self.error_budget = event.get("forked_from"), event["error_budget"]
         self.recalled_samples = self.forked_from["recalled"] if self.forked_from else None
 
     def _generation_started(self, event: Event) -> None:
@@ -108,7 +110,29 @@ class Run:
         generation.suspect = generation.parent is not None and self.generations[generation.parent].suspect
         self.generations.append(generation)
 
+    def _look(self, event: Event) -> None:
+        """The level by *Error budget*, in so many words."""
+        budget, k = self.error_budget, len(self.looks) + 1
+        left, reserve, planned = (
+            budget["alpha"] - budget.get("spent", 0),
+            budget.get("reserve", 0.1),
+            budget["looks"],
+        )
+        beyond = k - planned
+        level = left * (1 - reserve) / planned if beyond <= 0 else left * reserve / (beyond * (beyond + 1))
+        if self.looks and self.looks[-1]["generation"] == self.champion:
+            level += self.looks[-1]["level"]
+        said = [event["number"], round(event["level"], 12), event["generation"]]
+        self.expected.append(
+            (f"look at {event['seq']}", said, [k, round(level, 12), len(self.generations) - 1])
+        )
+        self.looks.append(event)
+
     def _stage(self, event: Event) -> None:
+        if event["stage"] == "gate":
+            last = self.looks[-1]
+            said, level = event["facts"]["verdict"]["level"], last["level"]
+            self.expected.append((f"level of the gate at {event['seq']}", said, level))
         self.generations[event["generation"]].stages[event["stage"]] = event
         for name in event["outputs"].values():
             self.gone.pop(name, None)  # made again

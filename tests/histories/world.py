@@ -212,9 +212,9 @@ def sealed(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
     return evaluate(ctx, weights=weights, opponent=opponent)
 
 
-def gate(ctx: Context, **_: Any) -> StageOutput:
+def gate(ctx: Context, *, level: float, **_: Any) -> StageOutput:
     rng = ctx.key.numpy()
-    return left(ctx, "gate", rng, drawn_verdict(bool(rng.random() < ctx.components.config.promote)))
+    return left(ctx, "gate", rng, drawn_verdict(bool(rng.random() < ctx.components.config.promote), level))
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:
@@ -284,6 +284,7 @@ class World:
             if state.created is None:
                 names = {"recipe": directory.parent.name, "name": directory.name}
                 identity = {"config": {"seed": config.seed}, "forked_from": config.forked_from}
+                identity["error_budget"] = {"alpha": 0.05, "looks": 1 + config.seed % 6}
                 runner.record(event_of("run_created", format=1, **names, **identity))
             runner.record(event_of("session_started"))
             session._make_room(runner)

@@ -83,6 +83,7 @@ def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
         "head",
         "champion",
         "forked_from",
+        "error_budget",
         "held_out",
         "code_changes",
         "generations",

@@ -66,7 +66,9 @@ class Writer:
         self.stage(number, "curate")
         self.stage(number, "train", {"start": weights} if parent else {})
         self.stage(number, "evaluate", {"opponent": weights} if parent else {})
-        self.stage(number, "gate", verdict={"promote": True})
+        if parent:
+            self.add("look", generation=number, number=len(self.state.looks) + 1)
+            self.stage(number, "gate", verdict={"promote": True})
         self.stage(number, "review", consent=True)
         self.add("generation_ended", generation=number, status=status, reason="")
 

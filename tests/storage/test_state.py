@@ -34,18 +34,23 @@ def ended(number: int, status: str, carry: dict[str, str] | None = None, **more:
     return event_of("generation_ended", generation=number, **content)
 
 
-def evidence(number: int) -> list[Event]:
-    """What a promotion needs: weights, the gate's verdict, consent."""
-    stages = [
+def evidence(number: int, look: int | None = None) -> list[Event]:
+    """What a promotion needs: weights, of a turn the look, the gate's verdict, consent.
+
+    ``look``: its number, by default the generation's, as if all turns before it were looked at; 0: none.
+    """
+    trained, number_of_look = (
         stage(number, "train", start={"kind": "fresh"}),
-        stage(number, "gate", verdict={"promote": True}),
-    ]
-    return [*stages, stage(number, "review", consent=True)]
+        number if look is None else look,
+    )
+    looks = [event_of("look", generation=number, number=number_of_look)] if number_of_look else []
+    verdicts = [*looks, stage(number, "gate", verdict={"promote": True})] if number_of_look else []
+    return [trained, *verdicts, stage(number, "review", consent=True)]
 
 
-def earned(number: int) -> list[Event]:
+def earned(number: int, look: int | None = None) -> list[Event]:
     """A promotion as the loop records it."""
-    return [*evidence(number), ended(number, "promoted")]
+    return [*evidence(number, look), ended(number, "promoted")]
 
 
 def chained(*events: Event) -> list[Event]:
@@ -60,9 +65,11 @@ def carry_of(number: int) -> dict[str, str]:
 def script(verdicts: list[Status]) -> list[Event]:
     """A run whose generations end like this."""
     events: list[Event] = [event_of("run_created"), event_of("session_started")]
-    champion = None
+    champion, looks = None, 0
     for number, verdict in enumerate(verdicts):
-        events += [started(number, champion), *evidence(number), ended(number, verdict, carry_of(number))]
+        looks += champion is not None
+        judged = evidence(number, looks if champion is not None else 0)
+        events += [started(number, champion), *judged, ended(number, verdict, carry_of(number))]
         champion = number if verdict is Status.PROMOTED else champion
     return chained(*events)
 
@@ -85,7 +92,7 @@ class Transitions(RuleBasedStateMachine):
     def start(self) -> None:
         promoted = [n for n, status in enumerate(self.expected) if status is Status.PROMOTED]
         self.apply(started(len(self.expected), promoted[-1] if promoted else None))
-        for event in evidence(len(self.expected)):
+        for event in evidence(len(self.expected), len(self.state.looks) + 1 if promoted else 0):
             self.apply(event)
         self.expected.append(Status.UNFINISHED)
 
@@ -230,7 +237,7 @@ def test_a_session_that_left_no_ending_was_interrupted(events: list[Event]) -> N
 
 
 def test_a_failed_genesis_is_tried_again_as_another_genesis() -> None:
-    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), *earned(1)))
+    state = RunState.replay(chained(started(0), ended(0, "failed"), started(1), *earned(1, look=0)))
     assert [g.is_genesis for g in state.generations] == [True, True]
     assert state.first_champion is state.champion is state.generations[1]
 
@@ -268,8 +275,26 @@ ILLEGAL = {
     "a number that does not follow": [started(0), *earned(0), started(2, 0)],
     "a champion without weights": [started(0), ended(0, "promoted")],
     "a promotion that no gate looked at": [*RUNNING, *evidence(1)[:1], ended(1, "promoted")],
-    "a promotion against the gate": [*RUNNING, *evidence(1)[:1], REFUSED, ended(1, "promoted")],
-    "a promotion without consent": [*RUNNING, *evidence(1)[:2], ended(1, "promoted")],
+    "a promotion against the gate": [*RUNNING, *evidence(1)[:2], REFUSED, ended(1, "promoted")],
+    "a promotion without consent": [*RUNNING, *evidence(1)[:3], ended(1, "promoted")],
+    "a verdict without a look": [*RUNNING, stage(1, "gate", verdict={"promote": True})],
+    "a verdict at another level than the look's": [
+        *RUNNING,
+        *evidence(1)[:2],
+        stage(1, "gate", verdict={"promote": True, "level": 0.05}),
+    ],
+    "a look at a level that the accountant did not give": [
+        *RUNNING,
+        event_of("look", generation=1, number=1, level=0.05),
+    ],
+    "a look that does not follow": [*RUNNING, event_of("look", generation=1, number=2)],
+    "a second look": [*RUNNING, *evidence(1)[:2], event_of("look", generation=1, number=2)],
+    "a look at a genesis": [started(0), event_of("look", generation=0, number=1)],
+    "outcomes on gate items before their look": [
+        event_of("run_created", data={"suite g": {"role": "gate"}}),
+        *RUNNING,
+        stage(1, "evaluate", metrics={"g": {}}),
+    ],
     "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
     "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
     "the cost of a generation that there is none": [

@@ -115,13 +115,13 @@ def sealed(ctx: Context, **_: Any) -> StageOutput:
     return evaluate(ctx)
 
 
-def drawn_verdict(promote: bool) -> GateFacts:
+def drawn_verdict(promote: bool, level: float) -> GateFacts:
     """A verdict as the gate stage records it."""
-    return GateFacts(verdict=Verdict(promote, "drawn", 0.05, p_value=0.0 if promote else 1.0))
+    return GateFacts(verdict=Verdict(promote, "drawn", level, p_value=0.0 if promote else 1.0))
 
 
-def gate(ctx: Context, **_: Any) -> StageOutput:
-    return StageOutput({}, drawn_verdict(ctx.components.verdict(ctx)))
+def gate(ctx: Context, *, level: float, **_: Any) -> StageOutput:
+    return StageOutput({}, drawn_verdict(ctx.components.verdict(ctx), level))
 
 
 def review(ctx: Context, **_: Any) -> StageOutput:

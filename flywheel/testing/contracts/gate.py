@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from flywheel.keys import Key
 from flywheel.records import Differences, Role, Suite
-from flywheel.runtime.accountant import decide
 from flywheel.runtime.data import Data
 from flywheel.stages import table as stages
+from flywheel.storage.accountant import decide
 from flywheel.tables import OUTCOMES, constant
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 from flywheel.testing.contracts.parts import check_carry_kept
@@ -70,7 +70,7 @@ def check_gate_on(bench: Bench, level: float = 0.05, items: int = 400, simulatio
     most = (one_large > 0).astype(float)  # lost in one cluster of nine tenths of all items, won in all others
     clustered = {"a loss of most items that wins most clusters": (most, 1 - most, False)}
     for name, (candidate, champion, expected) in {**cases, **clustered}.items():
-        promote = _promotes(bench, candidate, champion, one_large if name in clustered else alone)
+        promote = _promotes(bench, level, candidate, champion, one_large if name in clustered else alone)
         expectation = "must promote" if expected else "must never promote"
         rule(promote is expected, f"A gate {expectation} {name} ({items} items); it answered {promote}.")
     check_error_rate(bench, level, items, simulations)
@@ -125,9 +125,11 @@ def _check_errors(
     )
 
 
-def _promotes(bench: Bench, candidate: np.ndarray, champion: np.ndarray, clusters: np.ndarray) -> bool:
+def _promotes(
+    bench: Bench, level: float, candidate: np.ndarray, champion: np.ndarray, clusters: np.ndarray
+) -> bool:
     tables = _stored(bench, candidate, clusters), _stored(bench, champion, clusters)
-    done = bench.twice(stages.gate, candidate=tables[0], champion=tables[1])
+    done = bench.twice(stages.gate, candidate=tables[0], champion=tables[1], level=level)
     check_carry_kept("gate", done)
     return bool(done.facts.verdict.promote)
 
