@@ -13,7 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flywheel.errors import ExitCode
+from flywheel.trackers.console import plain_console, printable
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+    from rich.console import RenderableType
+
     from flywheel.launch.launch import Launched
 
 
@@ -101,15 +109,11 @@ def run(name: str, words: list[str]) -> int:
     return code
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """The argument RUN, and where runs are kept."""
-    parser.add_argument(
-        "run",
-        nargs="?",
-        default=None,
-        metavar="RUN",
-        help="directory, RECIPE/NAME, NAME or recipe; default: newest",
-    )
+    nargs, default = (None, "") if required else ("?", "; default: newest")
+    names = f"directory, RECIPE/NAME, NAME or recipe{default}"
+    parser.add_argument("run", nargs=nargs, metavar="RUN", help=names)
     add_runs_dir(parser)
 
 
@@ -181,6 +185,26 @@ def ending(launched: Launched) -> int:
             print(f"champion  generation {status.champion.generation}, {run.champion().file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
     return int(launched.exit_code)
+
+
+def reply(options: argparse.Namespace, answer: Any, parts: Iterable[RenderableType]) -> int:
+    """Print an answer: as JSON if asked to, else its parts for people. The exit code of what went well."""
+    if options.json:
+        print_json(answer)
+        return ExitCode.FINISHED
+    for part in filter(None, parts):
+        if isinstance(part, str):
+            print(printable(part))
+        else:
+            plain_console().print(part)
+    return ExitCode.FINISHED
+
+
+def print_json_lines(rows: pa.Table) -> None:
+    """Print a table as JSON, a row a line. What JSON has no type for, e.g. a date, becomes text."""
+    for batch in rows.to_batches():
+        for row in batch.to_pylist():
+            print(json.dumps(row, ensure_ascii=False, default=str))
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from flywheel.cli.commands import add_run, directory_of, generation_of_run, print_json, run_named
+from flywheel.cli.commands import add_run, directory_of, generation_of_run, reply, run_named
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import short
 
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """How generation B differs from A: settings, config, data, code, and the items that flipped."""
     from flywheel.lineage.diff import code_diff, diff
-    from flywheel.trackers.console import plain_console, printable
+    from flywheel.trackers.console import printable
 
     (run_a, a), (run_b, b) = (
         (run_named(run, options.runs_dir) if run else directory_of(options), which)
@@ -51,14 +51,7 @@ def main(options: argparse.Namespace) -> int:
         print(printable(code_diff(run_a, a, run_b, b)), end="")
         return ExitCode.FINISHED
     report = diff(run_a, a, run_b, b)
-    if options.json:
-        print_json(report)
-        return ExitCode.FINISHED
-    console = plain_console()
-    for part in _sections(report, options.limit):
-        if part:
-            console.print(part)
-    return ExitCode.FINISHED
+    return reply(options, report, _sections(report, options.limit))
 
 
 def _sections(report: Difference, limit: int) -> Iterator[RenderableType]:

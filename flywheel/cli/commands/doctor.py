@@ -1,7 +1,5 @@
 """Whether this machine is ready."""
 
-from __future__ import annotations
-
 import argparse
 
 from flywheel.cli.commands import add_json, add_runs_dir, print_json

@@ -1,7 +1,5 @@
 """How good a generation is on items of the user's own."""
 
-from __future__ import annotations
-
 import argparse
 import json
 

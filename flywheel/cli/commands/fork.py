@@ -1,7 +1,5 @@
 """Start a new run from a generation of another one."""
 
-from __future__ import annotations
-
 import argparse
 
 from flywheel.cli.commands import (
@@ -9,7 +7,7 @@ from flywheel.cli.commands import (
     add_json,
     add_runs_dir,
     generation_of_run,
-    print_json,
+    reply,
     run_named,
 )
 from flywheel.errors import ConfigError
@@ -43,11 +41,11 @@ def main(options: argparse.Namespace) -> int:
     where = [f"runs_dir={hydra_value(options.runs_dir)}"]
     quiet = ["log=quiet"] if options.json else []
     run = source.fork(number, [*where, *quiet, *options.overrides])
-    if options.json:
-        print_json(run.status())
-    else:
-        status = run.status()
-        print(f"run       {run.path}, {status.state}, forked from {source.path} at {number}")
-        print(f"head      {status.head}")
-        print(f"go on     {command_of(run.path, run.config_dir)}")
+    status = run.status()
+    lines = [
+        f"run       {run.path}, {status.state}, forked from {source.path} at {number}",
+        f"head      {status.head}",
+        f"go on     {command_of(run.path, run.config_dir)}",
+    ]
+    reply(options, status, lines)
     return int(run.exit_code or 0)

@@ -1,7 +1,5 @@
 """The tree of generations."""
 
-from __future__ import annotations
-
 import argparse
 
 from flywheel.cli.commands import add_json, add_run, directory_of, print_json

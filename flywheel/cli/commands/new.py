@@ -1,7 +1,5 @@
 """Write a recipe of your own."""
 
-from __future__ import annotations
-
 import argparse
 
 from flywheel.errors import ExitCode

@@ -1,7 +1,5 @@
 """Make room."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 

@@ -1,12 +1,9 @@
 """SQL over a run."""
 
-from __future__ import annotations
-
 import argparse
-import json
 import sys
 
-from flywheel.cli.commands import add_json, add_runs_dir, directory_of
+from flywheel.cli.commands import add_json, add_run, directory_of, print_json_lines
 from flywheel.errors import ExitCode
 
 _EPILOG = """\
@@ -23,10 +20,9 @@ examples
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
-    parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
+    add_run(parser, required=True)
     parser.add_argument("sql", metavar="SQL", help="one SELECT (DuckDB); - reads it from standard input")
     parser.add_argument("--limit", type=int, default=50, help="rows to print (50); --json prints all")
-    add_runs_dir(parser)
     add_json(parser)
 
 
@@ -37,9 +33,7 @@ def main(options: argparse.Namespace) -> int:
     sql = sys.stdin.read() if options.sql == "-" else options.sql
     answer_table = query(directory_of(options), sql)
     if options.json:
-        for batch in answer_table.to_batches():
-            for row in batch.to_pylist():
-                print(json.dumps(row, ensure_ascii=False, default=str))
+        print_json_lines(answer_table)
         return ExitCode.FINISHED
     from flywheel.cli.rendering import answer
     from flywheel.trackers.console import plain_console

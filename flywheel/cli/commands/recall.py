@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, print_json
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, reply
 from flywheel.cli.rendering import by_text, fork_text
-from flywheel.errors import ExitCode
-from flywheel.trackers.console import printable
 
 if TYPE_CHECKING:
     from flywheel.lineage.recall import CarryChange, RecallReport
@@ -44,14 +43,10 @@ def main(options: argparse.Namespace) -> int:
         strict=options.strict,
         yes=options.yes,
     )
-    if options.json:
-        print_json(report)
-    else:
-        print(printable("\n".join(lines(report))))
-    return ExitCode.FINISHED
+    return reply(options, report, lines(report))
 
 
-def lines(report: RecallReport) -> list[str]:
+def lines(report: RecallReport) -> Iterator[str]:
     """The report for people."""
     unasked = [
         f"  not asked    the samples made in {number}: they were pruned, the condition needs what is gone; "
@@ -60,33 +55,33 @@ def lines(report: RecallReport) -> list[str]:
     ]
     if not (report.generations or report.suspect or report.samples.total):
         of = "nothing that is left" if unasked else "nothing"
-        none = f"{report.run}: nothing to recall; {report.by} names {of}, or all is recalled already."
-        return [none, *unasked]
-    answer = [f"{report.run}: {'recalled' if report.done else 'would recall'} {report.by}"]
+        yield f"{report.run}: nothing to recall; {report.by} names {of}, or all is recalled already."
+        yield from unasked
+        return
+    yield f"{report.run}: {'recalled' if report.done else 'would recall'} {report.by}"
     before, after = _number(report.champion.before), _number(report.champion.after)
-    answer.append(f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}")
-    answer += [f"  generation   {g.generation} {g.status}, {by_text(g.by)}" for g in report.generations]
-    answer += [
-        f"  suspect      {g.generation} {g.status}, {by_text(g.by)}; --strict recalls it"
-        for g in report.suspect
-    ]
-    answer += [
-        f"  samples      {b.recalled} of {b.of} {b.origin}, made in {b.made_in}"
-        for b in report.samples.batches
-    ]
-    answer += [
-        f"  corpus       of generation {c.generation}: {c.recalled} of its {c.of} rows"
-        for c in report.corpora
-    ]
-    answer += [f"  carry        of the {c.component}, {_left(c)}" for c in report.carries]
+    yield f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}"
+    for g in report.generations:
+        yield f"  generation   {g.generation} {g.status}, {by_text(g.by)}"
+    for g in report.suspect:
+        yield f"  suspect      {g.generation} {g.status}, {by_text(g.by)}; --strict recalls it"
+    for b in report.samples.batches:
+        yield f"  samples      {b.recalled} of {b.of} {b.origin}, made in {b.made_in}"
+    for c in report.corpora:
+        yield f"  corpus       of generation {c.generation}: {c.recalled} of its {c.of} rows"
+    for carry in report.carries:
+        yield f"  carry        of the {carry.component}, {_left(carry)}"
     if report.ends is not None:
-        answer.append(f"  ends         generation {report.ends}, which was under way")
-    answer += [f"  fork         {fork_text(fork)}" for fork in report.forks]
-    answer += [f"  not asked    {run.run}, which cannot be read: {run.why}" for run in report.unread]
-    answer += unasked
-    if not report.done:
-        return [*answer, "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."]
-    return [*answer, "Nothing was deleted. The same command as before goes on from the champion."]
+        yield f"  ends         generation {report.ends}, which was under way"
+    for fork in report.forks:
+        yield f"  fork         {fork_text(fork)}"
+    for run in report.unread:
+        yield f"  not asked    {run.run}, which cannot be read: {run.why}"
+    yield from unasked
+    if report.done:
+        yield "Nothing was deleted. The same command as before goes on from the champion."
+    else:
+        yield "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."
 
 
 def _left(carry: CarryChange) -> str:

@@ -1,11 +1,8 @@
 """What can be run."""
 
-from __future__ import annotations
-
 import argparse
 
-from flywheel.cli.commands import add_config_dir, add_json, print_json
-from flywheel.errors import ExitCode
+from flywheel.cli.commands import add_config_dir, add_json, reply
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +16,5 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.config.search_path import recipes
 
     known = recipes(options.config_dir)
-    if options.json:
-        print_json([{"name": r.name, "summary": r.summary, "source": r.source} for r in known])
-        return ExitCode.FINISHED
-    for recipe in known:
-        print(f"{recipe.name:<16}{recipe.summary}  ({recipe.source})")
-    return ExitCode.FINISHED
+    as_json = [{"name": r.name, "summary": r.summary, "source": r.source} for r in known]
+    return reply(options, as_json, (f"{r.name:<16}{r.summary}  ({r.source})" for r in known))

@@ -1,10 +1,8 @@
 """Train a generation again."""
 
-from __future__ import annotations
-
 import argparse
 
-from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, generation_word, print_json
+from flywheel.cli.commands import add_config_dir, add_json, add_run, directory_of, generation_word, reply
 from flywheel.errors import ExitCode
 
 
@@ -29,8 +27,5 @@ def main(options: argparse.Namespace) -> int:
     run = open_run(directory_of(options), options.config_dir)
     generation = run.generation(options.generation)
     report = generation.reproduce(options.into)
-    if options.json:
-        print_json(report)
-    else:
-        print(f"generation {generation.number} of {run.path}: {report}")
+    reply(options, report, [f"generation {generation.number} of {run.path}: {report}"])
     return ExitCode.FINISHED if report.equal else ExitCode.FAILED

@@ -1,20 +1,17 @@
 """Go on with a run from what it recorded."""
 
-from __future__ import annotations
-
 import argparse
 
-from flywheel.cli.commands import add_config_dir, add_runs_dir, ending, run_named
+from flywheel.cli.commands import add_config_dir, add_run, ending, run_named
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
+    add_run(parser, required=True)
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="operational keys, e.g. generations=8"
     )
     add_config_dir(parser)
-    add_runs_dir(parser)
 
 
 def main(options: argparse.Namespace) -> int:

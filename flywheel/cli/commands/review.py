@@ -1,7 +1,5 @@
 """Answer a run that waits for a review."""
 
-from __future__ import annotations
-
 import argparse
 
 from flywheel.cli.commands import add_json, add_run, directory_of, print_json

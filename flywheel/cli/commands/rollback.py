@@ -1,21 +1,17 @@
 """Set the champion back."""
 
-from __future__ import annotations
-
 import argparse
 
-from flywheel.cli.commands import add_json, add_runs_dir, directory_of, generation_word, print_json
-from flywheel.errors import ExitCode
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, reply
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", metavar="RUN", help="directory, RECIPE/NAME, NAME or recipe")
+    add_run(parser, required=True)
     parser.add_argument(
         "generation", type=generation_word, metavar="GEN", help="a generation that was promoted"
     )
     parser.add_argument("--why", required=True, help="a sentence for whoever reads the ledger")
-    add_runs_dir(parser)
     add_json(parser)
 
 
@@ -27,9 +23,6 @@ def main(options: argparse.Namespace) -> int:
     from flywheel.lineage.recall import rollback
 
     report = rollback(directory_of(options, changes=True), options.generation, options.why)
-    if options.json:
-        print_json(report)
-    else:
-        before, after = report.champion.before, report.champion.after
-        print(f"{report.run}: the champion is generation {after}, no longer {before}: {report.why}")
-    return ExitCode.FINISHED
+    before, after = report.champion.before, report.champion.after
+    change = f"{report.run}: the champion is generation {after}, no longer {before}: {report.why}"
+    return reply(options, report, [change])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of, generation_word
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, print_json_lines
 from flywheel.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def main(options: argparse.Namespace) -> int:
     total, limit = len(rows), options.limit or (len(rows) if options.json else _SHOWN)
     shown = rows.take(pa.array(range(0, total, max(1, -(-total // max(1, limit)))), pa.int64()))
     if options.json:
-        for row in shown.to_pylist():
-            print(json.dumps(row, ensure_ascii=False, default=str))
+        print_json_lines(shown)
         if undecided:
             print(undecided, file=sys.stderr)
         return ExitCode.FINISHED

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flywheel.cli.commands import add_run, directory_of, generation_word, print_json
+from flywheel.cli.commands import add_run, directory_of, generation_word, reply
 from flywheel.cli.rendering import edge_text
 from flywheel.errors import ExitCode
 from flywheel.lineage.text import estimate_text, short
@@ -50,16 +50,7 @@ def main(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(source(directory, options.generation, options.source).encode())
         return ExitCode.FINISHED
     report = show(directory, options.generation)
-    if options.json:
-        print_json(report)
-        return ExitCode.FINISHED
-    from flywheel.trackers.console import plain_console
-
-    console = plain_console()
-    for part in _sections(report):
-        if part:
-            console.print(part)
-    return ExitCode.FINISHED
+    return reply(options, report, _sections(report))
 
 
 def _sections(report: Shown) -> Iterator[RenderableType]:

@@ -1,7 +1,5 @@
 """Sign a bundle."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

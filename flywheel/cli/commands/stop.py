@@ -1,7 +1,5 @@
 """Stop a running run."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

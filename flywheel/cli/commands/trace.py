@@ -6,11 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, print_json
+from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, reply
 from flywheel.cli.rendering import by_text, cell_text, edge_text, fork_text
-from flywheel.errors import ExitCode
 from flywheel.lineage.text import number_text
-from flywheel.trackers.console import printable
 
 if TYPE_CHECKING:
     from flywheel.lineage.graph import Node
@@ -42,34 +40,30 @@ def main(options: argparse.Namespace) -> int:
         up=not options.down,
         down=not options.up,
     )
-    if options.json:
-        print_json(answer)
-    else:
-        print(printable("\n".join(lines(answer))))
-    return ExitCode.FINISHED
+    return reply(options, answer, lines(answer))
 
 
-def lines(found: Trace) -> Iterator[str]:
+def lines(traced: Trace) -> Iterator[str]:
     """The answer for people."""
-    if found.item is not None:
-        yield f"item {found.item.item} of {found.item.suite}"
-        for row in found.item.scores:
+    if traced.item is not None:
+        yield f"item {traced.item.item} of {traced.item.suite}"
+        for row in traced.item.scores:
             yield f"  generation {row.generation} {_verdict(row)}: {number_text(row.score)}"
-        yield from (f"  {line}" for line in _item(found.item))
-    if found.sample is not None:
-        yield f"sample {found.sample.id}"
-        for name, value in found.sample.json().items():
+        yield from (f"  {line}" for line in _item(traced.item))
+    if traced.sample is not None:
+        yield f"sample {traced.sample.id}"
+        for name, value in traced.sample.json().items():
             if name != "id":
                 yield f"  {name.replace('_', ' '):<19} {cell_text(value)}"
-    elif found.item is None:
-        yield f"generation {found.generation}"
-    if found.up is not None:
+    elif traced.item is None:
+        yield f"generation {traced.generation}"
+    if traced.up is not None:
         yield "came from"
-        for entry in found.up:
+        for entry in traced.up:
             yield f"  generation {entry.generation} {_verdict(entry)}"
             yield from (f"    {edge.type:<14} {edge_text(edge)}" for edge in entry.edges)
-    if found.down is not None:
-        yield from _down(found.down)
+    if traced.down is not None:
+        yield from _down(traced.down)
 
 
 def _item(item: TracedItem) -> Iterator[str]:

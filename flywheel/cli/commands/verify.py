@@ -1,7 +1,5 @@
 """Whether a run is as it was written."""
 
-from __future__ import annotations
-
 import argparse
 import re
 

@@ -1,7 +1,5 @@
 """Whether a bundle is as it was handed over."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
