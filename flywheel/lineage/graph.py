@@ -31,7 +31,6 @@ from flywheel.storage.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SOFT = ("graded_by", "settings_from", "opponent", "saw")
 EMPTY_CARRY = f"{hashlib.sha256(canonical({})).hexdigest()}.json"
 """The artifact of ``{}``: a part without a carry. Nothing of what was seen is in it."""
 _CHOOSERS = ("curator", "tuner")
@@ -309,10 +308,10 @@ def descend(
     count as hard ones.
     """
     walk = _Walk(store, state, strict, weights)
-    walk.found.samples.update(samples or {})
+    walk.descent.samples.update(samples or {})
     for generation in state.generations:
         walk.visit(generation, named=generation.number in generations, with_batch=batches)
-    return walk.found
+    return walk.descent
 
 
 def turns_by_batch(state: RunState) -> dict[str, int]:
@@ -332,7 +331,7 @@ class _Walk:
         # The highest level of generations with such weights.
         self._weights = dict.fromkeys(map(bare, weights), Level.FLAWED)
         self._suspect_batches: set[int] = set()
-        self.found = Descent()
+        self.descent = Descent()
 
     def visit(self, generation: Generation, *, named: bool, with_batch: bool) -> None:
         """Find out how the flaw reached a generation. Those before it are known."""
@@ -341,9 +340,9 @@ class _Walk:
         level = max(edges.values(), default=Level.CLEAN)
         if named or level is Level.FLAWED or (level and self._strict):
             flawed = [edge for edge, at in edges.items() if at is Level.FLAWED or self._strict]
-            self.found.flawed[generation.number] = ["named", *flawed] if named else flawed
+            self.descent.flawed[generation.number] = ["named", *flawed] if named else flawed
         elif level:
-            self.found.suspect[generation.number] = list(edges)
+            self.descent.suspect[generation.number] = list(edges)
         weights, level = bare(generation.weights), self._level(generation.number)
         if weights is not None and level:
             self._weights[weights] = max(level, self._weights.get(weights, level))
@@ -354,7 +353,7 @@ class _Walk:
             return
         by = self._level(generation.parent)
         if named or by is Level.FLAWED:
-            self.found.samples[generation.number] = self._ids(generation.number)
+            self.descent.samples[generation.number] = self._ids(generation.number)
         elif by is Level.SUSPECT:
             self._suspect_batches.add(generation.number)
 
@@ -389,22 +388,22 @@ class _Walk:
 
     def _corpus(self, generation: Generation) -> Level:
         corpus = generation.output("curate", "corpus")
-        if corpus is None or not (self.found.samples or self._suspect_batches):
+        if corpus is None or not (self.descent.samples or self._suspect_batches):
             return Level.CLEAN
         turns = self._graph.drawn_turns(generation)
-        touched = [self.found.samples[turn] for turn in turns if turn in self.found.samples]
+        touched = [self.descent.samples[turn] for turn in turns if turn in self.descent.samples]
         drawn = self._drawn(corpus, touched) if touched else 0
         if drawn:
-            self.found.corpora[generation.number] = drawn
+            self.descent.corpora[generation.number] = drawn
             return Level.FLAWED
         return Level.SUSPECT if self._suspect_batches.intersection(turns) else Level.CLEAN
 
     def _saw(self, generation: Generation) -> bool:
         """Whether its curator decided on a flawed or suspect sample, and left a carry."""
-        if not (self.found.samples or self._suspect_batches):
+        if not (self.descent.samples or self._suspect_batches):
             return False
         turns = self._graph.seen_turns(generation)
-        reached = [turn for turn in turns if turn in self.found.samples or turn in self._suspect_batches]
+        reached = [turn for turn in turns if turn in self.descent.samples or turn in self._suspect_batches]
         hidden = generation.curate.inputs.get("recalled") if generation.curate else None
         return any(self._shows(turn, hidden) for turn in reached)
 
@@ -414,7 +413,7 @@ class _Walk:
 
         if hidden is None:
             return True
-        ids = self._ids(turn) if turn in self._suspect_batches else self.found.samples[turn]
+        ids = self._ids(turn) if turn in self._suspect_batches else self.descent.samples[turn]
         recalled = self._store.table(hidden)["id"].combine_chunks()
         return not pc.all(pc.is_in(ids, value_set=recalled)).as_py()
 
@@ -426,6 +425,6 @@ class _Walk:
         return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=ids)).as_py() or 0)
 
     def _level(self, number: int | None) -> Level:
-        if number in self.found.flawed:
+        if number in self.descent.flawed:
             return Level.FLAWED
-        return Level.SUSPECT if number in self.found.suspect else Level.CLEAN
+        return Level.SUSPECT if number in self.descent.suspect else Level.CLEAN

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
 
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +94,8 @@ def _looks(state: RunState, generation: Generation) -> list[str]:
 def _scores(
     state: RunState, store: Store, generation: Generation, suite: str, item: str
 ) -> Iterator[ItemScore]:
-    import pyarrow.compute as pc
-
     for outcomes in _looks(state, generation):
-        rows: pa.Table = store.table(outcomes)
+        rows = store.table(outcomes)
         mask = pc.and_(pc.equal(rows["suite"], suite), pc.equal(rows["item"], item))
         for row in rows.filter(mask).to_pylist()[:1]:
             score = round(row["score"], 9)  # the last bits of a float are no fall

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.forks import Beside, Fork, Unread, forks_of
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.graph import Descent, descend
+from flywheel.lineage.record import Record
 from flywheel.lineage.samples import samples_where
-from flywheel.lineage.status import read_state
 from flywheel.records import Answer
 from flywheel.storage.events import Recalled, RolledBack
 from flywheel.storage.ids import batch_of, made_in, rows_of
@@ -25,13 +28,6 @@ from flywheel.storage.recall_rules import Carries, carries_without, champion_wit
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 from flywheel.storage.writer import Amendment, amend
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-_Named = tuple[Which | None, str | None, bool]
-"""A flaw: generation, condition on samples, strict."""
 
 
 class ChampionChange(Answer, frozen=True):
@@ -184,20 +180,19 @@ def recall(
         raise ConfigError("A recall says why, for whoever reads the ledger; the reason is empty.")
     flaw = (generation, where, strict)
     if not yes:
-        return _dry_run(directory, flaw, why)
+        return _dry_run(directory, why, *flaw)
     with amend(directory, Work.RECALL) as run:
-        affected = _find(directory, run.state, run.store, *flaw)
-        report = _report(directory, run.state, affected, why, done=not affected.is_empty)
+        affected = _affected(run, *flaw)
+        report = _report(run, affected, why, done=not affected.is_empty)
         if not affected.is_empty:
             _record(run, affected, why)
     return report
 
 
 @reread_when_pruned
-def _dry_run(directory: Path, flaw: _Named, why: str) -> RecallReport:
-    state = read_state(directory)
-    affected = _find(directory, state, Store(directory), *flaw)
-    return _report(directory, state, affected, why, done=False)
+def _dry_run(directory: Path, why: str, *flaw: Any) -> RecallReport:
+    record = Record.read(directory)
+    return _report(record, _affected(record, *flaw), why, done=False)
 
 
 def rollback(directory: Path, which: Which, why: str) -> Rollback:
@@ -224,37 +219,35 @@ def rollback(directory: Path, which: Which, why: str) -> Rollback:
     return Rollback(str(directory), why, ChampionChange(before, generation))
 
 
-def _find(
-    directory: Path, state: RunState, store: Store, which: Which | None, where: str | None, strict: bool
-) -> Recall:
+def _affected(run: Amendment | Record, which: Which | None, where: str | None, strict: bool) -> Recall:
+    directory, state, store = run.directory, run.state, run.store
     unasked: list[int] = []
-    chosen_generation = None if which is None else find_generation(directory, state, which)
-    if chosen_generation:
-        _refuse_base(directory, chosen_generation)
-        descent = descend(store, state, generations={chosen_generation.number}, strict=strict)
+    if which is not None:
+        generation = find_generation(directory, state, which)
+        _refuse_base(directory, generation)
+        by = f"generation {generation.number}"
+        descent = descend(store, state, generations={generation.number}, strict=strict)
     else:
-        chosen, unasked = samples_where(directory, state, str(where))
-        descent = descend(store, state, samples=chosen, strict=strict)
+        by = str(where)
+        samples, unasked = samples_where(directory, state, by)
+        descent = descend(store, state, samples=samples, strict=strict)
     before = state.champion.number if state.champion else None
     after = champion_without(state, set(descent.flawed))
+    flagged = {g.number for g in state.generations if g.recalled or g.suspect}
     beside = forks_of(directory, state, descent)  # before what is recalled already is taken out
     ids = _all_recalled(store, state, descent)
     return Recall(
-        by=f"generation {chosen_generation.number}" if chosen_generation else str(where),
+        by=by,
         strict=strict,
         descent=descent,
         ids=ids,
         generations=[n for n in descent.flawed if not state.generations[n].recalled],
-        suspect=[n for n in descent.suspect if not _is_flagged(state.generations[n])],
+        suspect=[n for n in descent.suspect if n not in flagged],
         champion=(before, after),
         carries=carries_without(state, after, {*descent.flawed, *descent.suspect}),
         unasked=unasked,
         beside=beside,
     )
-
-
-def _is_flagged(generation: Generation) -> bool:
-    return generation.recalled or generation.suspect
 
 
 def _refuse_base(directory: Path, generation: Generation) -> None:
@@ -268,9 +261,6 @@ def _refuse_base(directory: Path, generation: Generation) -> None:
 
 def _all_recalled(store: Store, state: RunState, descent: Descent) -> pa.Array:
     """Ids of the recalled samples, of this recall and earlier ones; what is new stays in the descent."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     empty = pa.array([], pa.string())
     earlier = store.table(state.recalled)["id"].combine_chunks() if state.recalled else empty
     for turn, ids in list(descent.samples.items()):
@@ -283,58 +273,56 @@ def _all_recalled(store: Store, state: RunState, descent: Descent) -> pa.Array:
     return pa.concat_arrays([earlier, *chunks])
 
 
-def _record(run: Amendment, found: Recall, why: str) -> None:
-    import pyarrow as pa
-
-    artifact = run.store.put_table(pa.table({"id": found.ids}))
-    if _ends(run.state, found) is not None:
+def _record(run: Amendment, affected: Recall, why: str) -> None:
+    artifact = run.store.put_table(pa.table({"id": affected.ids}))
+    if _ends(run.state, affected) is not None:
         run.end(run.state.generations[-1], f"recalled: {why}")
     run.record(
         Recalled(
             why=why,
-            by=found.by,
-            strict=found.strict,
-            generations=tuple(found.generations),
-            suspect=tuple(found.suspect),
+            by=affected.by,
+            strict=affected.strict,
+            generations=tuple(affected.generations),
+            suspect=tuple(affected.suspect),
             samples=artifact,
-            champion=found.champion[1],
-            carry=dict(found.carries.artifacts),
+            champion=affected.champion[1],
+            carry=dict(affected.carries.artifacts),
         )
     )
 
 
-def _ends(state: RunState, found: Recall) -> int | None:
+def _ends(state: RunState, affected: Recall) -> int | None:
     """The generation under way, if it cannot go on.
 
     The flaw reached it, at least through what its parts saw or began with; or it is no longer the champion's.
     """
     under_way = state.current
-    if under_way is None or found.is_empty:
+    if under_way is None or affected.is_empty:
         return None
-    reached = {*found.descent.flawed, *found.descent.suspect}
-    goes_on = under_way.number not in reached and under_way.parent == found.champion[1]
+    reached = {*affected.descent.flawed, *affected.descent.suspect}
+    goes_on = under_way.number not in reached and under_way.parent == affected.champion[1]
     return None if goes_on else under_way.number
 
 
-def _report(directory: Path, state: RunState, found: Recall, why: str, *, done: bool) -> RecallReport:
-    reached = found.descent
+def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) -> RecallReport:
+    state, reached = run.state, affected.descent
     batches = tuple(_batch(state, turn, len(ids)) for turn, ids in sorted(reached.samples.items()))
     return RecallReport(
-        run=str(directory),
-        by=found.by,
+        run=str(run.directory),
+        by=affected.by,
         why=why,
-        strict=found.strict,
+        strict=affected.strict,
         done=done,
-        champion=ChampionChange(*found.champion),
-        generations=_reached(state, found.generations, reached.flawed),
-        suspect=_reached(state, found.suspect, reached.suspect),
+        champion=ChampionChange(*affected.champion),
+        generations=_reached(state, affected.generations, reached.flawed),
+        suspect=_reached(state, affected.suspect, reached.suspect),
         samples=RecalledSamples(sum(batch.recalled for batch in batches), batches),
         corpora=tuple(_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()),
-        carries=() if found.is_empty else tuple(_put_back(state.carries, found.carries)),
-        unasked=tuple(found.unasked),
-        ends=_ends(state, found),
-        forks=found.beside.forks,
-        unread=found.beside.unread,
+        carries=() if affected.is_empty else tuple(_put_back(state.carries, affected.carries)),
+        unasked=tuple(affected.unasked),
+        ends=_ends(state, affected),
+        forks=affected.beside.forks,
+        unread=affected.beside.unread,
     )
 
 

@@ -7,23 +7,25 @@ that may have drawn on what is flawed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flywheel.errors import RunError
 from flywheel.lineage.forks import Fork, Unread, forks_of
-from flywheel.lineage.generation import Which, find_generation
-from flywheel.lineage.graph import Ancestor, Graph, Node, descend, node
+from flywheel.lineage.generation import Which
+from flywheel.lineage.graph import Ancestor, Descent, Graph, Node, descend, node
 from flywheel.lineage.item_history import ItemHistory, evaluated_suites, item_history
-from flywheel.lineage.samples import samples
-from flywheel.lineage.status import bare, read_state
+from flywheel.lineage.record import Record
+from flywheel.lineage.samples import samples_of
+from flywheel.lineage.status import bare
 from flywheel.records import Answer, Json
 from flywheel.storage import ids
 from flywheel.storage.ledger import no_garbage_collection
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.state import RunState
-from flywheel.storage.store import Store
 
 _LISTED = 5
 
@@ -140,106 +142,88 @@ def trace(
     champion's line since which it is worse, else from the champion; see ``item_history``. Raises RunError
     if there is none.
     """
-    state, store = read_state(directory), Store(directory)
-    ask = _Question(directory, state, store, up, down)
+    record = Record.read(directory)
+    state, store = record.state, record.store
+    traced: dict[str, Any]
     if sample is not None:
         turn, name = _the_one(directory, ids.find(directory, state, store, sample), sample)
-        row = _row(directory, state, turn, name)
-        maker = row.made_by_generation
-        return ask.answer([] if maker is None else [maker], (turn, name), sample=row)
-    scored = None
-    if item is not None:
-        scored, generation = _item(directory, state, store, item)
-    if generation is None:
-        raise RunError("A trace is of a sample, a generation or an item: give one of them.")
-    number = find_generation(directory, state, generation).number
-    return ask.answer([number], None, item=scored, generation=number)
+        row = _row(record, turn, name)
+        traced = {"sample": row}
+        starts = [] if row.made_by_generation is None else [row.made_by_generation]
+        reached = partial(descend, store, state, samples={turn: pa.chunked_array([[name]])})
+    else:
+        scores = None
+        if item is not None:
+            scores, generation = _item(record, item)
+        if generation is None:
+            raise RunError("A trace is of a sample, a generation or an item: give one of them.")
+        number = record.generation(generation).number
+        traced = {"item": scores, "generation": number}
+        starts = [number]
+        reached = partial(descend, store, state, generations=starts, batches=False)
+    return Trace(
+        run=str(directory),
+        **traced,
+        up=tuple(Graph(store, state).ancestors(starts)) if up else None,
+        down=_descendants(record, reached()) if down else None,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A run, and which ways to go."""
-
-    directory: Path
-    state: RunState
-    store: Store
-    up: bool
-    down: bool
-
-    def answer(self, starts: list[int], flaw: tuple[int, str] | None, **of: Any) -> Trace:
-        ancestors = tuple(Graph(self.store, self.state).ancestors(starts)) if self.up else None
-        came_of_it = self._descendants(starts, flaw) if self.down else None
-        return Trace(str(self.directory), **of, up=ancestors, down=came_of_it)
-
-    def _descendants(self, starts: list[int], flaw: tuple[int, str] | None) -> Descendants:
-        import pyarrow as pa
-
-        state, generations = self.state, self.state.generations
-        if flaw:
-            named = {flaw[0]: pa.chunked_array([[flaw[1]]])}
-            affected = descend(self.store, state, samples=named)
-        else:
-            affected = descend(self.store, state, generations=starts, batches=False)
-        beside = forks_of(self.directory, state, affected)
-        learned, suspect = (
-            tuple(Descendant(*node(state, generations[n]), by=tuple(by)) for n, by in reached.items())
-            for reached in (affected.flawed, affected.suspect)
-        )
-        return Descendants(
-            generations=learned,
-            suspect=suspect,
-            samples=tuple(
-                SamplesReached(ids.made_in(generations[turn]), len(rows))
-                for turn, rows in affected.samples.items()
-            ),
-            forks=beside.forks,
-            unread=beside.unread,
-        )
+def _descendants(record: Record, descent: Descent) -> Descendants:
+    state, generations = record.state, record.state.generations
+    beside = forks_of(record.directory, state, descent)
+    learned, suspect = (
+        tuple(Descendant(*node(state, generations[n]), by=tuple(by)) for n, by in reached.items())
+        for reached in (descent.flawed, descent.suspect)
+    )
+    return Descendants(
+        generations=learned,
+        suspect=suspect,
+        samples=tuple(
+            SamplesReached(ids.made_in(generations[turn]), len(rows))
+            for turn, rows in descent.samples.items()
+        ),
+        forks=beside.forks,
+        unread=beside.unread,
+    )
 
 
-def _the_one(directory: Path, found: list[tuple[int, str]], prefix: str) -> tuple[int, str]:
-    if len(found) == 1:
-        return found[0]
-    if not found:
+def _the_one(directory: Path, samples: list[tuple[int, str]], prefix: str) -> tuple[int, str]:
+    if len(samples) == 1:
+        return samples[0]
+    if not samples:
         raise RunError(f"{directory} has no sample whose id begins with {prefix!r}.")
-    names = ", ".join(name for _, name in found[:_LISTED])
+    names = ", ".join(name for _, name in samples[:_LISTED])
     raise RunError(
-        f"Expected the beginning of one sample's id, got {prefix!r}, with which {len(found)} begin: "
+        f"Expected the beginning of one sample's id, got {prefix!r}, with which {len(samples)} begin: "
         f"{names} ..."
     )
 
 
-def _row(directory: Path, state: RunState, turn: int, name: str) -> TracedSample:
-    rows = samples(directory, state, turn)
-    row = rows.slice(rows["id"].to_pylist().index(name), 1).to_pylist()[0]
-    generation = state.generations[turn]
+def _row(record: Record, turn: int, name: str) -> TracedSample:
+    generation = record.state.generations[turn]
+    rows = samples_of(record.store, record.state, generation)
+    (row,) = rows.filter(pc.equal(rows["id"], name)).to_pylist()
+    recalled = record.table(record.state.recalled)
     return TracedSample(
         id=name,
         row=row,
         made_by=bare(row["made_by"]),
         made_by_generation=None if row["origin"] == "human" else generation.parent,
-        recalled=_recalled(directory, state, name),
+        recalled=recalled is not None and bool(pc.any(pc.equal(recalled["id"], name)).as_py()),
         graded_by=generation.grade.facts.grader if generation.grade else None,
     )
 
 
-def _recalled(directory: Path, state: RunState, name: str) -> bool:
-    import pyarrow.compute as pc
-
-    if state.recalled is None:
-        return False
-    return bool(pc.any(pc.equal(Store(directory).table(state.recalled)["id"], name)).as_py())
-
-
-def _item(
-    directory: Path, state: RunState, store: Store, item: str | tuple[str, str]
-) -> tuple[TracedItem, int]:
+def _item(record: Record, item: str | tuple[str, str]) -> tuple[TracedItem, int]:
     """An item's scores, since when the champion does worse on it, and the generation to trace."""
-    suite, name, history = _the_one_item(directory, state, store, item)
-    item_answer = TracedItem(
+    suite, name, history = _the_one_item(record, item)
+    state = record.state
+    champion = history.line[-1] if history.line else None
+    answer = TracedItem(
         suite=suite,
         item=name,
-        champion=history.line[-1] if history.line else None,
+        champion=champion,
         last_scored=history.last_scored,
         worse_since=history.worse_since,
         worse_between=history.worse_between,
@@ -250,8 +234,8 @@ def _item(
         ),
     )
     if history.drop:
-        return item_answer, history.drop[1]
-    return item_answer, history.line[-1] if history.line else history.scores[-1].generation
+        return answer, history.drop[1]
+    return answer, history.scores[-1].generation if champion is None else champion
 
 
 def _readings(item: str, suites: list[str]) -> Iterator[tuple[str, str]]:
@@ -261,13 +245,11 @@ def _readings(item: str, suites: list[str]) -> Iterator[tuple[str, str]]:
             yield suite, item.removeprefix(f"{suite}/")
 
 
-def _the_one_item(
-    directory: Path, state: RunState, store: Store, item: str | tuple[str, str]
-) -> tuple[str, str, ItemHistory]:
+def _the_one_item(record: Record, item: str | tuple[str, str]) -> tuple[str, str, ItemHistory]:
     """Suite, item and history of what was named: slashes may be the suite's, the item's, or between both."""
-    known = evaluated_suites(state, store)
+    known = evaluated_suites(record.state, record.store)
     pairs = [item] if isinstance(item, tuple) else list(_readings(item, known))
-    histories = [(suite, name, item_history(state, store, suite, name)) for suite, name in pairs]
+    histories = [(*pair, item_history(record.state, record.store, *pair)) for pair in pairs]
     histories = [one for one in histories if one[2].scores]
     if len(histories) == 1:
         return histories[0]
@@ -278,6 +260,6 @@ def _the_one_item(
             f"run.trace(item={histories[0][:2]!r})."
         )
     raise RunError(
-        f"No generation of {directory} was evaluated on {item!r}; give SUITE/ITEM. Suites that were "
+        f"No generation of {record.directory} was evaluated on {item!r}; give SUITE/ITEM. Suites that were "
         f"evaluated: {', '.join(known) or 'none'}."
     )

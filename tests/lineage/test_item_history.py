@@ -1,7 +1,5 @@
 """Since when the champion does worse on an item: on its line, by scores that can be compared."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from flywheel.cli.commands.trace import lines
 from flywheel.errors import RunError
 from flywheel.lineage.item_history import ItemHistory, item_history
+from flywheel.lineage.record import Record
 from flywheel.lineage.trace import trace
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
@@ -68,43 +67,38 @@ def history(directory: Path, scores: list[float | None], **more: object) -> Item
 def test_the_last_fall_that_was_not_made_up_for(
     tmp_path: Path, scores: list[float], since: int | None
 ) -> None:
-    found = history(tmp_path, scores)
-    assert (found.worse_since, found.worse_between) == (since, None)
+    past = history(tmp_path, scores)
+    assert (past.worse_since, past.worse_between) == (since, None)
 
 
 def test_what_is_not_on_the_champions_line_says_nothing(tmp_path: Path) -> None:
     """Generation 1 fell and was recalled, 2 was rejected, 3 rolled back; 4 has 0 as its parent."""
     parents = [None, 0, 1, 1, 0]
-    found = history(tmp_path, [1, 0, 0, 0, 1], parents=parents, rejected=(2,), recalled=(1,))
-    assert (found.line, found.worse_since) == ([0, 4], None)
+    past = history(tmp_path, [1, 0, 0, 0, 1], parents=parents, rejected=(2,), recalled=(1,))
+    assert (past.line, past.worse_since) == ([0, 4], None)
     fell = history(tmp_path, [0, 1, 1, 1, 0], parents=[None, 0, 1, 2, 1], recalled=(2, 3))
     assert (fell.line, fell.worse_since) == ([0, 1, 4], 4)
 
 
-def test_recalled_generations_are_left_out_of_a_line(tmp_path: Path) -> None:
-    found = history(tmp_path, [1, 0, 1], recalled=(1,))
-    assert (found.line, found.worse_since) == ([0, 2], None)
-
-
 def test_a_suite_that_was_not_looked_at_in_between(tmp_path: Path) -> None:
-    found = history(tmp_path, [1, None, None, 0])
-    assert (found.worse_since, found.worse_between, found.last_scored) == (None, (0, 3), 3)
+    past = history(tmp_path, [1, None, None, 0])
+    assert (past.worse_since, past.worse_between, past.last_scored) == (None, (0, 3), 3)
 
 
 def test_a_champion_that_was_not_scored(tmp_path: Path) -> None:
-    found = history(tmp_path, [1, 0, None])
-    assert (found.worse_since, found.last_scored) == (1, 1)
+    past = history(tmp_path, [1, 0, None])
+    assert (past.worse_since, past.last_scored) == (1, 1)
 
 
 def test_scores_against_different_opponents_are_not_compared(tmp_path: Path) -> None:
-    found = history(tmp_path, [1, 0, 0], opponents=["x", "y", "y"])
-    assert (found.worse_since, found.not_compared) == (None, 1)
+    past = history(tmp_path, [1, 0, 0], opponents=["x", "y", "y"])
+    assert (past.worse_since, past.not_compared) == (None, 1)
     assert history(tmp_path, [1, 1, 0], opponents=["x", "y", "y"]).worse_since == 2
 
 
 def test_without_a_champion_scores_are_listed(tmp_path: Path) -> None:
-    found = history(tmp_path, [1, 0], champion=None)
-    assert ([s.score for s in found.scores], found.line, found.worse_since) == ([1, 0], [], None)
+    past = history(tmp_path, [1, 0], champion=None)
+    assert ([s.score for s in past.scores], past.line, past.worse_since) == ([1, 0], [], None)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +119,12 @@ def test_trace_says_so(
     text: str,
     traced: int,
 ) -> None:
-    state, _ = run_of(tmp_path, scores, opponents=opponents)
-    monkeypatch.setattr("flywheel.lineage.trace.read_state", lambda directory: state)
-    found = trace(tmp_path, item="gate/a/b", down=False)
-    assert found.generation == traced
-    assert text in "\n".join(lines(found))
-    assert json.loads(json.dumps(found.json())) == found.json()
+    state, store = run_of(tmp_path, scores, opponents=opponents)
+    monkeypatch.setattr(Record, "read", lambda directory: Record(directory, [], state, store))
+    answer = trace(tmp_path, item="gate/a/b", down=False)
+    assert answer.generation == traced
+    assert text in "\n".join(lines(answer))
+    assert json.loads(json.dumps(answer.json())) == answer.json()
 
 
 SUITES = {"gate/with/slash": ["a/b", "/a", "a/", "a b", "-x", "--json", "", "7", "[b]"], "gate/with": ["x"]}
@@ -143,7 +137,7 @@ def run_of_suites(directory: Path, monkeypatch: pytest.MonkeyPatch, suites: dict
     rows = [{"suite": suite, "item": item, **same} for suite, items in suites.items() for item in items]
     name = store.put_table(pa.Table.from_pylist(rows, OUTCOMES))
     state.generations[0].stages["evaluate"] = event_of("stage", stage="evaluate", outputs={"outcomes": name})
-    monkeypatch.setattr("flywheel.lineage.trace.read_state", lambda directory: state)
+    monkeypatch.setattr(Record, "read", lambda directory: Record(directory, [], state, store))
 
 
 @pytest.mark.parametrize(("suite", "item"), NAMED)
@@ -152,8 +146,8 @@ def test_suites_and_items_may_have_any_name(
 ) -> None:
     run_of_suites(tmp_path, monkeypatch, SUITES)
     for given in (f"{suite}/{item}", (suite, item)):
-        found = trace(tmp_path, item=given, down=False).json()["item"]
-        assert (found["suite"], found["item"], len(found["scores"])) == (suite, item, 1)
+        traced = trace(tmp_path, item=given, down=False).item
+        assert (traced.suite, traced.item, len(traced.scores)) == (suite, item, 1)
 
 
 def test_what_names_two_items_is_refused_and_a_pair_names_one(
