@@ -1,8 +1,8 @@
-from __future__ import annotations
-
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +19,36 @@ def fork_server() -> ForkServer:
 def cli(fork_server: ForkServer, folder: Path) -> Callable[..., Ended]:
     """Runs ``python -m flywheel WORDS`` to its end."""
     return lambda *words, **options: fork_server.run(words, folder, **options)
+
+
+@pytest.fixture
+def answer(cli: Callable[..., Ended]) -> Callable[..., str]:
+    """What a command prints that goes well."""
+
+    def answer(*words: str, **options: Any) -> str:
+        done = cli(*words, **options)
+        assert done.code == 0, done.out + done.err
+        return done.out
+
+    return answer
+
+
+@pytest.fixture
+def json_answer(answer: Callable[..., str]) -> Callable[..., Any]:
+    """What a command answers with --json."""
+    return lambda *words, **options: json.loads(answer(*words, "--json", **options))
+
+
+@pytest.fixture
+def refusal(cli: Callable[..., Ended]) -> Callable[..., str]:
+    """What a command says that is refused: in a sentence, and without an answer."""
+
+    def refusal(*words: str, **options: Any) -> str:
+        done = cli(*words, **options)
+        assert (done.code, done.out, "Traceback" in done.err) == (2, "", False), done.out + done.err
+        return done.err
+
+    return refusal
 
 
 @pytest.fixture
@@ -39,10 +69,10 @@ def start(fork_server: ForkServer, folder: Path) -> Iterator[Callable[..., Child
 
 @pytest.fixture(scope="session")
 def _finished(fork_server: ForkServer) -> Iterator[Path]:
-    with quick_folder() as made:
-        done = fork_server.run([*MOONS, "log=quiet", "generations=1", "name=run"], made)
+    with quick_folder() as folder:
+        done = fork_server.run([*MOONS, "log=quiet", "generations=1", "name=run"], folder)
         assert done.code == 0, done.err
-        yield made
+        yield folder
 
 
 @pytest.fixture

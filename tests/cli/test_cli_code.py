@@ -1,9 +1,6 @@
 """The code that ran is the code that is recorded, and credentials are recorded nowhere."""
 
-from __future__ import annotations
-
 import hashlib
-import json
 
 import pytest
 
@@ -45,49 +42,51 @@ def versions(run):
     return [event["facts"]["version"] for event in events(run) if event.get("stage") == "grade"]
 
 
-def test_what_was_imported_is_recorded_though_the_file_is_edited(cli, folder, part):
-    done = cli(*RUN, "generations=2")
-    assert done.code == 0, done.err
+def test_what_was_imported_is_recorded_though_the_file_is_edited(answer, json_answer, folder, part):
+    answer(*RUN, "generations=2")
     assert "second edition" in part.read_text()
     run = only_run(folder)
     first, second = versions(run)
     assert first == second
     assert not any(event["event"] == "code_changed" for event in events(run))
-    assert cli("show", "run", "1", "--source", "own_part").out == PART
-    assert cli("show", "run", "1", "--source", "shared_part").out == "SHARED = 'shared text'\n"
+    assert answer("show", "run", "1", "--source", "own_part") == PART
+    assert answer("show", "run", "1", "--source", "shared_part") == "SHARED = 'shared text'\n"
 
-    again = cli(*RUN, "generations=3")
-    assert "code changed before generation 3: own_part\n" in again.out
+    assert "code changed before generation 3: own_part\n" in answer(*RUN, "generations=3")
     assert versions(run)[:2] == [first, second]
     assert versions(run)[2] != first
-    assert "code changed before generation 3: own_part\n" in cli("status", "run").out
-    (change,) = json.loads(cli("status", "run", "--json").out)["code_changes"]
+    assert "code changed before generation 3: own_part\n" in answer("status", "run")
+    (change,) = json_answer("status", "run")["code_changes"]
     assert (change["generation"], list(change["modules"]), change["distributions"]) == (3, ["own_part"], {})
-    assert cli("verify", "run").code == 0
+    answer("verify", "run")
 
 
-def test_diff_and_show_say_which_modules_differ(cli, folder, part):
+@pytest.fixture
+def edited(cli, part):
+    """A run whose generation 2 was made by another code than 1."""
     cli(*RUN, "generations=1")
     cli(*RUN, "generations=2")
-    report = json.loads(cli("diff", "run", "1", "2", "--json").out)
-    assert report["code"]["same"] is False
-    assert list(report["code"]["modules"]) == ["own_part"]
-    text = cli("diff", "run", "1", "2", "--code").out
+
+
+def test_diff_and_show_say_which_modules_differ(answer, json_answer, refusal, edited):
+    code = json_answer("diff", "run", "1", "2")["code"]
+    assert (code["same"], list(code["modules"])) == (False, ["own_part"])
+    text = answer("diff", "run", "1", "2", "--code")
     assert text.startswith("--- a/own_part\n+++ b/own_part\n")
     assert '-EDITION = "first edition"\n+EDITION = "second edition"\n' in text
-    assert cli("diff", "run", "0", "1", "--code").out == ""
-    assert "module own_part: " in cli("diff", "run", "1", "2").out
-    assert json.loads(cli("diff", "run", "0", "1", "--json").out)["code"]["same"] is True
-    (session,) = json.loads(cli("show", "run", "2", "--json").out)["sessions"]
+    assert answer("diff", "run", "0", "1", "--code") == ""
+    assert "module own_part: " in answer("diff", "run", "1", "2")
+    assert json_answer("diff", "run", "0", "1")["code"]["same"] is True
+    (session,) = json_answer("show", "run", "2")["sessions"]
     assert list(session["code_changed"]["modules"]) == ["own_part"]
     assert session["distributions"]["torch"]
-    assert "own_part" in cli("show", "run", "2").out
-    refused = cli("show", "run", "2", "--source", "own_prat")
-    assert refused.code == 2
-    assert "Did you mean own_part?" in refused.err
+    assert "own_part" in answer("show", "run", "2")
+    assert "Did you mean own_part?" in refusal("show", "run", "2", "--source", "own_prat")
 
 
-def test_a_generation_made_by_two_codes_is_not_the_same_as_one_made_by_the_last(cli, folder, part):
+def test_a_generation_made_by_two_codes_is_not_the_same_as_one_made_by_the_last(
+    cli, answer, json_answer, folder, part
+):
     """Its batch was graded by the old one; a resumed session trained it."""
     cli(*RUN, "generations=0")
     (folder / "stopper.py").write_text(
@@ -98,32 +97,26 @@ def test_a_generation_made_by_two_codes_is_not_the_same_as_one_made_by_the_last(
     )
     stopped = cli(*RUN, "generations=2", "+tracker._target_=stopper.Stop")
     assert stopped.code == 3, stopped.out + stopped.err
-    assert cli(*RUN, "generations=2").code == 0
-    report = json.loads(cli("diff", "run", "1", "2", "--json").out)
-    assert "own_part" in report["code"]["modules"]
-    assert ", " in report["code"]["modules"]["own_part"]["a"]
+    answer(*RUN, "generations=2")
+    assert ", " in json_answer("diff", "run", "1", "2")["code"]["modules"]["own_part"]["a"]
 
 
-def test_reproduce_names_the_modules_that_are_others_by_now_and_imports_none(cli, folder, part):
+def test_reproduce_names_the_modules_that_are_others_by_now_and_imports_none(cli, json_answer, folder, part):
     """A run may name any module; only those of classes that are built are imported."""
     cli(*RUN, "generations=1")
     part.write_text("import shared_part\nopen('imported', 'w')\n")
     (folder / "shared_part.py").unlink()
-    done = cli("reproduce", "run", "1", "--config-dir", MOONS[1], "--json")
-    report = json.loads(done.out)
-    assert (done.code, report["equal"], report["same_conditions"]) == (0, True, False)
+    report = json_answer("reproduce", "run", "1", "--config-dir", MOONS[1])
+    assert (report["equal"], report["same_conditions"]) == (True, False)
     assert sorted(report["differences"]) == ["module own_part", "module shared_part"]
     assert report["differences"]["module shared_part"][1] == "absent"
     assert not (folder / "imported").exists()
 
 
-def test_no_source_leaves_with_a_bundle(cli, folder, part):
-    cli(*RUN, "generations=1")
-    cli(*RUN, "generations=2")
-    assert cli("bundle", "run", "2", "--out", "handed").code == 0
-    lines = [
-        line.strip() for line in (PART + "SHARED = 'shared text'").splitlines() if len(line.strip()) > 12
-    ]
+def test_no_source_leaves_with_a_bundle(answer, folder, edited):
+    answer("bundle", "run", "2", "--out", "handed")
+    source = map(str.strip, [*PART.splitlines(), "SHARED = 'shared text'"])
+    lines = [line for line in source if len(line) > 12]
     content = b"".join(path.read_bytes() for path in (folder / "handed").iterdir())
     assert [line for line in lines if line.encode() in content] == []
     assert b"code_changed" in content
@@ -153,13 +146,13 @@ def test_a_credential_is_used_and_recorded_by_name(cli, folder, part):
     assert other.code != 2, "a new key is no other identity"
 
 
-def test_a_credential_in_the_source_is_not_recorded_either(cli, folder, part):
+def test_a_credential_in_the_source_is_not_recorded_either(answer, json_answer, folder, part):
     """The hash is that of the file; the text has the variable's name."""
     written = f"SHARED = '{SECRET}'\n"
     (folder / "shared_part.py").write_text(written)
-    assert cli(*RUN, "generations=0", env={"SHARED_TOKEN": SECRET}).code == 0
-    assert cli("show", "run", "0", "--source", "shared_part").out == "SHARED = '${SHARED_TOKEN}'\n"
-    (session,) = json.loads(cli("show", "run", "0", "--json").out)["sessions"]
+    answer(*RUN, "generations=0", env={"SHARED_TOKEN": SECRET})
+    assert answer("show", "run", "0", "--source", "shared_part") == "SHARED = '${SHARED_TOKEN}'\n"
+    (session,) = json_answer("show", "run", "0")["sessions"]
     assert session["modules"]["shared_part"] == hashlib.sha256(written.encode()).hexdigest()
     assert grep(folder / "runs", SECRET) == []
 
@@ -174,25 +167,22 @@ def test_a_credential_in_the_source_is_not_recorded_either(cli, folder, part):
         f"++grader.api_key='${{oc.env:NOWHERE_API_KEY,{SECRET}}}'",
     ],
 )
-def test_a_literal_credential_is_refused_and_not_repeated(cli, folder, part, word):
+def test_a_literal_credential_is_refused_and_not_repeated(refusal, folder, part, word):
     for sweep in ((), ("-m",)):
-        done = cli(*sweep, *RUN, word)
-        assert done.code == 2, done.out
-        assert "Credentials are never recorded" in done.err
-        assert "${oc.env:NAME}" in done.err
-        assert SECRET not in done.err + done.out
+        reason = refusal(*sweep, *RUN, word)
+        assert "Credentials are never recorded" in reason
+        assert "${oc.env:NAME}" in reason
+        assert SECRET not in reason
     assert grep(folder, SECRET) == []
 
 
-def test_a_fork_and_a_reproduction_find_the_credential_by_its_name(cli, folder, part):
+def test_a_fork_and_a_reproduction_find_the_credential_by_its_name(answer, folder, part):
     part.write_text(part.read_text().replace("if self.api_key is not None", f"if self.api_key != {SECRET!r}"))
     secret = {"GRADER_API_KEY": SECRET}
-    made = cli(*RUN, "generations=1", "++grader.api_key='${oc.env:GRADER_API_KEY}'", env=secret)
-    assert made.code == 0, made.out + made.err
+    answer(*RUN, "generations=1", "++grader.api_key='${oc.env:GRADER_API_KEY}'", env=secret)
     fork = ("fork", "run@1", "name=fork", "generations=1", "grader._target_=own_part.Grader", *MOONS[:2])
-    forked = cli(*fork, env=secret)
-    assert forked.code == 0, forked.out + forked.err
+    answer(*fork, env=secret)
     created = events(folder / "runs" / "moons" / "fork")[0]
     assert created["config"]["grader"]["api_key"] == "${oc.env:GRADER_API_KEY}"
-    assert cli("reproduce", "run", "1", *MOONS[:2]).code == 0, "it needs no grader, and so no credential"
+    answer("reproduce", "run", "1", *MOONS[:2])  # it needs no grader, and so no credential
     assert grep(folder / "runs", SECRET) == []

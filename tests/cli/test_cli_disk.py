@@ -1,7 +1,5 @@
 """Disks that are full or cannot be written. Real ones, so these tests need root and a Linux that mounts."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

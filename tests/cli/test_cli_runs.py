@@ -1,7 +1,5 @@
 """Runs from the command line: exit codes, what they print, stopping, signals, locks, sweeps."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -36,6 +34,12 @@ def is_training(folder):
 
 
 @pytest.fixture
+def state(json_answer):
+    """What the status of the run says of it, e.g. ``running``."""
+    return lambda: json_answer("status", "run")["state"]
+
+
+@pytest.fixture
 def training(start, folder, long_run):
     """A process in the middle of a fit that would last for minutes."""
     child = start(*long_run)
@@ -55,33 +59,32 @@ def test_finished(cli, folder):
     assert "\x1b" not in done.out, "no colours where there is no terminal"
 
 
-def test_failed_then_tried_again(cli, folder):
+def test_failed_then_tried_again(cli, state):
     done = cli(*SHORT, "log=plain", env={"PROBE_FAULT": "train:raise"})
     assert done.code == ExitCode.FAILED == 1
     assert "failed: train: RuntimeError: the train stage broke on purpose" in done.out + done.err
     assert "in training_step" in done.out + done.err
-    assert cli("status", "run", "--json").code == 0
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "failed"
+    assert state() == "failed"
     assert cli(*SHORT, "log=quiet").code == ExitCode.FINISHED
 
 
-def test_awaiting_review_then_promoted(cli):
+def test_awaiting_review_then_promoted(cli, state):
     words = (*SHORT, "review._target_=tests.support.probe_parts.Reviewer", "log=plain")
     done = cli(*words)
     assert done.code == ExitCode.AWAITING_REVIEW == 4
     assert "waiting for a review. The same command continues it." in done.out
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "awaiting_review"
+    assert state() == "awaiting_review"
     assert cli(*words, env={"PROBE_CONSENT": "yes"}).code == ExitCode.FINISHED
 
 
-def test_a_person_answers_from_another_process(cli):
+def test_a_person_answers_from_another_process(cli, answer, json_answer, refusal):
     words = (*SHORT, "review=person", "log=quiet")
     assert cli(*words).code == ExitCode.AWAITING_REVIEW
-    manifest = json.loads(cli("review", "run").out)["manifest"]
-    assert cli("review", "run", "--yes").code == ExitCode.REFUSED, "an answer says who gave it"
-    done = cli("review", "run", "--yes", "--by", "Ada", "--why", "read it", "--manifest", manifest[:8])
-    assert done.out == "Generation 1: consented to. Run the same command to go on.\n"
-    assert cli(*words).code == ExitCode.FINISHED
+    manifest = json_answer("review", "run")["manifest"]
+    assert "says who gave it" in refusal("review", "run", "--yes")
+    said = answer("review", "run", "--yes", "--by", "Ada", "--why", "read it", "--manifest", manifest[:8])
+    assert said == "Generation 1: consented to. Run the same command to go on.\n"
+    answer(*words)
 
 
 def test_budget_stops(cli):
@@ -90,22 +93,13 @@ def test_budget_stops(cli):
     assert "budget" in done.out
 
 
-def test_json_lines_are_the_ledgers(cli, folder):
-    done = cli(*SHORT, "log=json")
-    assert done.code == 0
-    assert [json.loads(line) for line in done.out.splitlines() if line.startswith("{")] == events(
-        folder / RUN
-    )
-
-
-def test_json_lines_are_all_that_is_printed(cli):
+def test_json_lines_are_the_ledgers_and_all_that_is_printed(answer, folder):
     """So that ``| jq`` works."""
-    done = cli(*SHORT, "log=json")
-    assert [line for line in done.out.splitlines() if not line.startswith("{")] == []
+    lines = answer(*SHORT, "log=json").splitlines()
+    assert [json.loads(line) for line in lines] == events(folder / RUN)
 
 
-def test_a_reader_that_leaves_early_is_no_error(start, cli, finished):
-    assert cli("status", "run").code == 0
+def test_a_reader_that_leaves_early_is_no_error(start, finished):
     read, write = os.pipe()
     os.close(read)
     child = start("status", "run", "--json", terminal=f"/proc/{os.getpid()}/fd/{write}")
@@ -113,27 +107,25 @@ def test_a_reader_that_leaves_early_is_no_error(start, cli, finished):
     assert child.wait().code in (0, 1)
 
 
-def test_stop_from_another_process_and_the_same_command_goes_on(training, cli, folder, start):
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "running"
-    asked = cli("stop", "run")
-    assert asked.code == 0
-    assert "will stop at its next step" in asked.out
+def test_stop_from_another_process(training, answer, refusal, folder, state):
+    assert state() == "running"
+    assert "will stop at its next step" in answer("stop", "run")
     done = training.wait(20)
     assert done.code == ExitCode.STOPPED
     assert "stopped by `flywheel stop`. The same command continues it." in done.out
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "stopped"
+    assert state() == "stopped"
     assert not (folder / RUN / "stop").exists()
-    assert cli("stop", "run").code == 2
+    assert "is not running" in refusal("stop", "run")
 
 
-def test_stopped_run_ends_with_the_uninterrupted_champion(start, cli, folder, fork_server):
+def test_stopped_run_ends_with_the_uninterrupted_champion(start, answer, folder):
     words = (*PROBE, "name=run", "generations=0", "settings.steps=400", "log=quiet")
     child = start(*words)
     wait_until(lambda: is_training(folder), "fit")
-    assert cli("stop", "run").code == 0
+    answer("stop", "run")
     assert child.wait().code == ExitCode.STOPPED
-    assert cli(*words).code == ExitCode.FINISHED
-    assert cli(*words, "runs_dir=other").code == ExitCode.FINISHED
+    answer(*words)
+    answer(*words, "runs_dir=other")
     stopped, other = folder / RUN, folder / "other" / "probe" / "run"
     assert "run_stopped" in kinds(stopped)
     assert champion_hash(stopped) == champion_hash(other)
@@ -150,7 +142,7 @@ def test_a_signal_stops_at_the_next_step_and_says_how_to_resume(training, folder
     assert events(folder / RUN)[-1]["event"] == "run_stopped"
 
 
-def test_ctrl_c_twice_stops_now_and_loses_nothing(start, folder, cli):
+def test_ctrl_c_twice_stops_now_and_loses_nothing(start, folder, answer, state):
     """The first is answered at a step; this task's grader has none for a minute."""
     child = start(*SHORT, "grader._target_=tests.support.probe_parts.SlowGrader", "log=plain")
     wait_until((folder / "grading").exists, "grader")
@@ -164,47 +156,43 @@ def test_ctrl_c_twice_stops_now_and_loses_nothing(start, folder, cli):
     assert done.code == ExitCode.INTERRUPTED == 130
     assert "interrupted by Ctrl-C; nothing recorded is lost" in done.out
     assert len(events(folder / RUN)) == recorded + 1
-    assert cli("verify", "run").code == 0
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "interrupted"
+    answer("verify", "run")
+    assert state() == "interrupted"
 
 
-def test_a_locked_run_is_refused_at_once(training, cli, long_run):
-    done = cli(*long_run)
-    assert done.code == ExitCode.REFUSED == 2
-    assert "A run has one writer" in done.err
-    assert f"process {training.pid}" in done.err
-    assert "Traceback" not in done.err
+def test_a_locked_run_is_refused_at_once(training, refusal, long_run):
+    reason = refusal(*long_run)
+    assert "A run has one writer" in reason
+    assert f"process {training.pid}" in reason
     assert training.code is None
 
 
-def test_a_killed_run_is_interrupted_and_free(training, cli):
+def test_a_killed_run_is_interrupted_and_free(training, refusal, state):
     training.signal(signal.SIGKILL)
     assert training.wait().code == -signal.SIGKILL
-    assert json.loads(cli("status", "run", "--json").out)["state"] == "interrupted"
-    assert cli("stop", "run").code == 2
+    assert state() == "interrupted"
+    assert "is not running" in refusal("stop", "run")
 
 
 def test_looking_at_a_run_never_keeps_it_from_starting(folder):
     """A reader asks whether the lock is held; asking must not take it."""
     from flywheel.storage import lock
 
-    directory = folder
     pid = os.fork()
     if pid == 0:
         while True:
-            lock.is_held(directory)
+            lock.is_held(folder)
     try:
         for _ in range(3000):
-            lock.acquire(directory)
-            lock.release(directory)
+            lock.acquire(folder)
+            lock.release(folder)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
-def test_multirun_makes_a_run_for_each_value(cli, folder):
-    done = cli(*PROBE, "-m", "seed=0,1", "generations=0", "log=quiet")
-    assert done.code == ExitCode.FINISHED, done
+def test_multirun_makes_a_run_for_each_value(answer, folder):
+    answer(*PROBE, "-m", "seed=0,1", "generations=0", "log=quiet")
     names = sorted(path.parent.name for path in folder.glob("runs/probe/*/ledger.jsonl"))
     assert [name.partition("-")[0] for name in names] == ["seed0", "seed1"]
 
@@ -219,10 +207,8 @@ def test_multirun_does_every_job_and_the_worst_exit_code_speaks(cli, folder):
 
 
 @pytest.mark.parametrize("value", ["generations=many", "generations=-1", "generatons=1", "settings.lr=x"])
-def test_multirun_with_a_bad_value_is_refused(cli, value):
-    done = cli(*MOONS, "-m", "seed=0,1", value, "log=quiet")
-    assert done.code == ExitCode.REFUSED, done.err[-300:]
-    assert "Traceback" not in done.err
+def test_multirun_with_a_bad_value_is_refused(refusal, value):
+    assert refusal(*MOONS, "-m", "seed=0,1", value, "log=quiet")
 
 
 def test_multirun_with_one_bad_value_among_good_ones(cli, folder):

@@ -1,15 +1,14 @@
 """What is not imported early, in processes of their own, and how long answers take."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
-from tests.support.harness import MOONS, MOONS_CONF, environment
+from tests.support.harness import MOONS, MOONS_CONF, ROOT, command, environment
 
 HEAVY = ("torch", "lightning", "wandb", "pytorch_lightning", "torchmetrics", "pandas", "scipy", "sklearn")
 HEAVY += ("optuna", "transformers")
@@ -39,6 +38,12 @@ LIGHT = {
 }
 
 
+def python(folder, *words):
+    """A Python of its own, which has imported nothing."""
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("what", LIGHT)
 def test_nothing_heavy_is_imported(finished, folder, what):
     words, code, heavy = LIGHT[what]
@@ -49,8 +54,7 @@ def test_nothing_heavy_is_imported(finished, folder, what):
         "sys.stderr.write('\\nIMPORTED ' + ' '.join({name.partition('.')[0] for name in sys.modules}))\n"
         "sys.exit(code)\n"
     )
-    command = [sys.executable, "-c", loop, *words]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    done = python(folder, "-c", loop, *words)
     _, mark, imported = done.stderr.rpartition("IMPORTED ")
     assert mark, done.stderr
     assert code in (None, done.returncode), done.stderr
@@ -59,11 +63,9 @@ def test_nothing_heavy_is_imported(finished, folder, what):
 
 def test_a_whole_run_in_a_process_of_its_own(folder):
     """All other runs here start in a process that has imported everything; this one does not."""
-    command = [sys.executable, "-m", "flywheel", *MOONS, "generations=1", "name=cold"]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert (folder / "runs" / "moons" / "cold" / "HEAD").read_text().strip() in done.stdout
+    done = command([*MOONS, "generations=1", "name=cold"], folder)
+    assert (done.code, done.err) == (0, "")
+    assert (folder / "runs" / "moons" / "cold" / "HEAD").read_text().strip() in done.out
 
 
 def test_ctrl_c_before_the_loop_begins_is_answered_calmly(folder):
@@ -92,20 +94,12 @@ def test_ctrl_c_in_generated_code_has_the_same_exit_code(folder):
         "cli._subcommand = lambda words: exec('raise KeyboardInterrupt')\n"
         "sys.exit(cli.main(['status']))\n"
     )
-    command = [sys.executable, "-m", "interrupted"]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (130, b"Interrupted before anything was done.\n")
+    done = python(folder, "-m", "interrupted")
+    assert (done.returncode, done.stderr) == (130, "Interrupted before anything was done.\n")
 
 
-def test_the_console_script_and_the_module_are_the_same():
-    import tomllib
-
-    from tests.support.harness import ROOT
-
+def test_the_console_script_and_the_module_are_the_same(folder):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["flywheel"].partition(":")
     code = f"import sys; from {module} import {name}; sys.argv = ['flywheel', '--version']; {name}()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.stdout.startswith("flywheel ")
+    assert python(folder, "-c", code).stdout.startswith("flywheel ")

@@ -1,7 +1,5 @@
 """Text of a recipe is shown as it was written, whatever it looks like to a terminal library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

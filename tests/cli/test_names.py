@@ -1,7 +1,5 @@
 """Which run a name means, where it is the name of several."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from rich.console import Console
 
 from flywheel.cli.rendering import answer, cell_text, grid_of, pairs

@@ -1,7 +1,5 @@
 """``flywheel new``: three commands, nothing edited; what cannot be written is refused and nothing is left."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Only what runs can be stopped."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

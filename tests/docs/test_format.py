@@ -3,8 +3,6 @@
 And held against the types that the writer has.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -21,6 +19,7 @@ from flywheel.storage.events import EVENTS, FACTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text()
 SEPARATOR = "\x1f"
+CHAIN = {"seq", "time", "prev", "event", "hash"}
 
 
 def canonical(value: Any) -> bytes:
@@ -54,8 +53,7 @@ def events(finished_run: Path) -> list[dict[str, Any]]:
 
 
 def stage(events: list[dict[str, Any]], name: str, generation: int) -> dict[str, Any]:
-    found = [e for e in events if e.get("stage") == name and e["generation"] == generation]
-    return found[0]
+    return next(e for e in events if e.get("stage") == name and e["generation"] == generation)
 
 
 def columns(page_table: str) -> list[str]:
@@ -71,26 +69,18 @@ def test_every_artifact_that_is_named_is_there(finished_run: Path, events: list[
 
 
 def test_every_event_stage_output_and_fact_is_on_the_page(events: list[dict[str, Any]]) -> None:
-    chain = {"seq", "time", "prev", "event", "hash"}
     for event in events:
-        known = words_of(event["event"]) | chain
+        known = words_of(event["event"]) | CHAIN
         assert event.keys() <= known, event["event"]
         if event["event"] == "stage":
             outputs = {"suite_NAME" if name.startswith("suite_") else name for name in event["outputs"]}
             assert outputs | event["facts"].keys() <= words_of(event["stage"])
 
 
-@pytest.mark.parametrize("name", EVENTS)
-def test_the_page_has_every_key_of_an_event(name: str) -> None:
-    added = {"seq", "time", "prev", "event", "hash"}
-    keys = {field.encode_name for field in msgspec.structs.fields(EVENTS[name])} - added
-    assert keys - words_of(name) == set()
-
-
-@pytest.mark.parametrize("name", FACTS)
-def test_the_page_has_every_fact_of_a_stage(name: str) -> None:
-    keys = {field.encode_name for field in msgspec.structs.fields(FACTS[name])}
-    assert keys - words_of(name) == set()
+@pytest.mark.parametrize(("name", "kind"), [*EVENTS.items(), *FACTS.items()])
+def test_the_page_has_every_key_of_an_event_and_every_fact_of_a_stage(name: str, kind: type) -> None:
+    keys = {field.encode_name for field in msgspec.structs.fields(kind)}
+    assert keys - CHAIN - words_of(name) == set()
 
 
 def words_of(name: str) -> set[str]:
@@ -132,21 +122,21 @@ def test_sample_ids_can_be_made_anew(finished_run: Path, events: list[dict[str, 
 def test_a_corpus_leads_back_to_its_samples_and_their_makers(
     finished_run: Path, events: list[dict[str, Any]]
 ) -> None:
-    made = stage(events, "curate", 1)
-    sources = json.loads(artifact(finished_run, made["outputs"]["sources"]).read_text())
+    curate = stage(events, "curate", 1)
+    sources = json.loads(artifact(finished_run, curate["outputs"]["sources"]).read_text())
     batches = [pq.read_table(artifact(finished_run, samples)).to_pylist() for samples, _, _ in sources]
     rows = [row for batch in batches for row in batch]
     by_id = {row["id"]: row for row in rows}
-    corpus = pq.read_table(artifact(finished_run, made["outputs"]["corpus"])).to_pylist()
+    corpus = pq.read_table(artifact(finished_run, curate["outputs"]["corpus"])).to_pylist()
     origins = [by_id[row["id"]]["origin"] for row in corpus]
-    assert {origin: origins.count(origin) for origin in set(origins)} == made["facts"]["by_origin"]
+    assert {origin: origins.count(origin) for origin in set(origins)} == curate["facts"]["by_origin"]
     makers = {by_id[row["id"]]["made_by"] for row in corpus if by_id[row["id"]]["origin"] == "generated"}
     assert makers == {stage(events, "train", 0)["outputs"]["weights"]}
     weights = [struct.unpack("<q", struct.pack("<d", row["weight"]))[0] for row in corpus]
     columns = [(str(row["count"]), row["id"], str(w)) for row, w in zip(corpus, weights, strict=True)]
     texts = [SEPARATOR.join(values).encode() for values in columns]
     digest = hashlib.sha256(b"".join(b"%d:%s" % (len(text), text) for text in texts))
-    assert digest.hexdigest() == made["facts"]["corpus"]
+    assert digest.hexdigest() == curate["facts"]["corpus"]
     drawn = [{row["id"] for row in batch} & {row["id"] for row in corpus} for batch in batches]
     assert [rows for *_, rows in sources] == [len(ids) for ids in drawn]
 

@@ -1,12 +1,11 @@
 """docs/recall.md does what it says: its commands, in its order, on a copy of its recipe."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -25,29 +24,41 @@ COMMANDS = [
 ]
 
 
+Said = list[tuple[str, str]]
+"""The commands in their order, and what each of them said."""
+
+
 @pytest.fixture(scope="module")
-def walked() -> tuple[Path, dict[str, Ended]]:
-    """The folder in which all commands were run, and what each of them said."""
-    fork_server = shared_fork_server()
-    said: dict[str, Ended] = {}
+def walked() -> Iterator[tuple[Path, Said]]:
+    """The folder of runs once all commands were run, and what they said."""
+    said: Said = []
     with quick_folder() as folder:
         here = Path(shutil.copytree(ROOT / "docs" / "recall", folder / "recall"))
-        for number, line in enumerate(COMMANDS[1:], 2):
+        for line in COMMANDS[1:]:
             words = shlex.split(line)
             if words[:3] == ["python", "-m", "flywheel"]:
-                ended = fork_server.run(words[3:], here, env={"COLUMNS": "200"})
+                ended = shared_fork_server().run(words[3:], here, env={"COLUMNS": "200"})
             else:
                 done = subprocess.run(words, cwd=here, capture_output=True, text=True, check=False)
                 ended = Ended(done.returncode, done.stdout, done.stderr)
             assert ended.code == 0, f"{line}\n{ended.out}{ended.err}"
-            said[f"{number} {line}"] = ended
-        yield here, said
+            said.append((line, ended.out))
+        yield here / "runs" / "handwriting", said
 
 
-def answer(said: dict[str, Ended], beginning: str) -> list[str]:
+@pytest.fixture(scope="module")
+def said(walked: tuple[Path, Said]) -> Said:
+    return walked[1]
+
+
+@pytest.fixture(scope="module")
+def flawed(walked: tuple[Path, Said]) -> flywheel.Run:
+    return flywheel.open_run(walked[0] / "flawed")
+
+
+def answer(said: Said, beginning: str) -> list[str]:
     """What the commands that begin so said."""
-    wanted = f"python -m flywheel {beginning}"
-    return [ended.out for line, ended in said.items() if line.partition(" ")[2].startswith(wanted)]
+    return [out for line, out in said if line.startswith(f"python -m flywheel {beginning}")]
 
 
 def fours_read(run: flywheel.Run) -> list[float]:
@@ -66,8 +77,8 @@ def test_the_page_begins_in_its_folder() -> None:
     assert os.path.isdir(ROOT / "docs" / "recall")
 
 
-def test_the_flaw_is_found_from_one_wrong_item(walked: tuple[Path, dict[str, Ended]]) -> None:
-    before, after = answer(walked[1], "trace flawed --item")
+def test_the_flaw_is_found_from_one_wrong_item(said: Said) -> None:
+    before, after = answer(said, "trace flawed --item")
     assert "worse since generation 2" in before
     assert "produced_by    generation 1, made in 2" in before
     assert "graded_by      Judge" in before
@@ -76,8 +87,8 @@ def test_the_flaw_is_found_from_one_wrong_item(walked: tuple[Path, dict[str, End
     assert [number for number, recalled, _ in rows if recalled] == ["2", "3"]
 
 
-def test_a_dry_run_says_what_the_recall_then_does(walked: tuple[Path, dict[str, Ended]]) -> None:
-    dry, real = answer(walked[1], "recall flawed")
+def test_a_dry_run_says_what_the_recall_then_does(said: Said) -> None:
+    dry, real = answer(said, "recall flawed")
     assert "would recall generation 2" in dry
     assert dry.splitlines()[1:-1] == real.splitlines()[1:-1]
     assert "champion     generation 3 -> generation 1" in real
@@ -85,41 +96,38 @@ def test_a_dry_run_says_what_the_recall_then_does(walked: tuple[Path, dict[str, 
     assert [line.strip() for line in shown.splitlines()] == [line.strip() for line in dry.splitlines()[1:-1]]
 
 
-def test_the_table_shows_the_flags(walked: tuple[Path, dict[str, Ended]]) -> None:
-    (table,) = answer(walked[1], "status flawed")
+def test_the_table_shows_the_flags(said: Said) -> None:
+    (table,) = answer(said, "status flawed")
     assert table.count("promoted recalled") == 2
     assert "*1 promoted" in table
 
 
-def test_the_confusion_is_gone_after_going_on(walked: tuple[Path, dict[str, Ended]]) -> None:
-    run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
-    shares = fours_read(run)
+def test_the_confusion_is_gone_after_going_on(flawed: flywheel.Run) -> None:
+    shares = fours_read(flawed)
     assert min(shares[0], shares[1]) > 0.6
     assert max(shares[2], shares[3]) < 0.2
     assert min(shares[4], shares[5]) > 0.6
-    assert run.champion().number in (1, 4, 5)
-    assert [g.record.recalled for g in run.generations()] == [False, False, True, True, False, False]
+    assert flawed.champion().number in (1, 4, 5)
+    assert [g.record.recalled for g in flawed.generations()] == [False, False, True, True, False, False]
 
 
-def test_the_ledger_tells_that_the_code_changed(walked: tuple[Path, dict[str, Ended]]) -> None:
+def test_the_ledger_tells_that_the_code_changed(said: Said, flawed: flywheel.Run) -> None:
     """The page lies in no checkout of its own once it is copied."""
-    first = answer(walked[1], "--config-dir conf recipe=handwriting name=flawed")
+    first = answer(said, "--config-dir conf recipe=handwriting name=flawed")
     assert ["code changed" in out for out in first] == [False, True]
     assert "code changed before generation 4: handwriting" in first[1]
-    run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
-    versions = [g.record.grade.facts.version for g in run.generations()[1:]]
+    versions = [g.record.grade.facts.version for g in flawed.generations()[1:]]
     assert len(set(versions[:3])) == len(set(versions[3:])) == 1
     assert versions[0] != versions[3]
-    (difference,) = answer(walked[1], "diff flawed 1 4")
+    (difference,) = answer(said, "diff flawed 1 4")
     assert difference.splitlines()[:2] == ["--- a/handwriting", "+++ b/handwriting"]
     assert "+        if samples" in difference
     assert PAGE.split("--code\n")[1].split("    @@ ")[1].split("\n")[0] in difference
 
 
-def test_a_fork_with_the_grader_mended_is_free_of_it_too(walked: tuple[Path, dict[str, Ended]]) -> None:
-    old = flywheel.open_run(walked[0] / "runs" / "handwriting" / "flawed")
-    run = flywheel.open_run(walked[0] / "runs" / "handwriting" / "mended")
-    assert min(fours_read(run)) > 0.6
-    forked_from = run.status().json()["forked_from"]
-    assert (forked_from["run"], forked_from["generation"]) == ("handwriting/flawed", 1)
-    assert run.generation(0).weights == old.generation(1).weights == forked_from["weights"]
+def test_a_fork_with_the_grader_mended_is_free_of_it_too(flawed: flywheel.Run) -> None:
+    mended = flywheel.open_run(flawed.path.with_name("mended"))
+    assert min(fours_read(mended)) > 0.6
+    origin = mended.status().forked_from
+    assert (origin.run, origin.generation) == ("handwriting/flawed", 1)
+    assert mended.generation(0).weights == flawed.generation(1).weights == origin.weights

@@ -1,7 +1,5 @@
 """The tutorial does what it says: its files and its commands, as they stand in the text."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -23,7 +21,6 @@ from flywheel.lineage.record import Record
 from flywheel.lineage.status import read_state
 from flywheel.storage import files, ledger
 from flywheel.storage.ledger import Ledger
-from flywheel.testing import CONFIG_DIR
 from tests.support.events import event_of
 from tests.support.fake_stages import on_strings, play
 from tests.support.loop_runs import quick_folder
@@ -61,10 +58,10 @@ def test_the_lineage_is_the_ledgers_own_lines(finished_run: Path, folder: Path) 
 
 
 def test_the_manifest_names_every_file(folder: Path) -> None:
-    found = json.loads((folder / "manifest.json").read_bytes())
+    listed = json.loads((folder / "manifest.json").read_bytes())["files"]
     for name in NAMES:
         data = (folder / name).read_bytes()
-        assert found["files"][name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        assert listed[name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def test_the_same_generation_makes_the_same_bundle(finished_run: Path, folder: Path, tmp_path: Path) -> None:
@@ -110,8 +107,8 @@ def test_a_generation_without_weights_is_refused(run_copy: Path, tmp_path: Path)
 
 
 def test_a_whole_bundle_is_the_runs(finished_run: Path, folder: Path, run_copy: Path) -> None:
-    found = verify_bundle(folder, run=finished_run)
-    assert (found.problems, found.signature, found.files) == ((), "none", 5)
+    check = verify_bundle(folder, run=finished_run)
+    assert (check.problems, check.signature, check.files) == ((), "none", 5)
     ledger = Ledger(run_copy)
     ledger.append(event_of("session_started"))
     ledger.close()
@@ -136,11 +133,11 @@ def test_missing_and_added_files_and_links_are_named(folder: Path) -> None:
     (folder / "README.md").unlink()
     (folder / "README.md").symlink_to(copy)
     (folder / "linked").symlink_to(folder.parent)
-    found = named(folder)
-    assert found["config.json"] == "it is missing"
-    assert found["README.md"] == "it is a link"
-    assert all("added" in found[name] for name in ("evil.py", "deep/evil.py", "empty", "linked"))
-    assert len(found) == 6
+    problems = named(folder)
+    assert problems["config.json"] == "it is missing"
+    assert problems["README.md"] == "it is a link"
+    assert all("added" in problems[name] for name in ("evil.py", "deep/evil.py", "empty", "linked"))
+    assert len(problems) == 6
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -204,8 +201,8 @@ def test_a_manifest_that_names_files_elsewhere_reads_none_of_them(folder: Path) 
     old = manifest.read(folder)
     texts = {"../secret": b"secret", str(outside): b"secret"}
     (folder / manifest.NAME).write_bytes(manifest.written(old.about, texts))
-    found = named(folder)
-    assert found["../secret"] == found[str(outside)] == "it is missing"
+    problems = named(folder)
+    assert problems["../secret"] == problems[str(outside)] == "it is missing"
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
@@ -253,12 +250,9 @@ def test_a_suspect_generation_is_named_as_such_and_so_is_whoever_began_on_it() -
 
 
 def test_a_forks_generation_that_learned_from_what_its_source_recalled_since_is_named(
-    finished_run: Path, tmp_path: Path
+    old: flywheel.Run, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(finished_run, tmp_path / "runs" / "moons" / "old")
-    old = flywheel.open_run(copy, CONFIG_DIR)
-    where = [f"runs_dir={tmp_path / 'runs'}", "generations=0", "threads=1", "log=quiet", "name=fork"]
-    fork = old.fork(1, where)
+    fork = old.fork(1, ["generations=0", "threads=1", "log=quiet", "name=fork"])
     folder = fork.bundle(0, tmp_path / "bundle")
     assert not verify_bundle(folder, run=fork.path).problems
     old.recall(generation=1, why="flawed", yes=True)

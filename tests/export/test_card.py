@@ -1,17 +1,10 @@
-from __future__ import annotations
-
-import shutil
 from pathlib import Path
 
 import pytest
 
 import flywheel
 from flywheel.export.bundle import bundle
-from flywheel.storage.ledger import Ledger
-from flywheel.storage.recall_rules import carries_without
-from flywheel.storage.state import RunState
-from flywheel.testing import CONFIG_DIR
-from tests.support.events import event_of
+from tests.support.events import record_recall
 
 
 def body(folder: Path) -> str:
@@ -24,9 +17,9 @@ def test_the_hub_reads_the_header(finished_run: Path, folder: Path) -> None:
     assert card.data.library_name == "flywheel"
     assert "moons" in card.data.tags
     metrics = flywheel.open_run(finished_run).generation(1).metrics
-    found = {result.dataset_name: result for result in card.data.eval_results}
-    assert set(found) == set(metrics)
-    for suite, result in found.items():
+    results = {result.dataset_name: result for result in card.data.eval_results}
+    assert set(results) == set(metrics)
+    for suite, result in results.items():
         assert result.metric_type == "accuracy"
         assert result.metric_value == metrics[suite]["accuracy"].value
         assert result.task_type == "other"
@@ -51,12 +44,7 @@ def test_it_says_what_a_reader_needs(finished_run: Path, folder: Path) -> None:
 
 
 def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
-    ledger = Ledger(run_copy)
-    recall = {"by": "reason = 'x'", "strict": False, "champion": 0, "samples": "0" * 64 + ".parquet"}
-    recall["carry"] = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
-    recall |= {"why": "the <b>grader</b>\nwas wrong", "generations": [1], "suspect": [2]}
-    ledger.append(event_of("recalled", **recall))
-    ledger.close()
+    record_recall(run_copy, why="the <b>grader</b>\nwas wrong")
     recalled, suspect, clean = (body(bundle(run_copy, n, tmp_path / str(n))) for n in (1, 2, 0))
     assert "**Recalled: do not use it.**" in recalled
     assert "the &lt;b>grader&lt;/b> was wrong. It touches generation 1." in recalled
@@ -65,14 +53,10 @@ def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
     assert "It touches nothing that this generation came from." in clean
 
 
-def test_a_fork_says_what_it_inherited(finished_run: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(finished_run, tmp_path / "runs" / "moons" / "old")
-    old = flywheel.open_run(copy, CONFIG_DIR)
-    made = len(old.samples(2))
-    old.recall(generation=2, why="flawed", yes=True)
-    where = [f"runs_dir={tmp_path / 'runs'}", "generations=0", "threads=1", "log=quiet", "name=fork"]
-    fork = old.fork(0, where)
+def test_a_fork_says_what_it_inherited(old: flywheel.Run, tmp_path: Path) -> None:
+    recalled = old.recall(generation=2, why="flawed", yes=True).samples.total
+    fork = old.fork(0, ["generations=0", "threads=1", "log=quiet", "name=fork"])
     text = body(fork.bundle(0, tmp_path / "bundle"))
     inherited = text.partition("## Known recalls")[2].partition("##")[0]
-    assert f"of which generation 0 was forked: {made} samples that were recalled there" in inherited
+    assert f"of which generation 0 was forked: {recalled} samples that were recalled there" in inherited
     assert "None at ledger head" not in inherited

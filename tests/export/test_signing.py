@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -24,24 +22,17 @@ def signing():
 def test_a_signature_holds_for_its_key_and_its_files(signing, folder: Path, keys: Keys) -> None:
     assert signing.sign(folder, keys[0]) == folder / "model.sig"
     assert verify_bundle(folder).signature == "not checked"
-    found = verify_bundle(folder, keys[1])
-    assert (found.problems, found.signature) == ((), "valid")
+    check = verify_bundle(folder, keys[1])
+    assert (check.problems, check.signature) == ((), "valid")
     moved = shutil.move(folder, folder.parent / "moved")
     assert verify_bundle(Path(moved), keys[1]).signature == "valid"
 
 
 def test_others_check_it_without_flywheel(signing, folder: Path, keys: Keys) -> None:
     signing.sign(folder, keys[0])
-    words = [
-        "verify",
-        "key",
-        str(folder),
-        "--signature",
-        str(folder / "model.sig"),
-        "--public_key",
-        str(keys[1]),
-    ]
-    done = subprocess.run([sys.executable, "-m", "model_signing", *words], check=False, capture_output=True)
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(folder)]
+    command += ["--signature", str(folder / "model.sig"), "--public_key", str(keys[1])]
+    done = subprocess.run(command, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -56,10 +47,10 @@ def test_every_changed_file_is_named_though_the_manifest_was_rewritten(
     (folder / "config.json").unlink()
     rewritten(folder)
     assert verify_bundle(folder).problems == (), "without the key nothing shows"
-    found = verify_bundle(folder, keys[1])
-    assert found.signature == "invalid"
-    assert {"README.md", "config.json", "manifest.json"} <= {name for name, _ in found.problems}
-    assert any("added" in name for name, _ in found.problems)
+    check = verify_bundle(folder, keys[1])
+    assert check.signature == "invalid"
+    assert {"README.md", "config.json", "manifest.json"} <= {name for name, _ in check.problems}
+    assert any("added" in name for name, _ in check.problems)
 
 
 def test_a_file_hidden_where_git_keeps_its_own_is_found(signing, folder: Path, keys: Keys) -> None:
@@ -76,9 +67,9 @@ def test_a_flipped_bit_of_the_signature_is_found(signing, folder: Path, keys: Ke
         broken = bytearray(whole)
         broken[place] ^= 1
         signature.write_bytes(broken)
-        found = verify_bundle(folder, keys[1])
-        assert found.signature == "invalid", place
-        assert found.problems
+        check = verify_bundle(folder, keys[1])
+        assert check.signature == "invalid", place
+        assert check.problems
 
 
 def test_no_signature_and_another_key(signing, folder: Path, keys: Keys, tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from flywheel.lineage.code_changes import CodeChange, differing, hashes
 from tests.support.events import event_of
 

@@ -1,7 +1,5 @@
 """Which generation of a run is meant."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

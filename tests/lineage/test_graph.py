@@ -1,7 +1,5 @@
 """What a flaw reaches, edge by edge; who recalls it is in test_recall."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recall and rollback: nothing flawed is learned from again, and nothing that learned from it is champion."""
 
-from __future__ import annotations
-
 import errno
 import json
 from pathlib import Path

@@ -1,24 +1,15 @@
-from __future__ import annotations
-
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import flywheel
 from flywheel.errors import DamagedError, RunError
 from flywheel.lineage.graph import Ancestor, Edge, Init, lineage
-from flywheel.lineage.status import (
-    all_runs,
-    bare,
-    find_run,
-    find_runs,
-    read_state,
-    status,
-    summary_line,
-)
+from flywheel.lineage.status import all_runs, bare, find_run, find_runs, read_state, status, summary_line
 from flywheel.storage import lock
 from flywheel.testing import CONFIG_DIR
 
@@ -71,75 +62,73 @@ def test_a_run_that_is_not_there_is_told_with_near_misses(runs: Path) -> None:
         find_run("x", str(runs / "nothing"))
 
 
-def test_a_status_says_where_a_run_stands(finished_run: Path) -> None:
-    report = status(finished_run).json()
+@pytest.fixture(scope="module")
+def report(finished_run: Path) -> dict[str, Any]:
+    return status(finished_run).json()
+
+
+def test_a_status_says_where_a_run_stands(finished_run: Path, report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    keys = {
-        "run",
-        "recipe",
-        "state",
-        "writer",
-        "reason",
-        "head",
-        "champion",
-        "forked_from",
-        "error_budget",
-        "held_out",
-        "code_changes",
-        "generations",
-    }
-    assert set(report) == keys
+    about = {"run", "recipe", "state", "writer", "reason", "head", "forked_from", "held_out"}
+    assert set(report) == about | {"champion", "code_changes", "error_budget", "generations"}
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()
 
 
-def test_a_status_says_what_each_generation_is(finished_run: Path) -> None:
-    genesis, first, second = status(finished_run).json()["generations"]
+def test_a_status_says_what_each_generation_is(report: dict[str, Any]) -> None:
+    genesis, first, second = report["generations"]
     assert [g["generation"] for g in (genesis, first, second)] == [0, 1, 2]
+    end = {"status", "reason", "recalled", "suspect", "metrics", "cost"}
+    origin = {"generation", "parent", "init", "weights", "corpus", "by_origin"}
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
     assert genesis["by_origin"] == {"human": 10}
     assert set(first["by_origin"]) == {"human", "generated"}
     for generation in (genesis, first, second):
+        assert set(generation) == origin | end
         assert len(generation["weights"]) == len(generation["corpus"]) == 64
         assert set(generation["metrics"]) >= {"dev", "gate"}
         for numbers in generation["metrics"]["gate"].values():
+            assert set(numbers) == {"value", "low", "high"}
             assert 0 <= numbers["low"] <= numbers["value"] <= numbers["high"] <= 1
-        assert generation["cost"]["steps"] == 40
-        assert generation["cost"]["seconds"] == pytest.approx(
-            sum(generation["cost"]["stages"].values()), abs=0.01
-        )
+        cost = generation["cost"]
+        assert set(cost) == {"seconds", "cpu_seconds", "lost_seconds", "steps", "stages"}
+        assert cost["steps"] == 40
+        assert cost["seconds"] == pytest.approx(sum(cost["stages"].values()), abs=0.01)
 
 
-def test_the_sealed_suite_is_looked_at_for_champions_only(finished_run: Path) -> None:
-    report = status(finished_run).json()
+def test_the_sealed_suite_is_looked_at_for_champions_only(report: dict[str, Any]) -> None:
     looked_at = [g["generation"] for g in report["generations"] if "sealed" in g["metrics"]]
     assert set(looked_at) == {0, report["champion"]["generation"]}
 
 
-def test_the_champion_is_named_with_its_weights(finished_run: Path) -> None:
-    report = status(finished_run).json()
+def test_the_champion_is_named_with_its_weights(report: dict[str, Any]) -> None:
+    assert set(report["champion"]) == {"generation", "weights"}
     champion = report["generations"][report["champion"]["generation"]]
     assert champion["status"] == "promoted"
     assert report["champion"]["weights"] == champion["weights"]
 
 
+def standing(run: Path) -> tuple[str, str | None]:
+    return status(run).state, status(run).writer
+
+
 def test_a_run_that_is_being_written_is_running(run_copy: Path) -> None:
     lock.acquire(run_copy)
     try:
-        assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("running", "run")
+        assert standing(run_copy) == ("running", "run")
     finally:
         lock.release(run_copy)
-    assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("finished", None)
+    assert standing(run_copy) == ("finished", None)
 
 
 @pytest.mark.parametrize("work", [work for work in lock.Work if work is not lock.Work.RUN])
 def test_a_run_that_is_written_by_something_else_is_not_running(run_copy: Path, work: lock.Work) -> None:
     lock.acquire(run_copy, work)
     try:
-        assert (status(run_copy).json()["state"], status(run_copy).json()["writer"]) == ("finished", work)
-        told = summary_line(run_copy, read_state(run_copy))
-        assert "running" not in told
-        assert told.endswith(f"finished  (all generations are made)  (being {work.passive})")
+        assert standing(run_copy) == ("finished", work)
+        line = summary_line(run_copy, read_state(run_copy))
+        assert "running" not in line
+        assert line.endswith(f"finished  (all generations are made)  (being {work.passive})")
     finally:
         lock.release(run_copy)
 
@@ -156,19 +145,19 @@ def edges(entry: Ancestor) -> dict[str, Edge]:
 
 
 def test_lineage_says_what_each_generation_was_made_from(finished_run: Path) -> None:
-    found = lineage(finished_run, read_state(finished_run))
-    genesis, first, _ = found.generations
+    answer = lineage(finished_run, read_state(finished_run))
+    genesis, first, _ = answer.generations
     assert set(edges(genesis)) == {"trained_on", "init", "produced_by"}
     assert edges(genesis)["trained_on"].by_origin == {"human": 10}
     assert [(e.generation, e.made_in) for e in first.edges if e.type == "produced_by"] == [(None, 0), (0, 1)]
     assert (edges(first)["graded_by"].grader, edges(first)["opponent"].generation) == ("Confidence", 0)
-    assert json.loads(json.dumps(found.json())) == found.json()
+    assert json.loads(json.dumps(answer.json())) == answer.json()
 
 
 def test_lineage_says_whose_weights_a_generation_started_from(continued: Path) -> None:
     genesis, first = lineage(continued, read_state(continued)).generations
-    made = Init(init="parent", generation=0, weights=genesis.weights, forked_from=None)
-    assert edges(first)["init"] == made
+    parent = Init(init="parent", generation=0, weights=genesis.weights, forked_from=None)
+    assert edges(first)["init"] == parent
     assert edges(genesis)["init"] == Init(init="fresh", generation=None, weights=None, forked_from=None)
 
 

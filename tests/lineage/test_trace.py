@@ -1,7 +1,5 @@
 """Where samples and generations came from, and how fast that is found."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A checkout, an editable install and a wheel elsewhere: the same names in all three, and none besides."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

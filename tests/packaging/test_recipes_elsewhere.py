@@ -1,7 +1,5 @@
 """Recipes that do not live here: in a folder given by ``--config-dir``, and in an installed package."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

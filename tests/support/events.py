@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 
 from flywheel.storage.events import FACTS, Fields, type_of
+from flywheel.storage.ledger import Ledger
+from flywheel.storage.recall_rules import carries_without
+from flywheel.storage.state import RunState
 
 
 def event_of(name: str, /, **content: Any) -> Any:
@@ -32,6 +35,15 @@ def lines_of(directory: Path) -> list[dict[str, Any]]:
 def written(event: Fields) -> dict[str, Any]:
     """An event, or facts, as JSON."""
     return event.json()
+
+
+def record_recall(directory: Path, why: str) -> None:
+    """Add to a run of two turns that generation 1 is recalled and 2 suspect."""
+    ledger = Ledger(directory)
+    carry = dict(carries_without(RunState.replay(ledger), 0, {1, 2}).artifacts)
+    reached = {"generations": [1], "suspect": [2], "samples": "0" * 64 + ".parquet"}
+    ledger.append(event_of("recalled", why=why, by="generation 1", champion=0, carry=carry, **reached))
+    ledger.close()
 
 
 def _filled(kind: Any, given: Any) -> Any:

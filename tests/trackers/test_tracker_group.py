@@ -1,19 +1,16 @@
 """Trackers follow a run, several at once, and none of them harms it."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import flywheel
 from flywheel.records import Progress, Step
 from flywheel.storage.events import RunEnded
 from flywheel.storage.state import RunState
-from flywheel.testing import CONFIG_DIR
 from flywheel.trackers import NoTracker, TrackerGroup, queued
+from tests.support.loop_runs import run_moons
 
 EVENT = RunEnded(event="run_stopped")
 STEP = Step(1, "train", 50)
@@ -141,26 +138,25 @@ class AtOnce(Follows):
     synchronous = True
 
 
-def run(folder: Path, **tracker: Any) -> flywheel.Run:
-    config = {"recipe": "moons", "generations": 1, "log": "quiet", "threads": 1, "runs_dir": str(folder)}
-    config |= {"model._target_": "tests.support.probe_parts.Logs", "trainer.log_every_n_steps": 10}
-    return flywheel.run(
-        config | {f"+tracker.{name}": part for name, part in tracker.items()}, config_dir=CONFIG_DIR
-    )
+LOGS = {"model._target_": "tests.support.probe_parts.Logs", "trainer.log_every_n_steps": 10}
 
 
 def test_several_see_each_event_with_the_state_of_then_and_what_fits_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Follows, "seen", {})
-    both = {"one": f"{__name__}.Follows", "two": f"{__name__}.AtOnce"}
-    made = run(tmp_path / "one", **{name: {"_target_": path, "name": name} for name, path in both.items()})
+    both = {
+        f"+tracker.{name}": {"_target_": f"{__name__}.{kind}", "name": name}
+        for name, kind in (("one", "Follows"), ("two", "AtOnce"))
+    }
+    run = run_moons(tmp_path / "one", generations=1, **LOGS, **both)
     seen = Follows.seen
     assert seen["one"] == seen["two"]
     assert [seq for seq, *_ in seen["one"]] == list(range(1 + seen["one"][-1][0]))
-    assert seen["one"][-1][1:] == [2, made.champion().number]
+    assert seen["one"][-1][1:] == [2, run.champion().number]
     assert seen["one metrics"] == seen["two metrics"]
     steps = [step for step, names in seen["one metrics"] if names == ["epoch", "loss"]]
-    total = [g["cost"]["steps"] for g in made.status().json()["generations"]]
+    total = [g["cost"]["steps"] for g in run.status().json()["generations"]]
     assert steps == [Step(g, "train", s) for g in (0, 1) for s in range(9, total[g], 10)]
-    assert run(tmp_path / "two").champion().weights == made.champion().weights, "following changes nothing"
+    alone = run_moons(tmp_path / "two", generations=1, **LOGS)
+    assert alone.champion().weights == run.champion().weights, "following changes nothing"
