@@ -11,7 +11,7 @@ from typing import Any
 from flywheel.lineage.data import DataShare
 from flywheel.lineage.record import Record
 from flywheel.lineage.show import Shown
-from flywheel.lineage.status import held_out_text
+from flywheel.lineage.status import estimates, held_out_text
 from flywheel.lineage.text import estimate_text
 from flywheel.storage.events import Recalled
 from flywheel.storage.state import Generation
@@ -63,15 +63,10 @@ def _header(report: Shown) -> str:
 
 
 def _summary(name: str, report: Shown) -> Iterator[str]:
-    for flag, text in (
-        ("recalled", "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*."),
-        (
-            "suspect",
-            "> **Suspect.** A recall reaches it through grading, settings or an opponent; see below.",
-        ),
-    ):
-        if flag in report.flags:
-            yield f"{text}\n"
+    if "recalled" in report.flags:
+        yield "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*.\n"
+    if "suspect" in report.flags:
+        yield "> **Suspect.** A recall reaches it through grading, settings or an opponent; see below.\n"
     yield (
         f"A `{report.model.get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
         f"the run `{name}` of the recipe `{report.recipe}`. "
@@ -80,11 +75,7 @@ def _summary(name: str, report: Shown) -> Iterator[str]:
 
 
 def _evaluation(report: Shown) -> str:
-    rows = [
-        (suite, metric, estimate_text(number))
-        for suite, by_metric in report.metrics.items()
-        for metric, number in by_metric.items()
-    ]
+    rows = [(suite, metric, estimate_text(number)) for suite, metric, number in estimates(report.metrics)]
     text = _table(("suite", "metric", "value [95% interval]"), rows) if rows else "It was not evaluated."
     verdict = report.verdict
     text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
@@ -93,15 +84,7 @@ def _evaluation(report: Shown) -> str:
 
 
 def _data(report: Shown) -> str:
-    rows = [
-        (
-            _origin_text(entry),
-            entry.made_in,
-            entry.rows,
-            entry.drawn,
-        )
-        for entry in report.data.by_origin
-    ]
+    rows = [(_origin_text(entry), entry.made_in, entry.rows, entry.drawn) for entry in report.data.by_origin]
     if not rows:
         return "It was not trained in this run: its weights were taken as they are."
     corpus = f"\n\nThe corpus is identified by `{report.data.corpus}`, a hash of its sample ids in order."
@@ -140,15 +123,10 @@ def _making(report: Shown) -> Iterator[str]:
 
 
 def _lineage(record: Record, ancestors: Sequence[Generation]) -> str:
-    rows = [
-        (
-            g.number,
-            "-" if g.parent is None else g.parent,
-            ", ".join([str(g.status), *record.flags(g.number)]),
-            _plain(g.reason),
-        )
-        for g in ancestors
-    ]
+    rows = []
+    for g in ancestors:
+        verdict = ", ".join([str(g.status), *record.flags(g.number)])
+        rows.append((g.number, "-" if g.parent is None else g.parent, verdict, g.reason))
     return _table(("generation", "parent", "verdict", "why"), rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flywheel.errors import RunError, near_misses
@@ -165,7 +165,24 @@ def read_state(directory: Path) -> RunState:
 
 def status(directory: Path) -> RunStatus:
     """The documented status of a run."""
-    return describe(directory, read_state(directory), lock.work_under_way(directory))
+    state, work = read_state(directory), lock.work_under_way(directory)
+    with ledger.no_garbage_collection():
+        generations = tuple(_generation(g, state) for g in state.generations)
+    champion, created = state.champion, state.created
+    return RunStatus(
+        run=str(directory),
+        recipe=created.recipe if created else None,
+        state=str(state.name(is_running=work is lock.Work.RUN)),
+        writer=str(work) if work else None,
+        reason=state.reason,
+        head=ledger.read_head(directory),
+        champion=Champion(champion.number, bare(champion.weights)) if champion else None,
+        forked_from=created.forked_from if created else None,
+        error_budget=BudgetStatus.of(state),
+        held_out=held_out(state),
+        code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
+        generations=generations,
+    )
 
 
 def summary_line(directory: Path, state: RunState) -> str:
@@ -207,31 +224,17 @@ def held_out_text(recorded: HeldOut) -> str:
     return f"{text}, except {shared}" + (f" ({few})" if few else "")
 
 
-def describe(directory: Path, state: RunState, work: lock.Work | None) -> RunStatus:
-    """``status`` of a state already read; ``work``: what the run's writer does."""
-    with ledger.no_garbage_collection():
-        generations = tuple(_generation(g, state) for g in state.generations)
-    champion, created = state.champion, state.created
-    return RunStatus(
-        run=str(directory),
-        recipe=created.recipe if created else None,
-        state=str(state.name(is_running=work is lock.Work.RUN)),
-        writer=str(work) if work else None,
-        reason=state.reason,
-        head=ledger.read_head(directory),
-        champion=Champion(champion.number, bare(champion.weights)) if champion else None,
-        forked_from=created.forked_from if created else None,
-        error_budget=BudgetStatus.of(state),
-        held_out=held_out(state),
-        code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
-        generations=generations,
-    )
-
-
 def metrics(generation: Generation, state: RunState) -> Metrics:
     """Its estimates by suite and metric, the sealed suites included once they were looked at."""
     looks = (generation.evaluate, state.sealed.get(generation.number))
     return {suite: estimates for look in looks if look for suite, estimates in look.facts.metrics.items()}
+
+
+def estimates(measured: Metrics) -> Iterator[tuple[str, str, Interval]]:
+    """Each estimate with the names of its suite and metric."""
+    for suite, by_metric in measured.items():
+        for metric, estimate in by_metric.items():
+            yield suite, metric, estimate
 
 
 def bare(artifact: str | None) -> str | None:

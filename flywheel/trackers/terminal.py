@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.lineage.status import BudgetStatus, Metrics, held_out, held_out_text, metrics
+from flywheel.lineage.status import BudgetStatus, Metrics, estimates, held_out, held_out_text, metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.records import Interval, Progress
 from flywheel.storage.events import (
@@ -111,12 +111,11 @@ class PlainLines(NoTracker):
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._told = time.monotonic()
-        self._state = RunState()
+        self._printed = time.monotonic()
 
     def event(self, event: Event, state: RunState) -> None:
         """Print what happened, if people want to know."""
-        self._state, self._told = state, time.monotonic()
+        self._printed = time.monotonic()
         line = self._line(event, state)
         if line:
             print(printable(line), flush=True)
@@ -126,11 +125,10 @@ class PlainLines(NoTracker):
     def progress(self, progress: Progress) -> None:
         """Say where a long stage is, now and then."""
         now = time.monotonic()
-        if progress.total and now - self._told >= _PLAIN_PROGRESS_SECONDS:
-            self._told = now
-            print(
-                f"    {progress.stage} {progress.done}/{progress.total} {progress.note}".rstrip(), flush=True
-            )
+        if progress.total and now - self._printed >= _PLAIN_PROGRESS_SECONDS:
+            self._printed = now
+            line = f"    {progress.stage} {progress.done}/{progress.total} {progress.note}"
+            print(line.rstrip(), flush=True)
 
     def close(self) -> None:
         """Flush."""
@@ -239,10 +237,10 @@ class LiveView(NoTracker):
     def _standings(self) -> Table:
         state = self._state
         table = Table.grid(padding=(0, 2))
-        candidate = state.current
-        for name, generation in (("champion", state.champion), ("candidate", candidate)):
+        for name, generation in (("champion", state.champion), ("candidate", state.current)):
             if generation is not None:
-                table.add_row(name, f"generation {generation.number}", metrics_text(generation, state))
+                measured = numbers_text(metrics(generation, state)) or "not evaluated yet"
+                table.add_row(name, f"generation {generation.number}", measured)
         return table
 
     def _time_left(self) -> str:
@@ -305,16 +303,8 @@ def _counts_text(counts: dict[str, int]) -> str:
 
 def numbers_text(measured: Metrics) -> str:
     """``gate accuracy 96.8% [95.3, 97.8]`` for each suite and metric."""
-    return "  ".join(
-        printable(f"{suite} {metric} {estimate_text(number)}")
-        for suite, by_metric in measured.items()
-        for metric, number in by_metric.items()
-    )
-
-
-def metrics_text(generation: Generation, state: RunState) -> str:
-    """A generation's metrics, or that there are none yet."""
-    return numbers_text(metrics(generation, state)) or "not evaluated yet"
+    texts = (f"{suite} {metric} {estimate_text(value)}" for suite, metric, value in estimates(measured))
+    return "  ".join(map(printable, texts))
 
 
 def verdict_text(event: GenerationEnded) -> Text:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage.status import metrics
+from flywheel.lineage.status import estimates, metrics
 from flywheel.records import Step
 from flywheel.storage.events import Event, GenerationEnded, RunEnded, SessionStarted
 from flywheel.storage.state import RunState
@@ -100,8 +100,7 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
     generation = state.generations[number]
     measured = {
         f"{suite}/{metric}{'' if part == 'value' else '_' + part}": value
-        for suite, by_metric in metrics(generation, state).items()
-        for metric, interval in by_metric.items()
+        for suite, metric, interval in estimates(metrics(generation, state))
         for part, value in interval.json().items()
         if part != "unit"
     }
@@ -113,8 +112,5 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
 
 def _champion_values(state: RunState) -> dict[str, float]:
     assert state.champion is not None
-    return {
-        f"champion/{suite}/{metric}": interval.value
-        for suite, by_metric in metrics(state.champion, state).items()
-        for metric, interval in by_metric.items()
-    }
+    measured = estimates(metrics(state.champion, state))
+    return {f"champion/{suite}/{metric}": interval.value for suite, metric, interval in measured}

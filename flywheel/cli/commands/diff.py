@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument("a", type=generation_of_run, metavar="A", help="number, champion, last; or RUN@N")
     parser.add_argument("b", type=generation_of_run, metavar="B", help="another one")

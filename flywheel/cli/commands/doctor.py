@@ -7,7 +7,6 @@ from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_runs_dir(parser)
     add_json(parser)
 

@@ -8,7 +8,6 @@ from flywheel.lineage.text import size_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     add_json(parser)
 

@@ -9,7 +9,6 @@ from flywheel.lineage.text import estimate_text, number_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument("--items", required=True, metavar="FILE", help=".csv, .jsonl or .parquet")
     parser.add_argument(

@@ -14,7 +14,6 @@ from flywheel.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "at", type=generation_of_run, metavar="RUN@GEN", help="a run, and number, champion or last"
     )

@@ -6,7 +6,6 @@ from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.add_argument("name", metavar="NAME", help="the recipe's name, and that of its package")
     parser.add_argument(
         "--into", default=".", metavar="DIR", help="where to write it (the working directory)"

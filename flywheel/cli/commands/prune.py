@@ -9,7 +9,6 @@ from flywheel.lineage.text import size_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument("--promoted", action="store_true", help="keep all that became champions")
     parser.add_argument(

@@ -18,7 +18,6 @@ examples
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _EPILOG
     add_run(parser, required=True)
     parser.add_argument("sql", metavar="SQL", help="one SELECT (DuckDB); - reads it from standard input")

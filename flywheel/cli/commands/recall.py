@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     flaw = parser.add_mutually_exclusive_group(required=True)
     flaw.add_argument(

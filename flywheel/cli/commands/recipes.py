@@ -6,7 +6,6 @@ from flywheel.cli.commands import add_config_dir, add_json, reply
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_config_dir(parser)
     add_json(parser)
 

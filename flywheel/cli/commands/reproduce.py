@@ -7,7 +7,6 @@ from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument("generation", type=generation_word, metavar="GEN", help="number, champion or last")
     parser.add_argument("--into", metavar="DIR", help="keep the weights and outcomes there; default: nowhere")

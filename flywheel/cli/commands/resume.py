@@ -6,7 +6,6 @@ from flywheel.cli.commands import add_config_dir, add_run, ending, run_named
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser, required=True)
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="operational keys, e.g. generations=8"

@@ -7,7 +7,6 @@ from flywheel.errors import ConfigError, ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     answer = parser.add_mutually_exclusive_group()
     answer.add_argument("--yes", action="store_true", help="consent to the promotion")

@@ -6,7 +6,6 @@ from flywheel.cli.commands import add_json, add_run, directory_of, generation_wo
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser, required=True)
     parser.add_argument(
         "generation", type=generation_word, metavar="GEN", help="a generation that was promoted"

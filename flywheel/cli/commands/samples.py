@@ -17,7 +17,6 @@ _HIDDEN = ("id", "origin", "made_in", "made_by", "source", "group", "key", "weig
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument(
         "generation", nargs="?", type=generation_word, metavar="GEN", help="default: the newest"

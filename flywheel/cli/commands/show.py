@@ -22,7 +22,6 @@ _FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pru
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument(
         "generation",
@@ -55,13 +54,14 @@ def main(options: argparse.Namespace) -> int:
 
 def _sections(report: Shown) -> Iterator[RenderableType]:
     from flywheel.cli.rendering import grid_of, pairs, section
-    from flywheel.lineage.status import held_out_text
+    from flywheel.lineage.status import estimates, held_out_text
 
     yield _title(report)
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
     yield section("settings", pairs(report.settings))
-    numbers = grid_of(("suite", "metric", "value [95% interval]"), _numbers(report))
+    rows = [(suite, metric, estimate_text(value)) for suite, metric, value in estimates(report.metrics)]
+    numbers = grid_of(("suite", "metric", "value [95% interval]"), rows)
     yield section("evaluation", numbers, held_out_text(report.held_out) if report.held_out else None)
     if report.verdict:
         yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
@@ -69,9 +69,9 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
         yield section("session", pairs(_session(session)))
     cost, seeds = report.cost, report.seeds
     total = f"{cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of CPU, {cost.steps} steps; "
-    rows = [(stage, f"{cost.stages[stage]:.2f}", str(seed)) for stage, seed in seeds.stages.items()]
+    times = [(stage, f"{cost.stages[stage]:.2f}", str(seed)) for stage, seed in seeds.stages.items()]
     run_seed = f"the run's seed is {seeds.run}"
-    yield section("stages", total + run_seed, grid_of(("stage", "seconds", "seed"), rows))
+    yield section("stages", total + run_seed, grid_of(("stage", "seconds", "seed"), times))
 
 
 def _title(report: Shown) -> RenderableType:
@@ -121,24 +121,11 @@ def _left_out(report: Shown) -> str:
 def _data(report: Shown) -> RenderableType | None:
     from flywheel.cli.rendering import grid_of
 
-    rows = [
-        (
-            entry.origin,
-            entry.source or "",
-            f"generation {entry.made_by_generation}" if entry.made_by else "",
-            entry.made_in,
-            entry.rows,
-            entry.drawn,
-        )
-        for entry in report.data.by_origin
-    ]
+    rows = []
+    for share in report.data.by_origin:
+        maker = f"generation {share.made_by_generation}" if share.made_by else ""
+        rows.append((share.origin, share.source or "", maker, share.made_in, share.rows, share.drawn))
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
-
-
-def _numbers(report: Shown) -> Iterator[tuple[Any, ...]]:
-    for suite, by_metric in report.metrics.items():
-        for metric, number in by_metric.items():
-            yield suite, metric, estimate_text(number)
 
 
 def _session(session: Session) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from flywheel.errors import ExitCode
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.add_argument("bundle", type=Path, metavar="DIR", help="what `bundle` wrote")
     parser.add_argument(
         "--key", required=True, type=Path, metavar="KEY", help="private elliptic-curve key, PEM"

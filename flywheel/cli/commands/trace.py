@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     of = parser.add_mutually_exclusive_group(required=True)
     of.add_argument("--sample", metavar="ID", help="an id of `samples --json`, or its first characters")

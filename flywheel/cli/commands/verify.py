@@ -8,7 +8,6 @@ from flywheel.errors import ExitCode, RunError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_run(parser)
     parser.add_argument("--head", metavar="HASH", help="a head kept elsewhere, which must be in the ledger")
     add_json(parser)

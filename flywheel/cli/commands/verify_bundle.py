@@ -15,7 +15,6 @@ _SIGNED = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.add_argument("bundle", type=Path, metavar="DIR", help="what `bundle` wrote")
     parser.add_argument("--key", type=Path, metavar="PUB", help="public key that must have signed it, PEM")
     parser.add_argument("--run", metavar="RUN", help="also check that this run's ledger stands behind it")
