@@ -118,16 +118,16 @@ def _outcomes(record: Record, generation: Generation) -> bytes:
 
 def ancestry(record: Record, generation: Generation) -> list[Generation]:
     """The generations that a generation came from, itself last: parents, and makers of its data."""
-    known, found, waiting = record.state.generations, set[int](), [generation.number]
+    known, numbers, waiting = record.state.generations, set[int](), [generation.number]
     graph = Graph(record.store, record.state)
     while waiting:
         number = waiting.pop()
-        if number not in found:
-            found.add(number)
+        if number not in numbers:
+            numbers.add(number)
             parent = known[number].parent
             waiting += [] if parent is None else [parent]
             waiting += graph.drawn_turns(known[number])
-    return [known[number] for number in sorted(found)]
+    return [known[number] for number in sorted(numbers)]
 
 
 def excerpt(record: Record, ancestors: list[Generation]) -> list[bytes]:

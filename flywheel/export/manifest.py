@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flywheel.records import Answer
 from flywheel.storage.ledger import canonical
 
@@ -51,9 +53,6 @@ class Manifest:
     files: Mapping[str, Listed]
 
 
-_ABOUT = About.__struct_fields__
-
-
 def written(about: About, files: Mapping[str, bytes]) -> bytes:
     """The manifest of a bundle's files, as bytes."""
     listed = {name: {"sha256": _digest(data), "bytes": len(data)} for name, data in sorted(files.items())}
@@ -85,14 +84,11 @@ def read(folder: Path) -> Manifest:
         raise ValueError("its content does not match its hash")
     if record["format"] != FORMAT:
         raise ValueError(f"its format must be {FORMAT}; it is {record['format']!r}: use a newer flywheel")
-    if not {*_ABOUT, "files"} <= record.keys():
-        raise ValueError(f"it must name {', '.join(_ABOUT)} and files")
-    listed = record["files"]
-    entries = listed.values() if isinstance(listed, dict) else [None]
-    if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries):
-        raise ValueError("its files must have bytes and sha256 each")
-    files = {name: Listed(entry["bytes"], entry["sha256"]) for name, entry in listed.items()}
-    return Manifest(About(*(record[name] for name in _ABOUT)), files)
+    try:
+        files = msgspec.convert(record.get("files"), dict[str, Listed])
+        return Manifest(msgspec.convert(record, About), files)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"it must say what it is of, and bytes and sha256 of each file: {error}") from error
 
 
 def problems(folder: Path, listed: Mapping[str, Listed]) -> Iterator[tuple[str, str]]:

@@ -35,7 +35,7 @@ def _names(mismatch: str) -> list[str]:
     """The files that the library's message on a mismatch names."""
     changed = re.findall(r"Hash mismatch for \\?'(.+?)\\?':", mismatch)
     lists = re.findall(r"(?:Extra|Missing) files (?:found )?in model .+?: ([^\"\]]+)", mismatch)
-    return sorted({*changed, *(name.strip(" '") for found in lists for name in found.split(", "))})
+    return sorted({*changed, *(name.strip(" '") for names in lists for name in names.split(", "))})
 
 
 def all_but_signature() -> object:

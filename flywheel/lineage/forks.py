@@ -70,7 +70,7 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
     if not (descent.flawed or descent.samples):
         return Beside()
     directory = directory.resolve()
-    flaw, found, unread = _Flaw(), dict[str, Fork](), list[Unread]()
+    flaw, forks, unread = _Flaw(), dict[str, Fork](), list[Unread]()
     flaw.add(str(directory), state, descent)
     beside, asked = list(_others(directory, unread)), dict[Path, int]()
     while waiting := [run for run in beside if run.touches(flaw) and asked.get(run.path) != flaw.size]:
@@ -83,8 +83,8 @@ def forks_of(directory: Path, state: RunState, descent: Descent) -> Beside:
                 unread.append(_unread(run.path, error))
                 continue
             if entry:
-                found[str(run.path)] = entry
-    return Beside(tuple(found[path] for path in sorted(found)), tuple(unread))
+                forks[str(run.path)] = entry
+    return Beside(tuple(forks[path] for path in sorted(forks)), tuple(unread))
 
 
 def origins_of(directory: Path, state: RunState) -> Iterator[tuple[Path, RunState]]:

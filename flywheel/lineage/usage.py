@@ -47,11 +47,11 @@ class Usage(Answer, frozen=True):
 def usage(directory: Path) -> Usage:
     """Bytes by kind and by generation, what ``prune`` could free and has freed, and orphans."""
     events = ledger.read(directory)
-    state, made = RunState.replay(events), _makers(events)
+    state, makers = RunState.replay(events), _makers(events)
     on_disk, lost = sizes(directory), orphans(directory)
     by_kind, by_generation = Counter[str](), Counter[int]()
     for path in on_disk.keys() - lost.keys():
-        kind, generation = made.get(artifact_at(path), ("other", None))
+        kind, generation = makers.get(artifact_at(path), ("other", None))
         by_kind[kind] += on_disk[path]
         if generation is not None:
             by_generation[generation] += on_disk[path]

@@ -113,8 +113,8 @@ def outcomes_of(record: Record, chosen: Iterable[Generation]) -> pa.Table:
             if g.number in sealed:
                 yield g, sealed[g.number].outputs.get("outcomes"), {"stage": "sealed"}
 
-    found = _stacked(record, parts())
-    return found if found is not None else _led(OUTCOMES, {"stage": ""}).empty_table()
+    rows = _stacked(record, parts())
+    return rows if rows is not None else _led(OUTCOMES, {"stage": ""}).empty_table()
 
 
 def _stacked(
@@ -137,11 +137,11 @@ def _led(schema: pa.Schema, texts: dict[str, str]) -> pa.Schema:
 
 def edges(record: Record) -> pa.Table:
     """Typed edges from what was made to what it was made from."""
-    found, graph = [EDGES.empty_table()], Graph(record.store, record.state)
+    tables, graph = [EDGES.empty_table()], Graph(record.store, record.state)
     for g in record.state.generations:
-        found.append(pa.Table.from_pylist(list(_small_edges(graph, g)), EDGES))
-        found += _sample_edges(record, g)
-    return pa.concat_tables(found)
+        tables.append(pa.Table.from_pylist(list(_small_edges(graph, g)), EDGES))
+        tables += _sample_edges(record, g)
+    return pa.concat_tables(tables)
 
 
 def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
