@@ -20,8 +20,8 @@ def answer(module: str, words: list[str], folder: Path) -> str:
 
 
 def test_new_and_the_commands_it_prints(tmp_path: Path) -> None:
-    told = answer("flywheel", ["new", "beans"], tmp_path)
-    run, test = (line.split() for line in told.splitlines() if line.startswith("  "))
+    said = answer("flywheel", ["new", "beans"], tmp_path)
+    run, test = (line.split() for line in said.splitlines() if line.startswith("  "))
     assert run[:3] + test == ["python", "-m", "flywheel", "pytest", "beans"]
     out = answer("flywheel", run[3:], tmp_path)
     assert "  promoted: +" in out, "it improves, and on evidence"

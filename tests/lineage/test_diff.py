@@ -15,16 +15,16 @@ from flywheel.testing import CONFIG_DIR
 
 def test_two_generations_of_a_run(finished_run: Path) -> None:
     run = flywheel.open_run(finished_run)
-    found = run.diff(0, 1).json()
-    assert (found["settings"], found["config"], found["environment"]) == ({}, {}, {})
-    assert found["code"]["same"] is True
-    assert found["grader"]["b"]["grader"] == "Confidence"
-    rows = found["data"]["rows"]
+    report = run.diff(0, 1).json()
+    assert (report["settings"], report["config"], report["environment"]) == ({}, {}, {})
+    assert report["code"]["same"] is True
+    assert report["grader"]["b"]["grader"] == "Confidence"
+    rows = report["data"]["rows"]
     assert (rows["a"], rows["shared"]) == (10, 10)
     assert rows["b"] == run.show(1).json()["data"]["rows"]
-    assert [batch["made_in"] for batch in found["data"]["batches"]["shared"]] == [0]
-    assert [batch["made_in"] for batch in found["data"]["batches"]["only_b"]] == [1]
-    assert json.loads(json.dumps(found)) == found
+    assert [batch["made_in"] for batch in report["data"]["batches"]["shared"]] == [0]
+    assert [batch["made_in"] for batch in report["data"]["batches"]["only_b"]] == [1]
+    assert json.loads(json.dumps(report)) == report
 
 
 def test_flips_are_the_items_whose_score_changed(finished_run: Path) -> None:
@@ -42,10 +42,12 @@ def test_flips_are_the_items_whose_score_changed(finished_run: Path) -> None:
 
 def test_a_generation_does_not_differ_from_itself(finished_run: Path) -> None:
     run = flywheel.open_run(finished_run)
-    found = run.diff(1, 1, other=run).json()
-    assert not any((found["settings"], found["config"], found["init"], found["grader"], found["environment"]))
-    assert found["data"]["same"] is True
-    assert all(not suite["flipped"] for suite in found["outcomes"].values())
+    report = run.diff(1, 1, other=run).json()
+    assert not any(
+        (report["settings"], report["config"], report["init"], report["grader"], report["environment"])
+    )
+    assert report["data"]["same"] is True
+    assert all(not suite["flipped"] for suite in report["outcomes"].values())
 
 
 def test_changes_name_dotted_keys() -> None:
@@ -56,8 +58,8 @@ def test_changes_name_dotted_keys() -> None:
 def test_changes_are_those_of_the_json() -> None:
     old = {"batches": 1, "flag": 1, "gone": None, "a.b": 1, "rates": [1, 2]}
     new = {"batches": 1.0, "flag": True, "a": {"b": 1}, "rates": [1.0, 2]}
-    found = changes(old, new, "model.")
-    assert {key: tuple(map(json.dumps, pair.values())) for key, pair in found.items()} == {
+    report = changes(old, new, "model.")
+    assert {key: tuple(map(json.dumps, pair.values())) for key, pair in report.items()} == {
         "model.batches": ("1", "1.0"),
         "model.flag": ("1", "true"),
         "model.gone": ("null",),
@@ -68,13 +70,13 @@ def test_changes_are_those_of_the_json() -> None:
 
 
 def test_the_command_shows_how_values_of_other_types_differ(capsys: Any) -> None:
-    found = {
+    report = {
         "batches": {"a": 1, "b": 1.0},
         "size": {"a": "1", "b": 1},
         "name": {"a": "x", "b": "y"},
         "more": {"b": None},
     }
-    rich.console.Console(width=60).print(commands_diff._changes(found, ["A", "B"]))
+    rich.console.Console(width=60).print(commands_diff._changes(report, ["A", "B"]))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert rows[:2] == [["batches", "1", "1.0"], ["size", '"1"', "1"]]
     assert rows[2:] == [["name", "x", "y"], ["more", "absent", "null"]]
@@ -92,13 +94,13 @@ def test_items_of_another_seed_are_other_items_though_their_names_are_the_same(
         "settings.steps": 2,
     }
     other = flywheel.run({**config, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
-    found = flywheel.open_run(finished_run).diff(0, 0, other=other)
+    report = flywheel.open_run(finished_run).diff(0, 0, other=other)
     for suite in ("dev", "gate", "sealed"):
-        flips = found.outcomes[suite]
+        flips = report.outcomes[suite]
         items = flips.items
         assert items.shared == items.a == items.b == items.other_rows > 0
         assert (items.compared, flips.flipped, flips.gained, flips.lost) == (0, (), 0, 0)
-    for section in commands_diff._sections(found, 10):
+    for section in commands_diff._sections(report, 10):
         rich.console.Console(width=100).print(section)
     assert f"{items.a} not compared: of the same name, but other items" in capsys.readouterr().out
 
@@ -128,10 +130,10 @@ def test_duels_are_compared_against_the_same_opponent_only() -> None:
         named = {"item": list("abc"), "opponent": pa.array(opponent, pa.string())}
         return pa.table({**named, "score": score})
 
-    found = _flips(outcomes([1, 1, 0], ["x", "x", "x"]), outcomes([0, 0, 1], ["y", "x", "x"]), None).json()
-    assert (found["items"]["other_opponents"], found["items"]["compared"]) == (1, 2)
-    assert (found["gained"], found["lost"]) == (1, 1)
-    assert [entry["item"] for entry in found["flipped"]] == ["b", "c"]
+    report = _flips(outcomes([1, 1, 0], ["x", "x", "x"]), outcomes([0, 0, 1], ["y", "x", "x"]), None).json()
+    assert (report["items"]["other_opponents"], report["items"]["compared"]) == (1, 2)
+    assert (report["gained"], report["lost"]) == (1, 1)
+    assert [entry["item"] for entry in report["flipped"]] == ["b", "c"]
     alone = _flips(outcomes([1, 1, 0], [None] * 3), outcomes([1, 0, 1 / 3], [None] * 3), None).json()
     assert (alone["items"]["compared"], alone["gained"], alone["lost"]) == (3, 1, 1)
 

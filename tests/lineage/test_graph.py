@@ -49,18 +49,23 @@ def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
 
 
 @pytest.fixture
-def climbing(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A curriculum that took level 2 on six lessons of turn 1, none of which was drawn."""
+def ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Human samples are of level 1, all others of level 2."""
     put(monkeypatch, generate)
     put(monkeypatch, grade)
     monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
+
+
+@pytest.fixture
+def climbing(run: Path, ladder: None) -> Path:
+    """A curriculum that took level 2 on six lessons of turn 1, none of which was drawn."""
     assert climb(run, 1) == 0
     return run
 
 
-def climb(run: Path, generations: int) -> int:
-    ladder = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
-    return play(run, generations, seed=DRAWS_A_HUMAN_ROW, curator=ladder)
+def climb(run: Path, generations: int, **options: Any) -> int:
+    curator = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
+    return play(run, generations, seed=DRAWS_A_HUMAN_ROW, curator=curator, **options)
 
 
 DRAWS_A_HUMAN_ROW = 5
@@ -95,15 +100,9 @@ def test_who_began_with_such_a_carry_is_suspect_too(climbing: Path) -> None:
     assert "settings_from" in by[2]
 
 
-def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(monkeypatch, generate)
-    put(monkeypatch, grade)
-    monkeypatch.setattr("tests.support.fake_stages.human", lambda: leveled(human(), 1))
-    ladder = Curriculum(level="level", batches=1, batch_size=1, newest=0, recent=0)
-    play(run, 1, stages=5 + 3, seed=DRAWS_A_HUMAN_ROW, curator=ladder)  # its curate is done, its fit is not
-    assert recall(run, where=WRONG, why="wrong", yes=True).json()["ends"] == 1
+def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(run: Path, ladder: None) -> None:
+    climb(run, 1, stages=5 + 3)  # its curate is done, its fit is not
+    assert recall(run, where=WRONG, why="wrong", yes=True).ends == 1
     state = read_state(run)
     assert (state.generations[1].status, state.generations[1].suspect) == (Status.FAILED, True)
     assert climb(run, 1) == 0

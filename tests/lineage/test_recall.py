@@ -15,7 +15,7 @@ from flywheel.lineage.recall import recall, rollback
 from flywheel.lineage.status import read_state, status
 from flywheel.storage import files, ledger, lock
 from flywheel.storage.pruning import prune
-from flywheel.storage.state import RunState, Status
+from flywheel.storage.state import Status
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
 from tests.support.events import lines_of
@@ -121,12 +121,16 @@ def test_what_is_recalled_is_never_learned_from_again(seed: int, steps: list[Any
 def test_a_recalled_generation_is_made_up_for(run: Path) -> None:
     play(run, 4)
     recall(run, generation=2, why="flawed", yes=True)
-    assert status(run).json()["state"] == "stopped"
-    assert status(run).json()["reason"] == "recalled: flawed"
+    assert (status(run).state, status(run).reason) == ("stopped", "recalled: flawed")
     play(run, 4)
     state = read_state(run)
     assert sum(not g.recalled for g in state.generations) == 5
     assert status(run).json()["state"] == "finished"
+
+
+def promoted(run: Path) -> list[int]:
+    """The numbers of the generations that were promoted, in order."""
+    return [g.number for g in read_state(run).generations if g.status is Status.PROMOTED]
 
 
 def test_a_dry_run_records_nothing(run: Path) -> None:
@@ -207,12 +211,11 @@ def test_a_generation_under_way_that_does_not_goes_on_with_what_remains(run: Pat
 
 def test_the_carry_is_what_the_restored_champion_left(run: Path) -> None:
     play(run, 6)
-    state = read_state(run)
-    promoted = [g.number for g in state.generations if g.status is Status.PROMOTED]
-    report = recall(run, generation=promoted[-1], why="flawed", yes=True).json()
+    before, numbers = read_state(run), promoted(run)
+    report = recall(run, generation=numbers[-1], why="flawed", yes=True)
     after = read_state(run)
-    assert after.champion.number == report["champion"]["after"] == promoted[-2]
-    assert after.carries == state.generations[promoted[-2]].carry_after != state.carries
+    assert after.champion.number == report.champion.after == numbers[-2]
+    assert after.carries == before.generations[numbers[-2]].carry_after != before.carries
 
 
 def test_strict_recalls_what_is_only_suspect(run: Path) -> None:
@@ -242,26 +245,24 @@ def test_suspicion_is_a_flag_and_is_passed_on(run: Path) -> None:
 
 def test_a_rollback_sets_the_champion_back_without_blame(run: Path) -> None:
     play(run, 6)
-    state = read_state(run)
-    promoted = [g.number for g in state.generations if g.status is Status.PROMOTED]
-    report = rollback(run, promoted[-2], "too slow in production").json()
-    assert report["champion"] == {"before": promoted[-1], "after": promoted[-2]}
+    *_, former, newest = promoted(run)
+    report = rollback(run, former, "too slow in production")
+    assert (report.champion.before, report.champion.after) == (newest, former)
     after = read_state(run)
-    assert after.champion.number == promoted[-2]
+    assert after.champion.number == former
     assert after.carries == after.champion.carry_after
     assert not any(g.recalled or g.suspect for g in after.generations)
     assert status(run).json()["state"] == "stopped"
     play(run, 7)
-    made = read_state(run).generations
-    assert (len(made), made[7].parent) == (8, promoted[-2])
+    generations = read_state(run).generations
+    assert (len(generations), generations[7].parent) == (8, former)
     check_all(run)
 
 
 def test_a_rollback_ends_what_was_under_way(run: Path) -> None:
     play(run, 6)
-    promoted = [g.number for g in read_state(run).generations if g.status is Status.PROMOTED]
     play(run, 8, stages=3)
-    rollback(run, promoted[0], "no")
+    rollback(run, promoted(run)[0], "no")
     last = read_state(run).generations[-1]
     assert (last.status, last.reason) == (Status.FAILED, "rolled back: no")
 
@@ -322,14 +323,11 @@ def test_a_run_that_is_being_written_is_not_recalled(run: Path) -> None:
         lock.release(run)
 
 
-def test_patience_starts_anew_from_the_restored_champion() -> None:
-    state = RunState()
-    with quick_folder() as folder:
-        play(folder / "fake" / "run", 8, patience=2, seed=1)
-        state = read_state(folder / "fake" / "run")
-        assert state.turns_without_promotion == 2
-        recall(folder / "fake" / "run", generation=state.generations[-1].number, why="flawed", yes=True)
-        assert read_state(folder / "fake" / "run").turns_without_promotion == 1
+def test_patience_starts_anew_from_the_restored_champion(run: Path) -> None:
+    play(run, 8, patience=2, seed=1)
+    assert read_state(run).turns_without_promotion == 2
+    recall(run, generation="last", why="flawed", yes=True)
+    assert read_state(run).turns_without_promotion == 1
 
 
 def test_a_condition_on_what_was_pruned_says_which_batches_it_could_not_ask(run: Path) -> None:
@@ -363,8 +361,7 @@ def test_a_line_that_is_written_has_happened_though_head_could_not_be_moved(
 ) -> None:
     """A full disk may have room for the line, in the ledger's last block, and none for HEAD."""
     play(run, 6)
-    before = read_state(run)
-    promoted = [g.number for g in before.generations if g.status is Status.PROMOTED]
+    *_, former, newest = promoted(run)
     real = files.write_atomic
 
     def full(path: Path, *content: Any) -> None:
@@ -374,11 +371,11 @@ def test_a_line_that_is_written_has_happened_though_head_could_not_be_moved(
 
     monkeypatch.setattr(files, "write_atomic", full)
     if change == "recall":
-        assert recall(run, generation=promoted[-1], why="flawed", yes=True).json()["done"]
+        assert recall(run, generation=newest, why="flawed", yes=True).done
     else:
-        assert rollback(run, promoted[-2], "slow").json()["champion"]["after"] == promoted[-2]
+        assert rollback(run, former, "slow").champion.after == former
     monkeypatch.undo()
-    assert read_state(run).champion.number == promoted[-2]
+    assert read_state(run).champion.number == former
     assert play(run, 7) == 0
     assert verify(run).first_bad is None
     said = [event.event for event in ledger.read(run)]

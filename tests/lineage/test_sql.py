@@ -34,10 +34,10 @@ def test_each_view_tells_what_the_ledger_does(finished_run: Path) -> None:
 
 
 def test_samples_stand_beside_their_scores_and_their_own_turns_decision(finished_run: Path) -> None:
-    found = query(finished_run, "SELECT * FROM samples WHERE made_in = 1")
+    answer = query(finished_run, "SELECT * FROM samples WHERE made_in = 1")
     ours = flywheel.open_run(finished_run).samples(1)
     for name in ("id", "confidence", "keep", "reason", "count"):
-        assert found[name].to_pylist() == ours[name].to_pylist()
+        assert answer[name].to_pylist() == ours[name].to_pylist()
 
 
 def test_edges_lead_from_a_generation_to_the_weights_that_made_its_data(finished_run: Path) -> None:
@@ -80,8 +80,8 @@ def test_nothing_can_be_written_or_reached(finished_run: Path, sql: str) -> None
 
 
 def test_columns_of_one_name_are_told_apart(finished_run: Path) -> None:
-    found = query(finished_run, "SELECT 1 AS x, 2 AS x, 3 AS x_1")
-    assert found.to_pylist() == [{"x": 1, "x_1": 2, "x_1_1": 3}]
+    answer = query(finished_run, "SELECT 1 AS x, 2 AS x, 3 AS x_1")
+    assert answer.to_pylist() == [{"x": 1, "x_1": 2, "x_1_1": 3}]
 
 
 def test_a_variable_of_this_process_is_no_table(finished_run: Path) -> None:

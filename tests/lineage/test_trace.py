@@ -37,18 +37,18 @@ def an_id(run: Path, turn: int) -> str:
 @pytest.mark.parametrize("length", [8, 32])
 def test_a_sample_is_found_by_the_beginning_of_its_id(run: Path, length: int) -> None:
     name = an_id(run, 4)
-    found = trace(run, sample=name[:length]).json()
+    answer = trace(run, sample=name[:length]).json()
     parent = read_state(run).generations[4].parent
-    assert (found["sample"]["id"], found["sample"]["made_in"]) == (name, 4)
-    assert found["sample"]["made_by_generation"] == found["up"][0]["generation"] == parent
-    assert found["up"][-1]["generation"] == 0
-    assert any(e["type"] == "produced_by" and e["generation"] is None for e in found["up"][-1]["edges"])
+    assert (answer["sample"]["id"], answer["sample"]["made_in"]) == (name, 4)
+    assert answer["sample"]["made_by_generation"] == answer["up"][0]["generation"] == parent
+    assert answer["up"][-1]["generation"] == 0
+    assert any(e["type"] == "produced_by" and e["generation"] is None for e in answer["up"][-1]["edges"])
 
 
 def test_a_human_sample_has_no_ancestors(run: Path) -> None:
-    found = trace(run, sample=an_id(run, 0), down=False).json()
-    assert (found["sample"]["made_by"], found["up"]) == (None, [])
-    assert "down" not in found
+    answer = trace(run, sample=an_id(run, 0), down=False).json()
+    assert (answer["sample"]["made_by"], answer["up"]) == (None, [])
+    assert "down" not in answer
 
 
 @pytest.mark.parametrize("length", [8, 32])
@@ -59,9 +59,9 @@ def test_a_human_sample_is_of_the_first_genesis_also_if_that_was_cut_off(tmp_pat
         play(run, 1, leaves={(0, "train"): RuntimeError("so it shall be")})
         play(run, 1)
         name = an_id(run, 0)
-        found = trace(run, sample=name[:length]).json()
-    assert found["sample"]["made_in"] == 0
-    assert found["down"]["samples"][0]["made_in"] == 0
+        answer = trace(run, sample=name[:length]).json()
+    assert answer["sample"]["made_in"] == 0
+    assert answer["down"]["samples"][0]["made_in"] == 0
 
 
 @pytest.mark.parametrize(("prefix", "rule"), [("", "with which 19 begin"), ("xyz", "has no sample")])
@@ -109,8 +109,9 @@ def long_state(turns: int) -> RunState:
         outputs = {"corpus": "c", "sources": json.dumps(sources)}
         g.stages["curate"] = event_of("stage", stage="curate", outputs=outputs, facts=facts)
         start = {"kind": "parent", "weights": f"w{n - 1}", "origin": n - 1} if n else {"kind": "fresh"}
-        made = {"start": start}
-        g.stages["train"] = event_of("stage", stage="train", outputs={"weights": f"w{n}"}, facts=made)
+        g.stages["train"] = event_of(
+            "stage", stage="train", outputs={"weights": f"w{n}"}, facts={"start": start}
+        )
         state.generations.append(g)
     return state
 

@@ -123,13 +123,13 @@ def test_the_wheel_has_all_configuration_and_recipes(wheel):
 
 
 def test_the_same_targets_in_checkout_editable_and_wheel(checkout, editable, installed, tmp_path):
-    found = [report(folder, tmp_path) for folder in (checkout, editable, installed)]
+    reports = [report(folder, tmp_path) for folder in (checkout, editable, installed)]
     for key in ("targets", "recipes", "task", "class"):
-        assert found[0][key] == found[1][key] == found[2][key], key
-    assert found[0]["class"] == "flywheel.recipes.mnist.task"
-    assert found[0]["file"] == found[1]["file"] == str(ROOT / "recipes" / "mnist" / "task.py")
-    assert found[2]["file"].startswith(str(installed))
-    assert found[2]["extra"] == [], "no import name besides flywheel"
+        assert reports[0][key] == reports[1][key] == reports[2][key], key
+    assert reports[0]["class"] == "flywheel.recipes.mnist.task"
+    assert reports[0]["file"] == reports[1]["file"] == str(ROOT / "recipes" / "mnist" / "task.py")
+    assert reports[2]["file"].startswith(str(installed))
+    assert reports[2]["extra"] == [], "no import name besides flywheel"
 
 
 @pytest.fixture
