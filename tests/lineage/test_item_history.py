@@ -80,6 +80,11 @@ def test_what_is_not_on_the_champions_line_says_nothing(tmp_path: Path) -> None:
     assert (fell.line, fell.worse_since) == ([0, 1, 4], 4)
 
 
+def test_recalled_generations_are_left_out_of_a_line(tmp_path: Path) -> None:
+    past = history(tmp_path, [1, 0, 1], recalled=(1,))
+    assert (past.line, past.worse_since) == ([0, 2], None)
+
+
 def test_a_suite_that_was_not_looked_at_in_between(tmp_path: Path) -> None:
     past = history(tmp_path, [1, None, None, 0])
     assert (past.worse_since, past.worse_between, past.last_scored) == (None, (0, 3), 3)

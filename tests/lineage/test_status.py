@@ -82,6 +82,7 @@ def test_a_status_says_what_each_generation_is(report: dict[str, Any]) -> None:
     origin = {"generation", "parent", "init", "weights", "corpus", "by_origin"}
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
     assert genesis["by_origin"] == {"human": 10}
+    assert (first["parent"], first["init"]) == (0, "fresh")
     assert set(first["by_origin"]) == {"human", "generated"}
     for generation in (genesis, first, second):
         assert set(generation) == origin | end
