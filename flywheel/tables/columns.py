@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import DataError
-from flywheel.tables.digests import bytes_and_offsets, joined_texts
+from flywheel.tables.digests import bytes_and_offsets, row_texts
 
 PROVENANCE = pa.schema(
     [
@@ -117,22 +117,19 @@ def require_own_columns(payload: pa.Table, own: tuple[str, ...]) -> None:
     """Raise DataError if there are no prompts, or columns that are the loop's to give, but for ``own``."""
     if "prompt" not in payload.column_names:
         raise DataError(f"Samples must have a column 'prompt'; they have {payload.column_names}.")
-    claimed = [name for name in payload.column_names if name in RESERVED and name not in own]
-    if claimed:
+    if claimed := [name for name in payload.column_names if name in RESERVED and name not in own]:
         raise DataError(
             "Where a sample comes from and what is decided on it is recorded by the loop; its payload must "
             f"not have {claimed}. Give these columns other names."
         )
 
 
-def as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def as_text(column: pa.ChunkedArray, name: str, what: str = "Samples") -> pa.ChunkedArray:
     """A column as text. Raises DataError, naming it, if it cannot be, or if a prompt is null."""
     try:
         text = column.cast(pa.string())
     except pa.ArrowException as error:
-        raise DataError(
-            f"Samples must have text in column {name!r}; it is {column.type}: {error}."
-        ) from error
+        raise DataError(f"{what} must have text in column {name!r}; it is {column.type}: {error}.") from error
     if name == "prompt" and text.null_count:
         raise DataError(f"Samples must have a prompt each; {text.null_count} of them are null.")
     return text
@@ -144,7 +141,7 @@ def sample_ids(table: pa.Table) -> pa.Array:
     The origin is part of the content, so that a human row and an equal generated one stay apart. Texts
     are made column by column; only the hash is taken row by row, on slices of Arrow's own buffer.
     """
-    texts = joined_texts(table)
+    texts = row_texts(table)
     marked = pc.binary_join_element_wise(texts, _occurrence(texts), "\x1e")
     digests = bytearray()
     for chunk in marked.chunks:
@@ -180,28 +177,17 @@ def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = Fal
         raise DataError(f"{what} must have at least one row; they have none.")
     if table[unique].null_count:
         raise DataError(f"{what} must have a {unique!r} each; {table[unique].null_count} of them are null.")
-    try:
-        texts = table[unique].cast(pa.string())
-    except pa.ArrowException as error:
-        kind = table[unique].type
-        raise DataError(f"{what} must have text in column {unique!r}; it is {kind}: {error}.") from error
-    if pc.count_distinct(texts).as_py() != len(table):
-        raise DataError(
-            f"{what} must have unique values of {unique!r}; {_twice(texts)} occurs more than once."
-        )
+    counts = as_text(table[unique], unique, what).value_counts()
+    if len(counts) != len(table):
+        twice = next(entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1)
+        raise DataError(f"{what} must have unique values of {unique!r}; {twice!r} occurs more than once.")
     return require_finite(table, what)
-
-
-def _twice(texts: pa.ChunkedArray) -> str:
-    """The first value that occurs more than once."""
-    return next(repr(text) for text, count in Counter(texts.to_pylist()).items() if count > 1)
 
 
 def require_finite(table: pa.Table, what: str) -> pa.Table:
     """The table, if every float in it (also inside lists) is finite; DataError naming the column if not."""
     for name in table.column_names:
-        bad = sum(_not_finite(chunk) for chunk in table[name].chunks)
-        if bad:
+        if bad := sum(map(_not_finite, table[name].chunks)):
             raise DataError(
                 f"{what} must have finite numbers; {bad} values of column {name!r} are NaN, "
                 "infinite or null. Drop or impute those rows in the recipe's task."

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +24,21 @@ _RELATIVE, _OF_LARGEST = 1e-5, 1e-6
 """Floats are the same within so much of their size, or of the largest in their column."""
 
 
-def row_texts(table: pa.Table) -> list[str]:
+def row_texts(table: pa.Table) -> pa.ChunkedArray:
     """Each row as one text, over its columns in name order, whatever the chunking.
 
     Columns with floats are left out: they differ between CPU types.
     """
-    texts: list[str] = joined_texts(table).to_pylist()
-    return texts
+    names = [name for name in table.column_names if not has_floats(table.schema.field(name).type)]
+    return joined_texts(table.select(names))
 
 
-def joined_texts(table: pa.Table, *, floats: bool = False) -> pa.ChunkedArray:
-    """``row_texts`` as an array; ``floats``: with columns of floats, each as the integer of its bits."""
-    names = sorted(table.column_names)
-    names = [name for name in names if floats or not has_floats(table.schema.field(name).type)]
-    if not names:
+def joined_texts(table: pa.Table, *, floats: bool = True) -> pa.ChunkedArray:
+    """Each row as one text, columns with floats too; see ``column_texts``."""
+    if not table.column_names:
         return pa.chunked_array([pa.repeat(pa.scalar(""), len(table))])
-    return pc.binary_join_element_wise(*(column_texts(table[name]) for name in names), "\x1f")
+    columns = (column_texts(table[name], floats=floats) for name in sorted(table.column_names))
+    return pc.binary_join_element_wise(*columns, "\x1f")
 
 
 def has_floats(kind: pa.DataType) -> bool:
@@ -50,8 +48,11 @@ def has_floats(kind: pa.DataType) -> bool:
     return any(has_floats(kind.field(k).type) for k in range(kind.num_fields))
 
 
-def column_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as text in which the separator of columns does not occur; null is told from any text."""
+def column_texts(column: pa.ChunkedArray, *, floats: bool = True) -> pa.ChunkedArray:
+    """A column as text in which the separator of columns does not occur; null is told from any text.
+
+    Without ``floats`` each of them is ``false``, which leaves the rest, and where floats are.
+    """
     if _is_cast(column.type):
         text = column.cast(pa.string())
     else:
@@ -60,7 +61,7 @@ def column_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
             for chunk in column.chunks
             for start in range(0, len(chunk), _NESTED_SLICE)
         )
-        text = pa.chunked_array([_texts(part) for part in slices], pa.string())
+        text = pa.chunked_array([_texts(part, floats) for part in slices], pa.string())
     if not types.is_integer(column.type):
         text = pc.replace_substring(pc.replace_substring(text, "\\", "\\\\"), "\x1f", "\\u")
     return pc.fill_null(text, "\\0")
@@ -73,42 +74,46 @@ def _is_cast(kind: pa.DataType) -> bool:
     return not (own or types.is_timestamp(kind))
 
 
-def _texts(values: pa.Array) -> pa.Array:
+def _texts(values: pa.Array, floats: bool) -> pa.Array:
     """Values as texts: bytes in hex, floats as the integers of their bits, times in UTC; null stays null."""
     kind = values.type
     if isinstance(kind, pa.BaseExtensionType):
-        return _texts(values.storage)
+        return _texts(values.storage, floats)
     if types.is_struct(kind):
-        return _struct_texts(values)
+        return _struct_texts(values, floats)
     if types.is_nested(kind):
-        return _list_texts(values)
+        return _list_texts(values, floats)
     if types.is_floating(kind):
-        return values.view(pa.int16() if kind.bit_width == 16 else f"int{kind.bit_width}").cast(pa.string())
+        bits = values.view(f"int{kind.bit_width}").cast(pa.string())
+        return bits if floats else pc.if_else(values.is_valid(), "false", bits)
     if types.is_timestamp(kind):  # the zone need not be known here
         return values.cast(pa.timestamp(kind.unit)).cast(pa.string())
     return values.cast(pa.string()) if _is_cast(kind) else _hex(values.cast(pa.binary()))
 
 
-def _struct_texts(values: pa.StructArray) -> pa.Array:
-    names = [field.name for field in values.type]
-    parts = dict(zip(names, values.flatten(), strict=True))
-    joined = pc.binary_join_element_wise(*(_counted(_texts(parts[name])) for name in sorted(names)), "")
-    return pc.if_else(values.is_valid(), joined, pa.scalar(None, pa.string()))
+def _struct_texts(values: pa.StructArray, floats: bool) -> pa.Array:
+    parts = {field.name: part for field, part in zip(values.type, values.flatten(), strict=True)}
+    texts = (_counted(_texts(parts[name], floats)) for name in sorted(parts))
+    return _null_where(values, pc.binary_join_element_wise(*texts, ""))
 
 
-def _list_texts(values: pa.Array) -> pa.Array:
+def _list_texts(values: pa.Array, floats: bool) -> pa.Array:
     if types.is_fixed_size_list(values.type):
         values = values.cast(pa.list_(values.type.value_type))
     offsets = values.offsets
     first, last = (offsets[k].as_py() for k in (0, -1))
-    elements = _counted(_texts(values.values.slice(first, last - first)))
+    elements = _counted(_texts(values.values.slice(first, last - first), floats))
     array = pa.LargeListArray if types.is_large_list(values.type) else pa.ListArray
     starts = pc.subtract(offsets, pa.scalar(first, offsets.type))
-    texts = pc.binary_join(array.from_arrays(starts, elements), "")
+    return _null_where(values, pc.binary_join(array.from_arrays(starts, elements), ""))
+
+
+def _null_where(values: pa.Array, texts: pa.Array) -> pa.Array:
+    """The texts, null where the values are."""
     return pc.if_else(values.is_valid(), texts, pa.scalar(None, pa.string()))
 
 
-def _counted(texts: pa.Array) -> pa.Array:
+def _counted(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Each text with its length in bytes and a colon before it, null as ``-``: so they can be joined."""
     lengths = pc.binary_length(texts).cast(pa.string())
     return pc.fill_null(pc.binary_join_element_wise(lengths, texts, ":"), "-")
@@ -119,7 +124,7 @@ def _hex(values: pa.BinaryArray) -> pa.Array:
     offsets = (np.asarray(ends, np.int64) - ends[0]) * 2
     text = pa.py_buffer(data[ends[0] : ends[-1]].hex().encode())
     texts = pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets.astype(np.int32)), text)
-    return pc.if_else(values.is_valid(), texts, pa.scalar(None, pa.string()))
+    return _null_where(values, texts)
 
 
 def bytes_and_offsets(texts: pa.Array) -> tuple[memoryview, list[int]]:
@@ -131,29 +136,17 @@ def bytes_and_offsets(texts: pa.Array) -> tuple[memoryview, list[int]]:
     return memoryview(data or b""), ends.tolist()
 
 
-def digest(rows: Iterable[str]) -> str:
-    """SHA-256 over texts in order, lengths included."""
-    total = hashlib.sha256()
-    _update(total, pa.chunked_array([list(rows)], pa.string()))
-    return total.hexdigest()
-
-
-def table_digest(table: pa.Table) -> str:
-    """SHA-256 over the texts of a table's rows, floats included to the bit: its identity.
+def table_digest(table: pa.Table, *, floats: bool = True) -> str:
+    """SHA-256 over the texts of a table's rows, ``floats`` included to the bit: its identity.
 
     Memory does not grow with the number of rows.
     """
     total = hashlib.sha256()
     for start in range(0, len(table), _SLICE):
-        _update(total, joined_texts(table.slice(start, _SLICE), floats=True))
+        for chunk in _counted(joined_texts(table.slice(start, _SLICE), floats=floats)).chunks:
+            data, ends = bytes_and_offsets(chunk)
+            total.update(data[ends[0] : ends[-1]])
     return total.hexdigest()
-
-
-def _update(total: Any, texts: pa.ChunkedArray) -> None:
-    lengths = pc.binary_length(texts).cast(pa.string())
-    for chunk in pc.binary_join_element_wise(lengths, texts, ":").chunks:
-        data, ends = bytes_and_offsets(chunk)
-        total.update(data[ends[0] : ends[-1]])
 
 
 def columns_of(table: pa.Table) -> dict[str, str]:
@@ -179,43 +172,14 @@ def _differing(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
     """Numbers of the rows in which two columns of one type differ."""
     if old.equals(new):
         return np.empty(0, int)
-    if not has_floats(old.type):
-        return np.flatnonzero(np.not_equal(*(column_texts(side).to_numpy() for side in (old, new))))
-    texts = [column_texts(_without_floats(side)).to_numpy() for side in (old, new)]
+    texts = (column_texts(side, floats=False).to_numpy() for side in (old, new))
     rows = np.flatnonzero(np.not_equal(*texts))
-    if len(rows):
+    if len(rows) or not has_floats(old.type):
         return rows
     (where, a), (_, b) = _floats(old), _floats(new)
     size = np.maximum(np.abs(a), np.abs(b))
     off = np.abs(a - b) > _RELATIVE * size + _OF_LARGEST * size.max(initial=0)
     return np.unique(where[off])
-
-
-def _without_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with false in place of each float: what else there is, and where floats are."""
-    return pa.chunked_array([_blank(chunk) for chunk in column.chunks], _blank_type(column.type))
-
-
-def _blank_type(kind: pa.DataType) -> pa.DataType:
-    if types.is_floating(kind):
-        return pa.bool_()
-    if types.is_struct(kind):
-        return pa.struct([(field.name, _blank_type(field.type)) for field in kind])
-    return pa.list_(_blank_type(kind.value_type)) if types.is_nested(kind) else kind
-
-
-def _blank(values: pa.Array) -> pa.Array:
-    kind = values.type
-    if types.is_floating(kind):
-        return pc.if_else(values.is_valid(), False, pa.scalar(None, pa.bool_()))
-    if types.is_struct(kind):
-        parts, names = [_blank(part) for part in values.flatten()], [field.name for field in kind]
-        return pa.StructArray.from_arrays(parts, names, mask=values.is_null())
-    if types.is_nested(kind):
-        lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
-        ends = np.concatenate([[0], np.cumsum(np.nan_to_num(lengths))]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(ends), _blank(values.flatten()), mask=values.is_null())
-    return values
 
 
 def _floats(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,13 +212,10 @@ def sketch(table: pa.Table) -> Sketch:
     ``rest`` is the digest of the rows without floats; ``floats`` has, for each column with floats, their
     Euclidean norm and the sum of their products with fixed numbers in [-1, 1), which a change of any moves.
     """
-    columns = {
-        name: _without_floats(table[name]) if has_floats(table.schema.field(name).type) else table[name]
-        for name in table.column_names
-    }
-    named = [name for name in table.column_names if has_floats(table.schema.field(name).type)]
+    kinds = columns_of(table)
+    named = [name for name in kinds if has_floats(table.schema.field(name).type)]
     floats = {name: _projection(_floats(table[name])[1]) for name in named}
-    return Sketch(len(table), columns_of(table), table_digest(pa.table(columns)), floats)
+    return Sketch(len(table), kinds, table_digest(table, floats=False), floats)
 
 
 def _projection(values: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ depend on whether it was read from the store before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,7 +56,7 @@ def stored_type(kind: pa.DataType) -> pa.DataType | None:
         return pa.string()
     if types.is_binary_view(kind):
         return pa.binary()
-    return kind if any(holds(kind) for holds in _AS_THEY_ARE) else None
+    return kind if _is_of(kind, _AS_THEY_ARE) else None
 
 
 def _stored_struct(kind: pa.StructType) -> pa.DataType | None:
@@ -67,9 +67,10 @@ def _stored_struct(kind: pa.StructType) -> pa.DataType | None:
 
 
 def _stored_list(kind: pa.DataType) -> pa.DataType | None:
-    if types.is_union(kind) or types.is_map(kind) or _is_list_view(kind):  # pyarrow casts views wrongly
-        return None
-    inner = stored_type(kind.value_type)
+    is_refused = (
+        types.is_union(kind) or types.is_map(kind) or _is_of(kind, _LIST_VIEWS)
+    )  # views: cast wrongly
+    inner = None if is_refused else stored_type(kind.value_type)
     if inner is None:
         return None
     element = pa.field("element", inner)  # what Parquet calls it
@@ -126,7 +127,7 @@ def _remedy(kind: pa.DataType) -> str:
     if types.is_map(kind):
         pair = stored_type(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
         return f"list<element: {pair or 'struct<key: string, value: string>'}>"
-    if _is_list_view(kind):
+    if _is_of(kind, _LIST_VIEWS):
         return f"list<element: {stored_type(kind.value_type) or 'string'}>"
     if types.is_union(kind):
         return "a struct with a field for each of its types, or JSON in a string"
@@ -176,34 +177,27 @@ def _is_alike(kind: pa.DataType, wanted: pa.DataType) -> bool:
     if types.is_struct(kind) and types.is_struct(wanted):
         theirs = {field.name: field.type for field in wanted}
         return all(field.name in theirs and _is_alike(field.type, theirs[field.name]) for field in kind)
-    if _is_list(kind) and _is_list(wanted):
+    if _is_of(kind, _LISTS) and _is_of(wanted, _LISTS):
         return _is_alike(kind.value_type, wanted.value_type)
     if types.is_timestamp(kind) and types.is_timestamp(wanted):
         return bool(kind.tz == wanted.tz)
-    return any(is_one(kind) and is_one(wanted) for is_one in _FAMILIES)
+    return any(_is_of(kind, family) and _is_of(wanted, family) for family in _FAMILIES)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+def _is_of(kind: pa.DataType, family: Iterable[Callable[[pa.DataType], bool]]) -> bool:
+    return any(is_one(kind) for is_one in family)
 
 
-def _is_list_view(kind: pa.DataType) -> bool:
-    return bool(types.is_list_view(kind) or types.is_large_list_view(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(types.is_integer(kind) or types.is_floating(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(types.is_string(kind) or types.is_large_string(kind))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
-
-
-_FAMILIES = (_is_number, _is_text, _is_bytes, types.is_decimal, types.is_time, types.is_duration)
+_LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+_LIST_VIEWS = (types.is_list_view, types.is_large_list_view)
+_FAMILIES = (
+    (types.is_integer, types.is_floating),
+    (types.is_string, types.is_large_string),
+    (types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
+    (types.is_decimal,),
+    (types.is_time,),
+    (types.is_duration,),
+)
 
 
 def _without_null(kind: pa.DataType, wanted: pa.DataType) -> pa.DataType:

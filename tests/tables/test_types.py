@@ -12,8 +12,8 @@ from hypothesis import given
 
 from flywheel.errors import DataError
 from flywheel.storage.store import Store
-from flywheel.tables.types import matched, stored, stored_type
-from tests.support.arrow_tables import KINDS, TABLES
+from flywheel.tables.types import matched, stored
+from tests.support.arrow_tables import TABLES
 
 LABELS = ["x", None, "y", "x"]
 CONVERTED = {
@@ -64,17 +64,6 @@ LOST = {
     "date": pa.array([86_400_001], pa.int64()).view(pa.date64()),
     "seconds": pa.array([2**62], pa.timestamp("s")),
 }
-
-
-@given(KINDS)
-def test_what_is_kept_is_what_the_store_gives_back(tmp_path_factory: Any, kind: pa.DataType) -> None:
-    kept = stored_type(kind)
-    if kept is None:
-        return
-    assert str(stored_type(kept)) == str(kept)
-    empty = pa.schema([("c", kept)]).empty_table()
-    store = Store(tmp_path_factory.getbasetemp() / "types")
-    assert str(store.table(store.put_table(empty)).schema) == str(empty.schema)
 
 
 @given(TABLES)
