@@ -43,15 +43,9 @@ def test_every_error_has_an_exit_code_and_is_in_the_tree(cls: type[FlywheelError
     assert cls.__name__ in (errors.__doc__ or "")
 
 
-def test_a_recipe_cannot_swallow_a_stop() -> None:
-    for cls in CLASSES:
-        is_error = issubclass(cls, FlywheelError)
-        assert issubclass(cls, Exception) == is_error
-
-
-def test_only_a_failed_stage_fails_a_run() -> None:
-    failing = [cls for cls in CLASSES if getattr(cls, "exit_code", None) is ExitCode.FAILED]
-    assert failing == [StageFailed]
+def test_a_recipe_cannot_swallow_a_stop_and_only_a_failed_stage_fails_a_run() -> None:
+    assert all(issubclass(cls, Exception) == issubclass(cls, FlywheelError) for cls in CLASSES)
+    assert [cls for cls in CLASSES if getattr(cls, "exit_code", None) is ExitCode.FAILED] == [StageFailed]
 
 
 def test_an_end_in_an_earlier_attempt_keeps_its_exit_code_on_all_ranks() -> None:
@@ -77,9 +71,6 @@ def test_the_worst_code_speaks_in_any_order() -> None:
     for one, other in itertools.combinations(SERIOUS_FIRST, 2):
         assert ExitCode.worst([one, other]) is ExitCode.worst([other, one]) is one
     assert set(SERIOUS_FIRST) == set(ExitCode)
-
-
-def test_the_worst_of_plain_numbers_of_one_and_of_none() -> None:
     assert ExitCode.worst([0, 3, 0]) is ExitCode.STOPPED
     assert ExitCode.worst([4]) is ExitCode.AWAITING_REVIEW
     assert ExitCode.worst(iter([])) is ExitCode.FINISHED

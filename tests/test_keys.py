@@ -38,23 +38,13 @@ def test_paths_that_look_alike_have_other_seeds(one: Path, other: Path) -> None:
     assert Key(one).seed != Key(other).seed
 
 
-@given(PATHS)
-def test_a_seed_has_63_bits(path: Path) -> None:
-    assert 0 <= Key(path).seed < 2**63
-
-
 @given(PATHS, PATHS)
 def test_a_path_may_be_walked_in_any_steps(head: Path, tail: Path) -> None:
     key = Key(head)
     for part in tail:
         key = key(part)
     assert key == Key(head)(*tail) == Key(head + tail)
-
-
-def test_many_chunks_have_distinct_seeds_spread_over_the_range() -> None:
-    seeds = np.array([Key.root(0)(1, "generate", "chunk", k).seed for k in range(5000)], float) / 2**63
-    assert len(np.unique(seeds)) == 5000
-    assert abs(seeds.mean() - 0.5) < 0.02
+    assert 0 <= key.seed < 2**63
 
 
 def test_torch_generators_are_keyed() -> None:

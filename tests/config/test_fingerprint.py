@@ -24,29 +24,23 @@ def components(target: str, **arguments: object) -> Components:
     return Components(OmegaConf.create({"settings": {"t": 0.5}, "grader": grader}))
 
 
+CONFIDENCE = "flywheel.graders.confidence.Confidence"
+
+
 def test_it_follows_arguments_and_settings() -> None:
-    target = "flywheel.graders.confidence.Confidence"
-    plain = fingerprint(components(target), "grader", {"t": 0.5})
-    assert plain == fingerprint(components(target), "grader", {"t": 0.7})
-    assert plain != fingerprint(components(target, threshold=0.5), "grader", {"t": 0.5})
-    tuned = components(target, threshold="${settings.t}")
+    plain = fingerprint(components(CONFIDENCE), "grader", {"t": 0.5})
+    assert plain == fingerprint(components(CONFIDENCE), "grader", {"t": 0.7})
+    assert plain != fingerprint(components(CONFIDENCE, threshold=0.5), "grader", {"t": 0.5})
+    tuned = components(CONFIDENCE, threshold="${settings.t}")
     assert fingerprint(tuned, "grader", {"t": 0.5}) != fingerprint(tuned, "grader", {"t": 0.7})
 
 
 def test_it_follows_the_source_of_bases_and_of_what_is_inside(module_dir: Path) -> None:
     for name, limit in (("graders_a", 1), ("graders_b", 2)):
         (module_dir / f"{name}.py").write_text(CODE.format(limit=limit))
-    nested = [
-        fingerprint(
-            components(
-                "flywheel.graders.confidence.Confidence", inner={"_target_": f"{name}.Grader", "threshold": 1}
-            ),
-            "grader",
-            {},
-        )
-        for name in ("graders_a", "graders_b")
-    ]
-    assert nested[0] != nested[1]
+    inner = [{"_target_": f"{name}.Grader", "threshold": 1} for name in ("graders_a", "graders_b")]
+    one, two = (fingerprint(components(CONFIDENCE, inner=node), "grader", {}) for node in inner)
+    assert one != two
 
 
 def test_it_is_none_where_nobody_knows_what_was_imported(module_dir: Path) -> None:
@@ -60,7 +54,7 @@ def test_it_is_none_where_nobody_knows_what_was_imported(module_dir: Path) -> No
 def test_it_is_that_of_a_class_however_it_is_named() -> None:
     """Not of its neighbours, which the package's own __init__ imports for whoever asks it."""
     versions = []
-    for target in ("flywheel.graders.Confidence", "flywheel.graders.confidence.Confidence"):
+    for target in ("flywheel.graders.Confidence", CONFIDENCE):
         graded = components(target)
         listed = graded.code.versions(graded.modules({"grader": graded.section("grader", {})}))
         versions.append(listed)
@@ -70,12 +64,12 @@ def test_it_is_that_of_a_class_however_it_is_named() -> None:
 
 
 def test_the_value_of_a_credential_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    graded = components("flywheel.graders.confidence.Confidence", inner={"token": "${oc.env:MY_TOKEN}"})
-    found = set()
+    graded = components(CONFIDENCE, inner={"token": "${oc.env:MY_TOKEN}"})
+    versions = set()
     for value in ("one", "two"):
         monkeypatch.setenv("MY_TOKEN", value)
-        found.add(fingerprint(graded, "grader", {}))
-    assert len(found) == 1
+        versions.add(fingerprint(graded, "grader", {}))
+    assert len(versions) == 1
 
 
 def test_a_class_without_source_has_one_too() -> None:

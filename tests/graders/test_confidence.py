@@ -11,15 +11,11 @@ def no_model() -> object:
     raise AssertionError("confidence needs no model")
 
 
-def test_the_score_is_the_producers_probability_row_for_row() -> None:
-    samples = pa.table({"id": ["a", "b"], "probability": [0.25, 1.0], "label": [1, 0]})
-    scores = Confidence().grade(samples, no_model, Key.root(0))
-    assert {name: column.to_pylist() for name, column in scores.items()} == {"confidence": [0.25, 1.0]}
-
-
-def test_another_column_can_be_named() -> None:
-    samples = pa.table({"p": [0.5]})
-    assert Confidence(column="p").grade(samples, no_model, Key.root(0))["confidence"].to_pylist() == [0.5]
+@pytest.mark.parametrize("column", ["probability", "p"])
+def test_the_score_is_the_producers_probability_row_for_row(column: str) -> None:
+    samples = pa.table({"id": ["a", "b"], column: [0.25, 1.0], "label": [1, 0]})
+    grader = Confidence() if column == "probability" else Confidence(column=column)
+    assert grader.grade(samples, no_model, Key.root(0)) == {"confidence": samples[column]}
 
 
 def test_a_missing_column_is_named() -> None:
