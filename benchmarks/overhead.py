@@ -121,11 +121,12 @@ def recording() -> list[tuple[Any, str]]:
     from flywheel.stages import curate, generate
     from flywheel.storage import files, ids
     from flywheel.storage.ledger import Ledger
-    from flywheel.storage.store import NamedTableWriter, Store
+    from flywheel.storage.parquet import TableWriter
+    from flywheel.storage.store import Store
 
     places = [(Ledger, "append"), (ids, "note"), (files, "publish"), (runner.StageRunner, "retain")]
     places += [(Store, name) for name in ("put", "put_weights", "put_json")]
-    places += [(NamedTableWriter, name) for name in ("write", "close")]
+    places += [(TableWriter, name) for name in ("write", "close")]
     places += [(generate, name) for name in ("stored", "matched", "with_provenance", "sketch", "to_bytes")]
     places += [(data, name) for name in ("stored", "with_provenance", "table_digest")]
     return [*places, (curate, "table_digest")]

@@ -127,7 +127,14 @@ class GradeFacts(Fields, frozen=True, kw_only=True):
     units: Units
 
 
-class CurateFacts(Fields, frozen=True, kw_only=True):
+class PartFacts(Fields, frozen=True, kw_only=True):
+    """Facts of a stage whose part may leave a carry."""
+
+    carry_kept: str | None = None
+    """When its carry is kept: ``always``, or else only with a promotion."""
+
+
+class CurateFacts(PartFacts, frozen=True, kw_only=True):
     """Facts of ``curate``."""
 
     corpus: str
@@ -138,11 +145,9 @@ class CurateFacts(Fields, frozen=True, kw_only=True):
     """Those of each origin, e.g. ``{"human": 100, "generated": 2354}``."""
     by_reason: dict[str, int]
     """Samples that were decided on, by the reason given, e.g. ``{"below threshold": 646}``."""
-    carry_kept: str | None = None
-    """When its carry is kept: ``always``, or else only with a promotion."""
 
 
-class TuneFacts(Fields, frozen=True, kw_only=True):
+class TuneFacts(PartFacts, frozen=True, kw_only=True):
     """Facts of ``tune``."""
 
     settings: Settings
@@ -151,8 +156,6 @@ class TuneFacts(Fields, frozen=True, kw_only=True):
     """The kind of start that it chose, e.g. ``parent``."""
     units: Units | None = None
     """Its trials; None: the tuner asked for none."""
-    carry_kept: str | None = None
-    """When its carry is kept: ``always``, or else only with a promotion."""
 
 
 class Best(Fields, frozen=True, kw_only=True):
@@ -188,12 +191,10 @@ class EvaluateFacts(Fields, frozen=True, kw_only=True):
     units: Units
 
 
-class GateFacts(Fields, frozen=True, kw_only=True):
+class GateFacts(PartFacts, frozen=True, kw_only=True):
     """Facts of ``gate``."""
 
     verdict: Verdict
-    carry_kept: str | None = None
-    """When its carry is kept: ``always``, or else only with a promotion."""
 
 
 class GuardAlarm(Fields, frozen=True, kw_only=True):

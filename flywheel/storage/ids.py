@@ -8,7 +8,6 @@ a sample by it reads that sample from its batch. So it is neither synced nor ver
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 FILE = "ids.index"
 _WIDTH = 32
 _RECORD = [("made_in", "<i4"), ("id", f"S{_WIDTH}")]
+_RECORD_BYTES = 4 + _WIDTH
 _STAGES = ("generate", "seed")
 
 
@@ -47,7 +47,7 @@ def note(directory: Path, turn: int, stage: str, samples: Any) -> None:
     """Append a batch that was just recorded. A full disk is no reason to fail: readers catch up."""
     if stage in _STAGES:
         with contextlib.suppress(OSError), files.open_to_append(directory / FILE) as file:
-            file.truncate(file.tell() // _size() * _size())  # what a crash tore
+            file.truncate(file.tell() // _RECORD_BYTES * _RECORD_BYTES)  # what a crash tore
             file.write(_records(turn, samples["id"]).tobytes())
 
 
@@ -76,11 +76,11 @@ def _first_with_batch(state: RunState, turn: int) -> int:
 
 def _is_there(store: Store, state: RunState, turn: int, name: str) -> bool:
     batch = batch_of(state.generations[turn])
-    if batch is None:
-        return False
-    return (
-        name in store.table(state.resolve_pruned(batch), ["id"])["id"].to_pylist()
-    )  # pc.equal imports pandas
+    return batch is not None and name in _ids(store, state, batch).to_pylist()  # pc.equal imports pandas
+
+
+def _ids(store: Store, state: RunState, batch: str) -> pa.ChunkedArray:
+    return store.table(state.resolve_pruned(batch), ["id"])["id"]
 
 
 def _matches(records: np.ndarray, prefix: str) -> list[tuple[int, str]]:
@@ -102,15 +102,13 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
     batches = _batches(state)
     records = _file(directory) if trusted else np.empty(0, _RECORD)
     turns = len(state.generations)
-    counts = np.bincount(records["made_in"], minlength=turns) if _fits(records, turns) else None
-    if counts is None or any(counts[turn] not in (0, rows) for turn, (_, rows) in batches.items()):
+    is_known = (records["made_in"] >= 0) & (records["made_in"] < turns)
+    counts = np.bincount(records["made_in"][is_known], minlength=turns)
+    if not is_known.all() or any(counts[turn] not in (0, rows) for turn, (_, rows) in batches.items()):
         records, counts = np.empty(0, _RECORD), np.zeros(turns, int)
     missing = [turn for turn, (_, rows) in batches.items() if rows and not counts[turn]]
     if missing:
-        added = (
-            _records(turn, store.table(state.resolve_pruned(batches[turn][0]), ["id"])["id"])
-            for turn in missing
-        )
+        added = (_records(turn, _ids(store, state, batches[turn][0])) for turn in missing)
         records = np.concatenate([records, *added])
         if not lock.is_held(directory):
             with contextlib.suppress(OSError):  # a run on a read-only disk can be asked, too
@@ -118,20 +116,13 @@ def _read(directory: Path, state: RunState, store: Store, *, trusted: bool) -> n
     return records
 
 
-def _fits(records: np.ndarray, turns: int) -> bool:
-    return len(records) == 0 or (int(records["made_in"].min()) >= 0 and int(records["made_in"].max()) < turns)
-
-
 def _batches(state: RunState) -> dict[int, tuple[str, int]]:
     """Artifact and number of rows of each turn's batch; the human one once."""
-    batches: dict[int, tuple[str, int]] = {}
-    seen: set[str] = set()
+    batches: dict[str, tuple[int, int]] = {}
     for generation in state.generations:
-        name = batch_of(generation)
-        if name is not None and name not in seen:
-            seen.add(name)
-            batches[generation.number] = (name, rows_of(generation))
-    return batches
+        if name := batch_of(generation):
+            batches.setdefault(name, (generation.number, rows_of(generation)))
+    return {turn: (name, rows) for name, (turn, rows) in batches.items()}
 
 
 def _file(directory: Path) -> np.ndarray:
@@ -141,7 +132,7 @@ def _file(directory: Path) -> np.ndarray:
         data = (directory / FILE).read_bytes()
     except OSError:
         data = b""
-    return np.frombuffer(data[: len(data) // _size() * _size()], _RECORD)
+    return np.frombuffer(data[: len(data) // _RECORD_BYTES * _RECORD_BYTES], _RECORD)
 
 
 def _records(turn: int, ids: pa.ChunkedArray) -> np.ndarray:
@@ -149,16 +140,5 @@ def _records(turn: int, ids: pa.ChunkedArray) -> np.ndarray:
 
     records = np.empty(len(ids), _RECORD)
     records["made_in"] = turn
-    records["id"] = _letters(ids.chunks)
+    records["id"] = np.array(ids.to_pylist(), f"S{_WIDTH}")
     return records
-
-
-def _letters(chunks: Iterable[pa.Array]) -> np.ndarray:
-    import numpy as np
-
-    columns = [np.array(chunk.to_pylist(), f"S{_WIDTH}") for chunk in chunks if len(chunk)]
-    return np.concatenate(columns) if columns else np.empty(0, f"S{_WIDTH}")
-
-
-def _size() -> int:
-    return 4 + _WIDTH

@@ -104,7 +104,7 @@ def parse_quickly(line: bytes, prev: str, seq: int) -> Event:
 
 
 def _hash_without(said: str, line: bytes) -> str:
-    """The hash of the content of a line, which is all of it but the hash that is said in it."""
+    """The hash of the content of a line, which is all of it but ``"hash":"3f...",``."""
     content = line.replace(b'"hash":"%b",' % said.encode(errors="replace"), b"", 1)
     return hashlib.sha256(content[:-1]).hexdigest()
 
@@ -124,12 +124,6 @@ def _load(line: bytes) -> Any:
         return _decode(line.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _digest(line: bytes, said: str) -> str | None:
-    """The hash of a line's content, of which the key ``hash`` is no part: ``..."hash":"3f...",...``."""
-    content = line.replace(b'"hash":"%b",' % said.encode(), b"", 1)
-    return hashlib.sha256(content[:-1]).hexdigest() if line.endswith(b"\n") else None
 
 
 @dataclass(slots=True)
@@ -219,10 +213,10 @@ def first_event(directory: Path) -> Event | None:
 
 
 def _undamaged(directory: Path, parser: Parser) -> Scan:
-    found, reason = inspect(directory, parser)
+    lines, reason = inspect(directory, parser)
     if reason:
         raise DamagedError(f"{directory} is damaged: {reason}. Restore it from a copy.")
-    return found
+    return lines
 
 
 def read_head(directory: Path) -> str:
@@ -234,21 +228,16 @@ def read_head(directory: Path) -> str:
     return text[:-1].decode() if re.fullmatch(rb"[0-9a-f]{64}\n", text) else "damaged"
 
 
-def damage(found: Scan, head: str) -> str | None:
+def damage(lines: Scan, head: str) -> str | None:
     """Why these lines and this HEAD cannot both be what was written; None if they can."""
     if head == "damaged":
         return "HEAD is not a hash and a newline"
-    if found.bad_line and not (found.is_torn and head == found.head):
-        return f"ledger.jsonl: {found.bad_line}" + (
-            _CUT_IT % found.good_bytes if _may_be_cut(found, head) else ""
-        )
-    if head not in (found.head, found.behind):
-        return f"HEAD is {head[:12]}…, the last line {found.head[:12]}…: lines were lost, or HEAD was"
+    if lines.bad_line and not (lines.is_torn and head == lines.head):
+        may_be_cut = lines.is_last and head == lines.head and head != GENESIS_HASH
+        return f"ledger.jsonl: {lines.bad_line}" + (_CUT_IT % lines.good_bytes if may_be_cut else "")
+    if head not in (lines.head, lines.behind):
+        return f"HEAD is {head[:12]}…, the last line {lines.head[:12]}…: lines were lost, or HEAD was"
     return None
-
-
-def _may_be_cut(found: Scan, head: str) -> bool:
-    return found.is_last and head == found.head and head != GENESIS_HASH
 
 
 _CUT_IT = (
@@ -299,15 +288,13 @@ class Ledger:
         """
         line, written = self._line(event)
         with _signals_wait():  # a second Ctrl-C must not come between the line and what we know of it
-            try:
-                self._put(written, line)
-            except OSError as error:
-                if error.errno in _NO_ROOM and event.event in _MAY_USE_RESERVE:
-                    # That a full disk ended a generation is worth recording: the reserve makes the room.
-                    (self._directory / ".reserve").unlink(missing_ok=True)
-                    self._put_again(written, line)
-                elif len(self.events) == written.seq:
-                    raise
+            error = self._put(written, line)
+            if error and error.errno in _NO_ROOM and event.event in _MAY_USE_RESERVE:
+                # That a full disk ended a generation is worth recording: the reserve makes the room.
+                (self._directory / ".reserve").unlink(missing_ok=True)
+                error = self._put(written, line)
+        if error and len(self.events) == written.seq:
+            raise error
         return written  # it has happened, though HEAD may be for the next append to move
 
     def _line(self, event: Event) -> tuple[bytes, Event]:
@@ -326,30 +313,30 @@ class Ledger:
         except ValueError as error:
             raise DataError(f"An event is as its type says; of this {event.event}, {error}.") from None
 
-    def _put_again(self, event: Event, line: bytes) -> None:
-        try:
-            self._put(event, line)
-        except OSError:
-            if len(self.events) == event.seq:
-                raise
-
-    def _put(self, event: Event, line: bytes) -> None:
+    def _put(self, event: Event, line: bytes) -> OSError | None:
         """Append the line, unless that was done, and move HEAD, which is never two lines behind."""
-        if self._head_is_behind:
-            self._move_head()
-        if len(self.events) == event.seq:
-            if self._is_torn:
-                self._cut()
-            self._is_torn = True
-            try:
-                files.append(self._descriptor, line)
-            except BaseException:
-                self._cut()
-                raise
-            self._is_torn = False
-            self.events.append(event)
-            self._size += len(line)
-            self._move_head()
+        try:
+            if self._head_is_behind:
+                self._move_head()
+            if len(self.events) == event.seq:
+                self._append(line)
+                self.events.append(event)
+                self._move_head()
+        except OSError as error:
+            return error
+        return None
+
+    def _append(self, line: bytes) -> None:
+        if self._is_torn:
+            self._cut()
+        self._is_torn = True
+        try:
+            files.append(self._descriptor, line)
+        except BaseException:
+            self._cut()
+            raise
+        self._is_torn = False
+        self._size += len(line)
 
     def _cut(self) -> None:
         """Take away what an append that failed has left, so that no line is put after half of one."""

@@ -24,6 +24,9 @@ _PLAIN = {"PLAIN", "RLE", "BIT_PACKED"}
 class TableWriter:
     """Writes a table batch by batch; at no time more than a row group of it is in memory."""
 
+    name = ""
+    """The artifact's, once the table is in a store."""
+
     def __init__(self, sink: BinaryIO) -> None:
         self._sink = sink
         self._writer: pq.ParquetWriter | None = None

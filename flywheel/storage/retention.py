@@ -161,11 +161,10 @@ class Retention:
 
     def _free(self) -> Iterator[Drop]:
         """What nobody needs of what the generations to look at made."""
-        stay = (self._needed, self._state.pruned, self._state.replacements)
         seen: set[str] = set()
         for number in sorted(self._to_look_at):
             for kind, name in _droppable(self._state.generations[number]).items():
-                if name not in seen and not any(name in names for names in stay):
+                if name not in seen and name not in self._needed and name not in self._state.pruned:
                     seen.add(name)
                     yield Drop(name, kind, number)
         self._to_look_at.clear()

@@ -35,11 +35,6 @@ class Removal:
     """Size of each of these that is new."""
 
     @property
-    def freed(self) -> int:
-        """Bytes that are free afterwards."""
-        return sum(self.objects.values()) - sum(self.slim_bytes.values())
-
-    @property
     def event(self) -> Pruned:
         """What the ledger is to say of it."""
         return Pruned(policy=self.policy, objects=self.objects, slim=self.slim)

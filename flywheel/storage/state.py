@@ -1,7 +1,6 @@
 """The state of a run, replayed from its ledger: derived, never stored.
 
-Statuses and their transitions are in one table; an event that breaks it cannot be replayed, so an
-illegal promotion cannot be written.
+An event that breaks a rule cannot be replayed, so an illegal promotion cannot be written.
 """
 
 from __future__ import annotations
@@ -47,13 +46,6 @@ from flywheel.storage.ledger import no_garbage_collection
 from flywheel.storage.recall_rules import Carries, carries_without
 
 F = TypeVar("F")
-
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.UNFINISHED: frozenset({Status.PROMOTED, Status.REJECTED, Status.FAILED}),
-    Status.PROMOTED: frozenset(),
-    Status.REJECTED: frozenset(),
-    Status.FAILED: frozenset(),
-}
 
 
 class RunStateName(StrEnum):
@@ -128,20 +120,17 @@ class Generation:
     @property
     def weights(self) -> str | None:
         """The candidate's weights."""
-        train = self.train
-        return train.outputs["weights"] if train else None
+        return self.train.outputs["weights"] if self.train else None
 
     @property
     def start(self) -> Start | None:
         """What its weights started from; None before it was trained."""
-        train = self.train
-        return train.facts.start if train else None
+        return self.train.facts.start if self.train else None
 
     @property
     def init(self) -> str | None:
         """The kind of its start, e.g. ``parent``."""
-        start = self.start
-        return start.kind if start else None
+        return self.start.kind if self.start else None
 
     @property
     def settings(self) -> Settings:
@@ -328,23 +317,21 @@ class RunState:
         return None if is_current else "it is not the one under way"
 
     def _why_not_end(self, event: GenerationEnded) -> str | None:
-        allowed = TRANSITIONS[Status.UNFINISHED]
-        rule = self._why_not_under_way(event.generation)
-        if not rule and event.status not in allowed:
-            rule = f"it may end as {', '.join(sorted(allowed))}"
-        if not rule and event.status is Status.PROMOTED:
-            rule = self._why_not_promote(self.generations[-1])
-        return rule
+        if rule := self._why_not_under_way(event.generation):
+            return rule
+        if event.status is Status.UNFINISHED:
+            return "it may end as failed, promoted, rejected"
+        return self._why_not_promote(self.generations[-1]) if event.status is Status.PROMOTED else None
 
-    def _has(self, number: Any) -> bool:
-        return isinstance(number, int) and 0 <= number < len(self.generations)
+    def _has(self, number: int | None) -> bool:
+        return number is not None and 0 <= number < len(self.generations)
 
-    def _why_not_look(self, number: Any) -> str | None:
+    def _why_not_look(self, number: int) -> str | None:
         if not self._has(number) or self.generations[number].status is not Status.PROMOTED:
             return "only champions are looked at on sealed suites"
         return "a champion is looked at once" if number in self.sealed else None
 
-    def _why_not_start(self, number: Any, parent: Any) -> str | None:
+    def _why_not_start(self, number: int, parent: int | None) -> str | None:
         if self.current:
             return "one generation at a time"
         if number != len(self.generations):
@@ -492,7 +479,10 @@ class RunState:
         """The run's state; ``is_running`` says whether a living process holds its lock to run it."""
         if is_running:
             return RunStateName.RUNNING
-        return (ENDINGS | PAUSES).get(self.last.event if self.last else "", RunStateName.INTERRUPTED)
+        if isinstance(self.last, RunEnded):
+            return RunStateName(self.last.event.removeprefix("run_"))
+        is_paused = isinstance(self.last, Recalled | RolledBack)  # by a person, between two sessions
+        return RunStateName.STOPPED if is_paused else RunStateName.INTERRUPTED
 
 
 _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
@@ -509,14 +499,3 @@ def _what(event: Event) -> str:
         case GenerationStarted() | RunEnded():
             return f"{event.event} of generation {event.generation}"
     return event.event
-
-
-ENDINGS = {
-    "run_finished": RunStateName.FINISHED,
-    "run_stopped": RunStateName.STOPPED,
-    "run_failed": RunStateName.FAILED,
-    "run_awaiting_review": RunStateName.AWAITING_REVIEW,
-    "run_interrupted": RunStateName.INTERRUPTED,
-}
-PAUSES = {"recalled": RunStateName.STOPPED, "rolled_back": RunStateName.STOPPED}
-"""What a person did to the champion between two sessions: the next one goes on from there."""

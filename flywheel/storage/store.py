@@ -55,7 +55,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._objects = directory / "objects"
-        self._cache: OrderedDict[str, Any] = OrderedDict()
+        self._cache: OrderedDict[str, pa.Table] = OrderedDict()
 
     def path(self, name: str) -> Path:
         """Where the artifact ``name`` (hash and suffix) lies. Raises DamagedError if it is no such name."""
@@ -133,11 +133,11 @@ class Store:
         return writer.name
 
     @contextlib.contextmanager
-    def table_writer(self) -> Iterator[NamedTableWriter]:
+    def table_writer(self) -> Iterator[parquet.TableWriter]:
         """Store a table batch by batch; the writer has its ``name`` once the block has ended."""
         with files.written_aside(self._objects) as (file, aside):
             hashing = _Hashing(file)
-            writer = NamedTableWriter(hashing)  # type: ignore[arg-type]
+            writer = parquet.TableWriter(hashing)  # type: ignore[arg-type]
             try:
                 yield writer
                 writer.close()
@@ -157,9 +157,16 @@ class Store:
 
         Raises DamagedError, also if it would take too much memory.
         """
-        if columns is not None and name not in self._cache:
-            return parquet.read(self.get(name), name).select(columns)
-        return self._recall(name, lambda data: parquet.read(data, name))
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        table = parquet.read(self.get(name), name)
+        if columns is not None:
+            return table.select(columns)
+        self._cache[name] = table
+        while len(self._cache) > _CACHED or sum(t.nbytes for t in self._cache.values()) > _CACHED_BYTES:
+            self._cache.popitem(last=False)
+        return table
 
     def put_weights(self, weights: Weights) -> str:
         """Store a state dict as safetensors, without metadata (whose order is not stable)."""
@@ -194,21 +201,6 @@ class Store:
         except (ValueError, RecursionError) as error:
             raise DamagedError(f"Artifact {name} is not JSON that can be read: {error}") from error
 
-    def _remember(self, name: str, value: Any) -> str:
-        self._cache[name] = value
-        self._cache.move_to_end(name)
-        while len(self._cache) > _CACHED or sum(map(_nbytes, self._cache.values())) > _CACHED_BYTES:
-            self._cache.popitem(last=False)
-        return name
-
-    def _recall(self, name: str, decode: Any) -> Any:
-        if name in self._cache:
-            self._cache.move_to_end(name)
-            return self._cache[name]
-        value = decode(self.get(name))
-        self._remember(name, value)
-        return value
-
 
 class ScratchStore(Store):
     """A store in a folder of its own; what it lacks is read from another."""
@@ -220,13 +212,6 @@ class ScratchStore(Store):
     def open(self, name: str) -> BinaryIO:
         """See ``Store.open``."""
         return super().open(name) if self.path(name).exists() else self._other.open(name)
-
-
-class NamedTableWriter(parquet.TableWriter):
-    """Writes a table into the store."""
-
-    name = ""
-    """The artifact's, once the table is stored."""
 
 
 class _Hashing:
@@ -246,11 +231,6 @@ class _Hashing:
     def flush(self) -> None:
         if not self.goes_nowhere:
             self._file.flush()
-
-
-def _nbytes(value: Any) -> int:
-    size: int = getattr(value, "nbytes", 0)
-    return size
 
 
 def why(error: OSError) -> str:

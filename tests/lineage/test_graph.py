@@ -9,6 +9,7 @@ import pytest
 
 from flywheel.curators.confident import Confident
 from flywheel.curators.curriculum import Curriculum
+from flywheel.lineage.graph import descend
 from flywheel.lineage.recall import recall
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import read_state
@@ -16,11 +17,12 @@ from flywheel.lineage.trace import trace
 from flywheel.lineage.views import edges
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.ids import batch_of
+from flywheel.storage.recall_rules import Carries
 from flywheel.storage.sources import drawn_of, seen_of, sources_of
-from flywheel.storage.state import Status
+from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
-from tests.support.events import facts
+from tests.support.events import event_of, facts
 from tests.support.fake_stages import human, play, put
 
 MADE = 6
@@ -146,6 +148,25 @@ def test_a_rejected_generation_made_nothing_of_what_its_parent_made(run: Path, s
         touched = recall(run, generation=generation.number, why="its batch is bad, too").json()
         drew = {g.number for g in state.generations if batch_of(generation) in drawn_of(store, g)}
         assert drew <= {g["generation"] for g in touched["generations"]}
+
+
+def test_weights_that_two_generations_share_are_as_flawed_as_the_worse_of_them_has_them() -> None:
+    def trained(number: int, own: str, **start: str) -> Generation:
+        event = event_of("stage", stage="train", outputs={"weights": own}, facts={"start": start})
+        parent = 0 if number else None
+        return Generation(number, parent, Status.REJECTED, stages={"train": event})
+
+    flawed, suspect = trained(1, "same", kind="fresh"), trained(2, "same", kind="fresh")
+    suspect.carry_before = Carries({"tuner": "c"}, {"tuner": 1})
+    generations = [
+        trained(0, "w", kind="fresh"),
+        flawed,
+        suspect,
+        trained(3, "x", kind="base", weights="same"),
+    ]
+    descent = descend(Store(Path()), RunState(generations=generations), generations={1})
+    assert descent.suspect == {2: ["settings_from"]}
+    assert descent.flawed == {1: ["named"], 3: ["init"]}
 
 
 def test_up_names_who_has_the_weights_started_from(run: Path, fakes: pytest.MonkeyPatch) -> None:

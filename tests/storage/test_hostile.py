@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -139,11 +140,13 @@ def inflating(kind: str) -> pa.Table:
         return pa.table({"x": pa.array([bytes(8 << 20)])})
     if kind == "nulls":
         return pa.table({"x": pa.nulls(4_000_000, pa.int64())})
+    if kind == "one row":
+        return pa.table({"x": pa.array([np.zeros(4_000_000, np.int64)])})
     word = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), ["a" * 4096])
     return pa.table({"x": word.cast(pa.string())})
 
 
-@pytest.mark.parametrize("kind", ["zeros", "nulls", "repeated"])
+@pytest.mark.parametrize("kind", ["zeros", "nulls", "one row", "repeated"])
 def test_a_table_that_inflates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(inflating(kind), sink, compression="zstd")

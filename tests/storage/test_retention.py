@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.errors import DamagedError
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Retention, plan
 from flywheel.storage.state import RunState, Status
@@ -121,16 +119,6 @@ def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], polic
         assert session.drops() == []
 
 
-def test_a_generation_that_stays_whole_has_its_parents_weights_whatever_it_started_from() -> None:
-    run = run_of("promoted")
-    run.add("generation_started", generation=2, parent=1)
-    run.stage(2, "train", start={"kind": "fresh"})
-    run.add("generation_ended", generation=2, status=Status.FAILED, reason="")
-    run.add("rolled_back", champion=0, why="")
-    assert [drop.name for drop in plan(run, run.state, Policy(last=1))] == ["decisions1"]
-    assert "weights1" in [drop.name for drop in plan(run, run.state, Policy())]
-
-
 @given(st.lists(verdicts, max_size=9), policies)
 def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
     run = run_of(*turns)
@@ -138,76 +126,3 @@ def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -
     more = Policy(promoted=True, last=policy.last + 1)
     assert {drop.name for drop in plan(run, run.state, more)} <= dropped
     assert dropped <= {drop.name for drop in plan(run, run.state, Policy())}
-
-
-def test_a_rejected_generation_goes_once_nothing_draws_on_its_batch() -> None:
-    waiting = run_of("rejected", "rejected")
-    assert waiting.prune(Policy()) == ["weights1", "decisions1", "weights2", "decisions2"]
-    later = run_of("promoted", "rejected", *["promoted"] * 5)
-    assert "samples2" in later.prune(Policy())
-
-
-def test_no_turn_draws_on_the_batch_of_one_that_is_recalled() -> None:
-    run = run_of("rejected", "failed")
-    assert not {"samples1", "scores1"} & {drop.name for drop in plan(run, run.state, Policy())}
-    run.add("recalled", generations=[1], suspect=[], samples="recalled", champion=0, carry={})
-    assert {"samples1", "scores1"} <= {drop.name for drop in plan(run, run.state, Policy())}
-
-
-def test_what_was_rejected_on_the_first_champion_stays_as_long_as_one_may_go_back_to_it() -> None:
-    assert "samples1" not in run_of("rejected", *["promoted"] * 5).prune(Policy())
-
-
-def test_what_a_kept_generation_was_made_from_stays() -> None:
-    writer = run_of(*["promoted"] * 6)
-    gone = writer.prune(Policy(last=2))
-    assert {"weights5", "weights4", "samples4", "scores4"}.isdisjoint(gone)
-    assert {"weights3", "samples1", "scores1", "decisions1"} <= set(gone)
-
-
-def test_a_generation_under_way_keeps_all_it_may_read() -> None:
-    writer = run_of("rejected", "promoted", "rejected")
-    writer.add("generation_started", generation=4, parent=2)
-    assert set(writer.prune(Policy())) == {"weights1", "decisions1", "weights3", "decisions3"}
-
-
-@pytest.mark.parametrize(
-    ("name", "rule"), [("weights0", "champions' weights stay"), ("weights1", "what is pruned is there")]
-)
-def test_champions_are_never_pruned_and_nothing_twice(name: str, rule: str) -> None:
-    writer = run_of("rejected")
-    assert "weights1" in writer.prune(Policy())
-    with pytest.raises(DamagedError, match=rule):
-        writer.add("pruned", objects={name: 1}, slim={})
-
-
-def test_a_stage_cannot_have_read_what_was_pruned() -> None:
-    writer = run_of("rejected")
-    writer.prune(Policy())
-    writer.add("generation_started", generation=2, parent=0)
-    with pytest.raises(DamagedError, match="what was pruned cannot be used, as weights1 was"):
-        writer.stage(2, "generate", {"parent": "weights1"})
-
-
-@pytest.mark.parametrize("objects", [{"weights1": 1, "slim2": 1}, {"weights1": 1, "decisions1": 1}])
-def test_what_stands_in_for_something_is_never_pruned(objects: dict[str, int]) -> None:
-    writer = run_of("rejected", "rejected")
-    writer.add("pruned", objects={"decisions2": 1}, slim={"decisions2": "slim2"})
-    with pytest.raises(DamagedError, match="what stands in for something stays"):
-        writer.add("pruned", objects=objects, slim={"samples1": "decisions1"})
-
-
-def test_what_comes_to_stand_in_for_something_is_no_longer_pruned() -> None:
-    writer = run_of("rejected", "rejected")
-    writer.add("pruned", objects={"decisions1": 1}, slim={})
-    writer.add("pruned", objects={"decisions2": 1}, slim={"decisions2": "decisions1"})
-    assert writer.state.pruned.keys() == {"decisions2"}
-    assert {writer.state.resolve_pruned(f"decisions{n}") for n in (1, 2)} == {"decisions1"}
-
-
-def test_what_is_made_again_is_no_longer_pruned() -> None:
-    writer = run_of("rejected")
-    writer.prune(Policy())
-    writer.add("generation_started", generation=2, parent=0)
-    writer.add("stage", generation=2, stage="train", outputs={"weights": "weights1"})
-    assert "weights1" not in writer.state.pruned

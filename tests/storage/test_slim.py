@@ -133,13 +133,6 @@ def test_a_batch_of_which_the_slim_table_is_a_copy_stays_with_its_scores(book: B
     assert kinds_on_disk(book, 1) == {"samples", "scores"}
 
 
-def test_tables_that_a_slim_one_would_not_save_anything_of_stay(book: Book) -> None:
-    book.turn(samples("a", payload=1), curated=False)
-    book.prune()
-    assert kinds_on_disk(book, 1) == {"samples", "scores"} or book.state.pruned
-    book.assert_all_is_answered()
-
-
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_a_table_that_stands_in_for_another_stays(book: Book, together: bool, first: bool) -> None:

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
 from flywheel.errors import DamagedError
 from flywheel.storage import ledger
-from flywheel.storage.events import Event
-from flywheel.storage.state import ENDINGS, RunState, RunStateName, Status
+from flywheel.storage.events import ENDINGS, Event
+from flywheel.storage.state import RunState, RunStateName, Status
 from tests.support.events import event_of
 
 VERDICTS = (Status.PROMOTED, Status.REJECTED, Status.FAILED)
@@ -74,52 +74,6 @@ def script(verdicts: list[Status]) -> list[Event]:
     return chained(*events)
 
 
-class Transitions(RuleBasedStateMachine):
-    """Whatever is tried, a verdict is given once and stays."""
-
-    @initialize()
-    def begin(self) -> None:
-        self.state = RunState.replay(chained(event_of("run_created")))
-        self.expected: list[Status] = []
-        self.seq = 1
-
-    def apply(self, event: Event) -> None:
-        self.state.apply(replace(event, seq=self.seq))
-        self.seq += 1
-
-    @precondition(lambda self: not self.expected or self.expected[-1] is not Status.UNFINISHED)
-    @rule()
-    def start(self) -> None:
-        promoted = [n for n, status in enumerate(self.expected) if status is Status.PROMOTED]
-        self.apply(started(len(self.expected), promoted[-1] if promoted else None))
-        for event in evidence(len(self.expected), len(self.state.looks) + 1 if promoted else 0):
-            self.apply(event)
-        self.expected.append(Status.UNFINISHED)
-
-    @precondition(lambda self: self.expected)
-    @rule(data=st.data(), status=st.sampled_from(Status))
-    def end(self, data: st.DataObject, status: Status) -> None:
-        number = data.draw(st.integers(0, len(self.expected) - 1))
-        if self.expected[number] is Status.UNFINISHED and status in VERDICTS:
-            self.apply(ended(number, status))
-            self.expected[number] = status
-            return
-        before = repr(self.state)
-        with pytest.raises(DamagedError, match=f"says generation_ended {status} of generation {number}"):
-            self.apply(ended(number, status))
-        assert repr(self.state) == before
-
-    @invariant()
-    def statuses_are_as_expected(self) -> None:
-        assert [g.status for g in self.state.generations] == self.expected
-        running = self.expected[-1:] == [Status.UNFINISHED]
-        assert (self.state.current is not None) == running
-
-
-TestTransitions = Transitions.TestCase
-TestTransitions.settings = settings(max_examples=25, stateful_step_count=20)
-
-
 @given(SCRIPTS, st.data())
 def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.DataObject) -> None:
     events = script(verdicts)
@@ -128,26 +82,6 @@ def test_a_replay_may_be_interrupted_anywhere(verdicts: list[Status], data: st.D
     for event in events[cut:]:
         state.apply(event)
     assert state == RunState.replay(events)
-
-
-@given(SCRIPTS, st.integers(0, 3), st.sampled_from(["stop", "go_on"]))
-def test_what_a_run_is_follows_from_its_verdicts(
-    verdicts: list[Status], generations: int, on_failure: str
-) -> None:
-    """Turns have a champion before them; it is the last that was promoted, and carries are the last left."""
-    state = RunState.replay(script(verdicts))
-    promoted = [number for number, verdict in enumerate(verdicts) if verdict is Status.PROMOTED]
-    assert (state.champion and state.champion.number) == (promoted[-1] if promoted else None)
-    assert (state.first_champion and state.first_champion.number) == (promoted[0] if promoted else None)
-    assert state.turns_without_promotion == (len(verdicts) - 1 - promoted[-1] if promoted else 0)
-    counted = VERDICTS if on_failure == "go_on" else VERDICTS[:2]
-    turns = [verdict for verdict in verdicts[promoted[0] + 1 :] if verdict in counted] if promoted else []
-    over = "generations" if promoted and len(turns) >= generations else None
-    assert state.is_over(generations, None, on_failure) == over
-    carries: dict[str, str] = {}
-    for number in range(len(verdicts)):
-        carries |= carry_of(number)
-    assert state.carries.artifacts == carries
 
 
 def recalled(champion: int | None, *generations: int, suspect: tuple[int, ...] = ()) -> Event:
@@ -159,68 +93,19 @@ def went_back(champion: int) -> Event:
     return event_of("rolled_back", champion=champion)
 
 
+def pruned(*names: str, slim: dict[str, str] | None = None) -> Event:
+    return event_of("pruned", objects=dict.fromkeys(names, 1), slim=slim or {})
+
+
 TURNS = [started(0), *earned(0), *(e for n in (1, 2) for e in (started(n, n - 1), *earned(n)))]
-REJECTED = [started(3, 2), *evidence(3), ended(3, "rejected")]
-PATIENCE = {
-    "it counts since the promotion": ([*TURNS, *REJECTED], 1),
-    "a turn under way is none yet": ([*TURNS, started(3, 2)], 0),
-    "a champion that came back is as one just promoted": ([*TURNS, *REJECTED, went_back(1)], 0),
-    "turns of its first time do not count again": ([*TURNS, *REJECTED, went_back(1), went_back(2)], 0),
-    "naming the champion again restarts nothing": ([*TURNS, *REJECTED, went_back(2)], 1),
-    "nor does a recall that leaves it": ([*TURNS, *REJECTED, recalled(2, suspect=(3,))], 1),
-    "what is recalled does not count": ([*TURNS, *REJECTED, recalled(2, 3)], 0),
-    "a recall that takes the champion restarts it": ([*TURNS, *REJECTED, recalled(1, 2, suspect=(3,))], 0),
-    "turns after that count": (
-        [*TURNS, *REJECTED, went_back(1), started(4, 1), ended(4, "failed")],
-        1,
-    ),
-}
 
 
-@pytest.mark.parametrize(("events", "turns"), PATIENCE.values(), ids=PATIENCE)
-def test_patience_counts_turns_since_the_champion_came_into_force(events: list[Event], turns: int) -> None:
-    assert RunState.replay(chained(*events)).turns_without_promotion == turns
-
-
-def test_a_recalled_turn_is_made_up_for() -> None:
-    state = RunState.replay(chained(*TURNS, *REJECTED))
-    assert state.is_over(3, None, "stop") == "generations"
-    assert RunState.replay(chained(*TURNS, *REJECTED, recalled(2, 3))).is_over(3, None, "stop") is None
-    without = RunState.replay(chained(*TURNS, recalled(None, 0, 1, 2)))
-    assert without.is_over(0, 1, "go_on") is None
-
-
-def test_seconds_are_those_of_every_line_with_a_cost() -> None:
-    cost = {"cost": {"seconds": 4.0, "cpu_seconds": 1.0}}
-    cut = {"generation": 1, **cost}
-    events = chained(
-        started(0),
-        *earned(0),
-        stage(0, "sealed"),
-        event_of("run_stopped", generation=0, **cost),
-        started(1, 0),
-        stage(1, "generate"),
-        *(event_of(kind, **cut) for kind in sorted(ENDINGS)),
-        ended(1, "failed", **cost),
-        recalled(0, 1),
-        started(2, 0),
-        stage(2, "generate"),
-    )
-    costs = [line.cost for line in events if getattr(line, "cost", None)]
-    state = RunState.replay(events)
-    assert state.seconds == sum(cost.seconds for cost in costs)
-    assert state.generations[1].seconds == 1.5 + 4.0 * (len(ENDINGS) + 1)
-
-
-@pytest.mark.parametrize(("ending", "name"), ENDINGS.items())
-def test_a_run_is_called_after_its_last_ending(ending: str, name: RunStateName) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_run_is_called_after_its_last_ending(ending: str) -> None:
     state = RunState.replay(chained(event_of("session_started"), started(0), event_of(ending)))
-    assert state.name(is_running=False) is name
+    assert f"run_{state.name(is_running=False)}" == ending
     assert state.name(is_running=True) is RunStateName.RUNNING
-
-
-def test_every_name_but_running_is_an_ending_or_the_lack_of_one() -> None:
-    assert {*ENDINGS.values(), RunStateName.RUNNING} == set(RunStateName)
+    assert {f"run_{name}" for name in RunStateName} == {*ENDINGS, "run_running"}
 
 
 @pytest.mark.parametrize(
@@ -258,6 +143,22 @@ def test_what_a_generation_recorded_can_be_asked() -> None:
     assert generation.seconds == 3.0
 
 
+def test_what_comes_to_stand_in_for_something_or_is_made_again_is_no_longer_pruned() -> None:
+    again = event_of("stage", generation=3, stage="train", outputs={"weights": "w1"})
+    events = [*TURNS, pruned("a"), pruned("b", slim={"b": "a"}), pruned("w1"), started(3, 2)]
+    state = RunState.replay(chained(*events))
+    assert state.pruned.keys() == {"b", "w1"}
+    assert [state.resolve_pruned(name) for name in ("a", "b", "w1")] == ["a", "a", "w1"]
+    state.apply(again)
+    assert state.pruned.keys() == {"b"}
+
+
+def test_it_travels_to_another_rank(finished_run: Path) -> None:
+    state = RunState.replay(ledger.read(finished_run))
+    sent = pickle.loads(pickle.dumps(state))
+    assert (sent.generations, sent.carries) == (state.generations, state.carries)
+
+
 def test_sealed_looks_are_kept_apart() -> None:
     state = RunState.replay(chained(started(0), *earned(0), stage(0, "sealed", metrics={})))
     assert set(state.sealed) == {0}
@@ -266,6 +167,8 @@ def test_sealed_looks_are_kept_apart() -> None:
 
 RUNNING = [started(0), *earned(0), started(1, 0)]
 REFUSED = stage(1, "gate", verdict={"promote": False})
+LOST = event_of("run_stopped", generation=2, cost={"seconds": 1.0})
+READS_W1 = event_of("stage", generation=3, stage="generate", inputs={"parent": "w1"})
 ILLEGAL = {
     "the end of a generation that never started": [*RUNNING, ended(7, "rejected")],
     "the end of a generation counted from the back": [*RUNNING, ended(-1, "rejected")],
@@ -297,19 +200,35 @@ ILLEGAL = {
     ],
     "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
     "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
-    "the cost of a generation that there is none": [
-        *RUNNING,
-        event_of("run_stopped", generation=2, cost={"seconds": 1.0}),
-    ],
+    "a second verdict": [*RUNNING, ended(1, "rejected"), ended(1, "promoted")],
+    "a verdict that is none": [*RUNNING, ended(1, "unfinished")],
+    "the cost of a generation that there is none": [*RUNNING, LOST],
+    "a recall of the generation under way": [*RUNNING, recalled(0, 1)],
+    "a suspect generation under way": [*RUNNING, recalled(0, suspect=(1,))],
+    "a rollback from the parent of the generation under way": [*TURNS, started(3, 2), went_back(1)],
+    "a recall to a champion that it flags": [*TURNS, recalled(2, 2)],
+    "carries that nobody left": [*RUNNING[:-1], replace(recalled(0), carry={"gate": "g"})],
+    "a rollback to a generation that there is none": [*TURNS, went_back(7)],
+    "a rollback to a rejected generation": [*RUNNING, ended(1, "rejected"), went_back(1)],
+    "a pruned champion": [*TURNS, pruned("w2")],
+    "a pruned first champion": [*TURNS, pruned("w0")],
+    "a rollback to a champion whose weights were pruned": [*TURNS, pruned("w1"), went_back(1)],
+    "what is pruned twice": [*TURNS, pruned("w1"), pruned("w1")],
+    "a prune of nothing": [*TURNS, pruned()],
+    "a prune of what stands in for something": [*TURNS, pruned("a", slim={"a": "b"}), pruned("b")],
+    "a prune to what goes with it": [*TURNS, pruned("a", "b", slim={"a": "b"})],
+    "a stage that has read what was pruned": [*TURNS, pruned("w1"), started(3, 2), READS_W1],
     "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
 }
 
 
 @pytest.mark.parametrize("events", ILLEGAL.values(), ids=ILLEGAL)
-def test_what_no_loop_writes_cannot_be_replayed(events: list[Event]) -> None:
-    RunState.replay(chained(*events[:-1]))
-    with pytest.raises(DamagedError, match=f"line {len(events)}"):
-        RunState.replay(chained(*events))
+def test_what_no_loop_writes_cannot_be_replayed_and_changes_nothing(events: list[Event]) -> None:
+    *before, illegal = chained(*events)
+    state = RunState.replay(before)
+    with pytest.raises(DamagedError, match=f"line {len(events)} says {illegal.event}"):
+        state.apply(illegal)
+    assert state == RunState.replay(before)
 
 
 def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:

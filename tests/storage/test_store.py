@@ -94,21 +94,13 @@ def test_a_failed_put_leaves_nothing(store: Store, tmp_path: Path, monkeypatch: 
     assert files_in(tmp_path) == []
 
 
-def test_a_missing_object_is_named(store: Store) -> None:
-    name = "ab" * 32 + ".json"
-    with pytest.raises(DamagedError, match=name):
-        store.json(name)
-
-
-@pytest.mark.parametrize(
-    "change", [lambda d: d[:-1], lambda d: d + b" ", lambda d: b"", lambda d: b"X" + d[1:]]
-)
-def test_a_tampered_object_is_refused(tmp_path: Path, change: Any) -> None:
+def test_a_missing_or_tampered_object_is_refused(tmp_path: Path) -> None:
     name = Store(tmp_path).put_json({"rows": [1, 2]})
     path = Store(tmp_path).path(name)
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(DamagedError, match=path.name):
-        Store(tmp_path).json(name)
+    for data in (b'{"rows":[1,2]', b'{"rows":[1,2]} ', b"", b'X"rows":[1,2]}', None):
+        path.write_bytes(data) if data is not None else path.unlink()
+        with pytest.raises(DamagedError, match=path.name):
+            Store(tmp_path).json(name)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -117,11 +109,6 @@ def test_a_table_is_read_back_as_it_was_put(tmp_path: Path, kind: str) -> None:
     again = Store(tmp_path).table(name)
     assert again.schema == TABLES[kind].schema
     assert again.equals(TABLES[kind])
-
-
-def test_the_same_table_has_the_same_name(store: Store, tmp_path: Path) -> None:
-    table = pa.table({"a": [1, 2], "b": ["x", None]})
-    assert store.put_table(table) == Store(tmp_path / "other").put_table(pa.table(table.to_pydict()))
 
 
 @settings(max_examples=50)
@@ -193,19 +180,10 @@ def test_a_table_just_stored_is_the_one_that_is_read_back(store: Store, tmp_path
     assert store.table(name) is store.table(name)
 
 
-@pytest.mark.parametrize(
-    ("text", "is_one"),
-    [
-        ("ab" * 32 + ".parquet", True),
-        ("ab" * 32, False),
-        ("AB" * 32 + ".parquet", False),
-        ("ab" * 32 + ".parquet\n", False),
-        ("ab" * 31 + ".json", False),
-        ("fresh", False),
-    ],
-)
-def test_what_an_artifact_name_looks_like(text: str, is_one: bool) -> None:
-    assert is_artifact(text) is is_one
+def test_what_an_artifact_name_looks_like() -> None:
+    one = "ab" * 32 + ".parquet"
+    assert is_artifact(one)
+    assert not any(map(is_artifact, (one[:64], one.upper(), one + "\n", one[2:], "fresh")))
 
 
 def test_a_table_that_is_given_up_leaves_nothing(store: Store, tmp_path: Path) -> None:
