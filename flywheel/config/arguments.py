@@ -12,6 +12,7 @@ import inspect
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, make_dataclass
 from enum import Enum
 from math import isfinite
@@ -56,10 +57,8 @@ def named_arguments(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
+    is_many = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not is_many
 
 
 def check_types(section: str, target: type, arguments: Mapping[str, Any]) -> None:
@@ -162,15 +161,11 @@ def _annotations(target: type) -> dict[str, Any]:
     try:
         return get_type_hints(target)
     except Exception:  # one name that cannot be resolved hides all others
-        annotations = {}
+        annotations: dict[str, Any] = {}
         for field in fields(target):
-            own = type(
-                "Own", (), {"__annotations__": {field.name: field.type}, "__module__": target.__module__}
-            )
-            try:
-                annotations.update(get_type_hints(own))
-            except Exception:
-                continue
+            one = {"__annotations__": {field.name: field.type}, "__module__": target.__module__}
+            with suppress(Exception):
+                annotations |= get_type_hints(type("One", (), one))
         return annotations
 
 
@@ -184,11 +179,21 @@ def _is_known(kind: Any) -> bool:
     return True
 
 
+def nodes_with_target(value: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with a ``_target_`` in a value, however deep, and its place, e.g. ``task.parts[0]``."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield place, value
+        for key, inner in value.items():
+            yield from nodes_with_target(inner, f"{place}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for position, inner in enumerate(value):
+            yield from nodes_with_target(inner, f"{place}[{position}]")
+
+
 def has_target(value: Any) -> bool:
     """Whether some ``_target_`` is in a value, however deep."""
-    if isinstance(value, Mapping):
-        return "_target_" in value or any(map(has_target, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(has_target, value))
+    return any(True for _ in nodes_with_target(value))
 
 
 def explain(section: str, error: BaseException) -> FlywheelError:

@@ -29,6 +29,7 @@ from flywheel.config.arguments import (
     in_order,
     key_orders,
     named_arguments,
+    nodes_with_target,
     with_enums,
 )
 from flywheel.config.modules import Code, defined_in, note_imports
@@ -89,25 +90,10 @@ def check_components(config: DictConfig) -> None:
     if resolved["genesis_settings"]:
         check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
     for section in SECTIONS:
-        node = resolved[section]
-        if "_target_" in node:
-            check_target(section, node)
-        elif section in _REQUIRED and not is_object(node):
+        if section in _REQUIRED and "_target_" not in resolved[section] and not is_object(resolved[section]):
             raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
-        for key, value in node.items():
-            check_nested(f"{section}.{key}", value)
-
-
-def check_nested(key: str, value: Any) -> None:
-    """Check the targets inside a section's arguments."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            check_target(key, value)
-        for name, inner in value.items():
-            check_nested(f"{key}.{name}", inner)
-    elif isinstance(value, (list, tuple)):
-        for position, inner in enumerate(value):
-            check_nested(f"{key}[{position}]", inner)
+        for place, node in nodes_with_target(resolved[section], section):
+            check_target(place, node)
 
 
 def check_target(section: str, node: Mapping[str, Any]) -> None:
@@ -130,12 +116,7 @@ def check_target(section: str, node: Mapping[str, Any]) -> None:
 
 def targets_in(node: Any) -> set[str]:
     """Every ``_target_`` in a section, however deep."""
-    if isinstance(node, Mapping):
-        own = {str(node["_target_"])} if "_target_" in node else set()
-        return own.union(*(targets_in(value) for value in node.values()))
-    if isinstance(node, (list, tuple)):
-        return set().union(*(targets_in(value) for value in node))
-    return set()
+    return {str(named["_target_"]) for _, named in nodes_with_target(node)}
 
 
 def check_settings(config: DictConfig, settings: Mapping[str, Any], name: str = "settings") -> None:
@@ -239,10 +220,8 @@ class Components:
 
     def modules(self, sections: Mapping[str, Any]) -> set[str]:
         """Modules in which the parts of some sections, and their bases, are defined."""
-        objects = [
-            self._parts[name] for name, node in sections.items() if name in self._parts and is_object(node)
-        ]
-        of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in objects)
+        given = [self._parts[n] for n, node in sections.items() if n in self._parts and is_object(node)]
+        of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in given)
         return modules_of(targets_in(sections)).union(*of_given)
 
     def settings(self, *, genesis: bool = False) -> Settings:

@@ -48,6 +48,7 @@ def compose_mapping(
     ``recipe`` then is the name under which its runs are kept.
     """
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
     name, leaves = str(config.get("recipe")), dict(flatten(config))
     own = all(part in (sections or {}) or f"{part}._target_" in leaves for part in ("task", "model"))
@@ -55,22 +56,13 @@ def compose_mapping(
         return compose(overrides_of(config), config_dir, sections)
     if not re.fullmatch(r"[^\W_][\w-]*", name):
         raise ConfigError(f"recipe must be a name of letters, digits, _ and -; it is {name!r}.")
-    chosen = {
-        key: value
-        for key, value in config.items()
-        if key == "debug" or (key in _GROUPS and isinstance(value, str))
-    }
-    overrides: dict[str, Any] = {}
-    for key, value in leaves.items():
-        *way, last = key.split(".")
-        node = overrides
-        for step in way:
-            node = node.setdefault(step, {})
-        if key not in chosen and key != "recipe":
-            node[last] = (
-                value.item() if hasattr(value, "item") else str(value) if isinstance(value, Path) else value
-            )
-    ConfigStore.instance().store(group="recipe", name=name, node=overrides, package="_global_")
+    files = {key: value for key, value in config.items() if key in _GROUPS and isinstance(value, str)}
+    chosen = {key: value for key, value in config.items() if key == "debug"} | files
+    node = OmegaConf.create({})
+    for key in (key for key in leaves if key not in {*chosen, "recipe"}):
+        value = leaves[key].item() if hasattr(leaves[key], "item") else leaves[key]
+        OmegaConf.update(node, key, str(value) if isinstance(value, Path) else value)
+    ConfigStore.instance().store(group="recipe", name=name, node=node, package="_global_")
     try:
         return _composed([f"recipe={name}", *overrides_of(chosen)], config_dir, sections)
     finally:

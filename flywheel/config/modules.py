@@ -82,11 +82,8 @@ class Code:
 
     def json(self) -> dict[str, dict[str, str | None]]:
         """{module: its ``sha256`` and, if it is kept, ``text``}; None: not known."""
-        own: dict[str, dict[str, str | None]] = {
-            name: {"sha256": sha256} for name, sha256 in self.own.items()
-        }
-        named = {name: {"sha256": s.sha256, "text": s.text} for name, s in self.modules.items()}
-        return {**own, **named}
+        code: dict[str, dict[str, str | None]] = {name: {"sha256": own} for name, own in self.own.items()}
+        return code | {name: {"sha256": s.sha256, "text": s.text} for name, s in self.modules.items()}
 
     def versions(self, roots: Iterable[str]) -> dict[str, str | None]:
         """{module: SHA-256} of these modules and all that they import; of a framework's, its version.
@@ -100,14 +97,9 @@ class Code:
         source = self.modules.get(name)
         if source is None:
             return _release(name) if _is_framework(name) else None
-        return self._checked(name, source).sha256
-
-    def _checked(self, name: str, source: Source) -> Source:
-        """The source; not known if the module was imported since and is another one."""
-        module = sys.modules.get(name) if name in self._later else None
-        if module is None or source.text is None or _is_what_runs(module, source.text.encode()):
-            return source
-        return _UNKNOWN
+        module = sys.modules.get(name) if name in self._later else None  # imported since: perhaps another one
+        is_known = module is None or source.text is None or _is_what_runs(module, source.text.encode())
+        return source.sha256 if is_known else None
 
 
 def _reached(roots: Iterable[str], imports: Callable[[str], Iterable[str]]) -> set[str]:

@@ -85,9 +85,8 @@ def _is_importable(named: Any) -> bool:
 def _is_plain(value: Any) -> bool:
     """Whether YAML gives back the same value."""
     if isinstance(value, Mapping):
-        return type(value) is dict and all(
-            type(key) is str and _is_plain(item) for key, item in value.items()
-        )
+        has_texts = type(value) is dict and all(type(key) is str for key in value)
+        return has_texts and all(map(_is_plain, value.values()))
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float) or (type(value) is str and "${" not in value)

@@ -116,7 +116,6 @@ class Curriculum:
     def _draw(
         self, levels: np.ndarray, kept: np.ndarray, oldest_new: int, reached: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """How often each row is drawn."""
         by_level = {int(level): np.flatnonzero(kept & (levels == level)) for level in np.unique(levels[kept])}
         bands = [
             [level for level in by_level if level >= start]

@@ -152,7 +152,6 @@ class _Evidence:
                 yield mean * n, (1 - mean) * n, bottom, top
 
     def _mirrored(self) -> _Evidence:
-        """The same of the scores 1 - score."""
         ends = (1 - self.best, 1 - self.worst, 1 - self.highest, 1 - self.lowest)
         return _Evidence(1 - self.mean, self.variance, self.df, self.least, self.most, *ends)
 
@@ -173,17 +172,8 @@ def _evidence(scores: np.ndarray, ids: np.ndarray) -> _Evidence:
     different = float(squares.sum()) ** 2 / max(float((squares**2).sum()), 1e-300)  # clusters, by variance
     df = 2 / max(1 / max(different, 1.0) - 1 / count, 1e-6)  # of a variance with that kurtosis
     least = (count / (count - 1)) ** 2 / float((without**2).sum())
-    return _Evidence(
-        mean=mean,
-        variance=variance,
-        df=min(max(1.0, df), count - 1),
-        least=min(max(1.0, least), count),
-        most=float(n) if binary else _MOST,
-        worst=ends[0],
-        best=ends[1],
-        lowest=ends[2],
-        highest=ends[3],
-    )
+    df, least = min(max(1.0, df), count - 1), min(max(1.0, least), count)
+    return _Evidence(mean, variance, df, least, float(n) if binary else _MOST, *ends)
 
 
 class _Ladder:

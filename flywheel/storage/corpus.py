@@ -17,7 +17,10 @@ def read(store: Store, sources: Sequence[Source]) -> pa.Table:
 
     Raises DataError if a sample occurs twice, or batches have columns of one name and types that do not meet.
     """
-    batches = [_read_one(store, source) for source in sources]
+    batches = []
+    for samples, scores in sources:
+        batch = store.table(str(samples))
+        batches.append(batch if scores is None else beside(batch, store.table(scores)))
     try:
         rows = pa.concat_tables(batches, promote_options="permissive")
     except pa.ArrowException as error:
@@ -44,8 +47,7 @@ def read_corpus(store: Store, corpus: str, sources: Sequence[Source]) -> pa.Tabl
     """The rows of a corpus, in its order, with their ``weight`` and ``count``."""
     rows, chosen = read(store, sources), store.table(corpus)
     where = pc.index_in(chosen["id"], value_set=rows["id"])
-    corpus_rows = rows.take(where)
-    return corpus_rows.append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
+    return rows.take(where).append_column("weight", chosen["weight"]).append_column("count", chosen["count"])
 
 
 def beside(samples: pa.Table, answers: pa.Table) -> pa.Table:
@@ -56,9 +58,3 @@ def beside(samples: pa.Table, answers: pa.Table) -> pa.Table:
         if name != "id":
             samples = samples.append_column(name, answers[name])
     return samples
-
-
-def _read_one(store: Store, source: Source) -> pa.Table:
-    samples, scores = source
-    table = store.table(str(samples))
-    return table if scores is None else beside(table, store.table(scores))

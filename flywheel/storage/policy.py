@@ -14,7 +14,6 @@ class Policy(Answer, frozen=True):
     """That many of those that ended last, whatever their verdicts."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for fewer than none."""
         if self.last < 0:
             raise ValueError(f"last must be 0 or more generations, got {self.last}.")
 

@@ -104,32 +104,30 @@ def would_prune(
 
     ``measured``: what was found out for another policy of the same run and state.
     """
-    store, found = Store(directory), Pruning(policy, False, orphans=orphans(directory))
-    absent = set(map(artifact_at, found.orphans))
+    store, pruning = Store(directory), Pruning(policy, False, orphans=orphans(directory))
+    absent = set(map(artifact_at, pruning.orphans))
     for part in _parts(plan(store, state, policy)):
-        found.add(
-            plan_removal(store, state, part, found.policy, write=False, absent=absent, measured=measured)
-        )
-    return found
+        pruning.add(plan_removal(store, state, part, policy, write=False, absent=absent, measured=measured))
+    return pruning
 
 
 def _prune(directory: Path, policy: Policy) -> Pruning:
     writer, store = ledger.Ledger(directory), Store(directory)
     try:
-        state, found = RunState.replay(writer), Pruning(policy, True, orphans=orphans(directory))
+        state, pruning = RunState.replay(writer), Pruning(policy, True, orphans=orphans(directory))
         delete(store, state.pruned)
-        for path in found.orphans:
+        for path in pruning.orphans:
             (directory / path).unlink(missing_ok=True)
         for part in _parts(plan(store, state, policy)):
-            removal = plan_removal(store, state, part, found.policy, write=True)
+            removal = plan_removal(store, state, part, policy, write=True)
             if removal.drops:
                 state.check(removal.event)
                 state.apply(writer.append(removal.event))
                 delete(store, removal.objects)
-                found.add(removal)
+                pruning.add(removal)
     finally:
         writer.close()
-    return found
+    return pruning
 
 
 def _parts(drops: list[Drop]) -> tuple[list[Drop], list[Drop]]:

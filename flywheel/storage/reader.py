@@ -31,7 +31,7 @@ def reread_when_pruned(question: Callable[P, T]) -> Callable[P, T]:
     def asked(*args: P.args, **kwargs: P.kwargs) -> T:
         ledgers = [word / "ledger.jsonl" for word in args if isinstance(word, Path)]
         for _ in range(_ATTEMPTS):
-            before = [_size(ledger) for ledger in ledgers]
+            before = [ledger.stat().st_size if ledger.exists() else 0 for ledger in ledgers]
             try:
                 return question(*args, **kwargs)
             except PrunedError:
@@ -40,10 +40,6 @@ def reread_when_pruned(question: Callable[P, T]) -> Callable[P, T]:
         return question(*args, **kwargs)
 
     return asked
-
-
-def _size(ledger: Path) -> int:
-    return ledger.stat().st_size if ledger.exists() else 0
 
 
 def _was_pruned_since(ledger: Path, size: int) -> bool:

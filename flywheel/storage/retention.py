@@ -112,15 +112,11 @@ class Retention:
         return self._policy.promoted and generation.status is Status.PROMOTED
 
     def _is_kept(self, generation: Generation) -> bool:
-        state, under_way = self._state, self._state.current
+        state = self._state
         if generation is state.champion or generation is state.first_champion:
-            return True
-        if self._is_kept_for_good(generation):
-            return True
-        if under_way is not None and under_way.parent == generation.number:
-            return True
-        ended = len(state.generations) - (under_way is not None)
-        return generation.number >= ended - self._policy.last
+            return True  # the champion is the parent of what is under way, too
+        ended = len(state.generations) - (state.current is not None)
+        return self._is_kept_for_good(generation) or generation.number >= ended - self._policy.last
 
     def _whole(self, generation: Generation) -> Iterator[str]:
         """What a generation made, and what it needs to be made again."""

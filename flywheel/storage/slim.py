@@ -10,7 +10,7 @@ from flywheel.storage import parquet
 from flywheel.storage.events import Pruned
 from flywheel.storage.policy import Policy
 from flywheel.storage.retention import Drop
-from flywheel.storage.state import Generation, RunState
+from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, artifact_of
 
 if TYPE_CHECKING:
@@ -58,25 +58,16 @@ def plan_removal(
     """
     planner = _Planner(store, state, drops, {} if measured is None else measured)
     removed = [drop for drop in planner.drops if drop.name in planner.going[drop.generation].values()]
-    slim_bytes = {
-        slim.name: slim.size
-        for slim in planner.slims.values()
-        if slim.name in absent or not store.path(slim.name).exists()
-    }
+    tables = planner.slims.values()
+    new = (table for table in tables if table.name in absent or not store.path(table.name).exists())
+    slim_bytes = {table.name: table.size for table in new}
     if write:
-        for number, slim in planner.slims.items():
-            store.put(slim.data or parquet.encode(planner.table(number)), ".parquet")
-    return Removal(
-        policy,
-        removed,
-        {drop.name: planner.sizes[drop.name] for drop in removed},
-        {
-            drop.name: planner.slims[drop.generation].name
-            for drop in removed
-            if drop.kind in ("samples", "decisions")
-        },
-        slim_bytes,
-    )
+        for number, table in planner.slims.items():
+            store.put(table.data or parquet.encode(planner.table(number)), ".parquet")
+    objects = {drop.name: planner.sizes[drop.name] for drop in removed}
+    slimmed = (drop for drop in removed if drop.kind in ("samples", "decisions"))
+    slim = {drop.name: planner.slims[drop.generation].name for drop in slimmed}
+    return Removal(policy, removed, objects, slim, slim_bytes)
 
 
 class Slim(NamedTuple):
@@ -137,20 +128,17 @@ class _Planner:
 
     def table(self, number: int) -> pa.Table:
         """What stays of a generation's batch, of the decisions on it, or of both in one table."""
-        return _slim_table(self._store, self._state, self._state.generations[number], self.going[number])
+        import pyarrow.compute as pc
 
-
-def _slim_table(store: Store, state: RunState, generation: Generation, going: Container[str]) -> pa.Table:
-    import pyarrow.compute as pc
-
-    batch = store.table(state.resolve_pruned(str(generation.output("generate", "samples"))))
-    rows = batch.select(SLIM if "samples" in going else ["id"])
-    if "decisions" in going:
-        decisions = store.table(str(generation.output("curate", "decisions")))
-        where = pc.index_in(batch["id"], value_set=decisions["id"])
-        for name in decisions.column_names[1:]:
-            rows = rows.append_column(name, decisions[name].take(where))
-    return rows
+        store, generation = self._store, self._state.generations[number]
+        batch = store.table(self._state.resolve_pruned(str(generation.output("generate", "samples"))))
+        rows = batch.select(SLIM if "samples" in self.going[number] else ["id"])
+        if "decisions" in self.going[number]:
+            decisions = store.table(str(generation.output("curate", "decisions")))
+            where = pc.index_in(batch["id"], value_set=decisions["id"])
+            for name in decisions.column_names[1:]:
+                rows = rows.append_column(name, decisions[name].take(where))
+        return rows
 
 
 def _size(store: Store, name: str) -> int:

@@ -236,7 +236,9 @@ class RunState:
                 self._go_back_to(event.champion)
                 self.carries = self.generations[event.champion].carry_after
             case Pruned():
-                self._prune(event)
+                self.pruned.update(dict.fromkeys(event.objects, event))
+                self.replacements.update(event.slim.values())
+                self._are_there(event.slim.values())
             case Consented():
                 self.consents[event.manifest] = Consent(event.consent, event.by, event.why)
         if isinstance(event, _SAY_HOW_IT_GOES):
@@ -387,11 +389,6 @@ class RunState:
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
-    def _prune(self, event: Pruned) -> None:
-        self.pruned.update(dict.fromkeys(event.objects, event))
-        self.replacements.update(event.slim.values())
-        self._are_there(event.slim.values())
-
     def _are_there(self, names: Iterable[str]) -> None:
         """These were made: what was pruned of them, as the same content, is there again."""
         for name in names:
@@ -490,7 +487,6 @@ _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, Rolle
 
 
 def _what(event: Event) -> str:
-    """An event and whose it is, for messages."""
     match event:
         case StageDone():
             return f"stage {event.stage} of generation {event.generation}"

@@ -215,8 +215,6 @@ class ScratchStore(Store):
 
 
 class _Hashing:
-    """A file to write to that hashes what goes by."""
-
     closed = goes_nowhere = False
 
     def __init__(self, file: BinaryIO) -> None:

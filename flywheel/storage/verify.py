@@ -56,26 +56,20 @@ def verify(directory: Path, kept_head: str | None = None) -> Verification:
     """
     if not (directory / "ledger.jsonl").is_file():
         return Verification(0, 0, 0, ledger.GENESIS_HASH, "ledger.jsonl is missing")
-    found, reason = ledger.inspect(directory)
-    head, lines = ledger.read_head(directory), len(found.events)
-    pruned, rule = _pruned(found.events)
-    bad = reason or rule or _head_lost(found.events, kept_head)
-    if bad:
+    scan, reason = ledger.inspect(directory)
+    head, lines, pruned = ledger.read_head(directory), len(scan.events), dict[str, Pruned]()
+    try:
+        pruned = RunState.replay(scan.events).pruned
+    except DamagedError as error:
+        reason = reason or str(error)
+    if bad := reason or _head_lost(scan.events, kept_head):
         return Verification(lines, 0, 0, head, bad)
     checked = 0
-    for bad in _objects(directory, found.events, pruned):
+    for bad in _objects(directory, scan.events, pruned):
         if bad:
             return Verification(lines, checked, len(pruned), head, bad)
         checked += 1
     return Verification(lines, checked, len(pruned), head, None)
-
-
-def _pruned(events: list[Event]) -> tuple[Collection[str], str | None]:
-    """Names of what the lines say is pruned, and the rule of the loop that they break, if they do."""
-    try:
-        return RunState.replay(events).pruned, None
-    except DamagedError as error:
-        return (), str(error)
 
 
 def _head_lost(events: list[Event], kept: str | None) -> str | None:
@@ -93,7 +87,7 @@ def _objects(directory: Path, events: list[Event], pruned: Collection[str]) -> I
     A file that no line names is what a killed process left. It is checked by its own name.
     """
     store, seen = Store(directory), set[str]()
-    for seq, name in _artifacts(events):
+    for seq, name in ((event.seq, name) for event in events for name in _named_by(event)):
         if name not in seen:
             seen.add(name)
             if is_artifact(name) and not store.path(name).exists():
@@ -113,14 +107,7 @@ def _objects(directory: Path, events: list[Event], pruned: Collection[str]) -> I
                 yield f"{_where(name)} (named by no line): {bad}"
 
 
-def _artifacts(events: list[Event]) -> Iterator[tuple[int, str]]:
-    for event in events:
-        for name in _named_by(event):
-            yield event.seq, name
-
-
 def _named_by(event: Event) -> Iterable[str]:
-    """Names of the artifacts that an event says are there."""
     match event:
         case StageDone():
             return [*event.inputs.values(), *event.outputs.values()]

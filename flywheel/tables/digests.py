@@ -109,7 +109,6 @@ def _list_texts(values: pa.Array, floats: bool) -> pa.Array:
 
 
 def _null_where(values: pa.Array, texts: pa.Array) -> pa.Array:
-    """The texts, null where the values are."""
     return pc.if_else(values.is_valid(), texts, pa.scalar(None, pa.string()))
 
 

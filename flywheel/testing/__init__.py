@@ -7,24 +7,26 @@ The suites are imported on first use, so that using the recipe costs nothing.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flywheel.testing.places import CONFIG_DIR
 
 if TYPE_CHECKING:
-    from flywheel.testing.contracts import (
-        ContractBroken,
-        FixedEvidence,
+    from flywheel.testing.contracts.bench import ContractBroken
+    from flywheel.testing.contracts.gate import FixedEvidence, check_gate
+    from flywheel.testing.contracts.parts import (
         check_curator,
-        check_gate,
         check_grader,
         check_guard,
-        check_recipe,
         check_reviewer,
-        check_task,
         check_tuner,
     )
+    from flywheel.testing.contracts.recipe import check_recipe
+    from flywheel.testing.contracts.task import check_task
 
+_MODULES = {"ContractBroken": "bench", "FixedEvidence": "gate"}
+_MODULES |= {f"check_{seam}": seam for seam in ("gate", "recipe", "task")}
 __all__ = [
     "CONFIG_DIR",
     "ContractBroken",
@@ -42,7 +44,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from flywheel.testing import contracts
-
-        return getattr(contracts, name)
+        module = import_module(f"flywheel.testing.contracts.{_MODULES.get(name, 'parts')}")
+        return getattr(module, name)
     raise AttributeError(f"module 'flywheel.testing' has no attribute {name!r}")

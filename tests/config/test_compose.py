@@ -109,7 +109,7 @@ def test_an_unknown_key_is_told_with_near_misses_each_once(override: str, near: 
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "reason"),
     [
         ("recipe=moon", "There is no recipe 'moon'. Did you mean moons? Known: "),
         ("recipe=moon", "A recipe of your own needs --config-dir"),
@@ -137,16 +137,12 @@ def test_an_unknown_key_is_told_with_near_misses_each_once(override: str, near: 
         ("curator.score={a:1", "{a:1"),
     ],
 )
-def test_what_cannot_be_used_is_told(override: str, told: str) -> None:
+def test_what_cannot_be_used_is_told(override: str, reason: str) -> None:
     message = refusal("recipe=moons", override)
-    assert told in message
+    assert reason in message
     assert "object_type=" not in message
     assert "no key 'genesis_settings'" not in message  # there is
     assert "give recipe=NAME, one of" in refusal()
-
-
-def parsed(override: str) -> Any:
-    return OverridesParser.create().parse_override(override).value()
 
 
 def as_data(value: Any) -> Any:
@@ -165,7 +161,7 @@ def as_data(value: Any) -> Any:
 @example("it's \\' quoted")
 def test_every_value_from_python_is_what_hydra_reads(value: Any) -> None:
     (override,) = overrides_of({"key": value})
-    assert as_data(parsed(override)) == value
+    assert as_data(OverridesParser.create().parse_override(override).value()) == value
 
 
 def test_mappings_may_be_nested_or_dotted() -> None:
@@ -298,8 +294,8 @@ def test_what_hydra_means_by_a_text_stays_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_other_texts_that_cannot_be_read_are_told_how_to_be_quoted() -> None:
-    told = refusal("recipe=moons", "+task.path=epoch=3.ckpt")
-    assert "\"+task.path='epoch=3.ckpt'\"" in told
+    reason = refusal("recipe=moons", "+task.path=epoch=3.ckpt")
+    assert "\"+task.path='epoch=3.ckpt'\"" in reason
     assert moons("+task.path='epoch=3.ckpt'").task.path == "epoch=3.ckpt"
 
 
@@ -337,7 +333,7 @@ ODD = {
 def test_odd_files_are_read_or_named_with_what_is_wrong_where_they_are_used(
     kind: str, tmp_path: Path
 ) -> None:
-    data, told = ODD.get(kind, (READ.get(kind), ""))
+    data, reason = ODD.get(kind, (READ.get(kind), ""))
     odd_recipe(tmp_path, "good", GOOD.encode())
     folder = odd_recipe(tmp_path, "odd", data)
     summaries = {info.name: info.summary for info in recipes(folder)}
@@ -348,7 +344,7 @@ def test_odd_files_are_read_or_named_with_what_is_wrong_where_they_are_used(
     if kind in READ:
         assert compose(["recipe=odd"], folder).recipe == "odd"
     else:
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reason):
             compose(["recipe=odd"], folder)
 
 
@@ -363,8 +359,11 @@ def test_what_is_no_file_is_no_recipe(kind: str, tmp_path: Path) -> None:
     else:
         odd.symlink_to("odd.yaml" if kind == "link to itself" else "nowhere")
     assert compose(["recipe=good"], folder).recipe == "good"
-    for words, told in ((["recipe=odd"], "no recipe 'odd'"), (["recipe=good", "sed=1"], "Did you mean seed")):
-        with pytest.raises(ConfigError, match=told):
+    for words, reason in (
+        (["recipe=odd"], "no recipe 'odd'"),
+        (["recipe=good", "sed=1"], "Did you mean seed"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
             compose(words, folder)
     assert "flywheel.recipes.mnist.task.Mnist" in known_targets(folder)
 

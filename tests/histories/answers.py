@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,8 @@ REFUSED = {"refused": True}
 
 
 def state_by_code(directory: Path, questions: list[Question]) -> Answer:
-    state, said = read_state(directory), status(directory).json()
+    state, said, store = read_state(directory), status(directory).json(), Store(directory)
+    stands_in = {name: state.resolve_pruned(name) for name in state.pruned}
     return {
         "state": said["state"],
         "champion": said["champion"] and said["champion"]["generation"],
@@ -38,16 +40,11 @@ def state_by_code(directory: Path, questions: list[Question]) -> Answer:
         ],
         "under way": state.current and state.current.number,
         "carries": state.carries.artifacts,
-        "recalled samples": sorted(Store(directory).table(state.recalled)["id"].to_pylist())
-        if state.recalled
-        else [],
+        "recalled samples": sorted(store.table(state.recalled)["id"].to_pylist() if state.recalled else []),
         "over": [why_over(state, *question) for question in questions],
         "turns without promotion": state.turns_without_promotion,
         "seconds": round(state.seconds, 6),
-        "pruned": {
-            name: None if state.resolve_pruned(name) == name else state.resolve_pruned(name)
-            for name in state.pruned
-        },
+        "pruned": {name: None if other == name else other for name, other in stands_in.items()},
         "can be champion": [g.number for g in state.generations if state.can_be_champion(g)],
     }
 
@@ -76,7 +73,7 @@ def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
         "over": [run.is_over(*question) for question in questions],
         "turns without promotion": run.turns_without_promotion(),
         "seconds": round(run.seconds(), 6),
-        "pruned": {name: run.gone[name] for name in run.gone},
+        "pruned": run.gone,
         "can be champion": [g.number for g in run.generations if run.can_be_champion(g)],
     }
 
@@ -120,16 +117,16 @@ def by_run(forks: list[dict[str, Any]]) -> dict[str, tuple[str, list[int]]]:
 
 
 def trace_by_code(directory: Path, **of: Any) -> Answer:
-    found = trace(directory, **of).json()
+    report = trace(directory, **of).json()
     answer: Answer = {
-        "up": {e["generation"]: reference.in_order(e["edges"]) for e in found["up"][::-1]},
-        "generations": {g["generation"]: by(g["by"]) for g in found["down"]["generations"]},
-        "suspect": {g["generation"]: by(g["by"]) for g in found["down"]["suspect"]},
-        "samples": {batch["made_in"]: batch["rows"] for batch in found["down"]["samples"]},
-        "forks": by_run(found["down"]["forks"]),
+        "up": {e["generation"]: reference.in_order(e["edges"]) for e in report["up"][::-1]},
+        "generations": {g["generation"]: by(g["by"]) for g in report["down"]["generations"]},
+        "suspect": {g["generation"]: by(g["by"]) for g in report["down"]["suspect"]},
+        "samples": {batch["made_in"]: batch["rows"] for batch in report["down"]["samples"]},
+        "forks": by_run(report["down"]["forks"]),
     }
-    if "sample" in found:
-        row = found["sample"]
+    if "sample" in report:
+        row = report["sample"]
         names = ("made_in", "made_by", "made_by_generation", "origin", "recalled")
         answer["sample"] = {name: row[name] for name in names}
     return answer
@@ -138,16 +135,14 @@ def trace_by_code(directory: Path, **of: Any) -> Answer:
 def edges_by_code(directory: Path) -> Answer:
     """By generation: its edges as ``lineage`` has them, what ``show`` says of its start, and the SQL view."""
     record = Record.read(directory)
-    view = edges(record).to_pylist()
+    view = defaultdict[int, list[tuple[str, str]]](list)
+    for row in edges(record).to_pylist():
+        view[row["generation"]].append((row["type"], reference.bare(row["parent"])))
     return {
         g.generation: {
             "lineage": reference.in_order(g.json()["edges"]),
             "show": [e.json() for e in [show(directory, g.generation).init] if e],
-            "view": sorted(
-                (row["type"], reference.bare(row["parent"]))
-                for row in view
-                if row["generation"] == g.generation
-            ),
+            "view": sorted(view[g.generation]),
         }
         for g in lineage(directory, record.state).generations
     }

@@ -58,7 +58,6 @@ class Mismatch(AssertionError):
 
 
 def is_allowed(act: Callable[[], object]) -> bool:
-    """Whether the code does it, and does not refuse it."""
     try:
         act()
     except FlywheelError:
@@ -77,7 +76,6 @@ class History:
         self.steps: list[str] = []
 
     def go(self) -> None:
-        """The whole history."""
         self.run_is_added()
         self.session(self.directories[0])
         steps = {
@@ -151,13 +149,13 @@ class History:
         )
 
     def some_weights(self) -> Path | None:
-        found = [
+        weights = [
             Path(run.path(g.weights))
             for run in map(reference.Run, self.directories if self.world.configs else [])
             for g in run.generations
             if g.weights and g.weights not in run.gone
         ]
-        return self.rng.choice(found) if found else None
+        return self.rng.choice(weights) if weights else None
 
     def session(self, directory: Path) -> None:
         """Run, or go on."""
@@ -444,7 +442,6 @@ class History:
 
 
 def with_clean_weights(run: reference.Run) -> list[reference.Generation]:
-    """Generations whose weights are there and that are not recalled in their own run."""
     return [g for g in run.generations if g.weights and not g.recalled and g.weights not in run.gone]
 
 
@@ -459,6 +456,6 @@ def play_history(seed: int) -> Counter[str]:
         except Mismatch:
             raise
         except Exception as error:
-            told = "".join(traceback.format_exception(error)[-4:])
-            raise Mismatch(history.story(f"raises\n{told}")) from error
+            trace = "".join(traceback.format_exception(error)[-4:])
+            raise Mismatch(history.story(f"raises\n{trace}")) from error
         return history.happened

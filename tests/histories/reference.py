@@ -183,21 +183,18 @@ class Run:
             self.dropping = self.drops(policy)
         must, may = self.dropping
         self.dropping = must - set(event["objects"]), may - set(event["objects"])
-        expect = self.expected.append
-        expect((f"pruned at {event['seq']}, which the policy keeps", sorted(set(event["objects"]) - may), []))
+        at = f"at {event['seq']}"
+        kept = sorted(set(event["objects"]) - may)
+        self.expected.append((f"pruned {at}, which the policy keeps", kept, []))
         after = self.events[event["seq"] + 1 :][:1]
         if not (after and after[0]["event"] == "pruned" and after[0]["policy"] == policy):
-            expect((f"not pruned at {event['seq']}, which the policy drops", [], sorted(self.dropping[0])))
+            left = sorted(self.dropping[0])
+            self.expected.append((f"not pruned {at}, which the policy drops", [], left))
         for slim in set(event["slim"].values()):
             sizes = [event["objects"][name] for name, other in event["slim"].items() if other == slim]
             if len(sizes) > 1:  # else scores went with it, which the line does not tell from others
-                expect(
-                    (
-                        f"a smaller table at {event['seq']}",
-                        os.path.getsize(self.path(slim)) < sum(sizes),
-                        True,
-                    )
-                )
+                is_smaller = os.path.getsize(self.path(slim)) < sum(sizes)
+                self.expected.append((f"a smaller table {at}", is_smaller, True))
 
     def _crown(self, champion: int | None, event: Event) -> None:
         if champion != self.champion:
@@ -229,14 +226,16 @@ class Run:
         last = self.generations[-1] if self.generations else None
         return last if last and last.status == "unfinished" else None
 
-    def counted_turns(self, on_failure: str) -> int:
-        counted = {"promoted", "rejected"} | ({"failed"} if on_failure == "go_on" else set())
+    def turns(self, *statuses: str) -> list[Generation]:
+        """Those that ended so and are not recalled."""
         turns = [g for g in self.generations if g.parent is not None and not g.recalled]
-        return sum(g.status in counted for g in turns)
+        return [g for g in turns if g.status in statuses]
+
+    def counted_turns(self, on_failure: str) -> int:
+        return len(self.turns("promoted", "rejected", *["failed"] * (on_failure == "go_on")))
 
     def turns_without_promotion(self) -> int:
-        turns = [g for g in self.generations if g.parent is not None and not g.recalled]
-        return sum(g.status in ("rejected", "failed") and g.ended_at > self.since for g in turns)
+        return sum(g.ended_at > self.since for g in self.turns("rejected", "failed"))
 
     def is_over(
         self, generations: int, patience: int | None, on_failure: str, budget: float | None = None
@@ -264,7 +263,6 @@ class Run:
         return g.output("generate", "samples") or g.output("seed", "samples")
 
     def batch(self, g: Generation) -> list[dict[str, Any]]:
-        """The rows of its turn's batch."""
         name = self.batch_of(g)
         return self.table(name) if name else []
 
@@ -299,27 +297,27 @@ class Run:
 
     def reach(self, flaw: Flaw, strict: bool = False) -> Reach:
         """The level of each generation and sample, as the section *Recall* has it."""
-        found = Reach(ids=set(flaw.ids))
+        reached = Reach(ids=set(flaw.ids))
         for g in self.generations:
-            parent = CLEAN if g.parent is None else found.level[g.parent]
+            parent = CLEAN if g.parent is None else reached.level[g.parent]
             if "generate" in g.stages:
                 named = FLAWED if g.number in flaw.batches else CLEAN
                 for row in self.batch(g):
-                    found.sample[row["id"]] = max(parent, named)
-                    if found.sample[row["id"]] == FLAWED:
-                        found.ids.add(row["id"])
-            edges = self.levels_of_edges(g, parent, found, flaw)
+                    reached.sample[row["id"]] = max(parent, named)
+                    if reached.sample[row["id"]] == FLAWED:
+                        reached.ids.add(row["id"])
+            edges = self.levels_of_edges(g, parent, reached, flaw)
             if g.number in flaw.generations:
                 edges["itself"] = FLAWED
             level = max(edges.values(), default=CLEAN)
             least = SUSPECT if strict or level == SUSPECT else FLAWED
-            found.by[g.number] = {edge for edge, of_edge in edges.items() if level and of_edge >= least}
-            found.level[g.number] = FLAWED if strict and level == SUSPECT else level
-        return found
+            reached.by[g.number] = {edge for edge, of_edge in edges.items() if level and of_edge >= least}
+            reached.level[g.number] = FLAWED if strict and level == SUSPECT else level
+        return reached
 
-    def levels_of_edges(self, g: Generation, parent: int, found: Reach, flaw: Flaw) -> dict[str, int]:
+    def levels_of_edges(self, g: Generation, parent: int, reached: Reach, flaw: Flaw) -> dict[str, int]:
         def of_sample(id: str) -> int:
-            return FLAWED if id in found.ids else found.sample.get(id, CLEAN)
+            return FLAWED if id in reached.ids else reached.sample.get(id, CLEAN)
 
         edges = {}
         fit = g.stages.get("train") or g.stages.get("adopt")
@@ -327,9 +325,8 @@ class Run:
             edges["init"] = parent
         elif fit:
             start = fit["inputs"].get("start")
-            same = [
-                found.level[e.number] for e in self.generations[: g.number] if start and e.weights == start
-            ]
+            older = self.generations[: g.number] if start else []
+            same = [reached.level[e.number] for e in older if e.weights == start]
             edges["init"] = max([*same, FLAWED if start in flaw.weights else CLEAN])
         if "curate" in g.stages:
             edges["trained_on"] = max(map(of_sample, self.drawn(g)))
@@ -342,7 +339,7 @@ class Run:
         if "gate" in g.stages:
             edges["opponent"] = min(SUSPECT, parent)
         if g.stages:
-            levels = [found.level[other] for other in self.settings_from(g)]
+            levels = [reached.level[other] for other in self.settings_from(g)]
             edges["settings_from"] = min(SUSPECT, max(levels, default=CLEAN))
         return edges
 
@@ -364,23 +361,22 @@ class Run:
         """The first through the parents that was promoted, is not recalled and has its weights."""
         while number is not None:
             g = self.generations[number]
-            is_recalled = number in recalled
-            if self.can_be_champion(g) and not is_recalled:
+            if self.can_be_champion(g) and number not in recalled:
                 break
             number = g.parent
         return number
 
     def clean_carries(self, champion: int | None, flagged: set[int]) -> Carry:
         """Of each component the first carry on the champion's line that was not left by one of those."""
-        found: Carry = {}
+        carries: Carry = {}
         while champion is not None:
             g = self.generations[champion]
             for in_force in (g.carry_after, g.began_with):
                 for component, (artifact, leaver) in in_force.items():
                     if leaver not in flagged:
-                        found.setdefault(component, (artifact, leaver))
+                        carries.setdefault(component, (artifact, leaver))
             champion = g.parent
-        return found
+        return carries
 
     def flagged(self) -> set[int]:
         return {g.number for g in self.generations if g.recalled or g.suspect}
@@ -388,32 +384,31 @@ class Run:
     def recall(
         self, *, generation: int | None = None, ids: Iterable[str] = (), strict: bool = False
     ) -> dict[str, Any]:
-        """What a recall would touch."""
         flaw = Flaw(ids=set(ids))
         if generation is not None:
             flaw = Flaw(generations={generation}, batches={generation})
-        found = self.reach(flaw, strict)
+        reached = self.reach(flaw, strict)
         recalled = {g.number for g in self.generations if g.recalled}
-        new = [n for n, level in found.level.items() if level == FLAWED and n not in recalled]
+        new = [n for n, level in reached.level.items() if level == FLAWED and n not in recalled]
         flagged = self.flagged()
-        suspect = [n for n, level in found.level.items() if level == SUSPECT and n not in flagged]
+        suspect = [n for n, level in reached.level.items() if level == SUSPECT and n not in flagged]
         champion = self.champion_of_line(self.champion, set(new))
         under_way = self.under_way
-        ends = under_way and (found.level[under_way.number] or under_way.parent != champion)
+        ends = under_way and (reached.level[under_way.number] or under_way.parent != champion)
         carries = self.clean_carries(champion, flagged | set(new) | set(suspect))
-        ids = found.ids - set(self.ids(self.recalled_samples))
+        ids = reached.ids - set(self.ids(self.recalled_samples))
         samples = self.samples_by_turn(ids)
         if not (new or suspect or samples):  # nothing is recorded
             champion, carries, ends = self.champion, self.carries, None
         return {
-            "generations": {n: sorted(found.by[n]) for n in new},
-            "suspect": {n: sorted(found.by[n]) for n in suspect},
+            "generations": {n: sorted(reached.by[n]) for n in new},
+            "suspect": {n: sorted(reached.by[n]) for n in suspect},
             "samples": samples,
-            "corpora": self.corpora(found.ids),
+            "corpora": self.corpora(reached.ids),
             "champion": champion,
             "carries": names(carries),
             "ends": under_way.number if under_way and ends else None,
-            "forks": forks(self, found),
+            "forks": forks(self, reached),
         }
 
     def samples_by_turn(self, ids: set[str]) -> dict[int, tuple[int, int]]:
@@ -429,11 +424,9 @@ class Run:
     # -- trace ----------------------------------------------------------------------------------------------
 
     def trace_generation(self, number: int) -> dict[str, Any]:
-        """A generation's ancestors, and what came of its weights."""
         return {"up": self.up([number])} | self.down(Flaw(generations={number}))
 
     def trace_sample(self, id: str) -> dict[str, Any]:
-        """A sample's maker with its ancestors, and what came of the sample."""
         turn = next(g for g in self.generations if id in [row["id"] for row in self.batch(g)])
         origin = next(row["origin"] for row in self.batch(turn) if row["id"] == id)
         maker = turn.parent if origin == "generated" else None
@@ -455,7 +448,6 @@ class Run:
         return dict(sorted(edges.items()))
 
     def edges(self, g: Generation) -> list[Edge]:
-        """What a generation was made from."""
         edges: list[Edge] = []
         if fit := g.stages.get("train") or g.stages.get("adopt"):
             kind, start, fork = fit["facts"]["start"]["kind"], fit["inputs"].get("start"), self.forked_from
@@ -493,17 +485,17 @@ class Run:
         return next(row["origin"] for row in rows if row["id"] == id)
 
     def down(self, flaw: Flaw) -> dict[str, Any]:
-        found = self.reach(flaw)
+        reached = self.reach(flaw)
 
         def at(level: int) -> dict[int, list[str]]:
-            return {n: sorted(found.by[n]) for n, of in found.level.items() if of == level}
+            return {n: sorted(reached.by[n]) for n, of in reached.level.items() if of == level}
 
-        counts = self.samples_by_turn(found.ids)
+        counts = self.samples_by_turn(reached.ids)
         return {
             "generations": at(FLAWED),
             "suspect": at(SUSPECT),
             "samples": {turn: count for turn, (count, _) in counts.items()},
-            "forks": forks(self, found),
+            "forks": forks(self, reached),
         }
 
     # -- what a corpus may draw on --------------------------------------------------------------------------
@@ -574,11 +566,11 @@ class Run:
 
     def wholly(self, g: Generation) -> set[str]:
         """What is kept of a generation that is kept whole."""
-        found = {artifact for event in g.stages.values() for artifact in event["outputs"].values()}
-        found |= self.sources(g)
+        names = {artifact for event in g.stages.values() for artifact in event["outputs"].values()}
+        names |= self.sources(g)
         if g.parent is not None and "train" in g.stages:
-            found |= {self.generations[g.parent].weights}
-        return found
+            names |= {self.generations[g.parent].weights}
+        return names
 
     def sources(self, g: Generation) -> set[str]:
         """The batches of its corpus, with their scores."""
@@ -587,14 +579,13 @@ class Run:
 
     def drawn_on_next(self, g: Generation) -> set[str]:
         """What the next corpus may draw on while this generation is champion."""
-        found = self.sources(g)
+        names = self.sources(g)
         for turn in self.generations:
             if turn.parent == g.number and turn.status == "rejected" and not turn.recalled:
-                found |= {turn.output("generate", "samples"), turn.output("grade", "scores")}
-        return found
+                names |= {turn.output("generate", "samples"), turn.output("grade", "scores")}
+        return names
 
     def missing(self) -> list[str]:
-        """Artifacts that the ledger names, that were not pruned, and that are not there."""
         named: set[str] = set()
         for event in self.events:
             for key in ("inputs", "outputs", "carry"):
@@ -605,8 +596,6 @@ class Run:
 
 @dataclass
 class Flaw:
-    """What is named as flawed."""
-
     ids: set[str] = field(default_factory=set)
     weights: set[str] = field(default_factory=set)
     generations: set[int] = field(default_factory=set)
@@ -617,8 +606,6 @@ class Flaw:
 
 @dataclass
 class Reach:
-    """What a flaw reaches."""
-
     ids: set[str]
     """Flawed samples, of whatever run."""
     sample: dict[str, int] = field(default_factory=dict)
@@ -640,18 +627,18 @@ def beside(run: Run) -> list[Run]:
 def forks(run: Run, reach: Reach) -> dict[str, tuple[str, list[int]]]:
     """The runs beside this one that descend from what is flawed: by which edge, and what is flawed there."""
     flaw, others = Flaw(ids=set(reach.ids), weights=reach.weights(run)), beside(run)
-    found: dict[str, tuple[str, list[int]]] = {}
+    descending: dict[str, tuple[str, list[int]]] = {}
     while True:
-        before = len(found), len(flaw.ids), len(flaw.weights)
+        before = len(descending), len(flaw.ids), len(flaw.weights)
         for other in others:
             by = descends(other, flaw)
             if by:
                 there = other.reach(flaw)
                 flaw.ids |= there.ids
                 flaw.weights |= there.weights(other)
-                found[other.name] = by, [n for n, level in there.level.items() if level == FLAWED]
-        if before == (len(found), len(flaw.ids), len(flaw.weights)):
-            return dict(sorted(found.items()))
+                descending[other.name] = by, [n for n, level in there.level.items() if level == FLAWED]
+        if before == (len(descending), len(flaw.ids), len(flaw.weights)):
+            return dict(sorted(descending.items()))
 
 
 def descends(run: Run, flaw: Flaw) -> str | None:
@@ -666,15 +653,15 @@ def descends(run: Run, flaw: Flaw) -> str | None:
 
 def origins(run: Run) -> list[Run]:
     """The runs beside a fork that it came from, the nearest first, as far as they are there."""
-    found: list[Run] = []
+    runs: list[Run] = []
     while run.forked_from:
         name, head = run.forked_from["run"], run.forked_from["head"]
         there = [o for o in beside(run) if o.name == name and head in [event["hash"] for event in o.events]]
         if not there:
             break
         run = there[0]
-        found.append(run)
-    return found
+        runs.append(run)
+    return runs
 
 
 def inherited(run: Run) -> set[str]:
@@ -684,13 +671,13 @@ def inherited(run: Run) -> set[str]:
 
 def recalled_since(run: Run) -> set[int]:
     """Generations of a fork that learned from what a run that it came from has recalled."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for origin in origins(run):
         recalled = Reach(set(origin.ids(origin.recalled_samples)))
         recalled.level = {g.number: FLAWED for g in origin.generations if g.recalled}
         _, flawed = forks(origin, recalled).get(run.name, ("", []))
-        found |= set(flawed)
-    return found
+        numbers |= set(flawed)
+    return numbers
 
 
 def in_order(edges: Iterable[Edge]) -> list[Edge]:
@@ -708,14 +695,12 @@ def names(carries: Carry) -> dict[str, str]:
 
 @functools.lru_cache(4096)
 def rows_of(path: str) -> list[dict[str, Any]]:
-    """The rows of a table, which never changes."""
     rows: list[dict[str, Any]] = pq.read_table(path, use_threads=False).to_pylist()
     return rows
 
 
 @functools.lru_cache(4096)
 def json_of(path: str) -> Any:
-    """The value of a JSON file, which never changes."""
     with open(path, "rb") as file:
         return json.load(file)
 

@@ -135,7 +135,6 @@ class Parts:
         return columns | {"count": count}, self.carry_of("curator", carry, rng)
 
     def carry_of(self, component: str, before: Any, rng: Any) -> dict[str, int]:
-        """What a component leaves."""
         if component not in self.config.carry_kept:
             return {}
         turns = before.get("turns", 0) + 1
@@ -239,8 +238,6 @@ def human() -> pa.Table:
 
 
 class Watcher(NoTracker):
-    """Interrupts the run right after a stage, where that is its fate."""
-
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
@@ -250,8 +247,6 @@ class Watcher(NoTracker):
 
 
 class World:
-    """A folder of runs."""
-
     def __init__(self, runs_dir: Path, clocks: Clocks) -> None:
         self.runs_dir, self.clocks = runs_dir, clocks
         self.configs: dict[Path, Config] = {}

@@ -41,10 +41,10 @@ def read(*parts: Any) -> Any:
 
 
 def test_a_suite_has_the_values_of_all_its_metrics_in_their_order() -> None:
-    found = metrics(outcomes(), read(Mean("exact"), Reach("far", "length", 0.9)).suites)
+    measured = metrics(outcomes(), read(Mean("exact"), Reach("far", "length", 0.9)).suites)
     mean = mean_interval(SCORES, ITEMS["item"].to_numpy())
     far = replace(reach(SCORES, LEVELS, 0.9), unit="level")
-    assert list(found["gate"].items()) == [("exact", mean), ("far", far)]
+    assert list(measured["gate"].items()) == [("exact", mean), ("far", far)]
     assert (far.value, far.unit) == (3, "level")
 
 
@@ -66,8 +66,6 @@ def test_a_column_that_a_metric_needs_is_asked_for_before_a_run_is_opened() -> N
 
 @dataclass(frozen=True)
 class Best:
-    """A metric of a recipe's own."""
-
     top: int
     columns = ()
 
@@ -77,8 +75,8 @@ class Best:
 
 
 def test_what_a_metric_is_and_holds_belongs_to_the_identity() -> None:
-    found = [read(*parts) for parts in ((Mean(),), (), (Mean("exact"),), (Best(1),), (Best(2),))]
-    identities = [data.identity["suite gate"]["metrics"] for data in found]
+    tasks = [read(*parts) for parts in ((Mean(),), (), (Mean("exact"),), (Best(1),), (Best(2),))]
+    identities = [data.identity["suite gate"]["metrics"] for data in tasks]
     assert identities[0] == identities[1] == [{"_target_": "flywheel.metrics.suites.Mean", "name": "score"}]
     assert all(identities[n] != identities[m] for n in range(2, 5) for m in range(n))
-    assert metrics(outcomes(), found[4].suites) == {"gate": {"best2": Interval(1.0, 0.0, 1.0)}}
+    assert metrics(outcomes(), tasks[4].suites) == {"gate": {"best2": Interval(1.0, 0.0, 1.0)}}

@@ -31,8 +31,6 @@ from tests.support.events import event_of, lines_of
 
 
 class Bomb:
-    """Leaves a file when it is unpickled."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -41,7 +39,6 @@ class Bomb:
 
 
 def planted(run: Path, data: bytes, suffix: str) -> str:
-    """An artifact with the right name for its bytes."""
     name = hashlib.sha256(data).hexdigest() + suffix
     path = run / "objects" / name[:2] / name[2:]
     path.parent.mkdir(parents=True, exist_ok=True)

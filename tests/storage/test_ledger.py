@@ -62,13 +62,11 @@ def lines_of(directory: Path) -> list[bytes]:
 
 @pytest.fixture
 def three(tmp_path: Path) -> Path:
-    """A ledger of three events."""
     write(tmp_path, *THREE)
     return tmp_path
 
 
 def head_of(line: bytes) -> str:
-    """What HEAD is once this line is written."""
     return json.loads(line)["hash"] + "\n"
 
 

@@ -41,12 +41,10 @@ def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
 
 
 def names(directory: Path) -> list[str]:
-    """Names of the events that a reader finds; raises DamagedError as a reader would."""
     return [event.event for event in ledgers.read(directory)]
 
 
 def reopened(directory: Path) -> list[str]:
-    """Names of the events that the next writer finds."""
     ledger = Ledger(directory)
     ledger.close()
     assert ledgers.read_head(directory) == ledger.head
@@ -54,7 +52,6 @@ def reopened(directory: Path) -> list[str]:
 
 
 def try_append(ledger: Ledger, name: str) -> bool:
-    """Whether an event could be appended."""
     with contextlib.suppress(OSError):
         ledger.append(Event(event=name))
         return True
@@ -63,9 +60,9 @@ def try_append(ledger: Ledger, name: str) -> bool:
 
 def assert_head_is_near(directory: Path) -> None:
     """HEAD names the last line or the one before."""
-    found = ledgers.scan(directory / "ledger.jsonl")
-    assert found.bad_line is None
-    assert ledgers.read_head(directory) in (found.head, found.behind)
+    scan = ledgers.scan(directory / "ledger.jsonl")
+    assert scan.bad_line is None
+    assert ledgers.read_head(directory) in (scan.head, scan.behind)
 
 
 @pytest.mark.parametrize("fates", list(itertools.product(FATES, repeat=3)), ids="-".join)

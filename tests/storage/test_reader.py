@@ -43,11 +43,6 @@ def first_rejected(run: Path) -> int:
     return next(g.number for g in read_state(run).generations if g.status is Status.REJECTED)
 
 
-def an_id(run: Path) -> str:
-    rows = samples(run, read_state(run), first_rejected(run))
-    return str(rows["id"][0].as_py())
-
-
 READERS: dict[str, Callable[[Path, str], Any]] = {
     "trace --generation": lambda run, name: trace(run, generation=1),
     "trace --sample": lambda run, name: trace(run, sample=name),
@@ -65,7 +60,7 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_pruning_at_any_moment_is_no_error_for_a_reader(run: Path, copy: Path, reader: str) -> None:
-    ask, name = READERS[reader], an_id(run)
+    ask, name = READERS[reader], str(samples(run, read_state(run), first_rejected(run))["id"][0].as_py())
     reads, before = counted(lambda: ask(copy, name))
     prune(copy, last=0, yes=True)
     after = ask(copy, name)

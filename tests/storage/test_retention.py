@@ -34,7 +34,6 @@ class Writer:
         self.sources: dict[str, list[list[str]]] = {}
 
     def json(self, name: str) -> list[list[str]]:
-        """As a store: the sources of a corpus."""
         return self.sources[name]
 
     def add(self, name: str, **content: Any) -> None:
@@ -119,6 +118,16 @@ def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], polic
         assert session.drops() == []
 
 
+def test_a_generation_that_stays_whole_has_its_parents_weights_whatever_it_started_from() -> None:
+    run = run_of("promoted")
+    run.add("generation_started", generation=2, parent=1)
+    run.stage(2, "train", start={"kind": "fresh"})
+    run.add("generation_ended", generation=2, status=Status.FAILED, reason="")
+    run.add("rolled_back", champion=0, why="")
+    assert [drop.name for drop in plan(run, run.state, Policy(last=1))] == ["decisions1"]
+    assert "weights1" in [drop.name for drop in plan(run, run.state, Policy())]
+
+
 @given(st.lists(verdicts, max_size=9), policies)
 def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -> None:
     run = run_of(*turns)
@@ -126,3 +135,13 @@ def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -
     more = Policy(promoted=True, last=policy.last + 1)
     assert {drop.name for drop in plan(run, run.state, more)} <= dropped
     assert dropped <= {drop.name for drop in plan(run, run.state, Policy())}
+
+
+def test_a_generation_under_way_keeps_all_it_may_read_until_it_has_ended() -> None:
+    run = run_of("rejected", "promoted", "rejected")
+    run.add("generation_started", generation=4, parent=2)
+    run.stage(4, "generate")
+    session = Retention(run, run.state, Policy())
+    assert {drop.name for drop in session.drops()} == {"weights1", "decisions1", "weights3", "decisions3"}
+    run.add("generation_ended", generation=4, status=Status.FAILED, reason="")
+    assert [drop.name for drop in session.drops()] == ["samples4"]

@@ -110,9 +110,8 @@ def book(tmp_path: Path) -> Book:
 
 
 def kinds_on_disk(book: Book, number: int) -> set[str]:
-    """Kinds of a generation's artifacts that are not pruned."""
-    made = book.state.generations[number].stages.values()
-    names = {output: name for event in made for output, name in event.outputs.items()}
+    stages = book.state.generations[number].stages.values()
+    names = {output: name for event in stages for output, name in event.outputs.items()}
     gone = {output for output, name in names.items() if name in book.state.pruned}
     assert all(book.store.path(name).exists() == (output not in gone) for output, name in names.items())
     return names.keys() - gone

@@ -57,11 +57,6 @@ def chained(*events: Event) -> list[Event]:
     return [replace(event, seq=seq) for seq, event in enumerate(events)]
 
 
-def carry_of(number: int) -> dict[str, str]:
-    """What a generation leaves; one that names no tuner leaves that one's carry as it is."""
-    return {"gate": f"gate{number}"} | ({"tuner": f"tuner{number}"} if number % 2 else {})
-
-
 def script(verdicts: list[Status]) -> list[Event]:
     """A run whose generations end like this."""
     events: list[Event] = [event_of("run_created"), event_of("session_started")]
@@ -69,7 +64,7 @@ def script(verdicts: list[Status]) -> list[Event]:
     for number, verdict in enumerate(verdicts):
         looks += champion is not None
         judged = evidence(number, looks if champion is not None else 0)
-        events += [started(number, champion), *judged, ended(number, verdict, carry_of(number))]
+        events += [started(number, champion), *judged, ended(number, verdict, {"gate": f"gate{number}"})]
         champion = number if verdict is Status.PROMOTED else champion
     return chained(*events)
 

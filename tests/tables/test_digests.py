@@ -138,7 +138,7 @@ def rows(scale: float = 1.0, **changes: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "reason"),
     [
         (rows(1.01), "column 'point' differs in 3 of 3 rows, first in row 0"),
         (rows(label=[1, 2, 4]), "column 'label' differs in 1 of 3 rows, first in row 2"),
@@ -151,8 +151,8 @@ def rows(scale: float = 1.0, **changes: Any) -> pa.Table:
         (rows().slice(1), "3 rows there, 2 now"),
     ],
 )
-def test_what_differs_is_told(changed: pa.Table, told: str) -> None:
-    assert (difference(rows(), changed) or "").startswith(told)
+def test_what_differs_is_told(changed: pa.Table, reason: str) -> None:
+    assert (difference(rows(), changed) or "").startswith(reason)
     assert sketch_difference(sketch(rows()), sketch(changed)) is not None
 
 
@@ -172,5 +172,5 @@ def test_one_float_of_ten_thousand_is_noticed_and_two_that_changed_places(
     changed[[place, place - 1]] = (
         numbers[[place - 1, place]] if factor is None else [factor, numbers[place - 1]]
     )
-    told = sketch_difference(*(sketch(pa.table({"x": column})) for column in (numbers, changed)))
-    assert told == "other floats in column 'x'"
+    reason = sketch_difference(*(sketch(pa.table({"x": column})) for column in (numbers, changed)))
+    assert reason == "other floats in column 'x'"

@@ -46,7 +46,7 @@ def test_rows_without_a_name_are_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "told"),
+    ("items", "reason"),
     [
         ([{"item": "a"}, {"item": "a"}], "unique values of 'item'"),
         ([], "at least one row"),
@@ -56,8 +56,8 @@ def test_rows_without_a_name_are_numbered() -> None:
         (3, "must be rows with the columns that suites have"),
     ],
 )
-def test_what_cannot_be_items_is_refused(items: Any, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_what_cannot_be_items_is_refused(items: Any, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
         as_items(items, LIKE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,52 +77,40 @@ def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite
     task.check_order()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of ``generate`` or ``evaluate``."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    rows: pa.Table
-    keys: Keys
-    answer: Any
-
-
 class Watched:
     """A task that hands every call on, and watches those that are given a model."""
 
     def __init__(self, task: Any, trainer: Mapping[str, Any]) -> None:
         self._task, self._trainer = task, trainer
-        self.calls: list[Call] = []
+        self.calls: list[tuple[str, tuple[Any, ...], Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> Any:
         """The task's answer."""
-        return self._call("generate", (model, prompts, settings, keys), prompts)
+        return self._call("generate", model, prompts, settings, keys)
 
     def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> Any:
         """The task's answer."""
-        return self._call("evaluate", (model, opponent, items, keys), items)
+        return self._call("evaluate", model, opponent, items, keys)
 
     def check_order(self) -> None:
         """Units go to whatever rank, so none may depend on those before; forget the calls."""
-        for call in reversed(self.calls):
-            call.keys.seed_globals()
+        for name, arguments, answer in reversed(self.calls):
+            arguments[-1].seed_globals()
             with without_gradients(self._trainer):
-                again = getattr(self._task, call.name)(*call.arguments)
+                again = getattr(self._task, name)(*arguments)
             rule(
-                _same(again, call.answer),
-                f"{call.name}() must not depend on the calls before it, since ranks share the units; called "
+                _same(again, answer),
+                f"{name}() must not depend on the calls before it, since ranks share the units; called "
                 "in reverse order it answers otherwise. Keep no state, and draw from `keys`.",
             )
         self.calls.clear()
 
-    def _call(self, name: str, arguments: tuple[Any, ...], rows: pa.Table) -> Any:
-        model = arguments[0]
+    def _call(self, name: str, model: Any, *more: Any) -> Any:
         before = take_weights(model)
-        answer = getattr(self._task, name)(*arguments)
+        answer = getattr(self._task, name)(model, *more)
         after = take_weights(model)
         changed = [key for key in before if not torch.equal(before[key], after[key])]
         rule(
@@ -131,7 +118,7 @@ class Watched:
             f"{name}() must leave the model as it is; it changed {', '.join(changed) or 'its mode'}. "
             "The model comes in evaluation mode: do not train it or call train() on it.",
         )
-        self.calls.append(Call(name, arguments, rows, arguments[-1], answer))
+        self.calls.append((name, (model, *more), answer))
         return answer
 
 
