@@ -130,7 +130,6 @@ def test_a_recipe_may_return_columns_batches_or_tables(make: Any) -> None:
         ({"item": [{"a": 1}, {"a": 2}]}, "Items must have text in column 'item'; it is struct"),
         ({"item": [["a"], ["b"]]}, "Items must have text in column 'item'; it is list"),
     ],
-    ids=str,
 )
 def test_what_is_required_is_told(columns: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
