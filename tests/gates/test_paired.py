@@ -69,10 +69,10 @@ def test_a_tie_is_not_broken_by_the_last_bit(differences: list[float], alpha: fl
     assert not decide(differences, alpha).promote
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
-def test_a_tie_reads_the_same_in_every_order(order: list[int]) -> None:
-    """Added up one by one, these differences are 2.8e-17, -2.8e-17 and 0."""
-    assert decide(np.array([0.1, 0.2, -0.3])[order]).reason.startswith("+0.00% on 3 items")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_tie_reads_the_same_from_either_side(sign: int) -> None:
+    """Added up, these differences are 5.6e-17 or -5.6e-17: no +0.00% here and -0.00% there."""
+    assert decide(sign * np.array([0.1, 0.2, -0.3])).reason.startswith("+0.00% on 3 items")
 
 
 def test_a_win_that_is_rounding_is_told_as_a_draw() -> None:
