@@ -107,7 +107,8 @@ def turn(run: StageRunner, generation: Generation) -> None:
     evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
     verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
-    alarms = do(stages.guard, **judged, **evidence).facts.alarms if run.config["guards"] else ()
+    has_guards = any(run.config["guards"].values())
+    alarms = do(stages.guard, **judged, **evidence).facts.alarms if has_guards else ()
     conclude(run, generation, do, verdict, alarms)
 
 
@@ -119,13 +120,14 @@ def conclude(
     alarms: Sequence[GuardAlarm],
 ) -> None:
     """End a turn as the verdict, the guards and the review say."""
-    halts, consent = reasons_to_halt(alarms), False
-    if verdict.promote and not halts:
+    refused, consent = reasons(alarms, Action.REJECT, Action.HALT), False
+    if verdict.promote and not refused:
         request = {"candidate": generation, "verdict": verdict, "alarms": alarms}
         consent = do(stages.review, **request, consents=run.state.consents).facts.consent
-    refused = halts or ("the review said no" if verdict.promote and not consent else "")
+        refused = "" if consent else "the review said no"
     status = Status.PROMOTED if consent else Status.REJECTED
-    end(run, generation, status, f"{refused}, though {verdict.reason}" if refused else verdict.reason)
+    said = [refused, verdict.reason] if verdict.promote else [verdict.reason, refused]
+    end(run, generation, status, (", though " if verdict.promote else "; ").join(filter(None, said)))
 
 
 def ending_due(run: StageRunner) -> RunEnded | None:
@@ -135,7 +137,7 @@ def ending_due(run: StageRunner) -> RunEnded | None:
     session, too, where this one is killed before it has recorded its end.
     """
     ended, champion = run.state.unreported, run.state.champion
-    if ended and ended.guard and (halts := reasons_to_halt(ended.guard.facts.alarms)):
+    if ended and ended.guard and (halts := reasons(ended.guard.facts.alarms, Action.HALT)):
         return RunEnded(event="run_stopped", reason=halts)
     failure_stops = run.config["on_failure"] == "stop" or not champion
     if ended and ended.status is Status.FAILED and failure_stops:
@@ -148,9 +150,9 @@ def ending_due(run: StageRunner) -> RunEnded | None:
     return None
 
 
-def reasons_to_halt(alarms: Sequence[GuardAlarm]) -> str:
-    """Why guards halt the run, as one text; empty: none does."""
-    return "; ".join(f"guard {a.guard}: {a.reason}" for a in alarms if a.action is Action.HALT)
+def reasons(alarms: Sequence[GuardAlarm], *actions: Action) -> str:
+    """Why guards ask for one of these actions, as one text; empty: none does."""
+    return "; ".join(f"guard {a.guard}: {a.reason}" for a in alarms if a.action in actions)
 
 
 def why_over(run: StageRunner) -> str | None:

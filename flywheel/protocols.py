@@ -225,13 +225,20 @@ class GuardView(msgspec.Struct, frozen=True):
     """Outcomes on all suites but the sealed ones; their columns are in ``flywheel.records``."""
     champion: pa.Table
     """Outcomes of the parent's weights on the same items."""
+    evidence: Evidence
+    """Paired differences on the guard suites."""
 
 
 class Guard(Protocol):
-    """Looks for what may be wrong with a generation, whatever the gate says: a collapse, a regression."""
+    """Looks for what may be wrong with a generation, whatever the gate says: a collapse, a regression.
+
+    It has no part in the gate's error budget. A guard with a method ``check_suites(suites)`` is given the
+    task's suites with role guard before a run is opened, and raises ValueError for those that it cannot
+    judge by.
+    """
 
     def check(self, view: GuardView) -> Alarm | None:
-        """An alarm, or None. Called once a turn, after the gate."""
+        """What it found, or None. Called once a turn, after the gate."""
 
 
 class ReviewRequest(msgspec.Struct, frozen=True):

@@ -226,13 +226,15 @@ class Verdict(Answer, frozen=True):
 class Action(StrEnum):
     """What a guard asks for, the more serious the later."""
 
+    PASS = "pass"  # nothing: what was looked at is recorded and shown
     WARN = "warn"  # recorded and shown
     ASK = "ask"  # a person's consent before a promotion
+    REJECT = "reject"  # no promotion, and the run goes on
     HALT = "halt"  # no promotion, and the run stops
 
 
 class Alarm(Answer, frozen=True):
-    """What a guard found wrong."""
+    """What a guard found; wrong, unless its action is ``pass``."""
 
     action: Action
     reason: str

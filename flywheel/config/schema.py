@@ -166,7 +166,8 @@ class Config:
     tuner: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     guards: dict[str, Any] = field(default_factory=dict)
-    """By a name each: what looks at every generation and may warn, ask for a person, or halt the run."""
+    """By a name each: what looks at every generation and may warn, ask for a person, reject the candidate, or
+    halt the run; null: none by this name."""
     review: dict[str, Any] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
     """What follows the run: one class by its ``_target_``, or several by a name each."""
@@ -180,6 +181,7 @@ class Config:
         for key, named in (("guards", self.guards), ("tracker", several)):
             for name, part in named.items():
                 has_target = isinstance(part, dict) and "_target_" in part
+                has_target |= part is None and key == "guards"
                 if not has_target and not is_credential(name):  # those are refused later, as what they are
                     kind = type(part).__name__  # and no value is repeated: it may be one under another name
                     raise ValueError(f"{key}.{name} must name a class by _target_; it is a {kind} without.")

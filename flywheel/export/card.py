@@ -79,6 +79,8 @@ def _evaluation(report: Shown) -> str:
     text = _table(("suite", "metric", "value [95% interval]"), rows) if rows else "It was not evaluated."
     verdict = report.verdict
     text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
+    for alarm in report.alarms:
+        text += f"\n\nThe guard {alarm.guard} ({alarm.action}), apart from the gate: {_plain(alarm.reason)}."
     held_out = report.held_out and _plain(held_out_text(report.held_out))
     return text + (f"\n\nItems: {held_out}." if held_out else "")
 

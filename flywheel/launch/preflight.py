@@ -11,6 +11,7 @@ from flywheel.config.components import Components, check_components
 from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan
 from flywheel.protocols import Tracker
+from flywheel.records import Role
 from flywheel.trackers import TrackerGroup
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def preflight(plan: Plan) -> Ready:
         data = read_data(components.task, needs_seed=components.resolved["genesis"] == "train")
     with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
+    check_guards(components, data)
     spent = plan.origin.spent_on(data) if plan.origin else 0.0
     if spent >= (alpha := components.resolved["error_budget"]["alpha"]):
         raise ConfigError(
@@ -84,6 +86,23 @@ def check_module(components: Components) -> None:
         load_weights(model, read_base(components.resolved["base"]))
     if not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
         load_weights(components.model(components.settings()), take_weights(model))
+
+
+def check_guards(components: Components, data: Data) -> None:
+    """Have the guards look at the suites that they judge by. Raises ConfigError."""
+    suites = [suite for suite in data.suites.values() if suite.role == Role.GUARD]
+    if suites and not components.resolved["guards"]:
+        raise ConfigError(
+            f"Suites with role guard must be judged by a guard: {', '.join(suite.name for suite in suites)}. "
+            "Give +guards.guard_suites._target_=flywheel.guards.NonInferior, or +guards.guard_suites=null to "
+            "have them measured only."
+        )
+    for name, guard in components.build("guards", components.settings()).items():
+        try:
+            if hasattr(guard, "check_suites"):
+                guard.check_suites(suites)
+        except ValueError as error:
+            raise ConfigError(f"guards.{name}: {error}") from error
 
 
 def _check_trainer(components: Components) -> None:

@@ -14,7 +14,7 @@ from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, TrialResult, Verdict
-from flywheel.storage.events import HeldOut, SessionStarted
+from flywheel.storage.events import GuardAlarm, HeldOut, SessionStarted
 from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
@@ -131,6 +131,8 @@ class Shown(Answer, frozen=True):
     held_out: HeldOut | None
     verdict: Verdict | None
     """The gate's; None of a genesis."""
+    alarms: tuple[GuardAlarm, ...]
+    """What the guards said, apart from the gate."""
     cost: Cost
     artifacts: Mapping[str, StageArtifacts]
     """By stage."""
@@ -170,6 +172,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         metrics=metrics(generation, state),
         held_out=held_out(state),
         verdict=generation.gate.facts.verdict if generation.gate else None,
+        alarms=generation.guard.facts.alarms if generation.guard else (),
         cost=cost(generation),
         artifacts={
             stage: StageArtifacts(event.inputs, event.outputs) for stage, event in generation.stages.items()

@@ -37,11 +37,12 @@ class PairedOutcomes:
     _all: Mapping[str, Suite]
     _candidate: pa.Table
     _champion: pa.Table
+    _role: Role = Role.GATE
 
     @property
     def suites(self) -> list[str]:
-        """Names of the gate suites."""
-        return [suite.name for suite in self._all.values() if suite.role == Role.GATE]
+        """Names of the suites with the role."""
+        return [suite.name for suite in self._all.values() if suite.role == self._role]
 
     def differences(self, suite: str, clusters: int | None = None) -> Differences:
         """Differences candidate - champion on the same items; of a duel, 2 x mean score - 1.

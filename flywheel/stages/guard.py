@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.protocols import GuardView
-from flywheel.records import Action, Alarm, Verdict
+from flywheel.records import Action, Alarm, Role, Verdict
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.stages.gate import PairedOutcomes
 from flywheel.storage.events import GuardAlarm, GuardFacts
 from flywheel.storage.state import Generation
 
@@ -20,13 +21,15 @@ def guard(
     candidate: str,
     champion: str,
 ) -> StageOutput:
-    """The alarms of all guards, in the order of the guards' names; a guard that passes raises none.
+    """What the guards found, in the order of their names; a guard may say nothing.
 
     ``candidate``, ``champion``: tables of outcomes on the same items.
     """
-    view = GuardView(judged, parent, verdict, ctx.store.table(candidate), ctx.store.table(champion))
+    tables = ctx.store.table(candidate), ctx.store.table(champion)
+    evidence = PairedOutcomes(ctx.data.suites, *tables, Role.GUARD)
+    view = GuardView(judged, parent, verdict, *tables, evidence)
     guards = sorted(ctx.components.build("guards", ctx.settings).items())
-    answers = [(name, part.check(view)) for name, part in guards]
+    answers = [(name, part.check(view)) for name, part in guards if part is not None]
     return StageOutput(facts=GuardFacts(alarms=tuple(_alarm(*answer) for answer in answers if answer[1])))
 
 

@@ -198,7 +198,7 @@ class GateFacts(PartFacts, frozen=True, kw_only=True):
 
 
 class GuardAlarm(Fields, frozen=True, kw_only=True):
-    """What a guard found wrong."""
+    """What a guard found."""
 
     guard: str
     """Its name among ``guards``, e.g. ``collapse``."""
@@ -211,7 +211,7 @@ class GuardFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``guard``."""
 
     alarms: tuple[GuardAlarm, ...]
-    """Those of guards that did not pass."""
+    """What guards said, also that they passed and why; nothing of one that said nothing."""
 
 
 class ReviewFacts(Fields, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Consent, Role, Settings, Start
+from flywheel.records import Action, Consent, Role, Settings, Start
 from flywheel.storage import accountant, recall_rules
 from flywheel.storage.events import (
     CodeChanged,
@@ -349,6 +349,9 @@ class RunState:
         consent = candidate.review is not None and candidate.review.facts.consent
         if not candidate.is_genesis and not (promote and consent):
             return "a promotion needs the gate's verdict and the review's consent"
+        alarms = candidate.guard.facts.alarms if candidate.guard else ()
+        if any(alarm.action in (Action.REJECT, Action.HALT) for alarm in alarms):
+            return "what a guard rejects, or halts the run for, is not promoted"
         return None
 
     def _add_stage(self, event: StageDone[Any]) -> None:

@@ -13,7 +13,12 @@ JUDGES = {Role.GATE, Role.GUARD, Role.SEALED}
 
 @pytest.mark.parametrize("stage", table.STAGES, ids=lambda stage: stage.name)
 def test_what_makes_or_chooses_data_sees_no_item_that_judges(stage) -> None:
-    allowed = {"evaluate": {Role.GATE, Role.GUARD}, "gate": {Role.GATE}, "sealed": {Role.SEALED}}
+    allowed = {
+        "evaluate": {Role.GATE, Role.GUARD},
+        "gate": {Role.GATE},
+        "guard": {Role.GUARD},
+        "sealed": {Role.SEALED},
+    }
     assert JUDGES & set(stage.sees) == ({"seed": JUDGES} | allowed).get(stage.name, set())
 
 

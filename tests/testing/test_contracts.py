@@ -14,6 +14,7 @@ from flywheel.curators.confident import Confident
 from flywheel.errors import ConfigError, DataError, StageFailed
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
+from flywheel.guards import NonInferior
 from flywheel.protocols import GuardView
 from flywheel.records import Action, Alarm
 from flywheel.reviewers import NoReview
@@ -68,6 +69,7 @@ def check_part(part: Any) -> None:
         Paired(),
         NoReview(),
         HaltsOnAFall(),
+        NonInferior(allow_low_power=True),
     ],
     ids=lambda part: type(part).__name__,
 )

@@ -65,6 +65,7 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield section("evaluation", numbers, held_out_text(report.held_out) if report.held_out else None)
     if report.verdict:
         yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
+    yield section("guards", pairs({f"{a.guard} ({a.action})": a.reason for a in report.alarms}))
     for session in report.sessions:
         yield section("session", pairs(_session(session)))
     cost, seeds = report.cost, report.seeds

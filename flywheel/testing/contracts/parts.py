@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from flywheel.errors import AwaitingReview
 from flywheel.protocols import ReviewRequest
-from flywheel.records import Start, Verdict
+from flywheel.records import Role, Start, Verdict
 from flywheel.stages import table as stages
 from flywheel.storage.events import StageDone
 from flywheel.storage.sources import Source
@@ -83,8 +84,14 @@ def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
 
 
 def check_guard(guard: Any) -> None:
-    """Check what a guard answers to candidates on the recipe ``moons``: one as its parent is, one worse."""
+    """Check what a guard answers to candidates on the recipe ``moons``: one as its parent is, one worse.
+
+    There is a suite ``guard`` with role guard, of the gate's items.
+    """
     with bench_of(given(guards={"guard": guard})) as bench:
+        suites = bench.data.suites
+        own = replace(suites["gate"], name="guard", role=Role.GUARD)
+        bench.tools.data = replace(bench.data, suites={**suites, own.name: own})
         check_guards_on(bench)
 
 
