@@ -7,7 +7,7 @@ from typing import Any
 from flywheel.protocols import GuardView
 from flywheel.records import Action, Alarm, Role, Verdict
 from flywheel.runtime.context import Context, StageOutput
-from flywheel.stages.gate import PairedOutcomes
+from flywheel.runtime.evidence import PairedOutcomes
 from flywheel.storage.events import GuardAlarm, GuardFacts
 from flywheel.storage.state import Generation
 

@@ -65,6 +65,19 @@ def test_a_halt_promotes_nothing_and_stops_the_run_which_may_go_on(probe: Any) -
     assert [status for status, _ in outcome(run)] == ["promoted", "rejected", "promoted"]
 
 
+def test_a_rejection_promotes_nothing_and_the_run_goes_on(probe: Any) -> None:
+    run = probe(generations=2, **watching(action="reject"))
+    assert run.exit_code is ExitCode.FINISHED
+    assert [status for status, _ in outcome(run)] == ["promoted", "rejected", "promoted"]
+    assert outcome(run)[1][1].startswith("guard fall: it fell, though decided on")
+
+
+def test_a_candidate_that_the_gate_turns_down_is_said_to_be_rejected_by_both(probe: Any) -> None:
+    run = probe(generations=1, **watching(action="reject"), **{"+gate.promote": False})
+    assert outcome(run)[1][1].endswith("; guard fall: it fell")
+    assert "though" not in outcome(run)[1][1]
+
+
 def cut_after(run: Any, kind: str) -> None:
     """Leave the ledger as a SIGKILL right after this event of generation 1 does."""
     lines = (run.path / "ledger.jsonl").read_bytes().splitlines(keepends=True)

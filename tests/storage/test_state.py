@@ -53,6 +53,11 @@ def earned(number: int, look: int | None = None) -> list[Event]:
     return [*evidence(number, look), ended(number, "promoted")]
 
 
+def alarm(number: int, action: str) -> Event:
+    """A guard's word on a turn."""
+    return stage(number, "guard", alarms=[{"guard": "g", "action": action, "reason": "it fell"}])
+
+
 def chained(*events: Event) -> list[Event]:
     return [replace(event, seq=seq) for seq, event in enumerate(events)]
 
@@ -175,6 +180,15 @@ ILLEGAL = {
     "a promotion that no gate looked at": [*RUNNING, *evidence(1)[:1], ended(1, "promoted")],
     "a promotion against the gate": [*RUNNING, *evidence(1)[:2], REFUSED, ended(1, "promoted")],
     "a promotion without consent": [*RUNNING, *evidence(1)[:3], ended(1, "promoted")],
+    **{
+        f"a promotion though a guard says {action}": [
+            *RUNNING,
+            *evidence(1),
+            alarm(1, action),
+            ended(1, "promoted"),
+        ]
+        for action in ("reject", "halt")
+    },
     "a verdict without a look": [*RUNNING, stage(1, "gate", verdict={"promote": True})],
     "a verdict at another level than the look's": [
         *RUNNING,
@@ -224,6 +238,12 @@ def test_what_no_loop_writes_cannot_be_replayed_and_changes_nothing(events: list
     with pytest.raises(DamagedError, match=f"line {len(events)} says {illegal.event}"):
         state.apply(illegal)
     assert state == RunState.replay(before)
+
+
+@pytest.mark.parametrize("action", ["pass", "warn", "ask"])
+def test_what_a_guard_lets_pass_may_be_promoted(action: str) -> None:
+    state = RunState.replay(chained(*RUNNING, *evidence(1), alarm(1, action), ended(1, "promoted")))
+    assert state.champion is state.generations[1]
 
 
 def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:

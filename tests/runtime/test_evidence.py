@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from flywheel.records import Role, Suite
-from flywheel.stages.gate import PairedOutcomes
+from flywheel.runtime.evidence import PairedOutcomes
 
 
 def outcomes(scores: list[float], clusters: str, items: str = "abcde") -> pa.Table:
