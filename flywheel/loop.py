@@ -22,7 +22,7 @@ from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.lineage.status import forked_from
-from flywheel.records import Action, Settings, Start, Verdict
+from flywheel.records import Action, Role, Settings, Start, Verdict
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
@@ -165,10 +165,13 @@ def why_over(run: StageRunner) -> str | None:
 
 
 def look_at_sealed_suites(run: StageRunner) -> None:
-    """Evaluate the first and the last champion on the sealed suites, once each."""
+    """Open the sealed suites, which is charged, and evaluate the first and the last champion, once each."""
     first, champion = run.state.first_champion, run.state.champion
     assert first is not None, "a run that made its generations has a champion"
     assert champion is not None
+    if not run.state.has_suites(Role.SEALED):
+        return
+    run.charge_opening()
     for generation in {first.number: first, champion.number: champion}.values():
         run.do(generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
 

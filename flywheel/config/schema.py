@@ -47,6 +47,13 @@ class OnUnitFailure(Enum):
     skip = "skip"
 
 
+class Seal(Enum):
+    """Whether a run may go on whose sealed suites were opened."""
+
+    keep = "keep"
+    reopen = "reopen"
+
+
 class ErrorRule(Enum):
     """Which wrong promotions the error budget limits."""
 
@@ -136,6 +143,8 @@ class Config:
     """How sure a promotion must be."""
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
+    seal: Seal = operational(Seal.keep)
+    """``reopen``: this session goes on though sealed suites were opened, and opens them again, counted."""
     retention: Retention = field(default_factory=Retention, metadata={"operational": True})
     """What to keep; the rest goes after each generation that is promoted or rejected."""
     log: Log = operational(Log.auto)

@@ -31,6 +31,7 @@ from flywheel.storage.events import (
     Event,
     GenerationEnded,
     GenerationStarted,
+    Look,
     Pruned,
     Recalled,
     RolledBack,
@@ -91,6 +92,7 @@ def _content(record: Record, generation: Generation) -> dict[str, bytes]:
         generation=generation.number,
         weights=str(bare(generation.weights)),
         head=record.head,
+        sealed_openings=report.sealed_openings,
     )
     config = {
         **{key: getattr(about, key) for key in ("recipe", "run", "generation")},
@@ -139,6 +141,6 @@ def excerpt(record: Record, ancestors: list[Generation]) -> list[bytes]:
 
 def _is_of(event: Event, numbers: Container[int]) -> bool:
     """Whether an event is one of these generations, or of all."""
-    if isinstance(event, CodeChanged | GenerationStarted | StageDone | GenerationEnded | RunEnded):
+    if isinstance(event, CodeChanged | GenerationStarted | Look | StageDone | GenerationEnded | RunEnded):
         return event.generation in numbers
     return isinstance(event, RunCreated | SessionStarted | Recalled | RolledBack | Pruned)

@@ -12,7 +12,7 @@ from flywheel.lineage.data import DataShare
 from flywheel.lineage.record import Record
 from flywheel.lineage.show import Shown
 from flywheel.lineage.status import estimates, held_out_text
-from flywheel.lineage.text import estimate_text
+from flywheel.lineage.text import estimate_text, opened_text
 from flywheel.storage.events import Recalled
 from flywheel.storage.state import Generation
 
@@ -81,6 +81,8 @@ def _evaluation(report: Shown) -> str:
     text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
     for alarm in report.alarms:
         text += f"\n\nThe guard {alarm.guard} ({alarm.action}), apart from the gate: {_plain(alarm.reason)}."
+    opened = report.sealed_openings
+    text += f"\n\n{opened_text(opened).capitalize()}." if opened else ""
     held_out = report.held_out and _plain(held_out_text(report.held_out))
     return text + (f"\n\nItems: {held_out}." if held_out else "")
 

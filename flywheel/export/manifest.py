@@ -36,6 +36,8 @@ class About(Answer, frozen=True):
     """SHA-256 of its weights."""
     head: str
     """SHA-256 of the last line of the run's ledger then."""
+    sealed_openings: int
+    """How often the run's sealed suites had been opened by then: what their figures are worth."""
 
 
 class Listed(Answer, frozen=True):

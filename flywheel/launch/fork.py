@@ -68,10 +68,10 @@ class Origin:
             )
         return cls(directory, state, generation, generation.weights, events[-1].hash)
 
-    def begin(self, target: Path) -> ForkedFrom:
+    def begin(self, target: Path, openings: int = 0) -> ForkedFrom:
         """Bring the weights, and the ids of what is recalled, into the new run's store.
 
-        Returns what to record of it.
+        Returns what to record of it. ``openings``: of the sealed suites, see ``openings_of``.
         """
         import pyarrow as pa
 
@@ -83,21 +83,34 @@ class Origin:
             head=self.head,
             weights=new.put(old.get(self.weights), ".safetensors"),
             recalled=new.put_table(pa.table({"id": recalled})) if len(recalled) else None,
+            openings=openings,
         )
 
     def spent_on(self, data: Data) -> float:
-        """What was charged in the run, or where it came from, for looks at gate items that ``data`` has.
+        """What was charged in the run, or where it came from, for looks at gate items that ``data`` has."""
+        state = self._sharing(data, Role.GATE)
+        if state is None or state.created is None:
+            return 0.0
+        budget = state.created.error_budget
+        return budget.spent + budget.charged(len(state.looks))
+
+    def openings_of(self, data: Data) -> int:
+        """How often sealed suites with items of ``data`` were opened in the run, or where it came from."""
+        state = self._sharing(data, Role.SEALED)
+        return state.times_opened if state else 0
+
+    def _sharing(self, data: Data, role: Role) -> RunState | None:
+        """The run, or the nearest that it came from, whose suites of this role have items that ``data`` has.
 
         Items are the same if what they ask is, whatever they are called: a look at one tells of it.
         """
-        from flywheel.runtime.data import recorded_gate_items
+        from flywheel.runtime.data import recorded_items
 
-        ours = data.problems_of(suite.items for suite in data.suites.values() if suite.role == Role.GATE)
+        ours = data.problems_of(suite.items for suite in data.suites.values() if suite.role == role)
         for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
-            if state.created and data.problems_of(recorded_gate_items(state, Store(directory))) & ours:
-                budget = state.created.error_budget
-                return budget.spent + budget.charged(len(state.looks))
-        return 0.0
+            if ours & data.problems_of(recorded_items(state, Store(directory), role)):
+                return state
+        return None
 
     def refuse_another(self, target: Path, there: RunState) -> None:
         """Raise IdentityError unless the run that is there is the fork, begun when as much was recalled."""
@@ -138,7 +151,7 @@ class Origin:
         own |= {key: value for key, value in settings.items() if key in own}
         base = str(Store(self.directory).path(self.weights))
         place = {"name": None, "runs_dir": str(self.directory.parent.parent)}
-        return {**recorded, "genesis": "load", "base": base, **place}
+        return {**recorded, "genesis": "load", "base": base, "seal": "keep", **place}
 
     @property
     def _name(self) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
 from flywheel.config.components import Components, identity, identity_part, targets_in
 from flywheel.config.identity import check_same
-from flywheel.errors import UnwritableError
+from flywheel.errors import RunError, UnwritableError
 from flywheel.launch.fork import Origin
 from flywheel.lineage.status import read_state
+from flywheel.records import Role
 from flywheel.storage import lock
 from flywheel.storage.state import RunState, RunStateName
 
@@ -44,13 +46,14 @@ class Plan:
     ) -> Plan:
         """The plan for a run in a directory; ``recorded``: its state, where it was read already.
 
-        Raises RunError if it cannot be resumed.
+        Raises RunError if it cannot be resumed, or not without ``seal=reopen``.
         """
 
         def checked() -> RunState | None:
             state = recorded or _recorded(directory)
             if state is not None:
                 _check_same(directory, state, components.config, origin)
+                _check_seal(directory, state, components.resolved)
             return state
 
         trusted = frozenset(targets_in(components.resolved))
@@ -63,6 +66,16 @@ class Plan:
         if state is None or state.name(is_running=False) is not RunStateName.FINISHED:
             return False
         return state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None
+
+
+def refuse_to_go_on(what: object, times: int) -> None:
+    """Raise RunError: somebody has seen sealed figures, and would choose by them."""
+    often = "once" if times == 1 else f"{times} times"
+    raise RunError(
+        f"A run ends when its sealed suites are opened; those of {what} were opened {often}. To go on "
+        "all the same give seal=reopen: they are opened again, and how often stands beside every sealed "
+        "figure. Or fork the run with a task that has other sealed items."
+    )
 
 
 def directory_of(config: DictConfig) -> Path:
@@ -85,3 +98,15 @@ def _check_same(directory: Path, state: RunState, config: DictConfig, origin: Or
         check_same("config", directory, state.created.config, identity_part(config))
     if lock.is_held(directory):
         lock.refuse(directory)
+
+
+def _check_seal(directory: Path, state: RunState, config: Mapping[str, Any]) -> None:
+    """Refuse to make generations, or to look at another champion, after an opening of the sealed suites.
+
+    What is left of that opening may be done, and a run that ``seal=reopen`` let go on may be resumed.
+    """
+    if config["seal"] == "reopen" or not state.is_opened or not state.has_suites(Role.SEALED):
+        return
+    over = state.is_over(config["generations"], config["patience"], config["on_failure"])
+    if not over or not {g.number for g in state.champions_to_look_at} <= state.unsealed:
+        refuse_to_go_on(directory, state.times_opened)

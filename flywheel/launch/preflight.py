@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel import ranks
 from flywheel.config.components import Components, check_components
 from flywheel.errors import ConfigError, wrap_user_errors
-from flywheel.launch.plan import Plan
+from flywheel.launch.plan import Plan, refuse_to_go_on
 from flywheel.protocols import Tracker
 from flywheel.records import Role
 from flywheel.trackers import TrackerGroup
@@ -30,10 +30,12 @@ class Ready:
     trackers: Tracker
     spent: float = 0.0
     """Error budget that was spent on the same gate items in the run that a fork comes from."""
+    openings: int = 0
+    """How often sealed suites with any of the same items were opened there."""
 
 
 def preflight(plan: Plan) -> Ready:
-    """Check a plan by building its parts. Raises ConfigError or DataError; nothing is written."""
+    """Check a plan by building its parts. Raises ConfigError, DataError or RunError; nothing is written."""
     components = plan.components
     check_components(components.config)
 
@@ -55,7 +57,10 @@ def preflight(plan: Plan) -> Ready:
             f"A fork that is gated on the same items inherits what was spent on them: {spent:.3g}, of "
             f"error_budget.alpha={alpha:g}. Give the task other gate items, or a higher error_budget.alpha."
         )
-    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)), spent)
+    openings = plan.origin.openings_of(data) if plan.origin else 0
+    if openings and plan.recorded is None and components.resolved["seal"] == "keep":
+        refuse_to_go_on(plan.origin and plan.origin.directory, openings)
+    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)), spent, openings)
 
 
 def quieten_lightning() -> None:

@@ -56,6 +56,7 @@ def config_to_resume(directory: Path, state: RunState, overrides: Sequence[str])
             )
     recorded = recorded_config(directory, state.session)
     recorded |= {"name": directory.absolute().name, "runs_dir": str(directory.parent.parent)}
+    recorded["seal"] = "keep"  # to reopen is said anew each time
     if state.created and state.created.forked_from:
         recorded["base"] = str(Store(directory).path(state.created.forked_from.weights))
     return recorded

@@ -58,7 +58,7 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
             is_writer = True
             files.sweep(directory)
             Stop(directory).consume()
-            forked_from = plan.origin.begin(directory) if plan.origin and is_new else None
+            forked_from = plan.origin.begin(directory, ready.openings) if plan.origin and is_new else None
             ledger = Ledger(directory, has_start=forked_from is not None)
         return list(ledger), forked_from
 

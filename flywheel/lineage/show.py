@@ -128,6 +128,8 @@ class Shown(Answer, frozen=True):
     batch: Batch | None
     data: CorpusData
     metrics: Metrics
+    sealed_openings: int
+    """How often the run's sealed suites were opened, with what a fork inherited."""
     held_out: HeldOut | None
     verdict: Verdict | None
     """The gate's; None of a genesis."""
@@ -170,6 +172,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         batch=_batch(generation),
         data=_corpus(record, generation),
         metrics=metrics(generation, state),
+        sealed_openings=state.times_opened,
         held_out=held_out(state),
         verdict=generation.gate.facts.verdict if generation.gate else None,
         alarms=generation.guard.facts.alarms if generation.guard else (),

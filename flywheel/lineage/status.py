@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.records import Answer, Interval
+from flywheel.records import Answer, Interval, Role
 from flywheel.storage import ledger, lock
 from flywheel.storage.accountant import FALSE_DISCOVERY, level_due
 from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded
@@ -96,6 +96,28 @@ class BudgetStatus(Answer, frozen=True):
         )
 
 
+class GateBesideSealed(Answer, frozen=True):
+    """A share that the champion has on a gate suite and on a sealed one: what is selected by may flatter."""
+
+    metric: str
+    """Its name, e.g. ``accuracy``."""
+    gate: str
+    """The gate suite."""
+    sealed: str
+    """The sealed suite."""
+    gate_value: float
+    """As shown there, see ``metrics.ladder``."""
+    sealed_value: float
+    difference: float
+    """gate - sealed."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} on {self.gate} {self.gate_value:.1%}, on {self.sealed} {self.sealed_value:.1%}, "
+            f"difference {100 * self.difference:+.1f} points"
+        )
+
+
 class RunStatus(Answer, frozen=True):
     """Where a run stands."""
 
@@ -113,6 +135,10 @@ class RunStatus(Answer, frozen=True):
     champion: Champion | None
     forked_from: ForkedFrom | None
     error_budget: BudgetStatus | None
+    sealed_openings: int
+    """How often the sealed suites were opened, with what a fork inherited."""
+    gate_beside_sealed: tuple[GateBesideSealed, ...]
+    """The champion's gate figures beside the sealed ones."""
     held_out: HeldOut | None
     """None until the seed samples are recorded."""
     code_changes: tuple[CodeChange, ...]
@@ -179,6 +205,8 @@ def status(directory: Path) -> RunStatus:
         champion=Champion(champion.number, bare(champion.weights)) if champion else None,
         forked_from=created.forked_from if created else None,
         error_budget=BudgetStatus.of(state),
+        sealed_openings=state.times_opened,
+        gate_beside_sealed=gate_beside_sealed(state),
         held_out=held_out(state),
         code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
         generations=generations,
@@ -235,6 +263,25 @@ def estimates(measured: Metrics) -> Iterator[tuple[str, str, Interval]]:
     for suite, by_metric in measured.items():
         for metric, estimate in by_metric.items():
             yield suite, metric, estimate
+
+
+def gate_beside_sealed(state: RunState) -> tuple[GateBesideSealed, ...]:
+    """Each share that the champion has on both a gate and a sealed suite; none of duels, nor of levels."""
+    champion, suites = state.champion, state.created.data if state.created else {}
+    if champion is None:
+        return ()
+    by_role: dict[str, list[str]] = {}
+    for about in suites.values():
+        if not about.get("duel"):
+            by_role.setdefault(about.get("role", ""), []).append(about.get("name", ""))
+    measured = metrics(champion, state)
+    return tuple(
+        GateBesideSealed(name, gate, sealed, ours.value, theirs.value, ours.value - theirs.value)
+        for gate in by_role.get(Role.GATE, ())
+        for sealed in by_role.get(Role.SEALED, ())
+        for name, ours in measured.get(gate, {}).items()
+        if (theirs := measured.get(sealed, {}).get(name)) and not (ours.unit or theirs.unit)
+    )
 
 
 def bare(artifact: str | None) -> str | None:

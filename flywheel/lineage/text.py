@@ -25,6 +25,11 @@ def estimate_text(estimate: Interval, separator: str = " ") -> str:
     return f"{value:.1%}{separator}[{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def opened_text(times: int) -> str:
+    """What stands beside sealed figures: they mean the less, the more often somebody could choose by them."""
+    return f"sealed suites opened {'once' if times == 1 else f'{times} times'}"
+
+
 def size_text(size: float) -> str:
     """Bytes by powers of 1,024, e.g. ``12 MiB``, ``1.5 GiB``."""
     units = iter(("B", "KiB", "MiB", "GiB", "TiB"))

@@ -92,11 +92,11 @@ def _about(suite: Suite) -> dict[str, Json]:
     return {"name": suite.name, "role": suite.role, "metrics": metrics, "duel": suite.duel}
 
 
-def recorded_gate_items(state: RunState, store: Store) -> list[pa.Table]:
-    """The items of a run's gate suites, as it recorded them; none before it was seeded."""
+def recorded_items(state: RunState, store: Store, role: Role) -> list[pa.Table]:
+    """The items of a run's suites of a role, as it recorded them; none before it was seeded."""
     outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
     about = state.created.data if state.created else {}
-    names = [output_of(table) for table, what in about.items() if what.get("role") == Role.GATE]
+    names = [output_of(table) for table, what in about.items() if what.get("role") == role]
     return [store.table(outputs[name]) for name in names if name in outputs]
 
 

@@ -18,7 +18,7 @@ from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
-from flywheel.records import Json, Progress, Settings, Start, Step
+from flywheel.records import Json, Progress, Role, Settings, Start, Step
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
 from flywheel.storage import ids, pruning, slim
@@ -104,6 +104,14 @@ class StageRunner:
             self.record(Look(generation=generation.number, number=number, level=level))
         assert generation.look is not None
         return generation.look
+
+    def charge_opening(self) -> None:
+        """Charge an opening of the sealed suites, if any champion is to be looked at that none was for."""
+        champion = self.state.champion
+        assert champion is not None, "sealed suites are opened when a run ends, and then there is a champion"
+        if not {g.number for g in self.state.champions_to_look_at} <= self.state.unsealed:
+            number = len(self.state.openings) + 1
+            self.record(Look(generation=champion.number, role=Role.SEALED, number=number))
 
     def end_generation(
         self,

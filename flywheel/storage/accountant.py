@@ -70,7 +70,7 @@ def level_due(state: RunState) -> float:
         return 0.0
     last, champion = (state.looks[-1] if state.looks else None), state.champion
     passes = last is not None and champion is not None and last.generation == champion.number
-    passed_on = last.level if last and passes else 0.0
+    passed_on = (last.level or 0.0) if last and passes else 0.0
     return state.created.error_budget.level(len(state.looks) + 1, passed_on, state.turns_in_force)
 
 

@@ -279,6 +279,8 @@ class ForkedFrom(Fields, frozen=True, kw_only=True):
     """Artifact."""
     recalled: str | None
     """Artifact with the ids of the samples that were recalled there; None: none were."""
+    openings: int = 0
+    """How often sealed suites with any of the fork's sealed items had been opened by then."""
 
     def __str__(self) -> str:
         return f"{self.run}@{self.generation}"
@@ -355,17 +357,17 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
 
 
 class Look(Event, frozen=True, kw_only=True):
-    """The gate items are about to be read by a test: it is charged before there is an outcome."""
+    """Gate items are about to be read by a test, or the sealed suites opened: charged before any outcome."""
 
     event: str = _name("look")
     generation: int
-    """Whose candidate is looked at."""
+    """Whose candidate is looked at; of an opening of the sealed suites, the champion then."""
     role: Role = Role.GATE
-    """Of the suites that are read."""
+    """Of the suites that are read: ``gate`` or ``sealed``."""
     number: int
-    """1, 2, ...: how many there were of this role, with this one."""
-    level: float
-    """What the accountant gave, e.g. 0.0125."""
+    """1, 2, ...: how many there were of this role in this run, with this one."""
+    level: float | None = None
+    """What the accountant gave, e.g. 0.0125; None: sealed suites decide nothing."""
 
 
 class StageDone(Event, Generic[F], frozen=True, kw_only=True):

@@ -159,6 +159,13 @@ class RunState:
     """Artifact with the ids of all samples recalled so far; None: none were."""
     looks: list[Look] = field(default_factory=list)
     """All looks at the gate's items, whatever became of them: what was spent stays spent."""
+    openings: list[Look] = field(default_factory=list)
+    """All openings of the sealed suites in this run, likewise."""
+    unsealed: frozenset[int] = frozenset()
+    """The champions that the last opening is for and that were not looked at yet."""
+    is_opened: bool = False
+    """Whether the sealed suites were opened, here or in the run that a fork came from, and no generation
+    has begun since: one that begins now is chosen by whoever knows the sealed figures."""
     sealed: dict[int, StageDone[EvaluateFacts]] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
     pruned: dict[str, Pruned] = field(default_factory=dict)
@@ -214,6 +221,7 @@ class RunState:
             case RunCreated():
                 self.created = event
                 self.recalled = event.forked_from.recalled if event.forked_from else None
+                self.is_opened = self.times_opened > 0
             case SessionStarted():
                 self.session = event
             case CodeChanged():
@@ -222,7 +230,11 @@ class RunState:
                 begun = Generation(event.generation, event.parent, carry_before=self.carries)
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
-                self.current = begun
+                self.current, self.is_opened = begun, False
+            case Look(role=Role.SEALED):
+                self.openings.append(event)
+                self.unsealed = frozenset(g.number for g in self.champions_to_look_at)
+                self.is_opened = True
             case Look():
                 self.looks.append(event)
                 self.generations[event.generation].look = event
@@ -261,6 +273,8 @@ class RunState:
                 return "a run is created once" if self.created else None
             case GenerationStarted():
                 return self._why_not_start(event.generation, event.parent)
+            case Look(role=Role.SEALED):
+                return self._why_not_open(event)
             case Look():
                 return self._why_not_charge(event)
             case GenerationEnded():
@@ -290,7 +304,18 @@ class RunState:
             return f"what was pruned cannot be used, as {min(gone)} was"
         return None
 
+    def _why_not_open(self, opening: Look) -> str | None:
+        if self.current or self.champion is None or opening.generation != self.champion.number:
+            return "sealed suites are opened for the champion, between generations"
+        if not self.champions_to_look_at:
+            return "a champion is looked at once"
+        if opening.number != len(self.openings) + 1:
+            return f"openings are numbered in order, the next is {len(self.openings) + 1}"
+        return None if opening.level is None else "an opening has no level"
+
     def _why_not_charge(self, look: Look) -> str | None:
+        if look.role is not Role.GATE:
+            return "only looks at gate and sealed suites are charged"
         if rule := self._why_not_under_way(look.generation):
             return rule
         generation = self.generations[look.generation]
@@ -329,9 +354,9 @@ class RunState:
         return number is not None and 0 <= number < len(self.generations)
 
     def _why_not_look(self, number: int) -> str | None:
-        if not self._has(number) or self.generations[number].status is not Status.PROMOTED:
-            return "only champions are looked at on sealed suites"
-        return "a champion is looked at once" if number in self.sealed else None
+        if number in self.sealed:
+            return "a champion is looked at once"
+        return None if number in self.unsealed else "sealed suites are opened for a champion first"
 
     def _why_not_start(self, number: int, parent: int | None) -> str | None:
         if self.current:
@@ -357,6 +382,7 @@ class RunState:
     def _add_stage(self, event: StageDone[Any]) -> None:
         if event.stage == "sealed":
             self.sealed[event.generation] = event
+            self.unsealed -= {event.generation}
         else:
             self.generations[event.generation].stages[event.stage] = event
         if event.stage == "tune" and "trials" in event.outputs:
@@ -433,6 +459,22 @@ class RunState:
         self.carries = self.carries.updated(event.carry, generation.number)
         generation.carry_after = self.carries
         self._lose(generation.number, event.cost)
+
+    def has_suites(self, role: Role) -> bool:
+        """Whether the run has a suite of this role."""
+        return self.created is not None and any(w.get("role") == role for w in self.created.data.values())
+
+    @property
+    def champions_to_look_at(self) -> list[Generation]:
+        """Those of the first champion and the present one that were not looked at on the sealed suites."""
+        both = {g.number: g for g in (self.first_champion, self.champion) if g}
+        return [g for number, g in both.items() if number not in self.sealed]
+
+    @property
+    def times_opened(self) -> int:
+        """How often the sealed suites were opened, with what a fork inherited."""
+        origin = self.created.forked_from if self.created else None
+        return len(self.openings) + (origin.openings if origin else 0)
 
     def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
         """Why no more generations are to be made: ``generations``, ``patience``; None: some are.

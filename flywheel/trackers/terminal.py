@@ -18,8 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.lineage.code_changes import CodeChange
-from flywheel.lineage.status import BudgetStatus, Metrics, estimates, held_out, held_out_text, metrics
-from flywheel.lineage.text import estimate_text
+from flywheel.lineage.status import (
+    BudgetStatus,
+    Metrics,
+    estimates,
+    gate_beside_sealed,
+    held_out,
+    held_out_text,
+    metrics,
+)
+from flywheel.lineage.text import estimate_text, opened_text
 from flywheel.records import Interval, Progress
 from flywheel.storage.events import (
     CodeChanged,
@@ -367,6 +375,9 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     lines = ["; ".join(notes)] if notes else []
     if state.looks and (budget := BudgetStatus.of(state)):
         lines.append(str(budget))
+    if state.times_opened:
+        lines.append(opened_text(state.times_opened))
+        lines += [printable(f"the champion's {both}") for both in gate_beside_sealed(state)]
     if (recorded := held_out(state)) is not None:
         lines.append(printable(held_out_text(recorded)))
     table.caption, table.caption_justify = "\n".join(lines), "left"

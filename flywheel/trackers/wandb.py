@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage.status import estimates, metrics
+from flywheel.lineage.status import estimates, gate_beside_sealed, metrics
 from flywheel.records import Step
 from flywheel.storage.events import Event, GenerationEnded, RunEnded, SessionStarted
 from flywheel.storage.state import RunState
@@ -48,7 +48,10 @@ class Wandb(NoTracker):
         if isinstance(event, RunEnded) and self._run is not None:
             self._run.summary["head"] = event.hash  # kept elsewhere: see `verify --head`
         if event.event == "run_finished" and state.champion:
-            self._run.summary.update({"champion": state.champion.number, **_champion_values(state)})
+            openings = {"sealed_openings": state.times_opened}
+            self._run.summary.update(
+                {"champion": state.champion.number, **openings, **_champion_values(state)}
+            )
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
         """Log a row of a fit."""
@@ -113,4 +116,8 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
 def _champion_values(state: RunState) -> dict[str, float]:
     assert state.champion is not None
     measured = estimates(metrics(state.champion, state))
-    return {f"champion/{suite}/{metric}": interval.value for suite, metric, interval in measured}
+    beside = {
+        f"gate - sealed/{both.gate} - {both.sealed}/{both.metric}": both.difference
+        for both in gate_beside_sealed(state)
+    }
+    return {f"champion/{suite}/{metric}": interval.value for suite, metric, interval in measured} | beside

@@ -180,7 +180,15 @@ def test_a_fork_and_a_reproduction_find_the_credential_by_its_name(answer, folde
     part.write_text(part.read_text().replace("if self.api_key is not None", f"if self.api_key != {SECRET!r}"))
     secret = {"GRADER_API_KEY": SECRET}
     answer(*RUN, "generations=1", "++grader.api_key='${oc.env:GRADER_API_KEY}'", env=secret)
-    fork = ("fork", "run@1", "name=fork", "generations=1", "grader._target_=own_part.Grader", *MOONS[:2])
+    fork = (
+        "fork",
+        "run@1",
+        "name=fork",
+        "generations=1",
+        "seal=reopen",
+        "grader._target_=own_part.Grader",
+        *MOONS[:2],
+    )
     answer(*fork, env=secret)
     created = events(folder / "runs" / "moons" / "fork")[0]
     assert created["config"]["grader"]["api_key"] == "${oc.env:GRADER_API_KEY}"

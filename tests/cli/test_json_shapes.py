@@ -40,7 +40,7 @@ WORDS = {
     "query": ("run", "SELECT generation, status FROM generations"),
     "trace": ("run", "--item", "gate/gate-1"),
     "recall": ("run", "--generation", "1", "--why", "a test"),
-    "fork": ("run@1", "name=fork", "generations=0", *HAVE_CONF),
+    "fork": ("run@1", "name=fork", "generations=0", "seal=reopen", *HAVE_CONF),
     "review": ("asked",),
     "reproduce": ("run", "1", *HAVE_CONF),
     "bundle": ("run", "1", "--out", "out"),

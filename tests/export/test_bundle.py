@@ -252,7 +252,7 @@ def test_a_suspect_generation_is_named_as_such_and_so_is_whoever_began_on_it() -
 def test_a_forks_generation_that_learned_from_what_its_source_recalled_since_is_named(
     old: flywheel.Run, tmp_path: Path
 ) -> None:
-    fork = old.fork(1, ["generations=0", "threads=1", "log=quiet", "name=fork"])
+    fork = old.fork(1, ["generations=0", "threads=1", "log=quiet", "name=fork", "seal=reopen"])
     folder = fork.bundle(0, tmp_path / "bundle")
     assert not verify_bundle(folder, run=fork.path).problems
     old.recall(generation=1, why="flawed", yes=True)

@@ -55,7 +55,7 @@ def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
 
 def test_a_fork_says_what_it_inherited(old: flywheel.Run, tmp_path: Path) -> None:
     recalled = old.recall(generation=2, why="flawed", yes=True).samples.total
-    fork = old.fork(0, ["generations=0", "threads=1", "log=quiet", "name=fork"])
+    fork = old.fork(0, ["generations=0", "threads=1", "log=quiet", "name=fork", "seal=reopen"])
     text = body(fork.bundle(0, tmp_path / "bundle"))
     inherited = text.partition("## Known recalls")[2].partition("##")[0]
     assert f"of which generation 0 was forked: {recalled} samples that were recalled there" in inherited

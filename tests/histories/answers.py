@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from flywheel import loop
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, RunError
+from flywheel.launch import plan
 from flywheel.lineage.graph import lineage
 from flywheel.lineage.recall import recall
 from flywheel.lineage.record import Record
@@ -42,6 +43,8 @@ def state_by_code(directory: Path, questions: list[Question]) -> Answer:
         "carries": state.carries.artifacts,
         "recalled samples": sorted(store.table(state.recalled)["id"].to_pylist() if state.recalled else []),
         "over": [why_over(state, *question) for question in questions],
+        "must reopen": [must_reopen(directory, state, *question[:3]) for question in questions],
+        "times opened": state.times_opened,
         "turns without promotion": state.turns_without_promotion,
         "seconds": round(state.seconds, 6),
         "pruned": {name: None if other == name else other for name, other in stands_in.items()},
@@ -55,6 +58,17 @@ def why_over(
     limits = {"generations": generations, "patience": patience, "on_failure": on_failure}
     run: Any = SimpleNamespace(state=state, config=limits | {"budget": {"seconds": budget}})
     return loop.why_over(run)
+
+
+def must_reopen(
+    directory: Path, state: RunState, generations: int, patience: int | None, on_failure: str
+) -> bool:
+    limits = {"generations": generations, "patience": patience, "on_failure": on_failure}
+    try:
+        plan._check_seal(directory, state, limits | {"seal": "keep"})
+    except RunError:
+        return True
+    return False
 
 
 def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
@@ -71,6 +85,8 @@ def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
         "carries": reference.names(run.carries),
         "recalled samples": sorted(run.ids(run.recalled_samples)),
         "over": [run.is_over(*question) for question in questions],
+        "must reopen": [run.must_reopen(*question[:3]) for question in questions],
+        "times opened": run.times_opened(),
         "turns without promotion": run.turns_without_promotion(),
         "seconds": round(run.seconds(), 6),
         "pruned": run.gone,

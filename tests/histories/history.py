@@ -37,7 +37,7 @@ COMMON = """
     another run; recalled by itself; recalled by init; recalled by trained_on; recalled by produced_by;
     recalled by graded_by; recalled by opponent; recalled by settings_from; recalled by saw; suspect by
     init; suspect by trained_on; suspect by graded_by; suspect by opponent; suspect by settings_from;
-    suspect by saw; fork again: goes on
+    suspect by saw; fork again: goes on; opened; opened again; fork of an opened run
 """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
@@ -280,7 +280,8 @@ class History:
         self.say(f"{name}: fork of {directory.name}@{chosen.number}: {config}")
         refused, forked = chosen.number in reference.recalled_since(run), directory.parent / name
         where = directory, chosen.number, directory.parent.name, name
-        done = is_allowed(lambda: self.world.fork(*where, config))
+        fresh = self.rng.random() < 0.3
+        done = is_allowed(lambda: self.world.fork(*where, config, fresh=fresh))
         self.same("fork", done, not refused, directory)
         if not done:
             self.happened["fork of what an origin recalled"] += 1
@@ -289,6 +290,7 @@ class History:
         ids = set(Store(forked).table(recalled)["id"].to_pylist()) if recalled else set()
         self.same("recalled samples that a fork begins with", ids, reference.inherited(run), directory)
         self.happened["fork"] += 1
+        self.happened["fork of an opened run"] += run.times_opened() > 0 and not fresh
         self.happened["fork of a fork"] += bool(run.events[0].get("forked_from"))
         self.happened["fork after a recall"] += run.recalled_samples is not None
         self.session(forked)
@@ -416,6 +418,8 @@ class History:
                 if event["stage"] in ("train", "adopt"):
                     self.happened[f"init {event['facts']['start']['kind']}"] += 1
                 self.check_sources(directory, event)
+            if kind == "look" and event.get("role") == "sealed":
+                self.happened["opened again" if event["number"] > 1 else "opened"] += 1
             if kind == "run_finished":
                 self.same(f"finished at {event['seq']}", event["reason"], there.is_over(*question), directory)
                 self.happened[f"finished: {event['reason']}"] += 1

@@ -84,6 +84,11 @@ class Run:
         self.carries: Carry = {}
         self.error_budget: dict[str, Any] = {}
         self.looks: list[Event] = []
+        self.openings: list[Event] = []
+        self.opened_for: set[int] = set()
+        """Champions that the last opening is for, and that are still to be looked at."""
+        self.is_opened = False
+        """There was an opening, and no generation began since."""
         self.recalled_samples: str | None = None
         self.gone: dict[str, str | None] = {}
         """What was pruned -> what stands in for it."""
@@ -102,6 +107,7 @@ class Run:
     def _run_created(self, event: Event) -> None:
         self.forked_from, self.error_budget = event.get("forked_from"), event["error_budget"]
         self.recalled_samples = self.forked_from["recalled"] if self.forked_from else None
+        self.is_opened = self.times_opened() > 0
 
     def _generation_started(self, event: Event) -> None:
         assert event["generation"] == len(self.generations)
@@ -109,9 +115,21 @@ class Run:
         generation = Generation(event["generation"], event["parent"], dict(self.carries))
         generation.suspect = generation.parent is not None and self.generations[generation.parent].suspect
         self.generations.append(generation)
+        self.is_opened = False
+
+    def _opening(self, event: Event) -> None:
+        expected = [len(self.openings) + 1, self.champion, None, None]
+        said = [event["number"], event["generation"], event.get("level"), self.under_way]
+        self.expected.append((f"opening at {event['seq']}", said, expected))
+        due = self.not_looked_at()
+        self.expected.append((f"an opening is needed at {event['seq']}", due <= self.opened_for, False))
+        self.openings.append(event)
+        self.opened_for, self.is_opened = due, True
 
     def _look(self, event: Event) -> None:
         """The level by *Error budget*, in so many words."""
+        if event.get("role") == "sealed":
+            return self._opening(event)
         budget, k = self.error_budget, len(self.looks) + 1
         left, reserve, planned = (
             budget["alpha"] - budget.get("spent", 0),
@@ -129,6 +147,10 @@ class Run:
         self.looks.append(event)
 
     def _stage(self, event: Event) -> None:
+        if event["stage"] == "sealed":
+            is_due = event["generation"] in self.opened_for
+            self.expected.append((f"sealed at {event['seq']} after an opening", is_due, True))
+            self.opened_for.discard(event["generation"])
         if event["stage"] == "gate":
             last = self.looks[-1]
             said, level = event["facts"]["verdict"]["level"], last["level"]
@@ -248,6 +270,19 @@ class Run:
         if self.champion is not None and patience is not None and self.turns_without_promotion() >= patience:
             return "patience"
         return "budget" if budget is not None and self.seconds() >= budget else None
+
+    def not_looked_at(self) -> set[int]:
+        """Of the first and the present champion, those that were not looked at on the sealed suites."""
+        both = {self.first_champion, self.champion} - {None}
+        return {n for n in both if "sealed" not in self.generations[n].stages}
+
+    def times_opened(self) -> int:
+        return len(self.openings) + (self.forked_from or {}).get("openings", 0)
+
+    def must_reopen(self, generations: int, patience: int | None, on_failure: str) -> bool:
+        """Whether a session needs ``seal=reopen``."""
+        ends = self.is_over(generations, patience, on_failure) and self.not_looked_at() <= self.opened_for
+        return self.is_opened and not ends
 
     def seconds(self) -> float:
         return sum(event["cost"]["seconds"] for event in self.events if event.get("cost"))

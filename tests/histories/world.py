@@ -256,10 +256,16 @@ class World:
         self.configs[directory] = config
         return directory
 
-    def fork(self, source: Path, generation: int, recipe: str, name: str, config: Config) -> Path:
-        """A new run that starts from a generation of another one; it is not played yet."""
+    def fork(
+        self, source: Path, generation: int, recipe: str, name: str, config: Config, *, fresh: bool
+    ) -> Path:
+        """A new run that starts from a generation of another one; it is not played yet.
+
+        ``fresh``: its sealed items are others.
+        """
         directory = self.runs_dir / recipe / name
-        config.forked_from = fork.Origin.of(source, generation).begin(directory)
+        origin = fork.Origin.of(source, generation)
+        config.forked_from = origin.begin(directory, 0 if fresh else origin.state.times_opened)
         config.genesis, config.base = "load", Store(directory).path(config.forked_from.weights)
         return self.add(recipe, name, config)
 
@@ -279,6 +285,7 @@ class World:
             if state.created is None:
                 names = {"recipe": directory.parent.name, "name": directory.name}
                 identity = {"config": {"seed": config.seed}, "forked_from": config.forked_from}
+                identity["data"] = {"suite sealed": {"role": "sealed"}}
                 identity["error_budget"] = {"alpha": 0.05, "looks": 1 + config.seed % 6}
                 runner.record(event_of("run_created", format=1, **names, **identity))
             runner.record(event_of("session_started"))

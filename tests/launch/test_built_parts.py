@@ -52,14 +52,14 @@ def test_a_lambda_and_an_object_make_a_run_that_goes_on_with_equal_ones(tmp_path
     assert run.exit_code is ExitCode.FINISHED
     assert run.path.parent == tmp_path / "mine"
     assert isinstance(run.champion().load(), Classifier)
-    again = flywheel.run(config(tmp_path, generations=2), **parts())
+    again = flywheel.run(config(tmp_path, generations=2, seal="reopen"), **parts())
     assert (again.path, len(again.generations())) == (run.path, 3)
     other = flywheel.run(config(tmp_path), **parts(width=9))
     assert other.path != run.path, "what a closure holds is identity"
     opened = flywheel.open_run(run.path)
     with pytest.raises(ConfigError, match=r"model was given as an object.*give it again, model="):
         opened.champion().load()
-    assert opened.resume({"generations": 3}, **parts()).exit_code is ExitCode.FINISHED
+    assert opened.resume({"generations": 3, "seal": "reopen"}, **parts()).exit_code is ExitCode.FINISHED
     assert flywheel.open_run(run.path, **parts()).champion().load() is not None
     with pytest.raises(IdentityError, match="sha256"):
         opened.resume({"generations": 4}, **parts(width=9))
@@ -76,7 +76,7 @@ def test_dataclasses_and_functions_that_can_be_imported_are_recorded_as_yaml_wou
     assert recorded["model"]["settings"] == recorded["settings"]
     alone = flywheel.open_run(run.path)
     assert isinstance(alone.champion().load(), Classifier), "built from the record alone"
-    assert alone.fork(0, {"settings.lr": 0.1, "generations": 1}).exit_code is ExitCode.FINISHED
+    assert alone.fork(0, {"settings.lr": 0.1, "seal": "reopen"}).exit_code is ExitCode.FINISHED
 
 
 def test_an_object_takes_the_place_of_a_section_of_a_recipe(tmp_path: Path) -> None:

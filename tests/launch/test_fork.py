@@ -30,7 +30,13 @@ def old(finished_run: Path, tmp_path: Path) -> flywheel.Run:
 
 def beside(old: flywheel.Run, **more: object) -> list[str]:
     """Overrides of a fork that lies beside its source, if no other place is given."""
-    own = {"runs_dir": old.path.parent.parent, "generations": 1, "threads": 1, "log": "quiet", **more}
+    own = {
+        "runs_dir": old.path.parent.parent,
+        "generations": 1,
+        "threads": 1,
+        "log": "quiet",
+        "seal": "reopen",
+    } | more
     return [f"{key}={value}" for key, value in own.items()]
 
 
@@ -50,7 +56,7 @@ def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp
     assert fork.verify().first_bad is None
     words = shlex.split(command_of(fork.path, CONFIG_DIR))[3:]
     assert words == ["resume", str(fork.path), "--config-dir", CONFIG_DIR]
-    again = flywheel.open_run(words[1], words[3]).resume({"generations": 2})
+    again = flywheel.open_run(words[1], words[3]).resume({"generations": 2, "seal": "reopen"})
     assert again.path == fork.path
     assert len(again.generations()) == 3
     with pytest.raises(RunError, match="weights from elsewhere"):

@@ -62,11 +62,11 @@ def built(runs: Path) -> flywheel.Run:
 
 
 def resumed(runs: Path) -> flywheel.Run:
-    return composed(runs).resume({"generations": 1})
+    return composed(runs).resume({"generations": 1, "seal": "reopen"})
 
 
 def forked(runs: Path) -> flywheel.Run:
-    return composed(runs).fork(0, {"generations": 1, "name": "fork"})
+    return composed(runs).fork(0, {"generations": 1, "name": "fork", "seal": "reopen"})
 
 
 @pytest.mark.parametrize("start", [composed, built, resumed, forked])
@@ -95,9 +95,9 @@ def test_nothing_is_written_before_the_preflight_has_passed(
         with pytest.raises(DataError, match="the disk with the data is gone"):
             start(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="the disk with the data is gone"):
-        run.resume({"generations": 1})
+        run.resume({"generations": 1, "seal": "reopen"})
     with pytest.raises(DataError, match="the disk with the data is gone"):
-        run.fork(0, {"name": "fork"})
+        run.fork(0, {"name": "fork", "seal": "reopen"})
     assert not (tmp_path / "elsewhere").exists()
     assert {path: path.read_bytes() for path in run.path.parent.rglob("*") if path.is_file()} == before
 
@@ -110,16 +110,16 @@ def test_the_ledger_is_read_once_before_a_run_is_opened(
     run, reads, real = composed(tmp_path), list[Path](), ledger.read
     monkeypatch.setattr(ledger, "read", lambda directory: reads.append(directory) or real(directory))
     if way == "resume":
-        run.resume({"generations": 1})
+        run.resume({"generations": 1, "seal": "reopen"})
     else:
-        run.fork(0, {"name": "fork"})
+        run.fork(0, {"name": "fork", "seal": "reopen"})
     assert reads == [run.path]
 
 
 def test_two_ranks_resume_a_run_of_one(folder: Path) -> None:
     small = {"recipe": "probe", "name": "run", "log": "quiet", "generations": 0, "settings.steps": 2}
     run = flywheel.run({**small, "runs_dir": folder / "runs", "threads": 1}, config_dir=PROBE_CONF)
-    words = ["resume", "run", "generations=1", "log=plain", *PROBE[:2]]
+    words = ["resume", "run", "generations=1", "seal=reopen", "log=plain", *PROBE[:2]]
     with torchrun(words, folder) as process:
         done = ended(process)
     assert done.code == 0, done.err

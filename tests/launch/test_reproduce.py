@@ -88,7 +88,7 @@ def test_conditions_that_differ_are_named(run: flywheel.Run, monkeypatch: pytest
 def test_the_session_that_trained_it_counts_not_the_last(tmp_path: Path) -> None:
     config = {**SMALL, "generations": 0, "runs_dir": str(tmp_path), "name": "run"}
     flywheel.run(config, config_dir=CONFIG_DIR)
-    made = flywheel.run({**config, "generations": 1, "threads": 2}, config_dir=CONFIG_DIR)
+    made = flywheel.run({**config, "generations": 1, "threads": 2, "seal": "reopen"}, config_dir=CONFIG_DIR)
     events = ledger.read(made.path)
     generations = RunState.replay(events).generations
     assert [reproduce.session_of(events, generation).threads for generation in generations] == [1, 2]

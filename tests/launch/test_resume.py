@@ -37,7 +37,9 @@ def WithTable(table: dict[int, str], **arguments: int) -> object:  # noqa: N802 
 
 def test_a_run_goes_on_without_its_recipe_and_remains_what_it_was(run: flywheel.Run) -> None:
     trusted = set(run.trusted)
-    again = flywheel.open_run(run.path, trusted=trusted).resume({"generations": 1, "trainer.devices": 1})
+    again = flywheel.open_run(run.path, trusted=trusted).resume(
+        {"generations": 1, "trainer.devices": 1, "seal": "reopen"}
+    )
     assert (again.path, again.exit_code) == (run.path, ExitCode.FINISHED)
     assert len(again.generations()) == 2
     assert again.champion().load() is not None
@@ -50,7 +52,9 @@ def test_a_run_goes_on_without_its_recipe_and_remains_what_it_was(run: flywheel.
 
 def test_a_moved_run_goes_on_where_it_is(run: flywheel.Run, tmp_path: Path) -> None:
     moved = run.path.rename(tmp_path / "elsewhere")
-    again = flywheel.open_run(moved, trusted=run.trusted).resume(["generations=1", "budget.seconds=600"])
+    again = flywheel.open_run(moved, trusted=run.trusted).resume(
+        ["generations=1", "budget.seconds=600", "seal=reopen"]
+    )
     assert (again.path, again.exit_code) == (moved, ExitCode.FINISHED)
 
 
@@ -85,7 +89,7 @@ def test_base_weights_that_have_moved_are_named_again(run: flywheel.Run, tmp_pat
     base.rename(other)
     with pytest.raises(ConfigError, match="base must be an existing"):
         based.resume({"generations": 1})
-    assert based.resume({"generations": 1, "base": other}).exit_code is ExitCode.FINISHED
+    assert based.resume({"generations": 1, "base": other, "seal": "reopen"}).exit_code is ExitCode.FINISHED
     other.write_bytes(other.read_bytes() + b" ")
     with pytest.raises(IdentityError, match="base: "):
-        based.resume({"generations": 2, "base": other})
+        based.resume({"generations": 2, "base": other, "seal": "reopen"})

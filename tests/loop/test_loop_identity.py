@@ -16,7 +16,7 @@ from tests.support.harness import events, kinds
         ("seed", 1),
         ("settings.lr", 0.05),
         ("task.items", 40),
-        ("error_budget.alpha", 0.2),
+        ("error_budget.alpha", 0.3),
         ("curator.kept", "always"),
         ("init", "parent"),
         ("genesis", "fresh"),

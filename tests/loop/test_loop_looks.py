@@ -14,11 +14,15 @@ BUDGET = {"error_budget.alpha": 0.1, "error_budget.looks": 2, "error_budget.rese
 
 def looks(run: flywheel.Run) -> list[tuple[int, int, float]]:
     """Generation, number and level of each look."""
-    return [(e["generation"], e["number"], e["level"]) for e in events(run.path) if e["event"] == "look"]
+    return [
+        (e["generation"], e["number"], e["level"])
+        for e in events(run.path)
+        if e["event"] == "look" and "role" not in e
+    ]
 
 
 def fork_of(run: flywheel.Run, **more: object) -> flywheel.Run:
-    own = {"generations": 1, "log": "quiet", "name": "fork", **more}
+    own = {"generations": 1, "log": "quiet", "name": "fork", "seal": "reopen", **more}
     return run.fork("champion", [f"{key}={value}" for key, value in own.items()])
 
 
@@ -33,7 +37,7 @@ def test_planned_looks_share_alpha_and_extensions_the_reserve(probe):
         "spent": 0.08,
         "next_level": 0.01,
     }
-    further = run.resume({"generations": 4})
+    further = run.resume({"generations": 4, "seal": "reopen"})
     assert looks(further)[2:] == [(3, 3, 0.01), (4, 4, float(f"{0.02 / 6:.12g}"))]
 
 
@@ -46,10 +50,10 @@ def test_a_look_is_charged_before_there_are_outcomes(probe):
 def test_a_turn_that_fails_has_spent_its_look(probe, fault):
     run = probe(generations=1, **BUDGET, **LOSES)
     fault("gate:raise")
-    failed = run.resume({"generations": 2})
+    failed = run.resume({"generations": 2, "seal": "reopen"})
     assert failed.exit_code is ExitCode.FAILED
     fault("")
-    again = failed.resume({"generations": 2})
+    again = failed.resume({"generations": 2, "seal": "reopen"})
     assert [number for _, number, _ in looks(again)] == [1, 2, 3]
 
 
@@ -60,7 +64,7 @@ def test_a_promotion_passes_its_level_on(probe):
     taken = run.recall(generation=3, why="flawed", strict=False, yes=True)
     assert taken.champion.after == 2
     assert run.status().error_budget.next_level == pytest.approx(0.02)
-    assert len(looks(run.resume({"generations": 3}))) == 4
+    assert len(looks(run.resume({"generations": 3, "seal": "reopen"}))) == 4
 
 
 def test_a_fork_on_the_same_items_inherits_what_was_spent(probe):

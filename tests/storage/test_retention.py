@@ -64,7 +64,7 @@ class Writer:
         self.stage(number, "train", {"start": weights} if parent else {})
         self.stage(number, "evaluate", {"opponent": weights} if parent else {})
         if parent:
-            self.add("look", generation=number, number=len(self.state.looks) + 1)
+            self.add("look", generation=number, number=len(self.state.looks) + 1, level=0.0)
             self.stage(number, "gate", verdict={"promote": True})
         self.stage(number, "review", consent=True)
         self.add("generation_ended", generation=number, status=status, reason="")

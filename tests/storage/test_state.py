@@ -34,6 +34,15 @@ def ended(number: int, status: str, carry: dict[str, str] | None = None, **more:
     return event_of("generation_ended", generation=number, **content)
 
 
+def charged(generation: int, number: int, **more: Any) -> Event:
+    """A look; the accountant has nothing to give where no run was created."""
+    return event_of("look", generation=generation, number=number, **{"level": 0.0, **more})
+
+
+def opening(generation: int, number: int, **more: Any) -> Event:
+    return event_of("look", generation=generation, role="sealed", number=number, **more)
+
+
 def evidence(number: int, look: int | None = None) -> list[Event]:
     """What a promotion needs: weights, of a turn the look, the gate's verdict, consent.
 
@@ -43,7 +52,7 @@ def evidence(number: int, look: int | None = None) -> list[Event]:
         stage(number, "train", start={"kind": "fresh"}),
         number if look is None else look,
     )
-    looks = [event_of("look", generation=number, number=number_of_look)] if number_of_look else []
+    looks = [charged(number, number_of_look)] if number_of_look else []
     verdicts = [*looks, stage(number, "gate", verdict={"promote": True})] if number_of_look else []
     return [trained, *verdicts, stage(number, "review", consent=True)]
 
@@ -56,6 +65,9 @@ def earned(number: int, look: int | None = None) -> list[Event]:
 def alarm(number: int, action: str) -> Event:
     """A guard's word on a turn."""
     return stage(number, "guard", alarms=[{"guard": "g", "action": action, "reason": "it fell"}])
+
+
+OPENED = [started(0), *earned(0), opening(0, 1)]
 
 
 def chained(*events: Event) -> list[Event]:
@@ -153,6 +165,23 @@ def test_what_comes_to_stand_in_for_something_or_is_made_again_is_no_longer_prun
     assert state.pruned.keys() == {"b"}
 
 
+def test_an_opening_is_for_the_champions_that_were_not_looked_at() -> None:
+    first = [*OPENED[:-1], started(1, 0), *earned(1), opening(1, 1), stage(1, "sealed")]
+    state = RunState.replay(chained(*first))
+    assert (state.unsealed, state.times_opened, state.is_opened) == ({0}, 1, True)
+    state = RunState.replay(chained(*first, stage(0, "sealed"), started(2, 1), *earned(2), opening(2, 2)))
+    assert (state.unsealed, state.times_opened) == ({2}, 2)
+
+
+def test_whoever_begins_after_an_opening_has_reopened() -> None:
+    assert RunState.replay(chained(*LOOKED_AT)).is_opened
+    assert not RunState.replay(chained(*LOOKED_AT, started(1, 0))).is_opened
+    created = event_of("run_created", forked_from={"openings": 2})
+    state = RunState.replay(chained(created))
+    assert (state.times_opened, state.is_opened) == (2, True)
+    assert not RunState.replay(chained(created, started(0))).is_opened
+
+
 def test_it_travels_to_another_rank(finished_run: Path) -> None:
     state = RunState.replay(ledger.read(finished_run))
     sent = pickle.loads(pickle.dumps(state))
@@ -160,11 +189,12 @@ def test_it_travels_to_another_rank(finished_run: Path) -> None:
 
 
 def test_sealed_looks_are_kept_apart() -> None:
-    state = RunState.replay(chained(started(0), *earned(0), stage(0, "sealed", metrics={})))
+    state = RunState.replay(chained(*OPENED, stage(0, "sealed", metrics={})))
     assert set(state.sealed) == {0}
     assert "sealed" not in state.generations[0].stages
 
 
+LOOKED_AT = [*OPENED, stage(0, "sealed")]
 RUNNING = [started(0), *earned(0), started(1, 0)]
 REFUSED = stage(1, "gate", verdict={"promote": False})
 LOST = event_of("run_stopped", generation=2, cost={"seconds": 1.0})
@@ -197,18 +227,27 @@ ILLEGAL = {
     ],
     "a look at a level that the accountant did not give": [
         *RUNNING,
-        event_of("look", generation=1, number=1, level=0.05),
+        charged(1, 1, level=0.05),
     ],
-    "a look that does not follow": [*RUNNING, event_of("look", generation=1, number=2)],
-    "a second look": [*RUNNING, *evidence(1)[:2], event_of("look", generation=1, number=2)],
-    "a look at a genesis": [started(0), event_of("look", generation=0, number=1)],
+    "a look that does not follow": [*RUNNING, charged(1, 2)],
+    "a second look": [*RUNNING, *evidence(1)[:2], charged(1, 2)],
+    "a look at a genesis": [started(0), charged(0, 1)],
     "outcomes on gate items before their look": [
         event_of("run_created", data={"suite g": {"role": "gate"}}),
         *RUNNING,
         stage(1, "evaluate", metrics={"g": {}}),
     ],
     "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
-    "a second look at the sealed suites": [started(0), *earned(0), stage(0, "sealed"), stage(0, "sealed")],
+    "a look at sealed suites that are not open": [started(0), *earned(0), stage(0, "sealed")],
+    "a second look at the sealed suites": [*LOOKED_AT, stage(0, "sealed")],
+    "an opening in a turn": [*RUNNING, opening(0, 1)],
+    "an opening before there is a champion": [opening(0, 1)],
+    "an opening for another than the champion": [*TURNS, opening(0, 1)],
+    "an opening when all champions were looked at": [*LOOKED_AT, opening(0, 2)],
+    "an opening that does not follow": [started(0), *earned(0), opening(0, 2)],
+    "an opening with a level": [started(0), *earned(0), opening(0, 1, level=0.01)],
+    "a look at a suite that is not charged": [*RUNNING, charged(1, 1, role="dev")],
+    "a look at a former champion, opened for another": [*TURNS, opening(2, 1), stage(1, "sealed")],
     "a second verdict": [*RUNNING, ended(1, "rejected"), ended(1, "promoted")],
     "a verdict that is none": [*RUNNING, ended(1, "unfinished")],
     "the cost of a generation that there is none": [*RUNNING, LOST],
@@ -254,7 +293,7 @@ def test_an_illegal_promotion_is_not_written(run_copy: Path) -> None:
     from flywheel.launch.session import open_runner
     from flywheel.testing import CONFIG_DIR
 
-    components = Components(compose(["recipe=moons", "log=quiet"], CONFIG_DIR))
+    components = Components(compose(["recipe=moons", "log=quiet", "seal=reopen"], CONFIG_DIR))
     with open_runner(preflight(Plan.of(run_copy, components, None))) as runner:
         rejected = next(g for g in runner.state.generations if g.status is not Status.UNFINISHED)
         with pytest.raises(DamagedError):

@@ -168,8 +168,8 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
 
     def begin(run: StageRunner) -> None:
         if run.state.created is None:
-            config = {"seed": run.config["seed"]}
-            run.record(event_of("run_created", recipe="fake", name=directory.name, config=config))
+            identity = {"config": {"seed": run.config["seed"]}, "data": {"suite sealed": {"role": "sealed"}}}
+            run.record(event_of("run_created", recipe="fake", name=directory.name, **identity))
 
     fakes = FakeComponents(generations=generations, **config)
     return session(directory, fakes, Data(human(), {}), begin, stages=stages)

@@ -23,8 +23,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROBE_CONF = str(HERE / "conf")
 MOONS_CONF = str(ROOT / "flywheel" / "testing" / "moons" / "conf")
-MOONS = ("--config-dir", MOONS_CONF, "recipe=moons", "threads=1")
-PROBE = ("--config-dir", PROBE_CONF, "recipe=probe", "threads=1")
+MOONS = ("--config-dir", MOONS_CONF, "recipe=moons", "threads=1", "seal=reopen")
+PROBE = ("--config-dir", PROBE_CONF, "recipe=probe", "threads=1", "seal=reopen")
+"""The beginning of a command; tests go on with runs that have ended."""
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.cli.commands import add_run, directory_of, generation_word, reply
 from flywheel.cli.rendering import edge_text
 from flywheel.errors import ExitCode
-from flywheel.lineage.text import estimate_text, short
+from flywheel.lineage.text import estimate_text, opened_text, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,7 +62,9 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield section("settings", pairs(report.settings))
     rows = [(suite, metric, estimate_text(value)) for suite, metric, value in estimates(report.metrics)]
     numbers = grid_of(("suite", "metric", "value [95% interval]"), rows)
-    yield section("evaluation", numbers, held_out_text(report.held_out) if report.held_out else None)
+    opened = opened_text(report.sealed_openings) if report.sealed_openings else None
+    held_out = held_out_text(report.held_out) if report.held_out else None
+    yield section("evaluation", numbers, opened, held_out)
     if report.verdict:
         yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
     yield section("guards", pairs({f"{a.guard} ({a.action})": a.reason for a in report.alarms}))
