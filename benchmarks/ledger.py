@@ -27,6 +27,7 @@ import pyarrow as pa
 
 import flywheel
 from flywheel.storage import ids, ledger
+from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.ledger import Ledger, seal
 from flywheel.storage.store import Store
 from flywheel.storage.verify import verify
@@ -132,17 +133,21 @@ def synthetic_run(folder: Path, generations: int) -> Path:
         "compute": {},
     }
     session |= {"python": "3.11", "versions": {}, "command": ["recipe=mnist"], "outputs": {}}
-    add("run_created", **created, threads=1)
+    budget, level = ErrorBudget(alpha=0.05, looks=generations), 0.0
+    add("run_created", **created, threads=1, error_budget=budget.json())
     add("session_started", world_size=1, **session)
     for number in range(generations + 1):
         promoted = number % 10 == 0
         add("generation_started", generation=number, parent=kept if number else None)
+        level = budget.level(number, level if kept == number - 1 else 0.0) if number else 0.0
         made = batch(store, folder, number, thing)
         batches.append([made["samples"], made["scores"]])
         made["sources"] = store.put_json([[*one, 4] for one in batches[-6:]])
-        for stage, facts, outputs in turn(number, promoted, thing):
+        for stage, facts, outputs in turn(number, promoted, level, thing):
             outputs |= {name: made[name] for name in outputs.keys() & made.keys()}
             inputs = dict.fromkeys(("corpus", "sources", "starts.parent"), thing)
+            if stage == "evaluate" and number:
+                add("look", generation=number, number=number, level=level)
             cost = {"cost": {"seconds": 1.2345, "cpu_seconds": 1.1111}, "facts": facts}
             add("stage", generation=number, stage=stage, inputs=inputs, outputs=outputs, **cost)
         status = "promoted" if promoted else "rejected"
@@ -168,11 +173,13 @@ def batch(store: Store, folder: Path, number: int, maker: str) -> dict[str, str]
     return {name: store.put_table(table) for name, table in tables.items()}
 
 
-def turn(number: int, promoted: bool, thing: str) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+def turn(
+    number: int, promoted: bool, level: float, thing: str
+) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
     """Stage, facts and outputs of each stage."""
     accuracy = {"accuracy": {"value": 0.97123, "low": 0.9512345678, "high": 0.98712345}}
     settings = {"steps": 450, "lr": 0.002, "batch_size": 128, "threshold": 0.9, "width": 32}
-    verdict = {"promote": promoted, "reason": "12 better, 3 worse of 750", "p_value": 0.0176, "level": 0.05}
+    verdict = {"promote": promoted, "reason": "12 better, 3 worse of 750", "p_value": 0.0176, "level": level}
     origins = {"human": 100, "generated": 2354}
     reasons = {"human": 100, "top 1 by confidence": 2354, "below threshold": 646}
     units = {"units": {"count": 6, "digest": "0" * 64}}

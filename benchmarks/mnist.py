@@ -123,7 +123,8 @@ class Bench:
         trainer.fit(model, datamodule=self.task.data(self._labelled(with_gate), settings))
         model.eval()
         with torch.inference_mode():
-            return float(np.mean(self.task.evaluate(model, None, self.suites["sealed"], self.key)))
+            scored = self.task.calibrate(model, {"dev": self.suites["dev"]})
+            return float(np.mean(self.task.evaluate(scored, None, self.suites["sealed"], self.key)))
 
     def sklearn(self, make: Callable[[], Any]) -> float:
         """Method c: labels plus the unlabelled images, which it may use as it likes."""

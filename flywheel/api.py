@@ -23,7 +23,7 @@ from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
-from flywheel.records import CHAMPION
+from flywheel.records import CHAMPION, Role
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
 from flywheel.storage.events import SessionStarted
@@ -130,7 +130,8 @@ class GenerationView:
         """
         import pyarrow as pa
 
-        from flywheel.runtime.scoring import item_names, score_unit, with_clusters
+        from flywheel.runtime.data import recorded_items
+        from flywheel.runtime.scoring import calibrated, item_names, score_unit, with_clusters
         from flywheel.runtime.work import cut
         from flywheel.tables.items import as_items
 
@@ -147,6 +148,8 @@ class GenerationView:
             return score_unit(components.task, model, None, part, keys[unit], trainer)
 
         try:
+            dev = recorded_items(self.state, Store(self.run.path), Role.DEV)
+            model = calibrated(components.task, model, dev, trainer)
             return pa.concat_tables(score(unit) for unit in units)
         except Exception as error:
             missing = [name for name in self._suite_columns().names if name not in items.column_names]

@@ -106,6 +106,8 @@ class Task(Protocol):
     def data(self, corpus: pa.Table, settings: Settings) -> Any:
         """A LightningDataModule or DataLoader over the corpus: sample columns, ``weight``, ``count``."""
 
+    # Optional: ``calibrate(model, dev)``, see ``Calibrates``.
+
     def evaluate(
         self,
         model: lightning.LightningModule,
@@ -116,6 +118,20 @@ class Task(Protocol):
         """A score in [0, 1] for each item of a unit; against the opponent where the suite is a duel.
 
         ``keys`` has one key an item; see ``generate``.
+        """
+
+
+class Calibrates(Protocol):
+    """What a task has besides if its scores depend on how sure a model is, e.g. a Brier score.
+
+    Without it a candidate could gain by stating its probabilities better or worse, and not by knowing more.
+    """
+
+    def calibrate(self, model: lightning.LightningModule, dev: Mapping[str, pa.Table]) -> Any:
+        """What is evaluated in place of the model, e.g. one with a temperature fitted on ``dev``.
+
+        ``dev``: the items of each dev suite, by name. Called on each rank before a model is evaluated,
+        whatever the suites; it must answer the same on all. ``flywheel.metrics.temperature`` may serve.
         """
 
 

@@ -24,9 +24,9 @@ class Digits(Mnist):
 
     def suites(self) -> list[Suite]:
         """Dev and gate without 4s, everyday with all digits, sealed."""
-        dev, gate, sealed = super().suites()
+        dev, _, gate, sealed, _ = super().suites()
         everyday = Suite("everyday", Role.GUARD, gate.items, gate.metrics)
-        return [_without_4(dev), _without_4(gate), everyday, sealed]
+        return [_without_4(dev), _without_4(gate, Role.GATE), everyday, sealed]
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> dict[str, Any]:
         """The two likeliest labels of each image, a group."""
@@ -37,9 +37,9 @@ class Digits(Mnist):
         return columns | made
 
 
-def _without_4(suite: Suite) -> Suite:
+def _without_4(suite: Suite, role: Role = Role.DEV) -> Suite:
     items = suite.items.filter(np.not_equal(suite.items["label"].to_numpy(), 4))
-    return Suite(suite.name, suite.role, items, suite.metrics)
+    return Suite(role.value, role, items, suite.metrics)
 
 
 @dataclass(kw_only=True)

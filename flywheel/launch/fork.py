@@ -108,7 +108,7 @@ class Origin:
 
         ours = data.problems_of(suite.items for suite in data.suites.values() if suite.role == role)
         for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
-            if ours & data.problems_of(recorded_items(state, Store(directory), role)):
+            if ours & data.problems_of(recorded_items(state, Store(directory), role).values()):
                 return state
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flywheel.metrics.calibration import brier_score as brier_score
+from flywheel.metrics.calibration import temperature as temperature
 from flywheel.metrics.intervals import mean_interval, reach
 from flywheel.metrics.suites import Mean, Reach
 

@@ -36,6 +36,8 @@ class Data(msgspec.Struct, frozen=True):
     """The problems of all suites, also of those that a view does not have."""
     shared: tuple[events.Shared, ...] = ()
     """Problems that suites share with other rows, as an exception allows."""
+    dev: Mapping[str, pa.Table] = msgspec.field(default_factory=dict)
+    """Items of the dev suites, in a view that evaluates."""
     recorded: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Those of ``tables`` that the run has recorded, as artifacts."""
 
@@ -64,8 +66,13 @@ class Data(msgspec.Struct, frozen=True):
         return self.asked.leave_out(prompts)
 
     def view(self, roles: Collection[Role]) -> Data:
-        """The same with the suites of these roles only: what a stage does not need it does not hold."""
-        return replace(self, suites={n: suite for n, suite in self.suites.items() if suite.role in roles})
+        """The same with the suites of these roles only: what a stage does not need it does not hold.
+
+        What evaluates has the dev suites' items, too: models are calibrated on them.
+        """
+        suites = {name: suite for name, suite in self.suites.items() if suite.role in roles}
+        dev = {name: suite.items for name, suite in self.suites.items() if suite.role == Role.DEV}
+        return replace(self, suites=suites, dev=dev if suites else {})
 
     def problems_of(self, items: Iterable[pa.Table]) -> set[str]:
         """What items ask, as texts: by the task's ``identity_columns``, else by all but their names."""
@@ -92,12 +99,12 @@ def _about(suite: Suite) -> dict[str, Json]:
     return {"name": suite.name, "role": suite.role, "metrics": metrics, "duel": suite.duel}
 
 
-def recorded_items(state: RunState, store: Store, role: Role) -> list[pa.Table]:
-    """The items of a run's suites of a role, as it recorded them; none before it was seeded."""
+def recorded_items(state: RunState, store: Store, role: Role) -> dict[str, pa.Table]:
+    """The items of a run's suites with a role, by name, as it recorded them; none before it was seeded."""
     outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
     about = state.created.data if state.created else {}
-    names = [output_of(table) for table, what in about.items() if what.get("role") == role]
-    return [store.table(outputs[name]) for name in names if name in outputs]
+    names = {what["name"]: output_of(table) for table, what in about.items() if what.get("role") == role}
+    return {suite: store.table(outputs[name]) for suite, name in names.items() if name in outputs}
 
 
 def output_of(table: str) -> str:

@@ -38,10 +38,12 @@ def score_suites(
     An item of a unit that failed and is skipped scores 0: none is missing. ``inputs``: see ``Work.do``.
     """
     config = ctx.components.resolved
+    task, trainer = ctx.components.task, config["trainer"]
+    model, rival = (m and calibrated(task, m, ctx.data.dev, trainer) for m in (model, rival))
     items = [with_clusters(suite.items) for suite in suites]
     keys = [key(suite.name).each(item_names(part)) for suite, part in zip(suites, items, strict=True)]
     rivals = [rival if suite.duel else None for suite in suites]
-    work = ScoreItems(ctx.components.task, model, rivals, items, keys, config["trainer"])
+    work = ScoreItems(task, model, rivals, items, keys, trainer)
     scored: list[list[pa.Table]] = [[] for _ in suites]
 
     def take(unit: Unit, rows: pa.Table | None, failure: Exception | None) -> None:
@@ -53,6 +55,16 @@ def score_suites(
     whose = {"part": work.task, "note": lambda unit: suites[work.place(unit)[0]].name}
     units = ctx.work.do(boundaries, work, take, inputs=inputs, **whose)
     return [pa.concat_tables(parts) for parts in scored if parts], units
+
+
+def calibrated(task: Any, model: Any, dev: Mapping[str, pa.Table], trainer: Mapping[str, Any]) -> Any:
+    """The model as it is scored: if the task calibrates, on the items of its dev suites."""
+    if not hasattr(task, "calibrate"):
+        return model
+    if not dev:
+        raise ValueError("a task with calibrate() must have a dev suite: models are calibrated on it")
+    with without_gradients(trainer):
+        return task.calibrate(model, dev)
 
 
 @dataclass(frozen=True, slots=True)

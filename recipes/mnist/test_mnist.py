@@ -69,10 +69,15 @@ def test_suites_do_not_depend_on_the_number_of_labels_but_on_the_seed(labels):
 def test_the_task_gives_what_the_split_says(task):
     data = read_data(task, needs_seed=True)
     prompts = task.prompts(1, {}, Key.root(0))
-    images = [data.human["image"], prompts["image"], *(s.items["image"] for s in data.suites.values())]
+    images = [
+        data.human["image"],
+        prompts["image"],
+        *(data.suites[name].items["image"] for name in ("dev", "gate", "sealed")),
+    ]
     every = np.concatenate([column.to_numpy() for column in images])
     assert len(np.unique(every)) == len(every) == 100 + 64 + 250 + 750 + 750
-    assert [str(suite.role) for suite in data.suites.values()] == ["dev", "gate", "sealed"]
+    roles = ["dev", "gate", "guard", "sealed", "sealed"]
+    assert [str(suite.role) for suite in data.suites.values()] == roles
     assert "label" not in prompts.column_names, "the loop must not see the labels of what it labels"
 
 
@@ -225,8 +230,24 @@ def test_the_model_trains_with_a_bare_trainer(task):
     assert trainer.global_step == 60
     with torch.inference_mode():
         suite = next(suite for suite in task.suites() if suite.name == "dev")
-        accuracy = task.evaluate(model.eval(), None, suite.items, Key.root(0)).mean()
+        scored = task.calibrate(model.eval(), {"dev": suite.items})
+        accuracy = task.evaluate(scored, None, suite.items, Key.root(0)).mean()
     assert accuracy > 0.4, "ten labels a class and a second of training are far from chance"
+
+
+def test_sharpened_logits_are_no_gain(task):
+    model, _ = train_bare(task, 30)
+    suites = {suite.name: suite.items for suite in task.suites()}
+    with torch.inference_mode():
+        plain = task.calibrate(model.eval(), {"dev": suites["dev"]})
+        before = task.evaluate(plain, None, suites["gate"], Key.root(0))
+        layer = model.net[-1]
+        layer.weight *= 7
+        layer.bias *= 7
+        sharpened = task.evaluate(
+            task.calibrate(model, {"dev": suites["dev"]}), None, suites["gate"], Key.root(0)
+        )
+    assert np.allclose(before, sharpened, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10])
@@ -250,3 +271,5 @@ def test_the_tiny_run_repeats_and_its_champion_loads(tmp_path):
     assert one.status().json()["champion"] == two.status().json()["champion"]
     assert "sealed" in one.champion().metrics
     assert isinstance(one.champion().load(), Classifier)
+    items = pa.table({"image": pa.array([0, 1], pa.int32()), "label": [0, 0]})
+    assert set(one.champion().evaluate(items)["score"].to_pylist()) <= {0.0, 1.0}
