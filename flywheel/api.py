@@ -94,7 +94,7 @@ class GenerationView:
         from flywheel.runtime.weights import load_weights
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be loaded")
-        model = self._components("model").model(self.record.settings)
+        model = self.components("model").model(self.record.settings)
         load_weights(model, Store(self.run.path).weights(self.weights))
         return model.eval()
 
@@ -109,7 +109,7 @@ class GenerationView:
 
     def task(self) -> Task:
         """The recipe's task, as it was configured. Raises RunError as ``load`` does."""
-        task: Task = self._components("task").task
+        task: Task = self.components("task").task
         return task
 
     def read_items(self, path: str | Path) -> pa.Table:
@@ -136,7 +136,7 @@ class GenerationView:
         from flywheel.tables.items import as_items
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be evaluated")
-        model, components = self.load(), self._components("task")
+        model, components = self.load(), self.components("task")
         trainer = components.resolved["trainer"]
         items, size = with_clusters(as_items(items, self._suite_columns())), components.resolved["chunk_size"]
         keys = self.state.key(self.number, "items").each(item_names(items))
@@ -167,7 +167,7 @@ class GenerationView:
 
         quieten_lightning()
         session = session_of(ledger.read(self.run.path), self.record)
-        components = self._components("task", "model", "trainer", session=session)
+        components = self.components("task", "model", "trainer", session=session)
         with (
             only_run(self.run.path),
             wrap_user_errors("What is reproduced must train and evaluate as it did:"),
@@ -179,10 +179,10 @@ class GenerationView:
         name = next(name for key, name in outputs.items() if key.startswith("suite_"))
         return Store(self.run.path).table(name).schema
 
-    def _components(self, *sections: str, session: SessionStarted | None = None) -> Components:
+    def components(self, *sections: str, session: SessionStarted | None = None) -> Components:
         """What the run's configuration names, if the classes of the sections may be built.
 
-        ``session``: whose configuration; default: the newest.
+        ``session``: whose configuration; default: the newest. Raises RunError as ``load`` does.
         """
         from omegaconf import OmegaConf
 

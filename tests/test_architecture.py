@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages", "trackers", "export", "executors"),
     ("loop", "launch"),
     ("api",),
+    ("experiments",),
     ("testing", "cli", "__main__", "__init__"),
 )
 
@@ -173,7 +174,7 @@ def test_nothing_knows_a_recipe_by_name(path: Path) -> None:
 UNTYPED = {"Any", "Json", "dict[str, Any]", "dict[str, Json]", "Mapping[str, Any]"}
 ANSWERS = (
     *("api", "lineage.", "export.", "storage.verify", "storage.pruning", "launch.reproduce"),
-    *("cli.", "trackers.", "loop"),
+    *("cli.", "trackers.", "loop", "experiments."),
 )
 
 

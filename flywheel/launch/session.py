@@ -21,6 +21,7 @@ from flywheel.config.remembered import remember
 from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data, check_prompts, set_aside
+from flywheel.launch.plan import error_budget
 from flywheel.launch.preflight import Ready
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.runtime import work
@@ -30,7 +31,6 @@ from flywheel.runtime.environment import compute, distributions, threads
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
-from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.events import CodeChanged, Event, ForkedFrom, RunCreated, SessionStarted
 from flywheel.storage.ledger import Ledger, canonical
 from flywheel.storage.state import RunState
@@ -129,13 +129,6 @@ def _begin(runner: StageRunner, forked_from: ForkedFrom | None, spent: float) ->
             command=tuple(credentials.without_values(sys.argv[1:])),
         )
     )
-
-
-def error_budget(config: Mapping[str, Any], spent: float = 0.0) -> ErrorBudget:
-    """The error budget of a new run: by default its looks are the turns that it is created for."""
-    configured = config["error_budget"]
-    planned = configured["looks"] or config["generations"]
-    return ErrorBudget(configured["alpha"], planned, configured["reserve"], configured["rule"], spent)
 
 
 def _make_room(runner: StageRunner) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flywheel.testing.places import CONFIG_DIR
 
 if TYPE_CHECKING:
+    from flywheel.gates.evidence import FixedEvidence
     from flywheel.testing.contracts.bench import ContractBroken
-    from flywheel.testing.contracts.gate import FixedEvidence, check_gate
+    from flywheel.testing.contracts.gate import check_gate
     from flywheel.testing.contracts.parts import (
         check_curator,
         check_grader,

@@ -45,6 +45,7 @@ WORDS = {
     "reproduce": ("run", "1", *HAVE_CONF),
     "bundle": ("run", "1", "--out", "out"),
     "verify-bundle": ("out",),
+    "power": ("run",),
     "du": ("run",),
     "prune": ("run", "--last", "0"),
     "verify": ("run",),

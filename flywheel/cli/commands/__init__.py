@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
+    from flywheel.api import Run
     from flywheel.launch.launch import Launched
 
 
@@ -81,6 +82,10 @@ SUBCOMMANDS = (
     ),
     Subcommand("sign DIR --key KEY", "signs a bundle"),
     Subcommand("verify-bundle DIR [--key PUB] [--run RUN]", "names every file of a bundle that differs"),
+    Subcommand(
+        "power recipe=NAME|RUN [--gain 0.01]",
+        "how likely the gate sees such a gain, before a run and after; a check of the gate on the run's data",
+    ),
     Subcommand("du [RUN]", "what takes the room, and what prune could free"),
     Subcommand(
         "prune [RUN] [--promoted] [--last N]",
@@ -184,7 +189,25 @@ def ending(launched: Launched) -> int:
         if status.champion:
             print(f"champion  generation {status.champion.generation}, {run.champion().file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
+        if launched.exit_code is ExitCode.FINISHED:
+            _print_summary(run)
     return int(launched.exit_code)
+
+
+def _print_summary(run: Run) -> None:
+    """What a finished run's pairs say of its gate: its power if nothing was promoted, and what is wrong."""
+    from rich.text import Text
+
+    from flywheel.experiments import summary_of_run
+
+    try:
+        summary = summary_of_run(run)
+    except Exception:  # of a gate or files of the user's own: the run itself has ended well
+        return
+    if summary.power:
+        print(f"power     {summary.power}")
+    for fault in summary.faults:
+        plain_console().print(Text(fault, "red"))
 
 
 def reply(options: argparse.Namespace, answer: Any, parts: Iterable[RenderableType]) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from flywheel.gates.evidence import FixedEvidence
 from flywheel.keys import Key
 from flywheel.records import Differences, Role, Suite
 from flywheel.runtime.data import Data
@@ -21,22 +21,6 @@ from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
 from flywheel.testing.contracts.parts import check_carry_kept
 
 _SUITE = "gate"
-
-
-@dataclass(frozen=True, slots=True)
-class FixedEvidence:
-    """Evidence that is given: the differences of each suite, all of them however many are asked for."""
-
-    by_suite: Mapping[str, Differences]
-
-    @property
-    def suites(self) -> list[str]:
-        """Names of the gate suites."""
-        return list(self.by_suite)
-
-    def differences(self, suite: str, clusters: int | None = None) -> Differences:
-        """Those that were given."""
-        return self.by_suite[suite]
 
 
 def check_gate(gate: Any, *, level: float = 0.05, items: int = 400, simulations: int = 400) -> None:

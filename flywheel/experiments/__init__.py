@@ -1,0 +1,19 @@
+"""Many runs, one answer: how likely a run is to see a gain, and whether its gate keeps its promise."""
+
+from flywheel.experiments.power import Case, Power, Simulated, power_of_recipe
+from flywheel.experiments.report import Report, Summary, report_of_run, summary_of_run
+from flywheel.experiments.self_check import LookCheck, SelfCheck, check_run
+
+__all__ = [
+    "Case",
+    "LookCheck",
+    "Power",
+    "Report",
+    "SelfCheck",
+    "Simulated",
+    "Summary",
+    "check_run",
+    "power_of_recipe",
+    "report_of_run",
+    "summary_of_run",
+]
