@@ -138,7 +138,8 @@ def synthetic_run(folder: Path, generations: int) -> Path:
     add("session_started", world_size=1, **session)
     for number in range(generations + 1):
         promoted = number % 10 == 0
-        add("generation_started", generation=number, parent=kept if number else None)
+        parent = kept if number else None
+        add("generation_started", generation=number, parent=parent, champion=parent)
         level = budget.level(number, level if kept == number - 1 else 0.0) if number else 0.0
         made = batch(store, folder, number, thing)
         batches.append([made["samples"], made["scores"]])

@@ -92,9 +92,9 @@ class StageRunner:
 
     def start_generation(self) -> Generation:
         """Begin the next generation, on the champion if there is one."""
-        champion = self.state.champion
-        parent = champion.number if champion else None
-        self.record(GenerationStarted(generation=len(self.state.generations), parent=parent))
+        champion = self.state.champion.number if self.state.champion else None
+        number = len(self.state.generations)
+        self.record(GenerationStarted(generation=number, parent=champion, champion=champion))
         return self.state.generations[-1]
 
     def charge_look(self, generation: Generation) -> Look:

@@ -353,7 +353,9 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation: int
     """0, 1, 2, ..."""
     parent: int | None
-    """The champion; None: it is a genesis."""
+    """What it builds on: the champion; None: it is a genesis."""
+    champion: int | None
+    """The one in force, which it is to beat; None: there is none."""
 
 
 class Look(Event, frozen=True, kw_only=True):

@@ -272,7 +272,7 @@ class RunState:
             case RunCreated():
                 return "a run is created once" if self.created else None
             case GenerationStarted():
-                return self._why_not_start(event.generation, event.parent)
+                return self._why_not_start(event)
             case Look(role=Role.SEALED):
                 return self._why_not_open(event)
             case Look():
@@ -358,14 +358,14 @@ class RunState:
             return "a champion is looked at once"
         return None if number in self.unsealed else "sealed suites are opened for a champion first"
 
-    def _why_not_start(self, number: int, parent: int | None) -> str | None:
+    def _why_not_start(self, event: GenerationStarted) -> str | None:
         if self.current:
             return "one generation at a time"
-        if number != len(self.generations):
+        if event.generation != len(self.generations):
             return f"generations are numbered in order, the next is {len(self.generations)}"
-        if parent != (self.champion.number if self.champion else None):
-            return "the champion is the parent"
-        return None
+        if event.champion != (self.champion.number if self.champion else None):
+            return "the champion is the one in force"
+        return None if event.parent == event.champion else "the champion is the parent"
 
     def _why_not_promote(self, candidate: Generation) -> str | None:
         if not candidate.weights:

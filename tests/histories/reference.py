@@ -111,7 +111,7 @@ class Run:
 
     def _generation_started(self, event: Event) -> None:
         assert event["generation"] == len(self.generations)
-        assert event["parent"] == self.champion
+        assert event["parent"] == event["champion"] == self.champion
         generation = Generation(event["generation"], event["parent"], dict(self.carries))
         generation.suspect = generation.parent is not None and self.generations[generation.parent].suspect
         self.generations.append(generation)

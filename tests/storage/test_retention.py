@@ -54,7 +54,12 @@ class Writer:
         """One generation, its corpus drawn from the champion's sources and its own batch."""
         number, parent = len(self.state.generations), self.state.champion
         weights = str(parent.weights) if parent else "none"
-        self.add("generation_started", generation=number, parent=parent and parent.number)
+        self.add(
+            "generation_started",
+            generation=number,
+            parent=parent and parent.number,
+            champion=parent and parent.number,
+        )
         self.sources[f"sources{number}"] = []
         if parent:
             self.stage(number, "generate", {"parent": weights})
@@ -120,7 +125,7 @@ def test_what_is_kept_up_to_date_is_what_is_planned_anew(turns: list[str], polic
 
 def test_a_generation_that_stays_whole_has_its_parents_weights_whatever_it_started_from() -> None:
     run = run_of("promoted")
-    run.add("generation_started", generation=2, parent=1)
+    run.add("generation_started", generation=2, parent=1, champion=1)
     run.stage(2, "train", start={"kind": "fresh"})
     run.add("generation_ended", generation=2, status=Status.FAILED, reason="")
     run.add("rolled_back", champion=0, why="")
@@ -139,7 +144,7 @@ def test_a_policy_that_keeps_more_drops_less(turns: list[str], policy: Policy) -
 
 def test_a_generation_under_way_keeps_all_it_may_read_until_it_has_ended() -> None:
     run = run_of("rejected", "promoted", "rejected")
-    run.add("generation_started", generation=4, parent=2)
+    run.add("generation_started", generation=4, parent=2, champion=2)
     run.stage(4, "generate")
     session = Retention(run, run.state, Policy())
     assert {drop.name for drop in session.drops()} == {"weights1", "decisions1", "weights3", "decisions3"}

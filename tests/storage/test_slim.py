@@ -67,7 +67,7 @@ class Book:
     def turn(self, batch: pa.Table, *earlier: pa.Table, status: str = "failed", curated: bool = True) -> None:
         """A turn that made a batch, and decided on it and on earlier ones unless it failed before."""
         number = len(self.state.generations)
-        self.add("generation_started", generation=number, parent=0)
+        self.add("generation_started", generation=number, parent=0, champion=0)
         self.stage("generate", samples=batch)
         self.stage("grade", scores=scores(batch, number))
         if curated:

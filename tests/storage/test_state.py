@@ -20,7 +20,7 @@ SCRIPTS = st.lists(st.sampled_from(VERDICTS), max_size=6)
 
 
 def started(number: int, parent: int | None = None) -> Event:
-    return event_of("generation_started", generation=number, parent=parent)
+    return event_of("generation_started", generation=number, parent=parent, champion=parent)
 
 
 def stage(number: int, name: str, **facts: Any) -> Event:

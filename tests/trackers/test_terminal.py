@@ -32,7 +32,7 @@ def run_events():
         stage(0, "train", weights, start={"kind": "fresh"}, steps=5, settings={}),
         stage(0, "evaluate", metrics=metrics),
         event_of("generation_ended", generation=0, status="promoted", reason="genesis"),
-        event_of("generation_started", generation=1, parent=0),
+        event_of("generation_started", generation=1, parent=0, champion=0),
         stage(1, "train", weights, start={"kind": "parent"}, steps=5, settings={}),
         event_of(
             "generation_ended",
@@ -153,6 +153,8 @@ def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
 
 @pytest.mark.parametrize(("on_failure", "text"), [("stop", "turn 1 of 3"), ("go_on", "turn 2 of 3")])
 def test_turns_are_counted_as_the_loop_counts_them(on_failure, text):
-    state = follow(JsonLines(), [*run_events(), event_of("generation_started", generation=2, parent=0)])
+    state = follow(
+        JsonLines(), [*run_events(), event_of("generation_started", generation=2, parent=0, champion=0)]
+    )
     assert Turns(3, on_failure).text(state.generations[2], state) == f"generation 2, {text}"
     assert Turns(3, on_failure).text(state.generations[0], state) == "generation 0"
