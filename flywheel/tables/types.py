@@ -103,12 +103,21 @@ def _stored_column(column: pa.ChunkedArray, name: str, what: str) -> pa.ChunkedA
     if str(kind) == str(column.type):  # equal types may have children of other names
         return column
     try:
-        return pa.chunked_array([_decoded(chunk).cast(kind) for chunk in column.chunks], kind)
+        return pa.chunked_array([_cast(_decoded(chunk), kind) for chunk in column.chunks], kind)
     except pa.ArrowException as error:
         raise DataError(
             f"{what} must have columns of types that a run can keep; column {name!r} is {column.type} and "
             f"cannot become {kind} without loss: {error}. Cast it in the recipe's task."
         ) from error
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    cast = values.cast(kind)
+    try:
+        cast.validate()
+    except pa.ArrowInvalid:  # Arrow loses the nulls in a list of the type null, e.g. [[None], [None, None]]
+        return pa.array(values.to_pylist(), kind)
+    return cast
 
 
 def _decoded(values: pa.Array) -> pa.Array:

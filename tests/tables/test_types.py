@@ -157,3 +157,12 @@ def test_what_does_not_fit_is_refused_by_column_and_chunk(kind: str) -> None:
     column, wanted = MISFITS[kind]
     with pytest.raises(DataError, match=r"'a' is .*, and in chunk 3"):
         matched(pa.table({"a": column}), {"a": wanted}, "chunk 3")
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.null()), pa.large_list(pa.null()), pa.list_(pa.list_(pa.null()))]
+)
+def test_lists_of_nothing_but_nulls_are_kept(kind: pa.DataType) -> None:
+    inner: list[object] = [None, None] if not pa.types.is_list(kind.value_type) else [[None], [None, None]]
+    rows = [inner, [], None, inner]
+    assert stored(pa.table({"c": pa.array(rows, kind)}), "Rows")["c"].to_pylist() == rows
