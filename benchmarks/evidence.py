@@ -484,7 +484,7 @@ def show_power(kinds: Sequence[str], items: Sequence[int], runs: int) -> None:
     )
     print("| candidates | items | gain | first look | Bonferroni | after a promotion | Bonferroni | of |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    gate, most = Gate(), 0.0
+    gate, most = Gate(), (0.0, "")
     for name, n, gain in product(kinds, items, GAINS):
         key = Key.root(0)("power", name, n, str(gain))
         once, after = np.array([*p_values(gate, KINDS[name], n, gain, runs, key)]).T
@@ -492,9 +492,10 @@ def show_power(kinds: Sequence[str], items: Sequence[int], runs: int) -> None:
         cells = [f"{np.mean(once <= first):.0%}"] * 2
         enough = len(after) >= 100
         cells += [f"{np.mean(after <= level):.0%}" if enough else "-" for level in (second, first)]
-        most = max(most, float(np.mean(once <= ALPHA / GENERATIONS) - np.mean(once <= first)))
+        more = float(np.mean(once <= ALPHA / GENERATIONS) - np.mean(once <= first))
+        most = max(most, (more, f"{name}, {n} items, {gain:.1%}"))
         print(f"| {name} | {n} | {gain:.1%} | " + " | ".join(cells) + f" | {len(after)} |", flush=True)
-    print(f"\nWithout the reserve the first look would see at most {100 * most:.1f} points more.")
+    print(f"\nWithout the reserve the first look sees at most {100 * most[0]:.1f} points more: {most[1]}")
 
 
 def tests_of(clusters: int) -> dict[str, Test]:
