@@ -6,7 +6,8 @@ it gives follows from the ledger alone, and nothing gives it back: no recall, ro
 The chance that a run ever promotes a candidate that is no better than its champion is at most ``alpha``: the
 looks that were planned share it evenly, but for a reserve for looks beyond those, and a promotion passes its
 level on to the next look. That is the online fallback of Tian and Ramdas, "Online control of the familywise
-error rate" (2021), which holds however the looks depend on each other.
+error rate" (2021): proved for p-values that depend on each other in any way, as long as each is valid given
+the verdicts before it. Here the same items are looked at again, so that is simulated: see docs/gates.md.
 """
 
 from __future__ import annotations
