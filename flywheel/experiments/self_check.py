@@ -18,7 +18,7 @@ from flywheel.records import Answer
 
 CHANCE = 0.001
 """Of a false alarm, over all that is compared."""
-_DRAWS, _DRAWN_ITEMS = (800, 4000), 4_000_000
+_DRAWS, _DRAWN_ITEMS = (400, 4000), 2_000_000
 """Fewest and most draws of a check, and how many items they may have together, where that leaves a choice."""
 
 
