@@ -24,9 +24,8 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, 
 from flywheel.lineage.status import forked_from
 from flywheel.records import Action, Role, Settings, Start, Verdict
 from flywheel.runtime.runner import StageRunner
-from flywheel.runtime.stop import budget_is_spent
 from flywheel.stages import table as stages
-from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status
+from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, limit_is_spent
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation
 
@@ -144,7 +143,8 @@ def ending_due(run: StageRunner) -> RunEnded | None:
         return RunEnded(event="run_failed", reason=ended.reason)
     over = why_over(run)
     if over == "budget":
-        return RunEnded(event="run_stopped", reason=budget_is_spent(run.config["budget"]["seconds"]))
+        key = run.state.spent.reached(run.config["budget"]) or ""
+        return RunEnded(event="run_stopped", reason=limit_is_spent(key, run.config["budget"][key]))
     if over and champion:
         return RunEnded(event="run_finished", reason=over, champion=champion.number)
     return None
@@ -159,8 +159,8 @@ def why_over(run: StageRunner) -> str | None:
     """Why the run makes no further generation; None: it makes one."""
     if run.state.current:
         return None
-    config, limit = run.config, run.config["budget"]["seconds"]
-    spent = "budget" if limit and run.state.seconds >= limit else None
+    config = run.config
+    spent = "budget" if run.state.spent.reached(config["budget"]) else None
     return run.state.is_over(config["generations"], config["patience"], config["on_failure"]) or spent
 
 

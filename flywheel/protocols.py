@@ -13,6 +13,10 @@ A task or a grader that asks an outside service, as a judge behind an API, has a
 one begins (on several ranks: the next one of each), so that a run that is killed asks for no unit twice. Of
 other units the last few seconds' are done again.
 
+A task or a grader that uses tokens, as a language model does, has an attribute ``tokens_column``, the name of
+a column of what ``generate`` or ``grade`` returns: whole numbers, how many each row took. The budget counts
+them (``budget.tokens``, ``budget.price.thousand_tokens``); those that ``evaluate`` uses it does not know.
+
 A component with a carry says when the carry is kept by an attribute ``carry_kept``: "always", or
 "promotion" (the default) to forget what happened in a generation that was rejected. What a failed
 generation carried is never kept.

@@ -77,15 +77,44 @@ def operational(default: Any) -> Any:
 
 
 @dataclass(kw_only=True, slots=True)
+class Price:
+    """What ``budget.money`` is reckoned by, in any currency. Money is recorded at the prices of its time."""
+
+    device_hour: float = 0.0
+    """Of one rank's device, for an hour."""
+    thousand_tokens: float = 0.0
+    """Of 1,000 tokens that the task or the grader reports."""
+
+    def __post_init__(self) -> None:
+        check("budget.price.device_hour", self.device_hour, self.device_hour >= 0, "must be 0 or more")
+        tokens = self.thousand_tokens
+        check("budget.price.thousand_tokens", tokens, tokens >= 0, "must be 0 or more")
+
+
+@dataclass(kw_only=True, slots=True)
 class Budget:
     """What a run may cost. A limit that is reached stops the run, also within a stage."""
 
     seconds: float | None = None
     """Wall time of all stages together, in seconds."""
+    device_hours: float | None = None
+    """The same times ranks, in hours."""
+    samples: int | None = None
+    """Rows that are generated; once they are reached no more are, and the turn is the last."""
+    tokens: int | None = None
+    """Those that the task and the grader report; held where more of them would be used."""
+    money: float | None = None
+    """Device hours and tokens, at ``price``."""
+    price: Price = field(default_factory=Price)
 
     def __post_init__(self) -> None:
-        if self.seconds is not None:
-            check("budget.seconds", self.seconds, self.seconds > 0, "must be above 0")
+        for name in ("seconds", "device_hours", "samples", "tokens", "money"):
+            limit = getattr(self, name)
+            check(f"budget.{name}", limit, limit is None or limit > 0, "must be above 0")
+        if self.money is not None and not (self.price.device_hour or self.price.thousand_tokens):
+            raise ValueError(
+                "budget.money needs a price: give budget.price.device_hour or budget.price.thousand_tokens."
+            )
 
 
 @dataclass(kw_only=True, slots=True)

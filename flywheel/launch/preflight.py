@@ -51,6 +51,7 @@ def preflight(plan: Plan) -> Ready:
     with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     check_guards(components, data)
+    check_tokens(components)
     spent = plan.origin.spent_on(data) if plan.origin else 0.0
     if spent >= (alpha := components.resolved["error_budget"]["alpha"]):
         raise ConfigError(
@@ -108,6 +109,18 @@ def check_guards(components: Components, data: Data) -> None:
                 guard.check_suites(suites)
         except ValueError as error:
             raise ConfigError(f"guards.{name}: {error}") from error
+
+
+def check_tokens(components: Components) -> None:
+    """Check that somebody reports the tokens that a budget limits or prices. Raises ConfigError."""
+    budget, grader = components.resolved["budget"], components.build("grader", components.settings())
+    needs = {"tokens": budget["tokens"], "price.thousand_tokens": budget["price"]["thousand_tokens"]}
+    keys = [key for key, value in needs.items() if value]
+    if keys and not any(getattr(part, "tokens_column", None) for part in (components.task, grader)):
+        raise ConfigError(
+            f"budget.{keys[0]} needs a task or a grader that counts tokens: give it an attribute "
+            "tokens_column, the name of a column of its answers, or leave the key out."
+        )
 
 
 def _check_trainer(components: Components) -> None:

@@ -10,7 +10,7 @@ from flywheel.lineage.code_changes import CodeChange
 from flywheel.records import Answer, Interval, Role
 from flywheel.storage import ledger, lock
 from flywheel.storage.accountant import FALSE_DISCOVERY, level_due
-from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded
+from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded, Spent
 from flywheel.storage.state import Generation, RunState
 
 _LISTED = 5
@@ -139,6 +139,8 @@ class RunStatus(Answer, frozen=True):
     """How often the sealed suites were opened, with what a fork inherited."""
     gate_beside_sealed: tuple[GateBesideSealed, ...]
     """The champion's gate figures beside the sealed ones."""
+    spent: Spent
+    """What all stages together cost so far."""
     held_out: HeldOut | None
     """None until the seed samples are recorded."""
     code_changes: tuple[CodeChange, ...]
@@ -207,6 +209,7 @@ def status(directory: Path) -> RunStatus:
         error_budget=BudgetStatus.of(state),
         sealed_openings=state.times_opened,
         gate_beside_sealed=gate_beside_sealed(state),
+        spent=state.spent.rounded(),
         held_out=held_out(state),
         code_changes=tuple(CodeChange.of(event) for event in state.code_changes),
         generations=generations,

@@ -19,6 +19,7 @@ from flywheel.keys import Key
 from flywheel.protocols import Executor
 from flywheel.records import Carry, Json, Role, Settings
 from flywheel.runtime.data import Data
+from flywheel.runtime.meter import Meter
 from flywheel.runtime.stop import Stop
 from flywheel.runtime.work import Work
 from flywheel.storage.events import PRUNABLE, Fields
@@ -116,11 +117,12 @@ class StageTools:
         carry: Mapping[str, Carry] | None = None,
         conditions: Json = None,
         reports: tuple[ReportProgress, ReportMetrics | None] = (lambda done, total, note: None, None),
+        meter: Meter | None = None,
         **inputs: Any,
     ) -> StageOutput:
         """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded.
 
-        ``reports``: how progress and a fit's metrics are reported.
+        ``reports``: how progress and a fit's metrics are reported. ``meter``: what counts the cost.
         ``conditions``: what units depend on besides a stage's inputs; others discard those that are kept.
         """
         key, resolved = root(generation, stage.name), self.components.resolved
@@ -140,6 +142,7 @@ class StageTools:
                 conditions=[key.seed, settings, conditions],
                 skip_failures=resolved["on_unit_failure"] == "skip",
                 report_progress=reports[0],
+                meter=meter or Meter(),
             ),
             report_progress=reports[0],
             report_metrics=reports[1],

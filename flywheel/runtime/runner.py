@@ -5,7 +5,6 @@ Rank 0 writes; every rank sees every event and so has the same state.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from flywheel.protocols import Tracker
 from flywheel.records import Json, Progress, Role, Settings, Start, Step
 from flywheel.runtime import work
 from flywheel.runtime.context import Stage, StageOutput, StageTools
+from flywheel.runtime.meter import Meter
 from flywheel.storage import ids, pruning, slim
 from flywheel.storage.accountant import level_due
 from flywheel.storage.events import (
-    Cost,
     Event,
     GenerationEnded,
     GenerationStarted,
@@ -167,16 +166,16 @@ class StageRunner:
             self.trackers.metrics(Step(number, name, step), values)
 
         report_progress(0, None, "")
-        stop.after(self.config["budget"]["seconds"], self.state.seconds)
+        meter = Meter(self.config["budget"], self.state.spent)
+        stop.hold(meter.reached)
         stop.check()
-        clock = _Clock()
         carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}
 
         def run() -> StageOutput:
             where, how = (stage, number, self.state.key, settings), self._conditions()
             wanted = getattr(self.trackers, "wants_metrics", False)
             reports = (report_progress, report_metrics if wanted else None)
-            return self.tools.run(*where, carry=carry, conditions=how, reports=reports, **inputs)
+            return self.tools.run(*where, carry=carry, conditions=how, reports=reports, meter=meter, **inputs)
 
         def record(made: StageOutput | None) -> StageDone[Any]:
             result = made or run()
@@ -186,7 +185,7 @@ class StageRunner:
                 inputs=artifacts_in(self.store, inputs),
                 outputs={key: self.store.put_value(value) for key, value in result.outputs.items()},
                 facts=result.facts,
-                cost=clock.cost(result.unit_seconds),
+                cost=meter.cost(result.unit_seconds),
             )
 
         try:
@@ -194,14 +193,14 @@ class StageRunner:
             recorded = self._record(lambda: record(made))
             assert isinstance(recorded, StageDone)
         except Control as control:
-            control.cut_off = self._cut_off(generation, name, clock)
+            control.cut_off = self._cut_off(generation, name, meter)
             raise
         except (Exception, SystemExit) as error:  # a recipe's sys.exit(0) must not look like a finished run
             if isinstance(error, SystemExit) and ranks.world_size() > 1:
                 raise  # the other ranks see it as a death
             stopped = ranks.any_rank(stop.asked)  # e.g. a worker died of the same signal
             left = StopRequested(stop.by) if stopped else _failed(name, error)
-            left.cut_off = self._cut_off(generation, name, clock)
+            left.cut_off = self._cut_off(generation, name, meter)
             if not stopped and self.ledger is not None:
                 work.discard_failed(self.directory, name)
             raise left from error
@@ -221,12 +220,12 @@ class StageRunner:
         if self.ledger is not None:
             work.discard(self.directory, stage)
 
-    def _cut_off(self, generation: Generation, stage: str, clock: _Clock) -> dict[str, Any]:
+    def _cut_off(self, generation: Generation, stage: str, meter: Meter) -> dict[str, Any]:
         """What is to be said of a stage that was left; nothing if its line is in the ledger already."""
         last = self.ledger.events[-1] if self.ledger and self.ledger.events else None
         is_last = isinstance(last, StageDone) and (last.generation, last.stage) == (generation.number, stage)
         is_recorded = stage in generation.stages or is_last
-        return {} if is_recorded else {"generation": generation.number, "cost": clock.cost()}
+        return {} if is_recorded else {"generation": generation.number, "cost": meter.cost()}
 
 
 def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -251,18 +250,6 @@ def _is_kept(generation: Generation, stage: str, status: Status) -> bool:
     if generation.output(stage, "carry") is None or status is Status.FAILED:
         return False
     return status is Status.PROMOTED or generation.stages[stage].facts.carry_kept == "always"
-
-
-class _Clock:
-    """What a stage costs on this rank."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def cost(self, unit_seconds: float | None = None) -> Cost:
-        seconds, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
-        unit_seconds = None if unit_seconds is None else round(unit_seconds, 4)
-        return Cost(seconds=round(seconds, 4), cpu_seconds=round(cpu, 4), unit_seconds=unit_seconds)
 
 
 def _failed(stage: str, error: BaseException) -> StageFailed:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,12 +27,12 @@ class Stop:
         self._by: str | None = None
         self._pid = os.getpid()
         self._next_look = 0.0
-        self._budget: tuple[float, float] | None = None
+        self._reached: Callable[[], str | None] = lambda: None
         self._calls = self._signals = 0
 
-    def after(self, budget: float | None, spent: float) -> None:
-        """Stop once the run has cost ``budget`` seconds, ``spent`` of them before now; None: never."""
-        self._budget = None if budget is None else (budget, time.monotonic() + budget - spent)
+    def hold(self, reached: Callable[[], str | None]) -> None:
+        """Stop once ``reached()``, on rank 0, says which limit of the budget is reached."""
+        self._reached = reached
 
     @property
     def asked(self) -> bool:
@@ -55,8 +55,8 @@ class Stop:
 
     def _look(self) -> None:
         now = time.monotonic()
-        if self._by is None and ranks.rank() == 0 and self._budget and now >= self._budget[1]:
-            self._by = budget_is_spent(self._budget[0])
+        if self._by is None and ranks.rank() == 0:
+            self._by = self._reached()
         if self._by is None and ranks.rank() == 0 and now >= self._next_look:
             self._next_look = now + _LOOK_EVERY_SECONDS
             if self._file.exists():
@@ -96,11 +96,6 @@ class Stop:
         self._by = name
         if ranks.rank() == 0:
             os.write(2, f"\n{name}: stopping at the next step; once more stops now.\n".encode())
-
-
-def budget_is_spent(seconds: float) -> str:
-    """The reason of a run that stops because its budget is spent."""
-    return f"the budget of {seconds:g} s is spent"
 
 
 def request(directory: Path) -> None:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control
 from flywheel.protocols import Executor
 from flywheel.records import Json, Unit, UnitResult
+from flywheel.runtime.meter import Counts, Meter
 from flywheel.storage import files
 from flywheel.storage.events import Units
 from flywheel.storage.ledger import canonical
@@ -122,6 +124,7 @@ class Work:
     """What they depend on besides what the stage says."""
     skip_failures: bool
     report_progress: Callable[[int, int | None, str], None]
+    meter: Meter
 
     def do(
         self,
@@ -131,6 +134,7 @@ class Work:
         *,
         inputs: Json = None,
         part: Any = None,
+        counts: Counts = MappingProxyType({}),
         note: Callable[[Unit], str] = lambda unit: "",
     ) -> UnitsDone:
         """Do all units; all ranks must call it.
@@ -139,7 +143,8 @@ class Work:
         must be picklable, for executors with processes of their own. On rank 0, ``take`` is handed each
         unit's table in the order of numbers, or None and why it failed, where that is skipped; where it is
         not, the first failure is raised. ``inputs``: what else the units depend on; None: keep none of them.
-        ``part``: whose answers they are; those of an outside service are kept at once.
+        ``part``: whose answers they are; those of an outside service are kept at once. ``counts``: what the
+        budget counts of the rows, and holds from one unit to the next.
         """
         at_once = bool(getattr(part, "outside_service", False))
         if ranks.rank() != 0:
@@ -152,20 +157,24 @@ class Work:
         missing = (unit for unit in units if unit.number not in kept and failure is None)
         results = self.executor.run(work, missing)
         try:
-            for unit in units:
-                try:
-                    if unit.number in kept:
-                        result = kept.read(unit.number)
-                    else:
-                        result = kept.keep(self.settled(next(results)), at_once=at_once)
-                    done.add(result)
-                    take(unit, None if result.error else to_table(result.data), result.error)
-                except Exception as error:
-                    failure = error
-                    break
-                self.report_progress(unit.stop, boundaries[-1], note(unit))
-            for _ in results:  # what is under way on other ranks
-                pass
+            with self.meter.making(counts):
+                for unit in units:
+                    try:
+                        if unit.number in kept:
+                            result = kept.read(unit.number)
+                        else:
+                            result = kept.keep(self.settled(next(results)), at_once=at_once)
+                        done.add(result)
+                        rows = None if result.error else to_table(result.data)
+                        if rows is not None and unit.number not in kept:  # else another session has counted
+                            self.meter.add(counts, rows)
+                        take(unit, rows, result.error)
+                    except Exception as error:
+                        failure = error
+                        break
+                    self.report_progress(unit.stop, boundaries[-1], note(unit))
+                for _ in results:  # what is under way on other ranks
+                    pass
         except Control:
             kept.flush()
             raise

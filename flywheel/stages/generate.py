@@ -14,6 +14,7 @@ from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Key, Keys
 from flywheel.records import Carry, Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.meter import tokens_of
 from flywheel.runtime.weights import without_gradients
 from flywheel.runtime.work import cut, to_bytes
 from flywheel.storage.events import GenerateFacts
@@ -59,7 +60,8 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
                 writer.write(part)
 
         inputs = {"parent": parent.weights, "prompts": known_by.json()}
-        units = ctx.work.do(boundaries, make, take, inputs=inputs, part=task)
+        counts = {"samples": len, **tokens_of(task)}
+        units = ctx.work.do(boundaries, make, take, inputs=inputs, part=task, counts=counts)
         for part in samples.rest():
             writer.write(part)
         if writer.rows == 0:

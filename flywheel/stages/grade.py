@@ -16,6 +16,7 @@ from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Keys
 from flywheel.records import Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.meter import tokens_of
 from flywheel.runtime.weights import load_model, without_gradients
 from flywheel.runtime.work import to_bytes
 from flywheel.storage.events import GradeFacts
@@ -50,7 +51,8 @@ def grade(ctx: Context, *, samples: str, parent: Generation) -> StageOutput:
         loaded.extend([parent.weights] if rows is not None and rows.schema.metadata else [])
 
     named = {"samples": samples, "parent": parent.weights}
-    units = ctx.work.do(boundaries, work, take, inputs=named, part=grader)
+    counts = tokens_of(grader)
+    units = ctx.work.do(boundaries, work, take, inputs=named, part=grader, counts=counts)
     if ranks.rank() != 0:
         return StageOutput()
     if len(units.reasons) and units.reasons.total() == units.count:

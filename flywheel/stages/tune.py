@@ -148,7 +148,7 @@ class Trials:
         """The outputs of a stage, in the scratch store."""
         ctx, stage = self.ctx, self.redo[name]
         tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
-        more = {"carry": ctx.carry, "reports": (ctx.report_progress, None), **inputs}
+        more = {"carry": ctx.carry, "reports": (ctx.report_progress, None), "meter": ctx.work.meter, **inputs}
 
         def run() -> StageOutput:
             if not stage.on_all_ranks and ranks.rank() != 0:

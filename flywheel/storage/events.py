@@ -8,17 +8,19 @@ description for whoever reads a run without ``flywheel``; a test holds it and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from flywheel.records import (
     Action,
     Answer,
     Exhaustible,
     Interval,
+    Json,
     Role,
     Settings,
     Sketch,
@@ -56,6 +58,89 @@ class Cost(Fields, frozen=True, kw_only=True):
     """CPU time of rank 0's process."""
     unit_seconds: float | None = None
     """Wall time of its units together, on whichever rank and in whichever session; None: it has none."""
+    ranks: int = 1
+    """Those that were held for it, one device each, also where only rank 0 worked."""
+    samples: int = 0
+    """Rows that it generated, in this session; those of trials too."""
+    tokens: int = 0
+    """What its task or grader reported, in this session, see ``runtime.meter``."""
+    money: float = 0.0
+    """At the prices of this session, ``budget.price``."""
+
+
+UNITS = {
+    "seconds": "s",
+    "device_hours": "device hours",
+    "samples": "samples",
+    "tokens": "tokens",
+    "money": "in money",
+}
+"""The limits of a run's ``budget``, and what their numbers are of, e.g. ``the budget of 600 s is spent``."""
+_HOUR = 3600.0
+
+
+class Spent(Answer, frozen=True):
+    """What all stages together cost, those that failed or were cut off too. Nothing gives any of it back."""
+
+    seconds: float = 0.0
+    """Wall time."""
+    device_hours: float = 0.0
+    """Wall time x ranks, in hours."""
+    samples: int = 0
+    """Rows that were generated."""
+    tokens: int = 0
+    """Those that the task and the grader reported."""
+    money: float = 0.0
+    """At the prices that held when it was spent."""
+
+    @classmethod
+    def of(cls, cost: Cost) -> Spent:
+        """What one stage cost."""
+        hours = device_hours(cost.seconds, cost.ranks)
+        return cls(cost.seconds, hours, cost.samples, cost.tokens, cost.money)
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        return Spent(
+            self.seconds + other.seconds,
+            self.device_hours + other.device_hours,
+            self.samples + other.samples,
+            self.tokens + other.tokens,
+            self.money + other.money,
+        )
+
+    def reached(self, budget: Mapping[str, Json]) -> str | None:
+        """The first limit of ``budget`` that is reached, by its key; None: none is."""
+        limits = {key: budget.get(key) for key in UNITS}
+        return next((key for key, limit in limits.items() if limit and getattr(self, key) >= limit), None)
+
+    def __str__(self) -> str:
+        """What is not 0, e.g. ``812 s, 0.226 device hours, 9000 samples``."""
+        numbers = {key: getattr(self, key) for key in UNITS}
+        texts = {key: str(n) if isinstance(n, int) else f"{n:.3g}" for key, n in numbers.items()}
+        texts["seconds"] = f"{self.seconds:.0f}"
+        return ", ".join(f"{texts[key]} {unit}" for key, unit in UNITS.items() if numbers[key]) or "nothing"
+
+    def rounded(self) -> Spent:
+        """Without the last digits of sums of floats."""
+        floats = {key: round(getattr(self, key), 6) for key in ("seconds", "device_hours", "money")}
+        return replace(self, **floats)
+
+
+def device_hours(seconds: float, ranks: int) -> float:
+    """Of so many ranks, one device each, that are held for so long."""
+    return seconds * ranks / _HOUR
+
+
+def limit_is_spent(key: str, limit: float) -> str:
+    """The reason of a run that stops because a limit of its budget is reached."""
+    number = str(limit) if isinstance(limit, int) else f"{limit:g}"
+    return f"the budget of {number} {UNITS[key]} is spent"
+
+
+def limit_of(reason: str) -> str | None:
+    """The key of the limit that a run stopped by, from its reason; None: by none."""
+    return next((key for key, unit in UNITS.items() if reason.endswith(f" {unit} is spent")), None)
 
 
 class Units(Fields, frozen=True, kw_only=True):

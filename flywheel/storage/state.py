@@ -37,6 +37,7 @@ from flywheel.storage.events import (
     RunEnded,
     SeedFacts,
     SessionStarted,
+    Spent,
     StageDone,
     TrainFacts,
     TuneFacts,
@@ -192,8 +193,8 @@ class RunState:
     """What people answered, by the manifest that they were asked about; the last answer to each."""
     recalled_batches: set[str] = field(default_factory=set)
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
-    seconds: float = 0.0
-    """What the budget counts: wall time of all stages, those that failed or were cut off too."""
+    spent: Spent = Spent()
+    """What the budget counts: of all stages, those that failed or were cut off too."""
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> RunState:
@@ -387,14 +388,14 @@ class RunState:
             self.generations[event.generation].stages[event.stage] = event
         if event.stage == "tune" and "trials" in event.outputs:
             self.with_trials.append(event.generation)
-        self.seconds += event.cost.seconds
+        self.spent = self.spent.plus(Spent.of(event.cost))
         if self.pruned:
             self._are_there(event.outputs.values())
 
     def _lose(self, number: int | None, cost: Cost | None) -> None:
         """Count the stage that failed or was cut off, if an event says that one was."""
         if number is not None and cost:
-            self.seconds += cost.seconds
+            self.spent = self.spent.plus(Spent.of(cost))
             self.generations[number].lost_seconds += cost.seconds
 
     def _recall(self, event: Recalled) -> None:
@@ -494,6 +495,11 @@ class RunState:
         """Turns that have ended and count against ``generations``."""
         counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
         return sum(self.ended_turns[status] for status in counted)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages, those that failed or were cut off too."""
+        return self.spent.seconds
 
     @property
     def turns_in_force(self) -> int:

@@ -47,6 +47,7 @@ from flywheel.storage.events import (
     StageDone,
     TrainFacts,
     TuneFacts,
+    limit_of,
 )
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
@@ -214,7 +215,7 @@ class LiveView(NoTracker):
         if state.generations:
             heading.append(f"  {self._turns.text(state.generations[-1], state)}", "not bold")
         time_left = self._time_left()
-        cost = f"{state.seconds:.0f} s of stages, {time_left}Ctrl-C stops at the next step"
+        cost = f"spent {state.spent}, {time_left}Ctrl-C stops at the next step"
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
     def _stages(self, generation: Generation) -> Text:
@@ -327,8 +328,8 @@ def ending_text(event: Event, state: RunState) -> str:
         return ""
     again = "The same command continues it."
     reason = printable(event.reason).rstrip(".")
-    if reason.endswith("is spent"):
-        return f"stopped: {reason}. With a larger budget.seconds the same command goes on."
+    if limit := limit_of(reason):
+        return f"stopped: {reason}. With a larger budget.{limit} the same command goes on."
     return {
         "run_finished": f"finished: the champion is generation {event.champion}",
         "run_stopped": f"stopped by {reason}. {again}",
@@ -378,6 +379,8 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     if state.times_opened:
         lines.append(opened_text(state.times_opened))
         lines += [printable(f"the champion's {both}") for both in gate_beside_sealed(state)]
+    if state.seconds:
+        lines.append(f"spent {state.spent}")
     if (recorded := held_out(state)) is not None:
         lines.append(printable(held_out_text(recorded)))
     table.caption, table.caption_justify = "\n".join(lines), "left"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.config.schema import Budget, Config, Genesis, Init
+from flywheel.config.schema import Budget, Config, Genesis, Init, Price
 
 
 def config(**values: Any) -> Config:
@@ -31,10 +31,20 @@ def test_a_value_out_of_range_is_told_with_key_rule_and_value(key: str, values: 
         assert str(refused.value).endswith(f"it is {value!r}.")
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
-def test_a_budget_is_above_nothing(seconds: float) -> None:
-    with pytest.raises(ValueError, match=r"budget\.seconds must be above 0"):
-        Budget(seconds=seconds)
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("key", ["seconds", "device_hours", "samples", "tokens", "money"])
+def test_a_budget_is_above_nothing(key: str, limit: float) -> None:
+    with pytest.raises(ValueError, match=rf"budget\.{key} must be above 0"):
+        Budget(**{key: limit})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["device_hour", "thousand_tokens"])
+def test_money_needs_a_price_which_is_not_below_nothing(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"budget\.price\.{key} must be 0 or more; it is -1"):
+        Price(**{key: -1.0})
+    with pytest.raises(ValueError, match=r"budget\.money needs a price: give budget\.price\.device_hour"):
+        Budget(money=1.0)
+    Budget(money=1.0, price=Price(**{key: 1.0}))
 
 
 @pytest.mark.parametrize(

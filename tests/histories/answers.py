@@ -23,8 +23,8 @@ from flywheel.storage.store import Store
 from tests.histories import reference
 
 Answer = dict[str, Any]
-Question = tuple[int, int | None, str, float | None]
-"""generations, patience, on_failure, budget.seconds"""
+Question = tuple[int, int | None, str, dict[str, Any]]
+"""generations, patience, on_failure, budget"""
 REFUSED = {"refused": True}
 
 
@@ -46,17 +46,17 @@ def state_by_code(directory: Path, questions: list[Question]) -> Answer:
         "must reopen": [must_reopen(directory, state, *question[:3]) for question in questions],
         "times opened": state.times_opened,
         "turns without promotion": state.turns_without_promotion,
-        "seconds": round(state.seconds, 6),
+        "spent": {key: round(value, 6) for key, value in state.spent.json().items()},
         "pruned": {name: None if other == name else other for name, other in stands_in.items()},
         "can be champion": [g.number for g in state.generations if state.can_be_champion(g)],
     }
 
 
 def why_over(
-    state: RunState, generations: int, patience: int | None, on_failure: str, budget: float | None
+    state: RunState, generations: int, patience: int | None, on_failure: str, budget: dict[str, Any]
 ) -> str | None:
     limits = {"generations": generations, "patience": patience, "on_failure": on_failure}
-    run: Any = SimpleNamespace(state=state, config=limits | {"budget": {"seconds": budget}})
+    run: Any = SimpleNamespace(state=state, config=limits | {"budget": budget})
     return loop.why_over(run)
 
 
@@ -88,7 +88,7 @@ def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
         "must reopen": [run.must_reopen(*question[:3]) for question in questions],
         "times opened": run.times_opened(),
         "turns without promotion": run.turns_without_promotion(),
-        "seconds": round(run.seconds(), 6),
+        "spent": {key: round(value, 6) for key, value in run.spent().items()},
         "pruned": run.gone,
         "can be champion": [g.number for g in run.generations if run.can_be_champion(g)],
     }

@@ -338,12 +338,17 @@ class History:
         run = reference.Run(directory, check=True)
         turns = run.counted_turns("go_on")
         questions: list[answers.Question] = [
-            (generations, patience, on_failure, None)
+            (generations, patience, on_failure, {})
             for generations in sorted({max(0, turns - 1), turns, turns + 1})
             for patience in (None, 1, 2)
             for on_failure in ("stop", "go_on")
         ]
-        questions += [(turns + 1, None, "stop", run.seconds() + more) for more in (-0.1, 0.1)]
+        spent = {key: value for key, value in run.spent().items() if value}
+        questions += [
+            (turns + 1, None, "stop", {key: value * more})
+            for key, value in spent.items()
+            for more in (0.99, 1.01)
+        ]
         by_code = answers.state_by_code(directory, questions)
         self.same("state", by_code, answers.state_by_reference(directory, questions), directory)
         for what, recorded, expected in run.expected:
@@ -397,7 +402,7 @@ class History:
     def check_session(self, directory: Path, since: int, operational: dict[str, Any]) -> None:
         """Each decision of the loop, against what the reference says at that line."""
         limit = operational["budget"]["seconds"]
-        question = (*(operational[key] for key in ("generations", "patience", "on_failure")), limit)
+        question = tuple(operational[key] for key in ("generations", "patience", "on_failure", "budget"))
         before, run = reference.Run(directory, upto=since), self.read(directory)
         failed_genesis = False
         for event in run.events[since:]:

@@ -260,7 +260,7 @@ class Run:
         return sum(g.ended_at > self.since for g in self.turns("rejected", "failed"))
 
     def is_over(
-        self, generations: int, patience: int | None, on_failure: str, budget: float | None = None
+        self, generations: int, patience: int | None, on_failure: str, budget: dict[str, Any] | None = None
     ) -> str | None:
         """Why no further turn is to be made; None: some are."""
         if self.under_way:
@@ -269,7 +269,9 @@ class Run:
             return "generations"
         if self.champion is not None and patience is not None and self.turns_without_promotion() >= patience:
             return "patience"
-        return "budget" if budget is not None and self.seconds() >= budget else None
+        limits = {key: limit for key, limit in (budget or {}).items() if limit is not None}
+        spent = self.spent()
+        return "budget" if any(spent[key] >= limit for key, limit in limits.items()) else None
 
     def not_looked_at(self) -> set[int]:
         """Of the first and the present champion, those that were not looked at on the sealed suites."""
@@ -286,6 +288,14 @@ class Run:
 
     def seconds(self) -> float:
         return sum(event["cost"]["seconds"] for event in self.events if event.get("cost"))
+
+    def spent(self) -> dict[str, float]:
+        costs = [event["cost"] for event in self.events if event.get("cost")]
+        return {
+            "seconds": self.seconds(),
+            "device_hours": sum(cost["seconds"] * cost.get("ranks", 1) for cost in costs) / 3600,
+            **{key: sum(cost.get(key, 0) for cost in costs) for key in ("samples", "tokens", "money")},
+        }
 
     def state(self) -> str:
         """While nobody holds the run's lock."""

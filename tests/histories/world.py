@@ -162,6 +162,7 @@ def generate(ctx: Context, *, parent: Any) -> StageOutput:
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})
     samples = with_provenance(rows, own=("prompt",), origin="generated", **where)
+    ctx.work.meter.add({"samples": len, "tokens": lambda made: 5 * len(made)}, samples)
     return StageOutput({"samples": samples}, facts("generate", made=MADE))
 
 

@@ -15,7 +15,7 @@ import pytest
 from flywheel import loop
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
 from flywheel.lineage.status import read_state
-from flywheel.runtime import runner
+from flywheel.runtime.meter import Meter
 from flywheel.storage import files
 from flywheel.storage.events import Cost, Event, StageDone
 from flywheel.storage.ledger import Ledger
@@ -97,7 +97,7 @@ def in_stages(run: Path, *, more: int = 0) -> bool:
 @pytest.fixture
 def clock(fakes):
     """Each stage takes two seconds."""
-    fakes.setattr(runner._Clock, "cost", lambda self, units=None: Cost(**COST))
+    fakes.setattr(Meter, "cost", lambda self, units=None: Cost(**COST))
 
 
 LEFT = {

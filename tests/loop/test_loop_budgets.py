@@ -1,0 +1,116 @@
+"""Each limit of the budget stops a real run, and a larger one lets it go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.errors import ConfigError, ExitCode
+from flywheel.lineage.status import read_state
+from flywheel.storage.events import Spent
+from flywheel.testing.moons.task import Moons
+from flywheel.trackers.terminal import ending_text
+from tests.support.harness import events
+from tests.support.loop_runs import run_moons, statuses
+
+ROWS, UNIT, TOKENS = 200, 50, 7
+
+
+class Talks(Moons):
+    """Moons that count the tokens of each sample."""
+
+    tokens_column = "tokens"
+
+    def generate(self, *args: Any) -> dict[str, Any]:
+        columns = super().generate(*args)
+        return columns | {"tokens": [TOKENS] * len(columns["prompt"])}
+
+
+SMALL = {
+    "task._target_": f"{__name__}.Talks",
+    "settings.steps": 2,
+    "chunk_size": UNIT,
+    "generations": 1,
+    "name": "run",
+}
+
+
+@pytest.fixture
+def moons(folder: Path) -> Any:
+    return lambda **more: run_moons(folder / "runs", **(SMALL | more))
+
+
+def last_of(run: Any) -> dict[str, Any]:
+    last: dict[str, Any] = events(run.path)[-1]
+    return last
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "units"),
+    [("samples", 120, 3), ("samples", 100, 2), ("tokens", UNIT * TOKENS + 1, 2)],
+)
+def test_what_is_made_is_held_at_the_next_unit(moons: Any, key: str, limit: int, units: int) -> None:
+    run = moons(**{f"budget.{key}": limit})
+    assert run.exit_code is ExitCode.STOPPED
+    last = last_of(run)
+    assert (last["event"], last["reason"]) == ("run_stopped", f"the budget of {limit} {key} is spent")
+    assert (last["cost"]["samples"], last["cost"]["tokens"]) == (units * UNIT, units * UNIT * TOKENS)
+    run = moons(**{f"budget.{key}": 10 * limit})
+    assert run.exit_code is ExitCode.FINISHED
+    made = next(e for e in events(run.path) if e.get("stage") == "generate")
+    assert made["cost"]["samples"] == ROWS - units * UNIT, "those that were kept are not counted twice"
+    assert (run.status().spent.samples, run.status().spent.tokens) == (ROWS, ROWS * TOKENS)
+
+
+def test_what_was_made_is_still_learned_from_and_judged(moons: Any) -> None:
+    run = moons(**{"budget.samples": ROWS, "generations": 2})
+    assert run.exit_code is ExitCode.STOPPED
+    assert len(statuses(run)) == 2
+    assert "unfinished" not in statuses(run)
+    assert last_of(run)["reason"] == f"the budget of {ROWS} samples is spent"
+    assert moons(**{"budget.samples": ROWS + 1, "generations": 1}).exit_code is ExitCode.FINISHED
+
+
+@pytest.mark.parametrize(("key", "unit"), [("device_hours", "device hours"), ("money", "in money")])
+def test_time_and_money_are_held_before_more_is_begun(moons: Any, key: str, unit: str) -> None:
+    price = {"budget.price.device_hour": 3600}
+    spent = moons(**price, generations=0).status().spent
+    assert spent.money == pytest.approx(spent.seconds, abs=1e-3)
+    assert spent.device_hours == pytest.approx(spent.seconds / 3600, abs=1e-5)
+    limit = getattr(spent, key) / 2
+    run = moons(**price, **{f"budget.{key}": limit})
+    assert run.exit_code is ExitCode.STOPPED
+    assert last_of(run)["reason"] == f"the budget of {limit:g} {unit} is spent"
+    assert statuses(run) == ["promoted"]
+    assert moons(**price, **{f"budget.{key}": 1000}).exit_code is ExitCode.FINISHED
+
+
+def test_money_is_at_the_price_of_its_time(moons: Any) -> None:
+    run = moons(**{"budget.price.thousand_tokens": 2.0})
+    assert run.status().spent.money == pytest.approx(2.0 * ROWS * TOKENS / 1000)
+    again = moons(**{"budget.price.thousand_tokens": 50.0, "generations": 2})
+    assert again.status().spent.money == pytest.approx(52.0 * ROWS * TOKENS / 1000)
+
+
+def test_the_remedy_names_the_limit(moons: Any) -> None:
+    run = moons(**{"budget.samples": 1})
+    state = read_state(run.path)
+    assert state.last is not None
+    assert ending_text(state.last, state) == (
+        "stopped: the budget of 1 samples is spent. With a larger budget.samples the same command goes on."
+    )
+
+
+def test_no_recall_gives_anything_back(moons: Any) -> None:
+    run = moons()
+    before: Spent = run.status().spent
+    run.recall(generation=1, why="a test", yes=True)
+    assert run.status().spent == before
+
+
+@pytest.mark.parametrize("key", ["budget.tokens", "budget.price.thousand_tokens"])
+def test_tokens_that_nobody_reports_are_refused(moons: Any, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} needs a task or a grader that counts tokens"):
+        moons(**{"task._target_": "flywheel.testing.moons.task.Moons", key: 5})
