@@ -124,7 +124,7 @@ class Work:
     """What they depend on besides what the stage says."""
     skip_failures: bool
     report_progress: Callable[[int, int | None, str], None]
-    meter: Meter
+    meter: Meter = field(default_factory=Meter)
 
     def do(
         self,

@@ -71,7 +71,7 @@ def test_a_status_says_where_a_run_stands(finished_run: Path, report: dict[str, 
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     about = {"run", "recipe", "state", "writer", "reason", "head", "forked_from", "held_out"}
     about |= {"champion", "code_changes", "error_budget", "generations"}
-    assert set(report) == about | {"sealed_openings", "gate_beside_sealed"}
+    assert set(report) == about | {"sealed_openings", "gate_beside_sealed", "spent"}
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()
 
