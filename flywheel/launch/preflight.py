@@ -113,10 +113,12 @@ def check_guards(components: Components, data: Data) -> None:
 
 def check_tokens(components: Components) -> None:
     """Check that somebody reports the tokens that a budget limits or prices. Raises ConfigError."""
-    budget, grader = components.resolved["budget"], components.build("grader", components.settings())
+    budget = components.resolved["budget"]
     needs = {"tokens": budget["tokens"], "price.thousand_tokens": budget["price"]["thousand_tokens"]}
     keys = [key for key, value in needs.items() if value]
-    if keys and not any(getattr(part, "tokens_column", None) for part in (components.task, grader)):
+    if not keys or getattr(components.task, "tokens_column", None):
+        return
+    if not getattr(components.build("grader", components.settings()), "tokens_column", None):
         raise ConfigError(
             f"budget.{keys[0]} needs a task or a grader that counts tokens: give it an attribute "
             "tokens_column, the name of a column of its answers, or leave the key out."

@@ -149,6 +149,9 @@ def test_a_trial_may_generate_data_anew(probe: Probe, monkeypatch: Any) -> None:
     assert len({rows for _, rows in noted.trained[1:3]}) == 1, "the same draws"
     tried = results(run.path, tunings(run.path)[1])
     assert [(r.trial.redo_from, r.failure) for r in tried] == [("generate", None)] * 2
+    costs = {e["stage"]: e["cost"].get("samples", 0) for e in events(run.path) if e["event"] == "stage"}
+    assert costs["tune"] == 2 * costs["generate"] > 0, "what a trial made counts against the budget"
+    assert costs["train"] == 0
     named = {name for e in events(run.path) for name in e.get("outputs", {}).values()}
     there = {path.parent.name + path.name for path in run.path.glob("objects/*/*.parquet")}
     assert there <= named, "what a trial made is forgotten"
