@@ -70,7 +70,8 @@ def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite
     """Evaluate on a suite, in units of which the last has one item."""
     bench.components.resolved["chunk_size"] = max(1, len(suite.items) - 1)
     data = bench.tools.data
-    bench.tools.data = replace(data, suites={suite.name: suite})
+    dev = {} if suite.role == Role.DEV else {s.name: s for s in data.suites.values() if s.role == Role.DEV}
+    bench.tools.data = replace(data, suites={**dev, suite.name: suite})
     stage = replace(stages.evaluate, sees=(suite.role,))
     bench.twice(stage, weights=str(champion.weights), opponent=champion)
     bench.tools.data = data
@@ -83,9 +84,17 @@ class Watched:
     def __init__(self, task: Any, trainer: Mapping[str, Any]) -> None:
         self._task, self._trainer = task, trainer
         self.calls: list[tuple[str, tuple[Any, ...], Any]] = []
+        self._calibrated: dict[int, tuple[Any, Any]] = {}
+        """By its id, what is evaluated in place of a model, and that model."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
+        attribute = getattr(self._task, name)  # first, so that a task without calibrate() has none here
+        return self._calibrate if name == "calibrate" else attribute
+
+    def _calibrate(self, model: Any, dev: Mapping[str, pa.Table]) -> Any:
+        scored = self._task.calibrate(model, dev)
+        self._calibrated[id(scored)] = (scored, model)
+        return scored
 
     def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Keys) -> Any:
         """The task's answer."""
@@ -109,12 +118,13 @@ class Watched:
         self.calls.clear()
 
     def _call(self, name: str, model: Any, *more: Any) -> Any:
-        before = take_weights(model)
+        _, module = self._calibrated.get(id(model), (model, model))
+        before = take_weights(module)
         answer = getattr(self._task, name)(model, *more)
-        after = take_weights(model)
+        after = take_weights(module)
         changed = [key for key in before if not torch.equal(before[key], after[key])]
         rule(
-            not changed and not model.training,
+            not changed and not module.training,
             f"{name}() must leave the model as it is; it changed {', '.join(changed) or 'its mode'}. "
             "The model comes in evaluation mode: do not train it or call train() on it.",
         )
