@@ -11,7 +11,7 @@ import torch
 from msgspec.structs import replace
 
 from flywheel.keys import Key, Keys
-from flywheel.records import Start, Suite
+from flywheel.records import Role, Start, Suite
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages import table as stages
