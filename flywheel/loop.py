@@ -82,7 +82,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
         candidate = do(stages.train, **rows, start=start)
     else:
         candidate = do(stages.adopt, start=start)
-    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None)
+    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None, **shown_before(run))
     end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
 
@@ -102,7 +102,8 @@ def turn(run: StageRunner, generation: Generation) -> None:
     do = functools.partial(run.do, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
     look = run.charge_look(generation)
-    outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent)
+    gate_figures = {**shown_before(run), "level": look.level}
+    outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent, **gate_figures)
     evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
     verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
     judged = {"judged": generation, "parent": parent, "verdict": verdict}
@@ -174,6 +175,14 @@ def look_at_sealed_suites(run: StageRunner) -> None:
     run.charge_opening()
     for generation in {first.number: first, champion.number: champion}.values():
         run.do(generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
+
+
+def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
+    """Of each gate suite, the outcomes and the estimates that were shown last."""
+    last = {suite: run.state.generations[number] for suite, number in run.state.shown.items()}
+    outcomes = {suite: g.output("evaluate", "outcomes") for suite, g in last.items()}
+    figures = {suite: g.evaluate.facts.metrics[suite] for suite, g in last.items() if g.evaluate}
+    return {"shown": outcomes, "figures": figures}
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:

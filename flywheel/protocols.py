@@ -90,7 +90,8 @@ class Task(Protocol):
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """Prompts for the champion: a unique string column ``prompt``, and the columns that generate needs.
 
-        ``carry`` has the carries of curator, tuner and gate by these names, e.g. a curriculum's frontier.
+        ``carry`` has the carries of curator and tuner by these names, e.g. a curriculum's frontier; that of
+        the gate may tell what is not shown of scores on its items.
         """
 
     def generate(
@@ -242,7 +243,7 @@ class GuardView(msgspec.Struct, frozen=True):
     parent: Generation
     verdict: Verdict
     candidate: pa.Table
-    """Outcomes on all suites but the sealed ones; their columns are in ``flywheel.records``."""
+    """Outcomes on dev and guard suites; their columns are in ``flywheel.records``."""
     champion: pa.Table
     """Outcomes of the parent's weights on the same items."""
     evidence: Evidence

@@ -71,9 +71,10 @@ def generate(ctx: Context, *, parent: Generation) -> StageOutput:
 
 
 def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
-    """The prompts of a generation; ``key``: that of its stage ``generate``."""
+    """The prompts of a generation; ``key``: that of its stage ``generate``. The gate's carry is left out."""
     key.seed_globals()
-    prompts = as_table(task.prompts(generation, carry, key("prompts")))
+    seen = {part: own for part, own in carry.items() if part != "gate"}
+    prompts = as_table(task.prompts(generation, seen, key("prompts")))
     return require(stored(prompts, "Prompts"), "Prompts", unique="prompt")
 
 

@@ -36,7 +36,7 @@ train    = _row("train",    part="trainer", **_all, **_turn)
 adopt    = _row("adopt",    part="model",   at="train.adopt")
 evaluate = _row("evaluate", part="task",    **_all, **_turn, sees=(Role.DEV, Role.GATE, Role.GUARD))
 gate     = _row("gate",     part="gate",    **_all, **_turn, has_carry=True, sees=(Role.GATE,))
-guard    = _row("guard",    part="guards",  sees=(Role.GUARD,))
+guard    = _row("guard",    part="guards",  sees=(Role.DEV, Role.GUARD))
 review   = _row("review",   part="review",  **_turn)
 sealed   = _row("sealed",   part="task",    **_all, at="evaluate.evaluate", sees=(Role.SEALED,))
 # fmt: on

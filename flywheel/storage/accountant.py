@@ -12,9 +12,10 @@ the verdicts before it. Here the same items are looked at again, so that is simu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flywheel.records import Answer, GateResult, Verdict
+from flywheel.records import Answer, GateResult, Json, Verdict
 
 if TYPE_CHECKING:
     from flywheel.storage.state import RunState
@@ -78,6 +79,9 @@ def level_due(state: RunState) -> float:
 def decide(result: GateResult, level: float) -> Verdict:
     """The verdict at a level: a p-value of at most that, or an e-value of at least its inverse.
 
+    Of what is rejected the verdict has the value and on how many items, but neither the gate's sentence nor
+    its other numbers: how far off it was would tell what to choose next (see ``metrics.ladder``).
+
     Raises ValueError unless the gate gave exactly one of the two, in its range.
     """
     p, e = result.p_value, result.e_value
@@ -92,7 +96,21 @@ def decide(result: GateResult, level: float) -> Verdict:
         compared = f"p {p:.2g} {'<=' if promote else '>'} {level:.3g}"
     else:
         compared = f"e {e:.3g} {'>=' if promote else '<'} {1 / level if level else float('inf'):.3g}"
-    return Verdict(promote, f"{result.reason}: {compared}", level, p, e, dict(result.numbers))
+    if promote:
+        return Verdict(promote, f"{result.reason}: {compared}", level, p, e, dict(result.numbers))
+    numbers = {name: value for name, value in result.numbers.items() if name in _OF_ANY_CANDIDATE}
+    return Verdict(promote, f"not shown to be better{_on(numbers)}: {compared}", level, p, e, numbers)
+
+
+_OF_ANY_CANDIDATE = ("test", "n", "clusters")
+"""What a gate's numbers say whatever the candidate is."""
+
+
+def _on(numbers: Mapping[str, Json]) -> str:
+    """``on 750 items in 30 clusters, exact McNemar``, as far as the numbers say it."""
+    items = f" on {numbers['n']} items" if "n" in numbers else ""
+    clusters = f" in {numbers['clusters']} clusters" if "clusters" in numbers else ""
+    return items + clusters + (f", {numbers['test']}" if "test" in numbers else "")
 
 
 def reaches(p_value: float | None, e_value: float | None, level: float) -> bool:

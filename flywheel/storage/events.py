@@ -272,8 +272,10 @@ class EvaluateFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``evaluate``, and of ``sealed``."""
 
     metrics: dict[str, dict[str, Interval]]
-    """Suite -> name -> estimate."""
+    """Suite -> name -> estimate; of gate suites what is shown, see ``metrics.ladder``."""
     units: Units
+    repeated: tuple[str, ...] = ()
+    """Gate suites whose estimates are those that were shown last: the candidate's are not a step up."""
 
 
 class GateFacts(PartFacts, frozen=True, kw_only=True):

@@ -160,6 +160,8 @@ class RunState:
     """Artifact with the ids of all samples recalled so far; None: none were."""
     looks: list[Look] = field(default_factory=list)
     """All looks at the gate's items, whatever became of them: what was spent stays spent."""
+    shown: dict[str, int] = field(default_factory=dict)
+    """Gate suite -> the generation whose estimates were shown last."""
     openings: list[Look] = field(default_factory=list)
     """All openings of the sealed suites in this run, likewise."""
     unsealed: frozenset[int] = frozenset()
@@ -299,7 +301,7 @@ class RunState:
             return rule
         if self.current and event.stage in self.current.stages:
             return "a stage is done once"
-        if rule := self._why_not_read_gate(event):
+        if rule := self._why_not_read_gate(event) or self._why_not_show(event):
             return rule
         if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):
             return f"what was pruned cannot be used, as {min(gone)} was"
@@ -335,10 +337,19 @@ class RunState:
         look = generation.look
         if event.stage == "gate" and (look is None or event.facts.verdict.level != look.level):
             return "a gate decides at the level of its look"
-        suites = self.created.data if self.created else {}
-        read = getattr(event.facts, "metrics", {})
-        is_read = any(suites.get(f"suite {name}", {}).get("role") == Role.GATE for name in read)
+        is_read = any(self._role(suite) == Role.GATE for suite in getattr(event.facts, "metrics", {}))
         return "a look is charged before there are outcomes" if is_read and not look else None
+
+    def _why_not_show(self, event: StageDone[Any]) -> str | None:
+        for suite in getattr(event.facts, "repeated", ()):
+            last = self.generations[self.shown[suite]].evaluate if suite in self.shown else None
+            if last is None or event.facts.metrics.get(suite) != last.facts.metrics[suite]:
+                return "what is repeated is what was shown last"
+        return None
+
+    def _role(self, suite: str) -> str | None:
+        about = self.created.data.get(f"suite {suite}", {}) if self.created else {}
+        return about.get("role")
 
     def _why_not_under_way(self, number: int) -> str | None:
         is_current = self.current is not None and self.current.number == number
@@ -386,6 +397,9 @@ class RunState:
             self.unsealed -= {event.generation}
         else:
             self.generations[event.generation].stages[event.stage] = event
+        if event.stage == "evaluate":
+            new = event.facts.metrics.keys() - set(event.facts.repeated)
+            self.shown |= {suite: event.generation for suite in sorted(new) if self._role(suite) == Role.GATE}
         if event.stage == "tune" and "trials" in event.outputs:
             self.with_trials.append(event.generation)
         self.spent = self.spent.plus(Spent.of(event.cost))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from flywheel.gates.paired import Paired
 from flywheel.gates.statistics import bounded_mean, mcnemar_exact
@@ -22,6 +23,7 @@ BINARY = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=30)
 def decide(
     differences: object, alpha: float = 0.05, seed: int = 0, min_effect: float = 0.0, **suites: object
 ) -> Verdict:
+    """The verdict, with the gate's own sentence and numbers, which that on a rejected candidate has not."""
     given = {"gate": differences, **suites} if differences is not None else suites
     by_suite = {
         name: values if isinstance(values, Differences) else alone(values) for name, values in given.items()
@@ -30,7 +32,9 @@ def decide(
         FixedEvidence(by_suite), alpha, {}, Key.root(seed)("gate")
     )
     assert carry == {}
-    return accountant.decide(result, alpha)
+    verdict = accountant.decide(result, alpha)
+    compared = verdict.reason.rpartition(": ")[2]
+    return replace(verdict, reason=f"{result.reason}: {compared}", numbers=dict(result.numbers))
 
 
 def alone(values: object) -> Differences:

@@ -197,7 +197,7 @@ def trained(ctx: Context, start: Start, weights: str) -> StageOutput:
     return StageOutput({"weights": Stored(weights)}, fit)
 
 
-def evaluate(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
+def evaluate(ctx: Context, *, weights: str, opponent: Any, **_: Any) -> StageOutput:
     """Outcomes of a suite that is solved alone, and of one that is a duel."""
     rivals = [None, opponent.weights] if opponent else [None]
     rows = [

@@ -116,6 +116,8 @@ def test_a_model_with_k_samples_a_prompt_votes_and_is_measured_by_pass_at_k(tmp_
     assert [groups.count(group) for group in dict.fromkeys(groups)] == [K] * 200
     assert set(scores["vote"].to_pylist()) <= {n / K for n in range(1, K + 1)}
     for number in (0, 1):
+        if run.generation(number).record.evaluate.facts.repeated:
+            continue  # what is shown is generation 0's
         measured, right = run.generation(number).metrics["gate"], gate_scores(run, number)
         assert measured["pass@1"].value == pytest.approx(right.mean())
         assert measured["pass@4"].value == pytest.approx(right.reshape(-1, K).max(1).mean())

@@ -22,9 +22,12 @@ from flywheel.storage.accountant import ErrorBudget, decide
     ],
 )
 def test_a_value_is_held_against_the_level(values: dict[str, float], promote: bool, compared: str) -> None:
-    verdict = decide(GateResult("seen", numbers={"n": 3}, **values), 0.05)
-    assert (verdict.promote, verdict.reason, verdict.level) == (promote, f"seen: {compared}", 0.05)
-    assert verdict.numbers == {"n": 3}
+    numbers = {"test": "McNemar", "n": 9, "clusters": 3, "effect": 0.1, "wins": 3}
+    verdict = decide(GateResult("seen", numbers=numbers, **values), 0.05)
+    said = "seen" if promote else "not shown to be better on 9 items in 3 clusters, McNemar"
+    assert (verdict.promote, verdict.reason, verdict.level) == (promote, f"{said}: {compared}", 0.05)
+    assert verdict.numbers == (numbers if promote else {"test": "McNemar", "n": 9, "clusters": 3})
+    assert decide(GateResult("seen", p_value=1.0), 0.05).reason == "not shown to be better: p 1 > 0.05"
 
 
 @pytest.mark.parametrize(

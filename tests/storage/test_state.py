@@ -195,6 +195,7 @@ def test_sealed_looks_are_kept_apart() -> None:
 
 
 LOOKED_AT = [*OPENED, stage(0, "sealed")]
+SHOWN = {"value": 0.5, "low": 0.4, "high": 0.7}
 RUNNING = [started(0), *earned(0), started(1, 0)]
 REFUSED = stage(1, "gate", verdict={"promote": False})
 LOST = event_of("run_stopped", generation=2, cost={"seconds": 1.0})
@@ -236,6 +237,12 @@ ILLEGAL = {
         event_of("run_created", data={"suite g": {"role": "gate"}}),
         *RUNNING,
         stage(1, "evaluate", metrics={"g": {}}),
+    ],
+    "a gate figure repeated that nobody was shown": [
+        event_of("run_created", data={"suite g": {"role": "gate"}}),
+        *[started(0), stage(0, "evaluate", metrics={"g": {"score": SHOWN}}), *earned(0), started(1, 0)],
+        charged(1, 1),
+        stage(1, "evaluate", metrics={"g": {"score": {**SHOWN, "value": 0.6}}}, repeated=["g"]),
     ],
     "a stage done twice": [*RUNNING, stage(1, "train"), stage(1, "train")],
     "a look at sealed suites that are not open": [started(0), *earned(0), stage(0, "sealed")],
