@@ -66,7 +66,9 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
         events, forked_from = ranks.from_rank_0(enter)
         state = RunState.replay(events)
         store, stop, folder = Store(directory), Stop(directory), directory / work.FOLDER
-        tools = StageTools(plan.components, store, ready.data, stop, executor_of_process(stop.check), folder)
+        tools = StageTools(
+            plan.components, store, ready.data, stop, executor_of_process(stop.check_unit), folder
+        )
         runner = StageRunner(directory, tools, ready.trackers, state, ledger)
         ready.trackers.open(directory)
         with _disk(directory):

@@ -44,7 +44,7 @@ class Meter:
             ranks=ranks.world_size(),
             samples=now.samples,
             tokens=now.tokens,
-            money=round(now.money, 8),
+            money=round(now.money, 8) or None,
         )
 
     def reached(self) -> str | None:

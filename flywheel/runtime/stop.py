@@ -49,6 +49,10 @@ class Stop:
         self._calls += 1
         if ranks.world_size() > 1 and self._calls % _AGREE_EVERY_STEPS:
             return
+        self.check_unit()
+
+    def check_unit(self) -> None:
+        """The same, before units: they are longer than steps, so that ranks agree every time."""
         self._look()
         if ranks.any_rank(self.asked):
             raise StopRequested(self.by)

@@ -64,8 +64,8 @@ class Cost(Fields, frozen=True, kw_only=True):
     """Rows that it generated, in this session; those of trials too."""
     tokens: int = 0
     """What its task or grader reported, in this session, see ``runtime.meter``."""
-    money: float = 0.0
-    """At the prices of this session, ``budget.price``."""
+    money: float | None = None
+    """At the prices of this session, ``budget.price``; None: it has none."""
 
 
 UNITS = {
@@ -97,7 +97,7 @@ class Spent(Answer, frozen=True):
     def of(cls, cost: Cost) -> Spent:
         """What one stage cost."""
         hours = device_hours(cost.seconds, cost.ranks)
-        return cls(cost.seconds, hours, cost.samples, cost.tokens, cost.money)
+        return cls(cost.seconds, hours, cost.samples, cost.tokens, cost.money or 0.0)
 
     def plus(self, other: Spent) -> Spent:
         """Both together."""

@@ -82,3 +82,7 @@ def test_tokens_are_whole_numbers(column: list[object]) -> None:
 
 def test_a_part_that_names_no_column_counts_no_tokens() -> None:
     assert tokens_of(SimpleNamespace()) == {}
+
+
+def test_without_a_price_nothing_is_said_of_money() -> None:
+    assert "money" not in Meter().cost().json()
