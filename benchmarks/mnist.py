@@ -8,8 +8,10 @@ Each seed has its own split, labels and training randomness, the same for all me
 750 sealed images:
 
     loop    `recipe=mnist` as committed: the champion of its last generation
+    final   its `refit=true`: made as the champion was, with the 1,000 labels of gate and dev too
     a       the same network and augmentation, all of the loop's steps, on the labels alone
     b       the same as a, with the gate's 750 labels added to the training labels
+    b+      likewise with all labels that `final` has, and its steps besides the loop's
     c       scikit-learn's SelfTrainingClassifier and LabelSpreading on the same (deskewed) pixels
 
 Rows are appended to a file as they are done; the same command goes on where it was stopped.
@@ -66,38 +68,46 @@ def one_seed(job: tuple[int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     labels, seed = job
     row: dict[str, Any] = {"labels": labels, "seed": seed}
-    config, steps, row["genesis"], row["loop"], row["loop_seconds"] = run_loop(labels, seed)
+    config, steps, row["genesis"], row["loop"], row["final"], row["loop_seconds"] = run_loop(labels, seed)
     bench = Bench(config)
     methods: dict[str, Callable[[], float]] = {
-        "a": lambda: bench.supervised(steps, with_gate=False),
-        "b": lambda: bench.supervised(steps, with_gate=True),
+        "a": lambda: bench.supervised("a", steps[0]),
+        "b": lambda: bench.supervised("b", steps[0], "gate"),
+        "b+": lambda: bench.supervised("b+", steps[1], "gate", "dev"),
         **{f"c {name}": partial(bench.sklearn, make) for name, make in sklearn_methods().items()},
     }
     for name, method in methods.items():
         began = time.monotonic()
         row[name] = method()
         row[f"{name}_seconds"] = round(time.monotonic() - began, 1)
-    return {**row, "steps": steps}
+    return {**row, "steps": steps[0]}
 
 
-def run_loop(labels: int, seed: int) -> tuple[Any, int, float, float, float]:
-    """The recipe by the public API: configuration, steps of all fits, accuracies, seconds."""
+def run_loop(labels: int, seed: int) -> tuple[Any, tuple[int, int], float, float, float, float]:
+    """The recipe by the public API: configuration, steps of the loop and with its refit, accuracies, seconds.
+
+    The seconds are those of the loop, its refit included.
+    """
     import flywheel
     from flywheel.config.compose import compose, overrides_of
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         overrides = {"recipe": "mnist", "seed": seed, "task.labels_per_class": labels}
-        operational = {"runs_dir": folder, "log": "quiet", "threads": 1}
+        operational = {"runs_dir": folder, "log": "quiet", "threads": 1, "refit": True}
         config = compose(overrides_of(overrides | operational))
         run = flywheel.run(config)
         status = run.status()
     assert status.state == "finished", status
     sealed = {g.generation: g.metrics["sealed"] for g in status.generations if "sealed" in g.metrics}
     assert status.champion is not None
-    accuracy = [sealed[n]["accuracy"].value for n in (0, status.champion.generation)]
+    assert status.final is not None
+    numbers = (0, status.champion.generation, status.final.generation)
+    genesis, champion, final = (sealed[number]["accuracy"].value for number in numbers)
     steps = sum(generation.cost.steps for generation in status.generations)
-    return config, steps, accuracy[0], accuracy[1], round(time.monotonic() - began, 1)
+    refit = status.generations[status.final.generation].cost.steps
+    seconds = round(time.monotonic() - began, 1)
+    return config, (steps - refit, steps), genesis, champion, final, seconds
 
 
 class Bench:
@@ -112,15 +122,15 @@ class Bench:
         self.key = Key.root(config.seed)("benchmark")
         self.suites = {suite.name: suite.items for suite in self.task.suites()}
 
-    def supervised(self, steps: int, *, with_gate: bool) -> float:
-        """Controls a and b: one fit of ``steps`` steps on labels that people gave."""
+    def supervised(self, name: str, steps: int, *suites: str) -> float:
+        """Controls a, b, b+: one fit of ``steps`` steps on labels that people gave, of these suites too."""
         import torch
 
-        self.key("b" if with_gate else "a").seed_globals()
+        self.key(name).seed_globals()
         settings = {**self.components.settings(), "steps": steps}
         model = self.components.model(settings)
         trainer = self.components.build("trainer", settings)()
-        trainer.fit(model, datamodule=self.task.data(self._labelled(with_gate), settings))
+        trainer.fit(model, datamodule=self.task.data(self._labelled(*suites), settings))
         model.eval()
         with torch.inference_mode():
             scored = self.task.calibrate(model, {"dev": self.suites["dev"]})
@@ -128,18 +138,18 @@ class Bench:
 
     def sklearn(self, make: Callable[[], Any]) -> float:
         """Method c: labels plus the unlabelled images, which it may use as it likes."""
-        labelled, unlabelled = self._labelled(False), self.task.prompts(1, {}, self.key)
+        labelled, unlabelled = self._labelled(), self.task.prompts(1, {}, self.key)
         pixels = np.concatenate([self._pixels(labelled), self._pixels(unlabelled)])
         labels = np.concatenate([labelled["label"].to_numpy(), np.full(len(unlabelled), -1)])
         classifier = make().fit(pixels, labels)
         sealed = self.suites["sealed"]
         return float(np.mean(classifier.predict(self._pixels(sealed)) == sealed["label"].to_numpy()))
 
-    def _labelled(self, with_gate: bool) -> Any:
+    def _labelled(self, *suites: str) -> Any:
         import pyarrow as pa
 
         columns = ["image", "label"]
-        tables = [self.task.seed(), self.suites["gate"]] if with_gate else [self.task.seed()]
+        tables = [self.task.seed(), *(self.suites[name] for name in suites)]
         table = pa.concat_tables([table.select(columns) for table in tables])
         return table.append_column("origin", pa.array(["human"] * len(table)))
 
@@ -169,25 +179,35 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Mean sealed accuracy of each method, and the paired difference loop - method, with 95% t intervals."""
+    """Mean sealed accuracy of each method, and paired differences to it, with 95% t intervals."""
     for labels in sorted({row["labels"] for row in rows}):
         chosen = [row for row in rows if row["labels"] == labels]
         print(f"\n{labels} labels a class, {len(chosen)} paired seeds, sealed accuracy in %\n")
-        print("| method | mean [95% interval] | loop - method [95% interval] | loop ahead, equal, behind |")
-        print("| --- | --- | --- | --- |")
-        loop = np.array([row["loop"] for row in chosen])
-        methods = [key for key in chosen[0] if f"{key}_seconds" in chosen[0] or key == "genesis"]
-        for name in sorted(methods, key=lambda key: (key != "loop", key != "genesis", key)):
-            scores = np.array([row[name] for row in chosen])
-            gain = loop - scores
-            ahead = f"{(gain > 0).sum()}, {(gain == 0).sum()}, {(gain < 0).sum()}"
-            paired = "" if name == "loop" else f"{interval(gain, sign='+')} | {ahead}"
-            print(f"| {name} | {interval(scores)} | {paired or ' | '} |")
+        ours = [name for name in ("loop", "final") if name in chosen[0]]
+        print(
+            "| method | mean [95% interval] |", *(f"{name} - method; ahead, equal, behind |" for name in ours)
+        )
+        print("| --- |" + " --- |" * (1 + len(ours)))
+        methods = [key for key in chosen[0] if f"{key}_seconds" in chosen[0]]
+        first = [*ours, "genesis"]
+        for name in [*first, *sorted(set(methods) - set(first))]:
+            scores = scores_of(chosen, name)
+            paired = (compared(scores_of(chosen, other) - scores) if other != name else "" for other in ours)
+            print(f"| {name} | {interval(scores)} |", *(f"{text} |" for text in paired))
         seconds = np.array([row["loop_seconds"] for row in chosen])
         print(
             f"\nloop: {np.median(seconds):.0f} s a run on one thread (median), "
             f"{np.median([row['steps'] for row in chosen]):.0f} steps"
         )
+
+
+def scores_of(rows: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows])
+
+
+def compared(gain: np.ndarray) -> str:
+    """Mean paired difference with its interval, and on how many seeds it is above, at and below zero."""
+    return f"{interval(gain, sign='+')}; {(gain > 0).sum()}, {(gain == 0).sum()}, {(gain < 0).sum()}"
 
 
 def interval(values: np.ndarray, sign: str = "") -> str:

@@ -23,7 +23,7 @@ from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
-from flywheel.records import CHAMPION, Role
+from flywheel.records import CHAMPION, FINAL, Role
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
 from flywheel.storage.events import SessionStarted
@@ -269,6 +269,10 @@ class Run:
     def champion(self) -> GenerationView:
         """The generation in force. Raises RunError if there is none yet."""
         return self.generation(CHAMPION)
+
+    def final(self) -> GenerationView:
+        """The refit of the champion, by ``refit=true``. Raises RunError if there is none."""
+        return self.generation(FINAL)
 
     def reproduce(self, generation: Which, into: str | Path | None = None) -> Reproduction:
         """Train a generation again and compare; see ``GenerationView.reproduce``."""

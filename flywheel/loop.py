@@ -10,7 +10,9 @@ Genesis makes the first champion. Every later generation is one pass along this 
 Each ``do`` runs a stage and records its outputs; in a resumed run it returns the record of a stage that
 has run already, so that resuming is replaying.
 
-A generation ends in one of three ways: promoted, rejected, failed.
+A generation ends in one of three ways: promoted, rejected, failed. With ``refit=true`` the champion's
+procedure is repeated once the loop is over, with the labels of dev and gate as further human samples; what
+comes of it is *final*, and no part of the loop.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ def run_loop(run: StageRunner) -> ExitCode:
     try:
         with run.tools.stop.on_signals():
             while (ending := ending_due(run)) is None:
-                generation = run.state.current or run.start_generation()
+                generation = run.state.current or next_generation(run)
                 try:
-                    genesis(run, generation) if generation.is_genesis else turn(run, generation)
+                    make(run, generation)
                 except StageFailed as failure:
                     cost = {"cost": failure.cut_off["cost"]} if failure.cut_off else {}
                     end(run, generation, Status.FAILED, str(failure), traceback=trace_of(failure), **cost)
@@ -55,6 +57,21 @@ def run_loop(run: StageRunner) -> ExitCode:
     run.tools.stop.consume()
     run.record(ending)
     return ExitCode[ending.event.removeprefix("run_").upper()]
+
+
+def next_generation(run: StageRunner) -> Generation:
+    """Begin the next turn, or the refit that a run ends with."""
+    return run.start_refit() if why_over(run) else run.start_generation()
+
+
+def make(run: StageRunner, generation: Generation) -> None:
+    """Make a generation, or what is missing of it, to its end."""
+    if generation.refit_of is not None:
+        refit(run, generation, run.state.generations[generation.refit_of])
+    elif generation.is_genesis:
+        genesis(run, generation)
+    else:
+        turn(run, generation)
 
 
 def end(run: StageRunner, generation: Generation, status: Status, reason: str, **details: Any) -> None:
@@ -130,6 +147,27 @@ def conclude(
     end(run, generation, status, (", though " if verdict.promote else "; ").join(filter(None, said)))
 
 
+def refit(run: StageRunner, generation: Generation, champion: Generation) -> None:
+    """The champion's corpus, settings and start once more, with the labels of dev and gate in the corpus.
+
+    It is neither gated nor guarded: there are no gate items left that could tell of it.
+    """
+    assert champion.start is not None, "a champion was trained"
+    parent = None if champion.parent is None else run.state.generations[champion.parent]
+    before = settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
+    do = functools.partial(run.do, generation, before)
+    labels = do(stages.labels)
+    human, *others = sources_again(run, champion)
+    sources = [human, [labels.outputs["samples"], None], *others]
+    like = champion.output("curate", "corpus")
+    corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
+    rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
+    run.do(generation, champion.settings, stages.train, **rows, start=champion.start)
+    counts = " and ".join(f"{count} of {suite}" for suite, count in labels.facts.by_suite.items())
+    reason = f"as generation {champion.number}, with {labels.facts.human} more labels, {counts}; not gated"
+    run.end_generation(generation, Status.FINAL, reason, {})
+
+
 def ending_due(run: StageRunner) -> RunEnded | None:
     """How the session ends before another generation; None: it makes one.
 
@@ -146,6 +184,8 @@ def ending_due(run: StageRunner) -> RunEnded | None:
     if over == "budget":
         key = run.state.spent.reached(run.config["budget"]) or ""
         return RunEnded(event="run_stopped", reason=limit_is_spent(key, run.config["budget"][key]))
+    if over and run.config["refit"] and run.state.is_refit_due(run.config["on_failure"]):
+        return None
     if over and champion:
         return RunEnded(event="run_finished", reason=over, champion=champion.number)
     return None
@@ -166,14 +206,18 @@ def why_over(run: StageRunner) -> str | None:
 
 
 def look_at_sealed_suites(run: StageRunner) -> None:
-    """Open the sealed suites, which is charged, and evaluate the first and the last champion, once each."""
+    """Open the sealed suites, which is charged, and evaluate the first and the last champion, once each.
+
+    In the same opening also the final, if there is one.
+    """
     first, champion = run.state.first_champion, run.state.champion
     assert first is not None, "a run that made its generations has a champion"
     assert champion is not None
     if not run.state.has_suites(Role.SEALED):
         return
     run.charge_opening()
-    for generation in {first.number: first, champion.number: champion}.values():
+    several = [first, champion, *filter(None, [run.state.final])]
+    for generation in {g.number: g for g in several}.values():
         run.do(generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
 
 
@@ -226,3 +270,15 @@ def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
     earlier = [*sources_of(run.store, parent), *batches]
     recalled = run.state.recalled_batches
     return [human, *(source for source in earlier if source != human and source[0] not in recalled)]
+
+
+def sources_again(run: StageRunner, champion: Generation) -> list[Source]:
+    """The human batch, and those that the champion's curator kept something of, its own turn's in any case.
+
+    None of them was pruned, as a champion is kept whole; those that it kept nothing of may be gone.
+    """
+    human = [human_of(run).output("seed", "samples"), None]
+    own = [[champion.output("generate", "samples"), champion.output("grade", "scores")]]
+    kept = [source for source in sources_of(run.store, champion) if source not in (human, *own)]
+    earlier = [source for source in kept if source[0] not in run.state.recalled_batches]
+    return [human, *earlier, *(own if champion.generate else [])]

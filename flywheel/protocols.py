@@ -66,6 +66,12 @@ Columns = Any
 class Task(Protocol):
     """What is being improved: where data comes from, and how a model is used and scored.
 
+    An optional method says how the items of suites become human samples, for ``refit=true``, which trains on
+    those of dev and gate once the run is over:
+
+    ``samples_of(items: pa.Table) -> Columns``: a row for each item that has a label, with the columns of
+    ``seed()`` but ``source``, which names the suite; ``prompt`` is unique in a suite.
+
     Two optional attributes keep the items of suites apart from the rows that are trained on:
 
     ``identity_columns``, e.g. ``("prompt",)``: columns that the seed samples and the items of every suite

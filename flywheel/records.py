@@ -45,8 +45,8 @@ Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
-CHAMPION, LAST = "champion", "last"
-"""Words for a generation, beside its number: the one in force, and the newest."""
+CHAMPION, LAST, FINAL = "champion", "last", "final"
+"""Words for a generation, beside its number: the one in force, the newest, and the refit of the former."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -172,6 +172,8 @@ class Config:
     """How sure a promotion must be."""
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
+    refit: bool = operational(False)
+    """Once the run is over: train as the champion was, with the labels of dev and gate; see docs/gates.md."""
     seal: Seal = operational(Seal.keep)
     """``reopen``: this session goes on though sealed suites were opened, and opens them again, counted."""
     retention: Retention = field(default_factory=Retention, metadata={"operational": True})

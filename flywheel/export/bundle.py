@@ -119,15 +119,15 @@ def _outcomes(record: Record, generation: Generation) -> bytes:
 
 
 def ancestry(record: Record, generation: Generation) -> list[Generation]:
-    """The generations that a generation came from, itself last: parents, and makers of its data."""
+    """The generations that a generation came from, itself last: parents, makers of data, whom it refits."""
     known, numbers, waiting = record.state.generations, set[int](), [generation.number]
     graph = Graph(record.store, record.state)
     while waiting:
         number = waiting.pop()
         if number not in numbers:
             numbers.add(number)
-            parent = known[number].parent
-            waiting += [] if parent is None else [parent]
+            before = (known[number].parent, known[number].refit_of)
+            waiting += [number for number in before if number is not None]
             waiting += graph.drawn_turns(known[number])
     return [known[number] for number in sorted(numbers)]
 

@@ -81,6 +81,7 @@ def _evaluation(report: Shown) -> str:
     text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
     for alarm in report.alarms:
         text += f"\n\nThe guard {alarm.guard} ({alarm.action}), apart from the gate: {_plain(alarm.reason)}."
+    text += f"\n\nBeside its champion: {_plain(str(report.final))}." if report.final else ""
     opened = report.sealed_openings
     text += f"\n\n{opened_text(opened).capitalize()}." if opened else ""
     held_out = report.held_out and _plain(held_out_text(report.held_out))
@@ -168,6 +169,11 @@ def _limits(report: Shown) -> Iterator[str]:
         yield (
             "- It was chosen by its score on the gate's items, so that its score there is optimistic. "
             "A sealed suite, where one is listed, decided nothing."
+        )
+    if report.status == "final":
+        yield (
+            "- It was trained on the labels of the items that judged its champion, so that no gate or guard "
+            "could judge it. That it is better is shown by the sealed suites, or not at all."
         )
     yield "- No bias, safety or robustness evaluation is part of the loop."
 

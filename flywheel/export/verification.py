@@ -149,7 +149,7 @@ def _flagged(events: Iterable[Event], number: int, who: str) -> Iterator[tuple[s
     """Whether lines flag a generation, of which they have the ancestors: by what the loop itself goes by."""
     recalled, suspect, why = set[int](), set[int](), "its champion was"
     for event in events:
-        if isinstance(event, GenerationStarted) and event.parent in suspect:
+        if isinstance(event, GenerationStarted) and suspect & {event.parent, event.champion}:
             suspect.add(event.generation)
         elif isinstance(event, Recalled):
             flagged = {*event.generations, *event.suspect}

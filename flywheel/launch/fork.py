@@ -20,7 +20,7 @@ from flywheel.lineage.generation import Which, find_generation
 from flywheel.records import Role
 from flywheel.storage import ledger
 from flywheel.storage.events import ForkedFrom
-from flywheel.storage.state import Generation, RunState
+from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 
 if TYPE_CHECKING:
@@ -86,6 +86,30 @@ class Origin:
             openings=openings,
         )
 
+    def refuse_taught(self, data: Data) -> None:
+        """Raise ConfigError if the weights, or those that they came from, learned labels of suites' items.
+
+        Those of a final did, those of its run's dev and gate suites; a gate cannot tell by what was learned.
+        """
+        from flywheel.runtime.data import recorded_items
+
+        ours = data.problems_of(suite.items for suite in data.suites.values())
+        number = self.generation.number
+        for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
+            store, is_final = Store(directory), state.generations[number].status is Status.FINAL
+            taught = [
+                t for role in (Role.DEV, Role.GATE) for t in recorded_items(state, store, role).values()
+            ]
+            if is_final and (both := ours & data.problems_of(taught)):
+                raise ConfigError(
+                    f"A final was trained on the labels of dev and gate: {len(both)} problems of the fork's "
+                    f"suites are among those that generation {number} of {directory} has learned. Give the "
+                    "task other items, or fork its champion."
+                )
+            number = (
+                state.created.forked_from.generation if state.created and state.created.forked_from else 0
+            )
+
     def spent_on(self, data: Data) -> float:
         """What was charged in the run, or where it came from, for looks at gate items that ``data`` has."""
         state = self._sharing(data, Role.GATE)
@@ -145,7 +169,9 @@ class Origin:
                     f"are fixed, got {override!r}. Start a run of its own for another value."
                 )
         recorded = recorded_config(self.directory, self.state.session)
-        settings = {} if self.generation.is_genesis else self.generation.settings
+        again = self.generation.refit_of
+        first = self.generation if again is None else self.state.generations[again]
+        settings = {} if first.is_genesis else self.generation.settings
         recorded["settings"] |= settings
         own = recorded["genesis_settings"]
         own |= {key: value for key, value in settings.items() if key in own}

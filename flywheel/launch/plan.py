@@ -66,7 +66,15 @@ class Plan:
         config, state = self.components.resolved, self.recorded
         if state is None or state.name(is_running=False) is not RunStateName.FINISHED:
             return False
-        return state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None
+        return _is_over(state, config) and not _is_refit_due(state, config)
+
+
+def _is_over(state: RunState, config: Mapping[str, Any]) -> bool:
+    return state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None
+
+
+def _is_refit_due(state: RunState, config: Mapping[str, Any]) -> bool:
+    return bool(config["refit"]) and state.is_refit_due(config["on_failure"])
 
 
 def refuse_to_go_on(what: object, times: int) -> None:
@@ -115,6 +123,6 @@ def _check_seal(directory: Path, state: RunState, config: Mapping[str, Any]) -> 
     """
     if config["seal"] == "reopen" or not state.is_opened or not state.has_suites(Role.SEALED):
         return
-    over = state.is_over(config["generations"], config["patience"], config["on_failure"])
-    if not over or not {g.number for g in state.champions_to_look_at} <= state.unsealed:
+    more = not _is_over(state, config) or _is_refit_due(state, config)
+    if more or not {g.number for g in state.champions_to_look_at} <= state.unsealed:
         refuse_to_go_on(directory, state.times_opened)

@@ -52,6 +52,10 @@ def preflight(plan: Plan) -> Ready:
         check_module(components)
     check_guards(components, data)
     check_tokens(components)
+    if components.resolved["refit"]:
+        check_labels(components, data)
+    if plan.origin:
+        plan.origin.refuse_taught(data)
     spent = plan.origin.spent_on(data) if plan.origin else 0.0
     if spent >= (alpha := components.resolved["error_budget"]["alpha"]):
         raise ConfigError(
@@ -123,6 +127,16 @@ def check_tokens(components: Components) -> None:
             f"budget.{keys[0]} needs a task or a grader that counts tokens: give it an attribute "
             "tokens_column, the name of a column of its answers, or leave the key out."
         )
+
+
+def check_labels(components: Components, data: Data) -> None:
+    """Have the task make samples of the items that a refit trains on. Raises DataError."""
+    from flywheel.runtime.data import labelled
+    from flywheel.stages.table import labels
+
+    with wrap_user_errors("The items of dev and gate must become samples before anything is trained:"):
+        for suite in data.view(labels.sees).suites.values():
+            labelled(components.task, suite, data.human)
 
 
 def _check_trainer(components: Components) -> None:

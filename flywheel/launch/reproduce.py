@@ -98,8 +98,8 @@ def reproduce(
     lines = ledger.read(directory)
     state = RunState.replay(lines)
     generation = state.generations[number]
-    recorded = generation.output("evaluate", "outcomes")
-    if recorded is None:
+    evaluated = generation.evaluate or state.sealed.get(number)  # a final is on the sealed suites alone
+    if evaluated is None:
         raise RunError(f"Only what was evaluated is reproduced; generation {number} is {generation.status}.")
     session = session_of(lines, generation)
     with _folder(into) as folder, use_threads(session.threads):
@@ -115,7 +115,7 @@ def reproduce(
         pq.write_table(outcomes, folder / OUTCOMES)
         return Reproduction(
             **_compare_weights(again.store, state, str(generation.weights), name),
-            **_compare_outcomes(again.store.table(recorded), outcomes),
+            **_compare_outcomes(again.store.table(evaluated.outputs["outcomes"]), outcomes),
             differences=_differences(session.json(), conditions(components))
             | _code_differences(again.store, session),
             into=str(folder) if into else None,
@@ -257,11 +257,12 @@ class _Again:
         return weights
 
     def evaluate(self, weights: str) -> pa.Table:
-        """Outcomes of the weights; the champion of the time is needed for duels only."""
+        """Outcomes of the weights; the opponent is needed for duels only."""
+        is_final = self._generation.evaluate is None
+        stage = stages.sealed if is_final else stages.evaluate
+        rival = self._state.first_champion if is_final else self._parent
         duels = any(suite.duel for suite in self._tools.data.suites.values())
-        return self._do(stages.evaluate, weights=weights, opponent=self._parent if duels else None).outputs[
-            "outcomes"
-        ]
+        return self._do(stage, weights=weights, opponent=rival if duels else None).outputs["outcomes"]
 
     def _do(self, stage: Stage, **inputs: Any) -> StageOutput:
         settings = self._generation.settings

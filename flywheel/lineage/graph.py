@@ -84,7 +84,7 @@ class GradedBy(Answer, frozen=True, kw_only=True):
 
 
 class SettingsFrom(Answer, frozen=True, kw_only=True):
-    """A generation that chose settings: the parent, or who left a carry that this one began with."""
+    """A generation that chose settings: the parent, who left a carry, or whom a refit repeats."""
 
     type: str = "settings_from"
     generation: int
@@ -182,7 +182,8 @@ class Graph:
 
     def _batch(self, turn: Generation) -> ProducedBy:
         samples = str(batch_of(turn)).partition(".")[0]
-        return ProducedBy(generation=turn.parent, made_in=made_in(turn), samples=samples)
+        maker = turn.parent if turn.generate else None
+        return ProducedBy(generation=maker, made_in=made_in(turn), samples=samples)
 
     def graded_by(self, generation: Generation) -> GradedBy | None:
         """Who graded its turn's batch; None: nobody."""
@@ -200,13 +201,15 @@ class Graph:
     def settings_from(self, generation: Generation) -> list[SettingsFrom]:
         """The generations that chose its settings: its parent, and whose carries and trials it was given.
 
-        A genesis has settings of its own, which end with it.
+        A genesis has settings of its own, which end with it. A refit has those of the champion.
         """
         parent, before = generation.parent, generation.carry_before
         carries = {name: before.artifacts.get(name, EMPTY_CARRY) for name in _CHOOSERS}
         chosen = {before.left_by[name] for name, carry in carries.items() if carry != EMPTY_CARRY}
         if parent is not None and not self.state.generations[parent].is_genesis:
             chosen.add(parent)
+        if generation.refit_of is not None:
+            chosen.add(generation.refit_of)
         prior = generation.tune.inputs.get("prior") if generation.tune else None
         chosen.update(number for number, _ in (self.store.json(prior) if prior else ()))
         return [SettingsFrom(generation=number) for number in sorted(chosen)] if generation.stages else []
@@ -230,7 +233,7 @@ class Node(Answer, frozen=True):
     parent: int | None
     """The generation that made its data; None: a genesis."""
     status: str
-    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed; empty until then."""
     recalled: bool
@@ -367,7 +370,7 @@ class _Walk:
         yield "init", self._init(generation)
         yield "trained_on", self._corpus(generation)
         if generation.status is Status.UNFINISHED:  # whatever it makes will be made of what its parent made
-            yield "produced_by", parent
+            yield "produced_by", max(parent, self._level(generation.refit_of))
         soft = min(parent, Level.SUSPECT)
         if "grade" in generation.stages:
             yield "graded_by", soft

@@ -42,7 +42,7 @@ class Reached(Answer, frozen=True):
 
     generation: int
     status: str
-    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
     by: tuple[str, ...]
     """The types of the edges by which it did; ``named``: it is the flaw itself."""
 
@@ -213,7 +213,7 @@ def rollback(directory: Path, which: Which, why: str) -> Rollback:
         before = run.state.champion.number if run.state.champion else None
         if before == generation:
             raise RunError(f"A rollback changes the champion; generation {generation} is the champion.")
-        if run.state.current and run.state.current.parent != generation:
+        if run.state.current and run.state.current.begun_under != generation:
             run.end(run.state.current, f"rolled back: {why}")
         run.record(RolledBack(champion=generation, why=why))
     return Rollback(str(directory), why, ChampionChange(before, generation))
@@ -300,7 +300,7 @@ def _ends(state: RunState, affected: Recall) -> int | None:
     if under_way is None or affected.is_empty:
         return None
     reached = {*affected.descent.flawed, *affected.descent.suspect}
-    goes_on = under_way.number not in reached and under_way.parent == affected.champion[1]
+    goes_on = under_way.number not in reached and under_way.begun_under == affected.champion[1]
     return None if goes_on else under_way.number
 
 

@@ -12,7 +12,7 @@ from flywheel.lineage.data import DataShare, by_origin
 from flywheel.lineage.generation import Which
 from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
-from flywheel.lineage.status import Cost, Metrics, bare, cost, held_out, metrics
+from flywheel.lineage.status import Cost, Final, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, TrialResult, Verdict
 from flywheel.storage.events import GuardAlarm, HeldOut, SessionStarted
 from flywheel.storage.ids import batch_of, rows_of
@@ -103,12 +103,14 @@ class Shown(Answer, frozen=True):
     recipe: str | None
     generation: int
     status: str
-    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed."""
     flags: Sequence[str]
     """What has come of it since: ``champion``, ``recalled``, ``suspect``, ``pruned``."""
     parent: int | None
+    refit_of: int | None
+    """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     children: Sequence[int]
     """The generations whose data it made."""
     init: Init | None
@@ -130,6 +132,8 @@ class Shown(Answer, frozen=True):
     metrics: Metrics
     sealed_openings: int
     """How often the run's sealed suites were opened, with what a fork inherited."""
+    final: Final | None
+    """Of the champion's final, its sealed figures beside the champion's."""
     held_out: HeldOut | None
     verdict: Verdict | None
     """The gate's; None of a genesis."""
@@ -160,7 +164,8 @@ def shown(record: Record, generation: Generation) -> Shown:
         reason=generation.reason,
         flags=record.flags(number),
         parent=generation.parent,
-        children=[g.number for g in state.generations if g.parent == number],
+        refit_of=generation.refit_of,
+        children=[g.number for g in state.generations if g.parent == number and g.is_turn],
         init=Graph(record.store, state).init(generation),
         weights=bare(generation.weights),
         settings=generation.settings,
@@ -173,6 +178,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         data=_corpus(record, generation),
         metrics=metrics(generation, state),
         sealed_openings=state.times_opened,
+        final=Final.of(state) if generation is state.final else None,
         held_out=held_out(state),
         verdict=generation.gate.facts.verdict if generation.gate else None,
         alarms=generation.guard.facts.alarms if generation.guard else (),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange
+from flywheel.lineage.text import estimate_text
 from flywheel.records import Answer, Interval, Role
 from flywheel.storage import ledger, lock
 from flywheel.storage.accountant import FALSE_DISCOVERY, level_due
@@ -46,10 +47,12 @@ class GenerationStatus(Answer, frozen=True):
     generation: int
     parent: int | None
     """The generation that made its data; None: a genesis."""
+    refit_of: int | None
+    """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     init: str | None
     """What its weights started from, e.g. ``parent``; None: it was not trained yet."""
     status: str
-    """``unfinished``, ``promoted``, ``rejected`` or ``failed``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed; empty until then."""
     recalled: bool
@@ -96,6 +99,36 @@ class BudgetStatus(Answer, frozen=True):
         )
 
 
+class Final(Answer, frozen=True):
+    """The refit of the champion: made as it was, with the labels of dev and gate too."""
+
+    generation: int
+    weights: str | None
+    """SHA-256 of its weights."""
+    metrics: Metrics
+    """On the sealed suites."""
+    champion_metrics: Metrics
+    """The champion's on the same items."""
+
+    @classmethod
+    def of(cls, state: RunState) -> Final | None:
+        """That of the champion in force; None without."""
+        if state.final is None or state.champion is None:
+            return None
+        looks = (state.sealed.get(g.number) for g in (state.final, state.champion))
+        sealed = [look.facts.metrics if look else {} for look in looks]
+        return cls(state.final.number, bare(state.final.weights), *sealed)
+
+    def __str__(self) -> str:
+        text = f"generation {self.generation} is final: as the champion, with the labels of dev and gate"
+        pairs = [
+            f"{name} on {suite} {estimate_text(value)}, the champion {estimate_text(beside)}"
+            for suite, name, value in estimates(self.metrics)
+            if (beside := self.champion_metrics.get(suite, {}).get(name))
+        ]
+        return "; ".join([text, *pairs])
+
+
 class GateBesideSealed(Answer, frozen=True):
     """A share that the champion has on a gate suite and on a sealed one: what is selected by may flatter."""
 
@@ -133,6 +166,8 @@ class RunStatus(Answer, frozen=True):
     head: str
     """SHA-256 of the last ledger line."""
     champion: Champion | None
+    final: Final | None
+    """The champion's refit; None: there is none."""
     forked_from: ForkedFrom | None
     error_budget: BudgetStatus | None
     sealed_openings: int
@@ -205,6 +240,7 @@ def status(directory: Path) -> RunStatus:
         reason=state.reason,
         head=ledger.read_head(directory),
         champion=Champion(champion.number, bare(champion.weights)) if champion else None,
+        final=Final.of(state),
         forked_from=created.forked_from if created else None,
         error_budget=BudgetStatus.of(state),
         sealed_openings=state.times_opened,
@@ -296,6 +332,7 @@ def _generation(generation: Generation, state: RunState) -> GenerationStatus:
     return GenerationStatus(
         generation=generation.number,
         parent=generation.parent,
+        refit_of=generation.refit_of,
         init=generation.init,
         status=str(generation.status),
         reason=generation.reason,

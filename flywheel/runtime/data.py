@@ -16,9 +16,9 @@ from flywheel.runtime.held_out import HeldOut, Problems
 from flywheel.storage import events
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
-from flywheel.tables import as_table, require, with_provenance
+from flywheel.tables import PROVENANCE, as_table, require, with_provenance
 from flywheel.tables.digests import columns_of, joined_texts, table_digest
-from flywheel.tables.types import stored
+from flywheel.tables.types import is_known, matched, stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,3 +140,32 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
     problems = Problems.of(task)
     shared = problems.check(human, named)
     return Data(human, suites, problems, problems.held_out(named), shared)
+
+
+def labelled(task: Any, suite: Suite, human: pa.Table) -> pa.Table:
+    """A suite's items as human samples, as the task's optional ``samples_of`` makes them.
+
+    Raises DataError without that method, or if they are not what could be mixed with ``human``, the run's
+    human samples.
+    """
+    if not hasattr(task, "samples_of"):
+        raise DataError(
+            "refit=true trains on the labels of dev and gate, so the task must say how their items become "
+            f"samples; {type(task).__name__} has no samples_of(items). Define it, see flywheel/protocols.py, "
+            "or leave refit=false."
+        )
+    what = f"samples_of() of suite {suite.name}"
+    samples = stored(as_table(task.samples_of(suite.items)), what)
+    require(samples, what, unique="prompt")
+    own = own_types(human)
+    missing = [name for name in own if len(human) and name not in samples.column_names]
+    if missing:
+        raise DataError(f"{what} must have the columns of the seed samples: {missing} are missing.")
+    samples = matched(samples, {name: kind for name, kind in own.items() if is_known(kind)}, what)
+    provenance = {"origin": "human", "made_in": 0, "source": f"suite {suite.name}", "key": 0}
+    return with_provenance(samples, own=("prompt", "group"), **provenance)
+
+
+def own_types(rows: pa.Table) -> dict[str, pa.DataType]:
+    """The types of the recipe's own columns of samples."""
+    return {field.name: field.type for field in rows.schema if field.name not in PROVENANCE.names}

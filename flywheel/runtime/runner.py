@@ -96,6 +96,14 @@ class StageRunner:
         self.record(GenerationStarted(generation=number, parent=champion, champion=champion))
         return self.state.generations[-1]
 
+    def start_refit(self) -> Generation:
+        """Begin to repeat the champion's procedure, from where it began."""
+        champion = self.state.champion
+        assert champion is not None, "a refit is of a champion"
+        number, parent = len(self.state.generations), champion.parent
+        self.record(GenerationStarted(generation=number, parent=parent, champion=champion.number, refit=True))
+        return self.state.generations[-1]
+
     def charge_look(self, generation: Generation) -> Look:
         """Charge the look at the gate's items, once a generation: before anything is evaluated on them."""
         if generation.look is None:
@@ -169,7 +177,8 @@ class StageRunner:
         meter = Meter(self.config["budget"], self.state.spent)
         stop.hold(meter.reached)
         stop.check()
-        carry = {part: self.store.json(artifact) for part, artifact in self.state.carries.artifacts.items()}
+        carries = self.state.carries if generation.refit_of is None else generation.carry_before
+        carry = {part: self.store.json(artifact) for part, artifact in carries.artifacts.items()}
 
         def run() -> StageOutput:
             where, how = (stage, number, self.state.key, settings), self._conditions()

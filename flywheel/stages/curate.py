@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,13 +18,16 @@ from flywheel.tables import DECISIONS, as_table, require_same_rows
 from flywheel.tables.digests import table_digest
 
 
-def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = None) -> StageOutput:
+def curate(
+    ctx: Context, *, sources: Sequence[Source], recalled: str | None = None, like: str | None = None
+) -> StageOutput:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
     ``sources`` run from the human samples over earlier generations' to the newest. Those of which something
     was kept are the output ``sources``, with the number of rows drawn: see ``storage.sources``. It is an
     artifact, since they may grow with the number of generations.
-    The samples whose ids are in the artifact ``recalled`` are not shown to the curator.
+    The samples whose ids are in the artifact ``recalled`` are not shown to the curator. ``like``: an earlier
+    corpus, whose share of human draws the new one is to have, though there are more human samples by now.
     """
     curator = ctx.components.build("curator", ctx.settings)
     samples = read(ctx.store, sources)
@@ -35,6 +39,8 @@ def curate(ctx: Context, *, sources: Sequence[Source], recalled: str | None = No
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
     decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
+    if like is not None:
+        decisions = _balanced(decisions, samples, ctx.store.table(like))
     kept = decisions.filter(decisions["keep"])
     corpus = kept.filter(pc.greater(kept["count"], 0)).select(["id", "weight", "count"])
     if len(corpus) == 0:
@@ -68,6 +74,26 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     if not pc.all(pc.fill_null(good, False), min_count=0).as_py():
         raise DataError("Kept samples must have a weight above 0 and a count of 0 or more.")
     return decisions
+
+
+def _balanced(decisions: pa.Table, samples: pa.Table, like: pa.Table) -> pa.Table:
+    """The decisions, but with what models made drawn more often: human rows have the share that they had.
+
+    None is drawn less often. A recipe whose batches have a share of human rows by themselves is not changed.
+    """
+    human = np.equal(samples["origin"].to_numpy(), "human")
+    was_human = np.isin(like["id"].to_numpy(), samples["id"].to_numpy()[human])
+    counts, before = decisions["count"].to_numpy(), like["count"].to_numpy()
+    now, then = counts[human].sum(), before[was_human].sum()
+    others_now, others_then = counts[~human].sum(), before[~was_human].sum()
+    if not (now and then and others_now and others_then):
+        return decisions
+    factor = max(1.0, float(now * others_then / (then * others_now)))
+    sums = np.floor(np.cumsum(counts[~human]) * factor + 1e-9)  # rounded together, so that the sum is right
+    counts = counts.copy()
+    counts[~human] = np.diff(sums, prepend=0.0)
+    field = DECISIONS.field("count")
+    return decisions.set_column(DECISIONS.get_field_index("count"), field, pa.array(counts, field.type))
 
 
 def _used(store: Store, sources: Sequence[Source], kept: pa.Table) -> list[list[str | int | None]]:

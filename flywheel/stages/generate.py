@@ -14,6 +14,7 @@ from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Key, Keys
 from flywheel.records import Carry, Settings, Unit
 from flywheel.runtime.context import Context, StageOutput
+from flywheel.runtime.data import own_types
 from flywheel.runtime.meter import tokens_of
 from flywheel.runtime.weights import without_gradients
 from flywheel.runtime.work import cut, to_bytes
@@ -22,7 +23,6 @@ from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.storage.state import Generation
 from flywheel.storage.store import Stored
 from flywheel.tables import (
-    PROVENANCE,
     as_table,
     as_text,
     require,
@@ -148,13 +148,13 @@ class _Samples:
         self._waiting.append((unit, rows.select(names)))
         self._rows, self._bytes = self._rows + len(rows), self._bytes + rows.nbytes
         is_full = self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES
-        return self.rest() if is_full or _own(rows).keys() <= self._types.keys() else []
+        return self.rest() if is_full or own_types(rows).keys() <= self._types.keys() else []
 
     def rest(self) -> list[pa.Table]:
         """The samples of all units that still wait."""
         unknown: dict[str, pa.DataType] = {}
         for _, rows in self._waiting:
-            unknown = _own(rows) | {n: kind for n, kind in unknown.items() if not pa.types.is_null(kind)}
+            unknown = own_types(rows) | {n: kind for n, kind in unknown.items() if not pa.types.is_null(kind)}
         self._types = unknown | self._types
         ready, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
         return [self._samples(unit, rows) for unit, rows in ready]
@@ -170,11 +170,6 @@ class _Samples:
         return require_finite(samples, f"Samples of unit {unit}")
 
 
-def _own(rows: pa.Table) -> dict[str, pa.DataType]:
-    """The types of the recipe's own columns."""
-    return {field.name: field.type for field in rows.schema if field.name not in PROVENANCE.names}
-
-
 def _known_types(rows: pa.Table) -> dict[str, pa.DataType]:
     """Of the recipe's own columns, those whose types say what their values are."""
-    return {name: kind for name, kind in _own(rows).items() if is_known(kind)}
+    return {name: kind for name, kind in own_types(rows).items() if is_known(kind)}

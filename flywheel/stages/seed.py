@@ -1,11 +1,13 @@
-"""Seed: the human samples, the suites and the base weights, as artifacts."""
+"""Seed: the human samples, suites and base weights, as artifacts; labels: further human samples."""
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from flywheel.runtime.context import Context, StageOutput
-from flywheel.runtime.data import output_of
+from flywheel.runtime.data import labelled, output_of
 from flywheel.runtime.weights import read_base
-from flywheel.storage.events import SeedFacts
+from flywheel.storage.events import LabelsFacts, SeedFacts
 from flywheel.storage.store import Stored
 
 
@@ -20,3 +22,13 @@ def seed(ctx: Context) -> StageOutput:
     base = {"base": read_base(path)} if path else {}
     facts = SeedFacts(human=len(ctx.data.human), held_out=ctx.data.held_out)
     return StageOutput({**tables, **base}, facts)
+
+
+def labels(ctx: Context) -> StageOutput:
+    """The items of the suites that the stage sees, with what people gave to them, as human samples."""
+    batches = {
+        suite.name: labelled(ctx.components.task, suite, ctx.data.human) for suite in ctx.data.suites.values()
+    }
+    samples = pa.concat_tables(batches.values(), promote_options="permissive")
+    by_suite = {name: len(batch) for name, batch in batches.items()}
+    return StageOutput({"samples": samples}, LabelsFacts(human=len(samples), by_suite=by_suite))

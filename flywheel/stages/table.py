@@ -28,6 +28,7 @@ def _row(name: str, at: str | None = None, **columns: Any) -> Stage:
 _turn: dict[str, Any] = {"of_a_turn": True}
 _all: dict[str, Any] = {"on_all_ranks": True}
 seed     = _row("seed",     part="task",    sees=tuple(Role))
+labels   = _row("labels",   part="task",    at="seed.labels", sees=(Role.DEV, Role.GATE))
 generate = _row("generate", part="task",    **_all, **_turn)
 grade    = _row("grade",    part="grader",  **_all, **_turn)
 curate   = _row("curate",   part="curator", **_turn, has_carry=True)

@@ -34,12 +34,14 @@ F = TypeVar("F")
 
 
 class Status(StrEnum):
-    """Where a generation stands. Promoted, rejected and failed are verdicts: never overwritten."""
+    """Where a generation stands. All but unfinished are verdicts: never overwritten."""
 
     UNFINISHED = "unfinished"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
+    FINAL = "final"
+    """Made as the champion was, with the labels of dev and gate too: for use, and no part of the loop."""
 
 
 class Fields(Answer, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -188,6 +190,15 @@ class SeedFacts(Fields, frozen=True, kw_only=True):
     held_out: HeldOut
 
 
+class LabelsFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``labels``."""
+
+    human: int
+    """Rows of the human samples that it made, e.g. 1000."""
+    by_suite: dict[str, int]
+    """Those of each suite, e.g. ``{"dev": 250, "gate": 750}``."""
+
+
 class GenerateFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``generate``."""
 
@@ -311,6 +322,7 @@ class ReviewFacts(Fields, frozen=True, kw_only=True):
 
 FACTS: dict[str, type[Fields]] = {
     "seed": SeedFacts,
+    "labels": LabelsFacts,
     "generate": GenerateFacts,
     "grade": GradeFacts,
     "curate": CurateFacts,
@@ -440,9 +452,11 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation: int
     """0, 1, 2, ..."""
     parent: int | None
-    """What it builds on: the champion; None: it is a genesis."""
+    """What it builds on: the champion; None: it is a genesis. Of a refit the champion's parent."""
     champion: int | None
-    """The one in force, which it is to beat; None: there is none."""
+    """The one in force, which it is to beat, or of a refit to repeat; None: there is none."""
+    refit: bool = False
+    """Whether it repeats the champion's procedure with the labels of dev and gate."""
 
 
 class Look(Event, frozen=True, kw_only=True):

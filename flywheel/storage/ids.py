@@ -23,24 +23,26 @@ FILE = "ids.index"
 _WIDTH = 32
 _RECORD = [("made_in", "<i4"), ("id", f"S{_WIDTH}")]
 _RECORD_BYTES = 4 + _WIDTH
-_STAGES = ("generate", "seed")
+_STAGES = ("generate", "seed", "labels")
 
 
 def batch_of(generation: Generation) -> str | None:
-    """Artifact of the samples that a turn brought: the champion's, or in a genesis the human ones."""
-    return generation.output("generate", "samples") or generation.output("seed", "samples")
+    """Artifact of the samples that a turn brought: the champion's; in a genesis and a refit human ones."""
+    outputs = (generation.output(stage, "samples") for stage in _STAGES)
+    return next(filter(None, outputs), None)
 
 
 def rows_of(generation: Generation) -> int:
     """Rows of the batch that a turn brought; 0: it brought none."""
     if generation.generate:
         return generation.generate.facts.made
-    return generation.seed.facts.human if generation.seed else 0
+    human = generation.seed or generation.labels
+    return human.facts.human if human else 0
 
 
 def made_in(generation: Generation) -> int:
     """``made_in`` of the samples that a turn brought: 0 for the human ones."""
-    return 0 if generation.is_genesis else generation.number
+    return generation.number if generation.generate else 0
 
 
 def note(directory: Path, turn: int, stage: str, samples: Any) -> None:

@@ -69,7 +69,7 @@ def _why_not_go_back(
     state: RunState, number: int | None, recalled: Collection[int] = (), suspect: Collection[int] = ()
 ) -> str | None:
     under_way = state.current
-    if under_way and (under_way.number in {*recalled, *suspect} or under_way.parent != number):
+    if under_way and (under_way.number in {*recalled, *suspect} or under_way.begun_under != number):
         return "a generation under way that is flagged, or not the new champion's, is ended first"
     if number is None:
         return None

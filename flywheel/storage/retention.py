@@ -1,8 +1,8 @@
 """Keeping disks small: what a policy lets go.
 
 A generation that is kept stays whole: what its stages made, and what its weights were trained and
-evaluated from, so that it can be reproduced. Kept are the first champion and the one in force, a generation
-under way and its parent, and those that the policy names. Of the others go
+evaluated from, so that it can be reproduced. Kept are the first champion, the one in force and its final, a
+generation under way and its parent, and those that the policy names. Of the others go
 
     weights      the file
     samples      the payload; a slim table stays with what recall and trace go by: ``slim.SLIM``
@@ -113,7 +113,7 @@ class Retention:
 
     def _is_kept(self, generation: Generation) -> bool:
         state = self._state
-        if generation is state.champion or generation is state.first_champion:
+        if any(generation is kept for kept in (state.champion, state.first_champion, state.final)):
             return True  # the champion is the parent of what is under way, too
         ended = len(state.generations) - (state.current is not None)
         return self._is_kept_for_good(generation) or generation.number >= ended - self._policy.last
@@ -172,10 +172,10 @@ def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
 
 
 def _droppable(generation: Generation) -> dict[str, str]:
-    """Kind -> artifact of what may go of a generation. A genesis decided on nothing but its own batch."""
+    """Kind -> artifact of what may go of a generation; no decisions where people gave its own batch."""
     outputs = ((stage, kind) for stage, kinds in PRUNABLE.items() for kind in kinds)
     names = {kind: name for stage, kind in outputs if (name := generation.output(stage, kind)) is not None}
-    if generation.is_genesis:
+    if generation.generate is None:
         names.pop("decisions", None)
     return names
 

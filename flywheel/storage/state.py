@@ -28,6 +28,7 @@ from flywheel.storage.events import (
     GenerationStarted,
     GradeFacts,
     GuardFacts,
+    LabelsFacts,
     Look,
     Pruned,
     Recalled,
@@ -78,6 +79,8 @@ class Generation:
     parent: int | None
     status: Status = Status.UNFINISHED
     reason: str = ""
+    refit_of: int | None = None
+    """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     lost_seconds: float = 0.0
     """Wall time of its stages that failed or were cut off."""
     stages: dict[str, StageDone[Any]] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Generation:
     """Those in force when it had ended; none until then."""
 
     seed = _Done[SeedFacts]("seed")
+    labels = _Done[LabelsFacts]("labels")
     generate = _Done[GenerateFacts]("generate")
     grade = _Done[GradeFacts]("grade")
     curate = _Done[CurateFacts]("curate")
@@ -116,7 +120,17 @@ class Generation:
     @property
     def is_genesis(self) -> bool:
         """Whether it has no parent: a first champion, or an attempt at one."""
-        return self.parent is None
+        return self.parent is None and self.refit_of is None
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether it is a candidate's: neither a genesis nor a refit."""
+        return self.parent is not None and self.refit_of is None
+
+    @property
+    def begun_under(self) -> int | None:
+        """The champion when it began; None: there was none."""
+        return self.parent if self.refit_of is None else self.refit_of
 
     @property
     def weights(self) -> str | None:
@@ -187,6 +201,8 @@ class RunState:
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
     """Turns that ended without promotion since the champion came into force and are not recalled."""
+    refits: list[Generation] = field(default_factory=list)
+    """Those that repeat, or were to repeat, a champion's procedure with the labels of dev and gate."""
     with_trials: list[int] = field(default_factory=list)
     """Generations whose tuner tried something."""
     replacements: set[str] = field(default_factory=set)
@@ -231,6 +247,9 @@ class RunState:
                 self.code_changes.append(event)
             case GenerationStarted():
                 begun = Generation(event.generation, event.parent, carry_before=self.carries)
+                if event.refit and self.champion:
+                    begun.refit_of, begun.carry_before = event.champion, self.champion.carry_before
+                    self.refits.append(begun)
                 begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
                 self.generations.append(begun)
                 self.current, self.is_opened = begun, False
@@ -322,8 +341,8 @@ class RunState:
         if rule := self._why_not_under_way(look.generation):
             return rule
         generation = self.generations[look.generation]
-        if generation.is_genesis or generation.look:
-            return "a turn is looked at once, and a genesis never"
+        if not generation.is_turn or generation.look:
+            return "a turn is looked at once, a genesis and a refit never"
         if look.number != len(self.looks) + 1:
             return f"looks are numbered in order, the next is {len(self.looks) + 1}"
         due = accountant.level_due(self)
@@ -358,9 +377,19 @@ class RunState:
     def _why_not_end(self, event: GenerationEnded) -> str | None:
         if rule := self._why_not_under_way(event.generation):
             return rule
-        if event.status is Status.UNFINISHED:
+        candidate = self.generations[-1]
+        if candidate.refit_of is not None:
+            return self._why_not_end_refit(candidate, event)
+        if event.status in (Status.UNFINISHED, Status.FINAL):
             return "it may end as failed, promoted, rejected"
-        return self._why_not_promote(self.generations[-1]) if event.status is Status.PROMOTED else None
+        return self._why_not_promote(candidate) if event.status is Status.PROMOTED else None
+
+    def _why_not_end_refit(self, refit: Generation, event: GenerationEnded) -> str | None:
+        if event.status not in (Status.FINAL, Status.FAILED):
+            return "a refit is neither promoted nor rejected: it may end as final, failed"
+        if event.carry:
+            return "a refit leaves no carry"
+        return "a final has weights" if event.status is Status.FINAL and not refit.weights else None
 
     def _has(self, number: int | None) -> bool:
         return number is not None and 0 <= number < len(self.generations)
@@ -377,7 +406,14 @@ class RunState:
             return f"generations are numbered in order, the next is {len(self.generations)}"
         if event.champion != (self.champion.number if self.champion else None):
             return "the champion is the one in force"
+        if event.refit:
+            return self._why_not_refit(event)
         return None if event.parent == event.champion else "the champion is the parent"
+
+    def _why_not_refit(self, event: GenerationStarted) -> str | None:
+        if self.champion is None or event.parent != self.champion.parent:
+            return "a refit is of the champion, and has the parent that it has"
+        return "a champion has one final" if self.final else None
 
     def _why_not_promote(self, candidate: Generation) -> str | None:
         if not candidate.weights:
@@ -415,7 +451,7 @@ class RunState:
     def _recall(self, event: Recalled) -> None:
         for number in event.generations:
             generation = self.generations[number]
-            if not (generation.recalled or generation.is_genesis):
+            if generation.is_turn and not generation.recalled:
                 self.ended_turns[generation.status] -= 1
             generation.recalled, generation.suspect = True, False
             self.recalled_batches |= {generation.output("generate", "samples") or ""} - {""}
@@ -443,8 +479,8 @@ class RunState:
             return "what is pruned is there"
         if not names.keys().isdisjoint(slim.values()) or not self.replacements.isdisjoint(names):
             return "what stands in for something stays"
-        stay = {g.weights for g in (self.champion, self.first_champion, self.current) if g}
-        return "champions' weights stay" if stay & names.keys() else None
+        stay = {g.weights for g in (self.champion, self.first_champion, self.final, self.current) if g}
+        return "the weights of champions and of the final stay" if stay & names.keys() else None
 
     def can_be_champion(self, generation: Generation) -> bool:
         """Whether it is a champion to go back to: promoted, not recalled, its weights not pruned."""
@@ -462,12 +498,12 @@ class RunState:
         generation = self.unreported = self.generations[-1]
         self.current = None
         generation.status, generation.reason = event.status, event.reason
-        if not generation.is_genesis:
+        if generation.is_turn:
             self.ended_turns[generation.status] += 1
         if generation.status is Status.PROMOTED:
             self.champion, self.fruitless = generation, []
             self.first_champion = self.first_champion or generation
-        elif not generation.is_genesis:
+        elif generation.is_turn:
             self.fruitless.append(generation.number)
         if generation.status is Status.REJECTED and generation.parent is not None:
             self.generations[generation.parent].rejected.append(generation.number)
@@ -481,15 +517,34 @@ class RunState:
 
     @property
     def champions_to_look_at(self) -> list[Generation]:
-        """Those of the first champion and the present one that were not looked at on the sealed suites."""
-        both = {g.number: g for g in (self.first_champion, self.champion) if g}
-        return [g for number, g in both.items() if number not in self.sealed]
+        """Those of the first champion, the present one and its final that no sealed suite has shown yet."""
+        several = {g.number: g for g in (self.first_champion, self.champion, self.final) if g}
+        return [g for number, g in several.items() if number not in self.sealed]
 
     @property
     def times_opened(self) -> int:
         """How often the sealed suites were opened, with what a fork inherited."""
         origin = self.created.forked_from if self.created else None
         return len(self.openings) + (origin.openings if origin else 0)
+
+    @property
+    def final(self) -> Generation | None:
+        """The refit of the champion in force that ended as final, is not recalled and has its weights."""
+        if self.champion is None:
+            return None
+        ours = (g for g in self.refits if g.refit_of == self.champion.number and g.status is Status.FINAL)
+        return next((g for g in ours if not g.recalled and g.weights not in self.pruned), None)
+
+    def is_refit_due(self, on_failure: str) -> bool:
+        """Whether the champion's procedure is still to be repeated with the labels of dev and gate.
+
+        One that was adopted as it is has none. A refit that failed is tried again by the next session,
+        as a turn is, unless failures are passed over.
+        """
+        if self.champion is None or self.champion.curate is None or self.final:
+            return False
+        ours = (g for g in self.refits if g.refit_of == self.champion.number)
+        return on_failure == "stop" or all(g.status is not Status.FAILED for g in ours)
 
     def is_over(self, generations: int, patience: int | None, on_failure: str) -> str | None:
         """Why no more generations are to be made: ``generations``, ``patience``; None: some are.

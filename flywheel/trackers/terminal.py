@@ -20,6 +20,7 @@ from rich.text import Text
 from flywheel.lineage.code_changes import CodeChange
 from flywheel.lineage.status import (
     BudgetStatus,
+    Final,
     Metrics,
     estimates,
     gate_beside_sealed,
@@ -40,6 +41,7 @@ from flywheel.storage.events import (
     GenerationStarted,
     GradeFacts,
     GuardFacts,
+    LabelsFacts,
     ReviewFacts,
     RunEnded,
     SeedFacts,
@@ -62,6 +64,7 @@ COLOURS = {
     Status.PROMOTED: "green",
     Status.REJECTED: "yellow",
     Status.FAILED: "red",
+    Status.FINAL: "bright_green",
     Status.UNFINISHED: "cyan",
 }
 LEFT_OUT = ", {left_out} prompts that a suite asks left out"
@@ -95,8 +98,8 @@ class Turns:
         return max(0, self.total - state.counted_turns(self.on_failure))
 
     def text(self, generation: Generation, state: RunState) -> str:
-        """``generation 5, turn 3 of 3`` of a generation that has begun; a genesis is no turn."""
-        if generation.is_genesis:
+        """``generation 5, turn 3 of 3`` of a generation that has begun; a genesis and a refit are no turn."""
+        if not generation.is_turn:
             return f"generation {generation.number}"
         ended = generation.status is not Status.UNFINISHED
         turn = state.counted_turns(self.on_failure) + (0 if ended else 1)
@@ -150,7 +153,7 @@ class PlainLines(NoTracker):
             case CodeChanged():
                 return str(CodeChange.of(event))
             case GenerationStarted():
-                return f"{self._turns.text(state.generations[-1], state)}{parent_text(event.parent)}"
+                return f"{self._turns.text(state.generations[-1], state)}{begun_text(event)}"
             case StageDone():
                 return f"  {event.stage:<9}{event.cost.seconds:7.1f} s  {stage_text(event)}"
             case GenerationEnded():
@@ -258,7 +261,7 @@ class LiveView(NoTracker):
         remaining = self._turns.left(self._state)
         if len(ended) < 2 or remaining == 0:
             return ""
-        turns = [g.seconds for g in ended if not g.is_genesis] or [ended[0].seconds]
+        turns = [g.seconds for g in ended if g.is_turn] or [ended[0].seconds]
         current = self._state.current
         spent = current.seconds if current else 0.0
         return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
@@ -274,9 +277,11 @@ def _resumption(state: RunState) -> str:
     return f"continuing {'at' if state.current else 'after'} generation {state.generations[-1].number}"
 
 
-def parent_text(parent: int | None) -> str:
+def begun_text(begun: GenerationStarted) -> str:
     """Where a generation comes from."""
-    return ": genesis" if parent is None else f": the champion is generation {parent}"
+    if begun.refit:
+        return f": the champion, generation {begun.champion}, again with the labels of dev and gate"
+    return ": genesis" if begun.parent is None else f": the champion is generation {begun.parent}"
 
 
 def stage_text(event: StageDone[Any]) -> str:
@@ -284,6 +289,8 @@ def stage_text(event: StageDone[Any]) -> str:
     match facts := event.facts:
         case SeedFacts():
             return f"{facts.human} human samples"
+        case LabelsFacts():
+            return f"{facts.human} human samples of {_counts_text(facts.by_suite)}"
         case GenerateFacts():
             left_out = LEFT_OUT.format(left_out=facts.left_out) if facts.left_out else ""
             return f"{facts.made} samples{left_out}"
@@ -331,12 +338,16 @@ def ending_text(event: Event, state: RunState) -> str:
     if limit := limit_of(reason):
         return f"stopped: {reason}. With a larger budget.{limit} the same command goes on."
     return {
-        "run_finished": f"finished: the champion is generation {event.champion}",
+        "run_finished": f"finished: the champion is generation {event.champion}{_final_text(state)}",
         "run_stopped": f"stopped by {reason}. {again}",
         "run_failed": f"failed: {reason}. {'The champion stays. ' if state.champion else ''}{again}",
         "run_interrupted": f"interrupted by {reason}; nothing recorded is lost. {again}",
         "run_awaiting_review": f"waiting for a review. {again}",
     }[event.event]
+
+
+def _final_text(state: RunState) -> str:
+    return f", final is generation {state.final.number}" if state.final else ""
 
 
 _SHOWN = 60
@@ -379,6 +390,8 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     if state.times_opened:
         lines.append(opened_text(state.times_opened))
         lines += [printable(f"the champion's {both}") for both in gate_beside_sealed(state)]
+    if final := Final.of(state):
+        lines.append(printable(final))
     if state.seconds:
         lines.append(f"spent {state.spent}")
     if (recorded := held_out(state)) is not None:

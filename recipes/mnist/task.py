@@ -106,6 +106,10 @@ class Mnist:
         """The human labels."""
         return self._table("prompt", self._split.human, with_label=True)
 
+    def samples_of(self, items: pa.Table) -> pa.Table:
+        """The items' images with their labels."""
+        return items.select(["item", "image", "label"]).rename_columns({"item": "prompt"})
+
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """All unlabelled images, in every generation."""
         return self._table("prompt", self._split.unlabelled[: self.unlabelled])

@@ -10,7 +10,7 @@ def test_reproduce_answers_by_exit_code(answer, json_answer, refusal, finished):
     text = answer("reproduce", "run", "1", "--config-dir", MOONS_CONF)
     assert "the weights are equal to the bit; 0 of 400 evaluated items differ" in text
     assert json_answer("reproduce", "run", "0", "--config-dir", MOONS_CONF)["equal"] is True
-    assert "champion or last; got 7" in refusal("reproduce", "run", "7", "--config-dir", MOONS_CONF)
+    assert "champion, last or final; got 7" in refusal("reproduce", "run", "7", "--config-dir", MOONS_CONF)
 
 
 def test_prune_is_a_dry_run_until_it_is_told(answer, json_answer, refusal, finished):

@@ -24,7 +24,7 @@ def test_show(answer, json_answer, refusal, finished):
         assert part in text
     assert json_answer("show", "run", "1") == {**run.show(1).json(), "run": "runs/moons/run"}
     assert json_answer("show")["generation"] == run.champion().number
-    assert "champion or last; got 7" in refusal("show", "run", "7")
+    assert "champion, last or final; got 7" in refusal("show", "run", "7")
 
 
 @pytest.mark.parametrize("words", [("show", "run", "1"), ("diff", "run", "0", "1")], ids=" ".join)
@@ -40,7 +40,7 @@ def test_diff(answer, json_answer, refusal, finished):
     assert "10 rows shared, of 10 and" in text
     assert "outcomes on gate" in text
     assert json_answer("diff", "run", "0", "moons/run@1")["b"]["generation"] == 1
-    assert "number, champion or last; got 'x'" in refusal("diff", "run", "0", "x")
+    assert "number, champion, last or final; got 'x'" in refusal("diff", "run", "0", "x")
 
 
 @pytest.mark.parametrize("which", ["champion", "last"])

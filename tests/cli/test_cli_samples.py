@@ -60,7 +60,7 @@ def test_samples_as_a_table_from_all_over_the_batch(answer, refusal, finished):
     text = answer("samples", "run", "--limit", "5")
     assert "confidence" in text
     assert "5 of " in text.replace("\n", " ")
-    assert "0 to 1, champion or last; got 7" in refusal("samples", "run", "7")
+    assert "0 to 1, champion, last or final; got 7" in refusal("samples", "run", "7")
 
 
 def written(folder, kind):

@@ -65,7 +65,7 @@ def must_reopen(
 ) -> bool:
     limits = {"generations": generations, "patience": patience, "on_failure": on_failure}
     try:
-        plan._check_seal(directory, state, limits | {"seal": "keep"})
+        plan._check_seal(directory, state, limits | {"seal": "keep", "refit": False})
     except RunError:
         return True
     return False

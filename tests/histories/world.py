@@ -112,7 +112,7 @@ class Parts:
         self.directory, self.config, self.clocks, self.fates = directory, config, clocks, dict(fates)
         self.calls, self.fate = 0, None
         base = str(config.base) if config.base else None
-        self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base}
+        self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
         self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", "guards": {}, **operational}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_model_that_the_weights_do_not_fit_is_refused(old: flywheel.Run, tmp_p
 
 
 def test_only_clean_generations_with_weights_are_forked(old: flywheel.Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="champion or last; got 9"):
+    with pytest.raises(RunError, match="champion, last or final; got 9"):
         old.fork(9, beside(old, runs_dir=tmp_path / "runs", seed=5))
     old.recall(generation=1, why="flawed", yes=True)
     with pytest.raises(RunError, match="not recalled; generation 1"):

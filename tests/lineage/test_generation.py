@@ -24,7 +24,7 @@ def test_by_number_champion_or_last(run_copy: Path) -> None:
 
 @pytest.mark.parametrize("which", [-1, 99, "1", "first", ""])
 def test_what_there_is_not_is_refused(finished_run: Path, which: int | str) -> None:
-    with pytest.raises(RunError, match=f"0 to 2, champion or last; got {which}"):
+    with pytest.raises(RunError, match=f"0 to 2, champion, last or final; got {which}"):
         find_generation(finished_run, read_state(finished_run), which)
 
 

@@ -280,7 +280,7 @@ def test_what_cannot_be_rolled_back_to_is_refused(run: Path, kind: str) -> None:
     if kind == "recalled":
         recall(run, generation=chosen, why="flawed", yes=True)
     before = (run / "ledger.jsonl").read_bytes()
-    with pytest.raises(RunError, match=r"promoted|changes the champion|champion or last; got 99"):
+    with pytest.raises(RunError, match=r"promoted|changes the champion|champion, last or final; got 99"):
         rollback(run, chosen, "no")
     assert (run / "ledger.jsonl").read_bytes() == before
 
@@ -309,7 +309,7 @@ def test_a_recall_names_one_flaw_and_says_why(run: Path) -> None:
         recall(run, why="flawed")
     with pytest.raises(ConfigError, match="says why"):
         recall(run, generation=1, why=" ")
-    with pytest.raises(RunError, match="champion or last; got 9"):
+    with pytest.raises(RunError, match="champion, last or final; got 9"):
         recall(run, generation=9, why="flawed")
 
 

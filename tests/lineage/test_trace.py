@@ -69,7 +69,7 @@ def test_what_names_no_one_sample_is_refused(run: Path, prefix: str, rule: str) 
     with pytest.raises(RunError, match=rule):
         trace(run, sample=prefix)
     for number in (99, -1):
-        with pytest.raises(RunError, match=f"champion or last; got {number}"):
+        with pytest.raises(RunError, match=f"champion, last or final; got {number}"):
             trace(run, generation=number)
 
 

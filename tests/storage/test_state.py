@@ -23,6 +23,11 @@ def started(number: int, parent: int | None = None) -> Event:
     return event_of("generation_started", generation=number, parent=parent, champion=parent)
 
 
+def refitted(number: int, parent: int | None, champion: int | None) -> Event:
+    content = {"parent": parent, "champion": champion, "refit": True}
+    return event_of("generation_started", generation=number, **content)
+
+
 def stage(number: int, name: str, **facts: Any) -> Event:
     outputs = {"weights": f"w{number}"} if name == "train" else {}
     content = {"outputs": outputs, "facts": facts, "cost": {"seconds": 1.5}}
@@ -182,6 +187,29 @@ def test_whoever_begins_after_an_opening_has_reopened() -> None:
     assert not RunState.replay(chained(created, started(0))).is_opened
 
 
+def test_a_refit_is_no_turn_and_its_final_is_the_champions() -> None:
+    state = RunState.replay(chained(*REFITTED))
+    champion, final = state.generations[2:]
+    assert (state.champion, state.final) == (champion, final)
+    assert (state.counted_turns("go_on"), state.turns_without_promotion) == (2, 0)
+    assert [final.is_genesis, final.is_turn] == [False, False]
+    assert [g.number for g in state.champions_to_look_at] == [0, 2, 3]
+    state.apply(replace(went_back(1), seq=len(REFITTED)))
+    assert state.final is None
+    again = replace(went_back(2), seq=len(REFITTED) + 1)
+    state.apply(again)
+    assert state.final is final
+
+
+def test_a_failed_refit_is_due_again_unless_failures_are_passed_over() -> None:
+    curated = [*TURNS[:-2], stage(2, "curate"), *TURNS[-2:]]
+    state = RunState.replay(chained(*curated))
+    assert state.is_refit_due("go_on")
+    state = RunState.replay(chained(*curated, refitted(3, 1, 2), ended(3, "failed")))
+    assert (state.is_refit_due("stop"), state.is_refit_due("go_on")) == (True, False)
+    assert (state.counted_turns("go_on"), state.turns_without_promotion) == (2, 0)
+
+
 def test_it_travels_to_another_rank(finished_run: Path) -> None:
     state = RunState.replay(ledger.read(finished_run))
     sent = pickle.loads(pickle.dumps(state))
@@ -194,6 +222,8 @@ def test_sealed_looks_are_kept_apart() -> None:
     assert "sealed" not in state.generations[0].stages
 
 
+REFITTING = [*TURNS, refitted(3, 1, 2), stage(3, "train", start={"kind": "fresh"})]
+REFITTED = [*REFITTING, ended(3, "final")]
 LOOKED_AT = [*OPENED, stage(0, "sealed")]
 SHOWN = {"value": 0.5, "low": 0.4, "high": 0.7}
 RUNNING = [started(0), *earned(0), started(1, 0)]
@@ -255,6 +285,20 @@ ILLEGAL = {
     "an opening with a level": [started(0), *earned(0), opening(0, 1, level=0.01)],
     "a look at a suite that is not charged": [*RUNNING, charged(1, 1, role="dev")],
     "a look at a former champion, opened for another": [*TURNS, opening(2, 1), stage(1, "sealed")],
+    "a final of what is no refit": [*RUNNING, *evidence(1), ended(1, "final")],
+    "a promoted refit": [*REFITTING, ended(3, "promoted")],
+    "a rejected refit": [*REFITTING, ended(3, "rejected")],
+    "a final without weights": [*TURNS, refitted(3, 1, 2), ended(3, "final")],
+    "a final that leaves a carry": [*REFITTING, ended(3, "final", {"gate": "g"})],
+    "a look at a refit": [*REFITTING, charged(3, 3)],
+    "a refit of another than the champion": [*TURNS, refitted(3, 0, 1)],
+    "a refit with another parent than the champion's": [*TURNS, refitted(3, 2, 2)],
+    "a refit before there is a champion": [refitted(0, None, None)],
+    "a second refit of a champion that has a final": [*REFITTED, refitted(4, 1, 2)],
+    "a final as parent": [*REFITTED, started(4, 3)],
+    "a rollback to a final": [*REFITTED, went_back(3)],
+    "a pruned final": [*REFITTED, pruned("w3")],
+    "a recall from under a refit": [*REFITTING, recalled(1, 2)],
     "a second verdict": [*RUNNING, ended(1, "rejected"), ended(1, "promoted")],
     "a verdict that is none": [*RUNNING, ended(1, "unfinished")],
     "the cost of a generation that there is none": [*RUNNING, LOST],

@@ -45,7 +45,14 @@ class FakeComponents:
 
     def __init__(self, curator: Any = None, **config: Any) -> None:
         self._curator = curator or self
-        ours = {"genesis": "train", "init": "parent", "patience": None, "on_failure": "stop", "base": None}
+        ours = {
+            "genesis": "train",
+            "init": "parent",
+            "patience": None,
+            "on_failure": "stop",
+            "base": None,
+            "refit": False,
+        }
         ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 

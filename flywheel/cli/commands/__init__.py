@@ -162,12 +162,12 @@ def directory_of(options: argparse.Namespace, *, changes: bool = False) -> Path:
 
 
 def generation_word(text: str) -> int | str:
-    """A generation as it is named: its number, ``champion`` or ``last``."""
-    from flywheel.records import CHAMPION, LAST
+    """A generation as it is named: its number, ``champion``, ``last`` or ``final``."""
+    from flywheel.records import CHAMPION, FINAL, LAST
 
-    if not (text.isdecimal() or text in (CHAMPION, LAST)):
+    if not (text.isdecimal() or text in (CHAMPION, LAST, FINAL)):
         raise argparse.ArgumentTypeError(
-            f"Expected a generation: its number, champion or last; got {text!r}."
+            f"Expected a generation: its number, champion, last or final; got {text!r}."
         )
     return int(text) if text.isdecimal() else text
 

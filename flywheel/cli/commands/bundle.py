@@ -9,7 +9,9 @@ from flywheel.cli.commands import add_json, add_run, directory_of, generation_wo
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, required=True)
-    parser.add_argument("generation", type=generation_word, metavar="GEN", help="number, champion or last")
+    parser.add_argument(
+        "generation", type=generation_word, metavar="GEN", help="number, champion, last or final"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
     add_json(parser)
 

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="champion",
         type=generation_word,
         metavar="N",
-        help="number, champion or last (champion)",
+        help="number, champion, last or final (champion)",
     )
     add_config_dir(parser)
     add_json(parser)

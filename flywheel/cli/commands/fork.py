@@ -15,7 +15,7 @@ from flywheel.errors import ConfigError
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "at", type=generation_of_run, metavar="RUN@GEN", help="a run, and number, champion or last"
+        "at", type=generation_of_run, metavar="RUN@GEN", help="a run, and number, champion, last or final"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run")
     add_config_dir(parser)

@@ -8,7 +8,9 @@ from flywheel.errors import ExitCode
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("generation", type=generation_word, metavar="GEN", help="number, champion or last")
+    parser.add_argument(
+        "generation", type=generation_word, metavar="GEN", help="number, champion, last or final"
+    )
     parser.add_argument("--into", metavar="DIR", help="keep the weights and outcomes there; default: nowhere")
     add_config_dir(parser)
     add_json(parser)

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="champion",
         type=generation_word,
         metavar="GEN",
-        help="number, champion or last (champion)",
+        help="number, champion, last or final (champion)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--code", action="store_true", help="print the uncommitted changes, for `git apply`")
@@ -64,7 +64,8 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     numbers = grid_of(("suite", "metric", "value [95% interval]"), rows)
     opened = opened_text(report.sealed_openings) if report.sealed_openings else None
     held_out = held_out_text(report.held_out) if report.held_out else None
-    yield section("evaluation", numbers, opened, held_out)
+    beside = str(report.final) if report.final else None
+    yield section("evaluation", numbers, beside, opened, held_out)
     if report.verdict:
         yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
     yield section("guards", pairs({f"{a.guard} ({a.action})": a.reason for a in report.alarms}))
@@ -93,6 +94,7 @@ def _title(report: Shown) -> RenderableType:
 def _origin(report: Shown) -> dict[str, Any]:
     made_from = {
         "parent": None if report.parent is None else f"generation {report.parent}",
+        "refit of": None if report.refit_of is None else f"generation {report.refit_of}",
         "init": edge_text(report.init) if report.init else None,
         "weights": report.weights,
         "prompts": _left_out(report),

@@ -50,6 +50,10 @@ class Moons:
         points, labels = self._draw("human", self.labelled)
         return _table("prompt", points, "human", label=labels)
 
+    def samples_of(self, items: pa.Table) -> pa.Table:
+        """The items' points with their labels."""
+        return items.rename_columns({"item": "prompt"})
+
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """The same unlabelled points in every generation."""
         return _table("prompt", self._draw("unlabelled", self.unlabelled)[0], "unlabelled")
