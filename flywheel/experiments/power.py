@@ -24,7 +24,6 @@ from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.experiments.looks import Decider, RecordedLook
 from flywheel.experiments.pairs import Pairs, Population
 from flywheel.keys import Key
-from flywheel.launch.plan import error_budget
 from flywheel.records import Answer, Role, Suite
 from flywheel.runtime.data import read_data
 from flywheel.storage.accountant import ErrorBudget
@@ -236,7 +235,7 @@ def power_of_recipe(overrides: Sequence[str], gain: float, config_dir: str | Non
         sizes,
         Decider(components.build("gate", components.settings()), {}),
         gain,
-        error_budget(config),
+        ErrorBudget.of(config),
         of=f"recipe {config['recipe']}",
     )
 

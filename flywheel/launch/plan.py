@@ -15,7 +15,6 @@ from flywheel.launch.fork import Origin
 from flywheel.lineage.status import read_state
 from flywheel.records import Role
 from flywheel.storage import lock
-from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.state import RunState, RunStateName
 
 if TYPE_CHECKING:
@@ -91,13 +90,6 @@ def directory_of(config: DictConfig) -> Path:
     """Where the run lies: ``runs_dir/recipe/name``; by default the name is the seed and the identity."""
     name = config.name or f"seed{config.seed}-{identity(config)[:8]}"
     return Path(str(config.runs_dir), str(config.recipe), name)
-
-
-def error_budget(config: Mapping[str, Any], spent: float = 0.0) -> ErrorBudget:
-    """The error budget of a new run: by default its looks are the turns that it is created for."""
-    configured = config["error_budget"]
-    planned = configured["looks"] or config["generations"]
-    return ErrorBudget(configured["alpha"], planned, configured["reserve"], configured["rule"], spent)
 
 
 def _recorded(directory: Path) -> RunState | None:

@@ -21,7 +21,6 @@ from flywheel.config.remembered import remember
 from flywheel.errors import UnwritableError, wrap_user_errors
 from flywheel.executors import executor_of_process
 from flywheel.launch.identity import check_data, check_prompts, set_aside
-from flywheel.launch.plan import error_budget
 from flywheel.launch.preflight import Ready
 from flywheel.lineage.code_changes import differing, hashes
 from flywheel.runtime import work
@@ -31,6 +30,7 @@ from flywheel.runtime.environment import compute, distributions, threads
 from flywheel.runtime.runner import StageRunner
 from flywheel.runtime.stop import Stop
 from flywheel.storage import files, lock, pruning
+from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.events import CodeChanged, Event, ForkedFrom, RunCreated, SessionStarted
 from flywheel.storage.ledger import Ledger, canonical
 from flywheel.storage.state import RunState
@@ -107,7 +107,7 @@ def _begin(runner: StageRunner, forked_from: ForkedFrom | None, spent: float) ->
                 config=json.loads(canonical(identity_part(runner.components.config))),  # keys as text
                 data=runner.tools.data.identity,
                 threads=threads(config, None),
-                error_budget=error_budget(config, spent),
+                error_budget=ErrorBudget.of(config, spent),
                 forked_from=forked_from,
             )
         )

@@ -13,7 +13,7 @@ the verdicts before it. Here the same items are looked at again, so that is simu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Answer, GateResult, Json, Verdict
 
@@ -37,6 +37,12 @@ class ErrorBudget(Answer, frozen=True, omit_defaults=True):
     """``familywise``: any wrong promotion counts; ``false_discovery``: their expected share of all (LOND)."""
     spent: float = 0.0
     """What was charged in the run that a fork came from, on gate items that both have."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], spent: float = 0.0) -> ErrorBudget:
+        """That of a new run of a resolved configuration: by default its looks are its ``generations``."""
+        own = config["error_budget"]
+        return cls(own["alpha"], own["looks"] or config["generations"], own["reserve"], own["rule"], spent)
 
     @property
     def left(self) -> float:
