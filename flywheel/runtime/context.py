@@ -87,7 +87,7 @@ class Stage(msgspec.Struct, frozen=True):
     of_a_turn: bool = False
     """Whether every turn goes through it."""
     sees: tuple[Role, ...] = ()
-    """Roles of the suites that it holds. What makes or chooses data sees no gate and no sealed item."""
+    """Roles of the suites that it holds. What makes or chooses data for a turn sees no item that judges."""
 
     @property
     def prunable(self) -> tuple[str, ...]:

@@ -320,6 +320,8 @@ class RunState:
             return rule
         if self.current and event.stage in self.current.stages:
             return "a stage is done once"
+        if event.stage == "labels" and self.generations[event.generation].refit_of is None:
+            return "only a refit is given the labels of dev and gate"
         if rule := self._why_not_read_gate(event) or self._why_not_show(event):
             return rule
         if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):

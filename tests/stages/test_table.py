@@ -16,6 +16,7 @@ def test_what_makes_or_chooses_data_sees_no_item_that_judges(stage) -> None:
     allowed = {
         "evaluate": {Role.GATE, Role.GUARD},
         "gate": {Role.GATE},
+        "labels": {Role.GATE},  # of a refit only, which is judged by no gate
         "guard": {Role.GUARD},
         "sealed": {Role.SEALED},
     }

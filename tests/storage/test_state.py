@@ -286,6 +286,7 @@ ILLEGAL = {
     "a look at a suite that is not charged": [*RUNNING, charged(1, 1, role="dev")],
     "a look at a former champion, opened for another": [*TURNS, opening(2, 1), stage(1, "sealed")],
     "a final of what is no refit": [*RUNNING, *evidence(1), ended(1, "final")],
+    "labels of the gate in a turn": [*RUNNING, stage(1, "labels")],
     "a promoted refit": [*REFITTING, ended(3, "promoted")],
     "a rejected refit": [*REFITTING, ended(3, "rejected")],
     "a final without weights": [*TURNS, refitted(3, 1, 2), ended(3, "final")],
