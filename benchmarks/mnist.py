@@ -3,6 +3,7 @@
     python benchmarks/mnist.py                       # 20 seeds, 10 labels a class: 40 minutes
     python benchmarks/mnist.py --labels 1 4 25 --seeds 5
     python benchmarks/mnist.py --table runs/benchmark/mnist.jsonl
+    python benchmarks/mnist.py --recorded runs/mnist/*   # runs that are done: promotions, gate beside sealed
 
 Each seed has its own split, labels and training randomness, the same for all methods, scored once on the
 750 sealed images:
@@ -42,10 +43,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark/mnist.jsonl"))
     parser.add_argument("--table", type=Path, help="only print the table of this file")
+    parser.add_argument("--recorded", type=Path, nargs="+", metavar="RUN", help="only tell of these runs")
     options = parser.parse_args()
+    if options.recorded:
+        return print_recorded([recorded(path) for path in options.recorded])
     if not options.table:
         measure(options)
-    print_table(read(options.table or options.out))
+    return print_table(read(options.table or options.out))
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -199,6 +203,41 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"\nloop: {np.median(seconds):.0f} s a run on one thread (median), "
             f"{np.median([row['steps'] for row in chosen]):.0f} steps"
         )
+
+
+def recorded(path: Path) -> dict[str, float]:
+    """Of a run that is done, by its outcomes: first promotion (nan: none), sealed accuracy, gate - sealed."""
+    from flywheel.lineage.status import read_state
+    from flywheel.storage.store import Store
+
+    state, store = read_state(path), Store(path)
+    promoted = [g.number for g in state.generations if g.status == "promoted" and g.parent is not None]
+    first, champion = state.first_champion, state.champion
+    assert first is not None
+    assert champion is not None
+
+    def mean(outcomes: str, suite: str) -> float:
+        rows = store.table(outcomes)
+        return float(rows["score"].to_numpy()[rows["suite"].to_numpy() == suite].mean())
+
+    before, after = (state.sealed[g.number].outputs["outcomes"] for g in (first, champion))
+    gate = mean(str(champion.output("evaluate", "outcomes")), "gate")
+    return {
+        "first promotion": promoted[0] if promoted else float("nan"),
+        "genesis": mean(before, "sealed"),
+        "champion": mean(after, "sealed"),
+        "gain": mean(after, "sealed") - mean(before, "sealed"),
+        "gate - sealed": gate - mean(after, "sealed_gate"),
+    }
+
+
+def print_recorded(rows: list[dict[str, float]]) -> None:
+    """Runs with a promotion, and means with 95% t intervals, in %."""
+    firsts = [row["first promotion"] for row in rows if row["first promotion"] > 0]
+    print(f"{len(firsts)} of {len(rows)} runs promote; first promotions in generation {sorted(firsts)}")
+    for name in ("genesis", "champion", "gain", "gate - sealed"):
+        scores = np.array([row[name] for row in rows])
+        print(f"| {name} | {interval(scores)} | worst {100 * scores.min():.2f} |")
 
 
 def scores_of(rows: list[dict[str, Any]], name: str) -> np.ndarray:
