@@ -39,6 +39,8 @@ class Launched:
     exit_code: ExitCode
     log: str
     """What the terminal showed, e.g. ``plain``."""
+    was_finished: bool = False
+    """Whether there was nothing left to do."""
 
 
 def launch(
@@ -91,13 +93,12 @@ def _launch(
     """The line from a configuration on; ``recorded``: the state of the run, where it was read already."""
     with only_run(directory):
         plan = Plan.of(directory, Components(config, parts), config_dir, recorded, origin)
-        return Launched(directory, config_dir, plan.trusted, _run(plan), config.log.value)
+        was_finished = plan.is_finished
+        code = ExitCode.FINISHED if was_finished else _run(plan)
+        return Launched(directory, config_dir, plan.trusted, code, config.log.value, was_finished)
 
 
 def _run(plan: Plan) -> ExitCode:
-    if plan.is_finished:
-        return ExitCode.FINISHED
-
     from flywheel.launch.preflight import preflight
 
     ready = preflight(plan)

@@ -396,6 +396,8 @@ OPERATIONAL_CHANGES = {
     "log": "log=quiet",
     "threads": "threads=2",
     "tracker": "tracker=wandb",
+    "refit": "refit=true",
+    "seal": "seal=reopen",
 }
 
 

@@ -189,7 +189,7 @@ def ending(launched: Launched) -> int:
         if status.champion:
             print(f"champion  generation {status.champion.generation}, {run.champion().file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
-        if launched.exit_code is ExitCode.FINISHED:
+        if launched.exit_code is ExitCode.FINISHED and not launched.was_finished:
             _print_summary(run)
     return int(launched.exit_code)
 
