@@ -130,7 +130,7 @@ class GenerationView:
         """
         import pyarrow as pa
 
-        from flywheel.runtime.data import recorded_items
+        from flywheel.runtime.data import recorded_suites
         from flywheel.runtime.scoring import calibrated, item_names, score_unit, with_clusters
         from flywheel.runtime.work import cut
         from flywheel.tables.items import as_items
@@ -148,8 +148,8 @@ class GenerationView:
             return score_unit(components.task, model, None, part, keys[unit], trainer)
 
         try:
-            dev = recorded_items(self.state, Store(self.run.path), Role.DEV)
-            model = calibrated(components.task, model, dev, trainer)
+            dev = recorded_suites(self.state, Store(self.run.path), Role.DEV)
+            model = calibrated(components.task, model, {n: s.items for n, s in dev.items()}, trainer)
             return pa.concat_tables(score(unit) for unit in units)
         except Exception as error:
             missing = [name for name in self._suite_columns().names if name not in items.column_names]

@@ -14,15 +14,15 @@ from flywheel.api import GenerationView, Run
 from flywheel.experiments.pairs import Pairs, Population
 from flywheel.keys import Key
 from flywheel.lineage.record import Record
+from flywheel.lineage.status import held_out
 from flywheel.protocols import Evidence
 from flywheel.records import Carry, Differences, Role, Suite
-from flywheel.runtime.data import output_of
+from flywheel.runtime.data import recorded_suites
 from flywheel.runtime.evidence import PairedOutcomes
 from flywheel.runtime.held_out import Problems
 from flywheel.storage.accountant import decide
 from flywheel.storage.ledger import canonical
 from flywheel.storage.state import Generation
-from flywheel.tables.digests import joined_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,10 @@ def recorded_looks(run: Run, last: int | None = None) -> list[RecordedLook]:
     judged = judged[-last:] if last else judged
     if not judged:
         return []
-    suites = _gate_suites(record)
-    texts = {name: _texts(suite.items, record) for name, suite in suites.items()}
+    suites = recorded_suites(record.state, record.store, Role.GATE)
+    recorded = held_out(record.state)
+    problems = Problems(recorded.columns if recorded else ())
+    texts = {name: _numbers(suite.items, problems) for name, suite in suites.items()}
     reader = _Reader(run, record, suites, texts)
     return [reader.look(generation) for generation in judged]
 
@@ -141,31 +143,9 @@ class _Reader:
         return joined(differences.clusters, np.array([self.texts[suite][item] for item in items]))
 
 
-def _gate_suites(record: Record) -> dict[str, Suite]:
-    """The gate suites by name, with their recorded items."""
-    outputs = next(g.seed.outputs for g in record.state.generations if g.seed)
-    about = record.state.created.data if record.state.created else {}
-    return {
-        what["name"]: Suite(
-            what["name"], Role.GATE, record.store.table(outputs[output_of(table)]), duel=what["duel"]
-        )
-        for table, what in about.items()
-        if what.get("role") == Role.GATE
-    }
-
-
-def _texts(items: pa.Table, record: Record) -> dict[str, int]:
-    """The number of what each item asks, by its name.
-
-    By the task's ``identity_columns``, or else all but name and cluster; where there is no more, its name.
-    """
-    held_out = next(g.seed.facts.held_out for g in record.state.generations if g.seed)
-    if held_out.columns and set(held_out.columns) <= set(items.column_names):
-        texts = Problems(held_out.columns).texts(items, "The items")
-    else:
-        content = [name for name in items.column_names if name not in ("item", "cluster")]
-        texts = joined_texts(items.select(content or ["item"]), floats=True)
-    numbers = texts.combine_chunks().dictionary_encode().indices.to_pylist()
+def _numbers(items: pa.Table, problems: Problems) -> dict[str, int]:
+    """The number of what each item asks, by its name."""
+    numbers = problems.asked(items).combine_chunks().dictionary_encode().indices.to_pylist()
     return dict(zip(items["item"].cast(pa.string()).to_pylist(), numbers, strict=True))
 
 

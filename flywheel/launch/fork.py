@@ -91,15 +91,15 @@ class Origin:
 
         Those of a final did, those of its run's dev and gate suites; a gate cannot tell by what was learned.
         """
-        from flywheel.runtime.data import recorded_items
+        from flywheel.runtime.data import recorded_suites
 
-        ours = data.problems_of(suite.items for suite in data.suites.values())
+        ours = data.problems_of(data.suites.values())
         number = self.generation.number
         for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
             store, is_final = Store(directory), state.generations[number].status is Status.FINAL
-            taught = [
-                t for role in (Role.DEV, Role.GATE) for t in recorded_items(state, store, role).values()
-            ]
+            taught = (  # read where it is a final only
+                s for role in (Role.DEV, Role.GATE) for s in recorded_suites(state, store, role).values()
+            )
             if is_final and (both := ours & data.problems_of(taught)):
                 raise ConfigError(
                     f"A final was trained on the labels of dev and gate: {len(both)} problems of the fork's "
@@ -128,11 +128,11 @@ class Origin:
 
         Items are the same if what they ask is, whatever they are called: a look at one tells of it.
         """
-        from flywheel.runtime.data import recorded_items
+        from flywheel.runtime.data import recorded_suites
 
-        ours = data.problems_of(suite.items for suite in data.suites.values() if suite.role == role)
+        ours = data.problems_of(data.view((role,)).suites.values())
         for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
-            if ours & data.problems_of(recorded_items(state, Store(directory), role).values()):
+            if ours & data.problems_of(recorded_suites(state, Store(directory), role).values()):
                 return state
         return None
 

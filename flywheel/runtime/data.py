@@ -17,7 +17,7 @@ from flywheel.storage import events
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import PROVENANCE, as_table, require, with_provenance
-from flywheel.tables.digests import columns_of, joined_texts, table_digest
+from flywheel.tables.digests import columns_of, table_digest
 from flywheel.tables.types import is_known, matched, stored
 
 if TYPE_CHECKING:
@@ -74,15 +74,9 @@ class Data(msgspec.Struct, frozen=True):
         dev = {name: suite.items for name, suite in self.suites.items() if suite.role == Role.DEV}
         return replace(self, suites=suites, dev=dev if suites else {})
 
-    def problems_of(self, items: Iterable[pa.Table]) -> set[str]:
-        """What items ask, as texts: by the task's ``identity_columns``, else by all but their names."""
-        return {text for table in items for text in self._asked_by(table).to_pylist()}
-
-    def _asked_by(self, items: pa.Table) -> pa.ChunkedArray:
-        if set(self.problems.columns) & set(items.column_names):
-            return self.problems.texts(items, "The items")
-        content = [name for name in items.column_names if name not in ("item", "cluster")]
-        return joined_texts(items.select(content or ["item"]), floats=True)
+    def problems_of(self, suites: Iterable[Suite]) -> set[str]:
+        """What items of suites ask, as texts; see ``Problems.asked``."""
+        return {text for suite in suites for text in self.problems.asked(suite.items).to_pylist()}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,12 +93,19 @@ def _about(suite: Suite) -> dict[str, Json]:
     return {"name": suite.name, "role": suite.role, "metrics": metrics, "duel": suite.duel}
 
 
-def recorded_items(state: RunState, store: Store, role: Role) -> dict[str, pa.Table]:
-    """The items of a run's suites with a role, by name, as it recorded them; none before it was seeded."""
+def recorded_suites(state: RunState, store: Store, role: Role) -> dict[str, Suite]:
+    """A run's suites with a role, by name, with the items that it recorded and without metrics.
+
+    None before it was seeded.
+    """
     outputs = next((g.seed.outputs for g in state.generations if g.seed), {})
-    about = state.created.data if state.created else {}
-    names = {what["name"]: output_of(table) for table, what in about.items() if what.get("role") == role}
-    return {suite: store.table(outputs[name]) for suite, name in names.items() if name in outputs}
+    tables = state.created.data.items() if state.created else ()
+    about = {output_of(table): what for table, what in tables if what.get("role") == role}
+    return {
+        what["name"]: Suite(what["name"], role, store.table(outputs[name]), duel=what["duel"])
+        for name, what in about.items()
+        if name in outputs
+    }
 
 
 def output_of(table: str) -> str:

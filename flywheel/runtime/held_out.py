@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from flywheel.errors import DataError
 from flywheel.records import Exhaustible, Role, Suite
 from flywheel.storage.events import Shared
-from flywheel.tables.digests import column_texts
+from flywheel.tables.digests import column_texts, joined_texts
 
 SEED = "the seed samples"
 _JUDGES = {Role.GATE, Role.GUARD}  # both judge a candidate that is finished: one tells the other nothing
@@ -85,6 +85,13 @@ class Problems:
         if empty:
             raise DataError(f"{what} must have a value in identity_columns each; some of {empty} are null.")
         return pc.binary_join_element_wise(*(column_texts(table[name]) for name in self.columns), "\x1f")
+
+    def asked(self, items: pa.Table) -> pa.ChunkedArray:
+        """What each item asks, as a text: its problem, else all but its name and cluster, else its name."""
+        if set(self.columns) & set(items.column_names):
+            return self.texts(items, "The items")
+        content = [name for name in items.column_names if name not in ("item", "cluster")]
+        return joined_texts(items.select(content or ["item"]), floats=True)
 
     def few(self, table: pa.Table) -> pa.ChunkedArray:
         """Which rows are problems that must recur."""
