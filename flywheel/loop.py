@@ -23,12 +23,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.lineage.status import forked_from
-from flywheel.records import Action, Role, Settings, Start, Verdict
+from flywheel.records import Action, Role, Start, Verdict
+from flywheel.runtime import inputs
 from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
 from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, limit_is_spent
-from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation
 
 
@@ -89,7 +88,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(run.do, generation, run.components.settings(genesis=True))
     human = do(stages.seed)
-    start = base_of(run) or Start("fresh")
+    start = inputs.base_of(run) or Start("fresh")
     if run.config["genesis"] == "train":
         corpus = do(stages.curate, sources=[[human.outputs["samples"], None]], recalled=run.state.recalled)
         rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
@@ -99,27 +98,34 @@ def genesis(run: StageRunner, generation: Generation) -> None:
         candidate = do(stages.train, **rows, start=start)
     else:
         candidate = do(stages.adopt, start=start)
-    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None, **shown_before(run))
+    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None, **inputs.shown_before(run))
     end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
 
 def turn(run: StageRunner, generation: Generation) -> None:
     """One generation: the champion makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
-    do = functools.partial(run.do, generation, settings_in_force(run, parent))
+    do = functools.partial(run.do, generation, inputs.settings_in_force(run, parent))
     samples = do(stages.generate, parent=parent)
     scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
     fresh = [samples.outputs["samples"], scores.outputs["scores"]]
-    corpus = do(stages.curate, sources=[*sources_before(run, parent), fresh], recalled=run.state.recalled)
-    starts = starts_of(run, parent)
+    corpus = do(
+        stages.curate, sources=[*inputs.sources_before(run, parent), fresh], recalled=run.state.recalled
+    )
+    starts = inputs.starts_of(run, parent)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
     given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
-    choices = {"parent": parent, "starts": starts, "init": run.config["init"], "prior": prior_trials(run)}
+    choices = {
+        "parent": parent,
+        "starts": starts,
+        "init": run.config["init"],
+        "prior": inputs.prior_trials(run),
+    }
     chosen = do(stages.tune, **rows, **given, **choices)
     do = functools.partial(run.do, generation, chosen.facts.settings)
     candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
     look = run.charge_look(generation)
-    gate_figures = {**shown_before(run), "level": look.level}
+    gate_figures = {**inputs.shown_before(run), "level": look.level}
     outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent, **gate_figures)
     evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
     verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
@@ -154,10 +160,10 @@ def refit(run: StageRunner, generation: Generation, champion: Generation) -> Non
     """
     assert champion.start is not None, "a champion was trained"
     parent = None if champion.parent is None else run.state.generations[champion.parent]
-    before = settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
+    before = inputs.settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
     do = functools.partial(run.do, generation, before)
     labels = do(stages.labels)
-    human, *others = sources_again(run, champion)
+    human, *others = inputs.sources_again(run, champion)
     sources = [human, [labels.outputs["samples"], None], *others]
     like = champion.output("curate", "corpus")
     corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
@@ -219,66 +225,3 @@ def look_at_sealed_suites(run: StageRunner) -> None:
     several = [first, champion, *filter(None, [run.state.final])]
     for generation in {g.number: g for g in several}.values():
         run.do(generation, generation.settings, stages.sealed, weights=generation.weights, opponent=first)
-
-
-def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
-    """Of each gate suite, the outcomes and the estimates that were shown last."""
-    last = {suite: run.state.generations[number] for suite, number in run.state.shown.items()}
-    outcomes = {suite: g.output("evaluate", "outcomes") for suite, g in last.items()}
-    figures = {suite: g.evaluate.facts.metrics[suite] for suite, g in last.items() if g.evaluate}
-    return {"shown": outcomes, "figures": figures}
-
-
-def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
-    """The parent's settings; after genesis, whose settings are its own, the configured ones."""
-    return run.components.settings() if parent.is_genesis else parent.settings
-
-
-def human_of(run: StageRunner) -> Generation:
-    """The generation that recorded the human samples."""
-    return next(generation for generation in run.state.generations if generation.seed)
-
-
-def base_of(run: StageRunner) -> Start | None:
-    """The start ``base``, if the run was given weights."""
-    base = human_of(run).output("seed", "base")
-    return Start("base", base, forked_from(run.state)) if base else None
-
-
-def starts_of(run: StageRunner, parent: Generation) -> dict[str, Start]:
-    """What a turn's candidate may start from, by kind."""
-    base = base_of(run)
-    starts = [Start("parent", parent.weights, parent.number), Start("fresh"), *([base] if base else [])]
-    return {start.kind: start for start in starts}
-
-
-def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
-    """The generations with trials, but for those that are recalled, and the artifacts of these."""
-    tried = [run.state.generations[number] for number in run.state.with_trials]
-    return [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.recalled] or None
-
-
-def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
-    """Batches that a corpus may draw on besides the newest.
-
-    The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none that
-    is recalled. None of them was pruned: see ``storage.retention``.
-    """
-    human = [human_of(run).output("seed", "samples"), None]
-    rejected = (run.state.generations[number] for number in parent.rejected)
-    batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in rejected]
-    earlier = [*sources_of(run.store, parent), *batches]
-    recalled = run.state.recalled_batches
-    return [human, *(source for source in earlier if source != human and source[0] not in recalled)]
-
-
-def sources_again(run: StageRunner, champion: Generation) -> list[Source]:
-    """The human batch, and those that the champion's curator kept something of, its own turn's in any case.
-
-    None of them was pruned, as a champion is kept whole; those that it kept nothing of may be gone.
-    """
-    human = [human_of(run).output("seed", "samples"), None]
-    own = [[champion.output("generate", "samples"), champion.output("grade", "scores")]]
-    kept = [source for source in sources_of(run.store, champion) if source not in (human, *own)]
-    earlier = [source for source in kept if source[0] not in run.state.recalled_batches]
-    return [human, *earlier, *(own if champion.generate else [])]

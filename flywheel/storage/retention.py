@@ -129,7 +129,7 @@ class Retention:
                 yield from event.inputs.values()
 
     def _see_champion(self, number: int) -> None:
-        """While a champion's weights stay, so does what its turns may draw on: see loop.sources_before."""
+        """While a champion's weights stay, so does what its turns may draw on: see runtime.inputs."""
         champion = self._state.generations[number]
         if self._state.can_be_champion(champion):
             holder = _Holder(number, "champion")
