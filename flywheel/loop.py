@@ -10,16 +10,19 @@ Genesis makes the first champion. Every later generation is one pass along this 
 Each ``do`` runs a stage and records its outputs; in a resumed run it returns the record of a stage that
 has run already, so that resuming is replaying.
 
-A generation ends in one of three ways: promoted, rejected, failed. With ``refit=true`` the champion's
-procedure is repeated once the loop is over, with the labels of dev and gate as further human samples; what
-comes of it is *final*, and no part of the loop.
+A generation ends in one of three ways: promoted, rejected, failed. With ``promotion=frontier`` the line is
+cut after ``train``: a candidate that does no shown harm on dev has *advanced*, and the next generation builds
+on it; the rest of the line is gone along at looks at the newest such one, every few generations.
+
+With ``refit=true`` the champion's procedure is repeated once the loop is over, with the labels of dev and
+gate as further human samples; what comes of it is *final*, and no part of the loop.
 """
 
 from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
@@ -27,7 +30,8 @@ from flywheel.records import Action, Role, Start, Verdict
 from flywheel.runtime import inputs
 from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
-from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, limit_is_spent
+from flywheel.storage.events import GuardAlarm, RunEnded, Status, limit_is_spent
+from flywheel.storage.policy import EACH, GREEDY
 from flywheel.storage.state import Generation
 
 
@@ -36,6 +40,8 @@ def run_loop(run: StageRunner) -> ExitCode:
     try:
         with run.tools.stop.on_signals():
             while (ending := ending_due(run)) is None:
+                if run.state.must_fall_back:
+                    run.fall_back()
                 generation = run.state.current or next_generation(run)
                 try:
                     make(run, generation)
@@ -59,8 +65,11 @@ def run_loop(run: StageRunner) -> ExitCode:
 
 
 def next_generation(run: StageRunner) -> Generation:
-    """Begin the next turn, or the refit that a run ends with."""
-    return run.start_refit() if why_over(run) else run.start_generation()
+    """The frontier, if its look is due; else begin the next turn, or the refit that a run ends with."""
+    over = why_over(run)
+    if run.state.frontier and run.state.is_look_due(is_over=over is not None):
+        return run.state.frontier
+    return run.start_refit() if over else run.start_generation()
 
 
 def make(run: StageRunner, generation: Generation) -> None:
@@ -69,13 +78,16 @@ def make(run: StageRunner, generation: Generation) -> None:
         refit(run, generation, run.state.generations[generation.refit_of])
     elif generation.is_genesis:
         genesis(run, generation)
+    elif generation.status is Status.ADVANCED:
+        certify(run, generation)
     else:
         turn(run, generation)
 
 
 def end(run: StageRunner, generation: Generation, status: Status, reason: str, **details: Any) -> None:
     """End a generation with a verdict."""
-    carries = {stage.name: str(stage.part) for stage in stages.STAGES if stage.has_carry}
+    done = [stages.gate] if generation.status is Status.ADVANCED else stages.STAGES  # since it ended last
+    carries = {stage.name: str(stage.part) for stage in done if stage.has_carry}
     run.end_generation(generation, status, reason, carries, **details)
 
 
@@ -103,7 +115,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
 
 
 def turn(run: StageRunner, generation: Generation) -> None:
-    """One generation: the champion makes data, a candidate learns from it, evidence decides."""
+    """One generation: the frontier, or champion, makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
     do = functools.partial(run.do, generation, inputs.settings_in_force(run, parent))
     samples = do(stages.generate, parent=parent)
@@ -123,32 +135,56 @@ def turn(run: StageRunner, generation: Generation) -> None:
     }
     chosen = do(stages.tune, **rows, **given, **choices)
     do = functools.partial(run.do, generation, chosen.facts.settings)
-    candidate = do(stages.train, **rows, start=starts[chosen.facts.start])
+    do(stages.train, **rows, start=starts[chosen.facts.start])
+    if run.state.promotion.rule == EACH:
+        certify(run, generation)
+    else:
+        screen(run, generation)
+
+
+def screen(run: StageRunner, generation: Generation) -> None:
+    """End a turn by what dev says: the candidate advances where no harm is shown."""
+    champion, rule = run.state.champion, run.state.promotion
+    assert champion is not None, "a turn is on a champion, or on what is ahead of one"
+    against = inputs.dev_outcomes([champion, run.state.best_ahead])
+    given = {"weights": generation.weights, "opponent": champion, "against": against}
+    facts = run.do(generation, generation.settings, stages.screen, **given, level=rule.harm).facts
+    if rule.rule == GREEDY:
+        return conclude(run, generation, Verdict(facts.advance, facts.reason, level=0.0), ())
+    return end(run, generation, Status.ADVANCED if facts.advance else Status.REJECTED, facts.reason)
+
+
+def certify(run: StageRunner, generation: Generation) -> None:
+    """A look at the gate's items: is the candidate better than the champion? It is charged before."""
+    champion, do = run.state.champion, functools.partial(run.do, generation, generation.settings)
+    assert champion is not None, "what is looked at is compared with a champion"
     look = run.charge_look(generation)
     gate_figures = {**inputs.shown_before(run), "level": look.level}
-    outcomes = do(stages.evaluate, weights=candidate.outputs["weights"], opponent=parent, **gate_figures)
-    evidence = {"candidate": outcomes.outputs["outcomes"], "champion": parent.output("evaluate", "outcomes")}
+    outcomes = do(stages.evaluate, weights=generation.weights, opponent=champion, **gate_figures)
+    evidence = {
+        "candidate": outcomes.outputs["outcomes"],
+        "champion": champion.output("evaluate", "outcomes"),
+    }
     verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
-    judged = {"judged": generation, "parent": parent, "verdict": verdict}
+    judged = {"judged": generation, "opponent": champion, "verdict": verdict}
     has_guards = any(run.config["guards"].values())
     alarms = do(stages.guard, **judged, **evidence).facts.alarms if has_guards else ()
-    conclude(run, generation, do, verdict, alarms)
+    conclude(run, generation, verdict, alarms)
 
 
 def conclude(
-    run: StageRunner,
-    generation: Generation,
-    do: Callable[..., StageDone[Any]],
-    verdict: Verdict,
-    alarms: Sequence[GuardAlarm],
+    run: StageRunner, generation: Generation, verdict: Verdict, alarms: Sequence[GuardAlarm]
 ) -> None:
-    """End a turn as the verdict, the guards and the review say."""
+    """End a turn, or a look at the frontier, as the verdict, the guards and the review say."""
     refused, consent = reasons(alarms, Action.REJECT, Action.HALT), False
     if verdict.promote and not refused:
         request = {"candidate": generation, "verdict": verdict, "alarms": alarms}
-        consent = do(stages.review, **request, consents=run.state.consents).facts.consent
+        answers = {"consents": run.state.consents}
+        facts = run.do(generation, generation.settings, stages.review, **request, **answers).facts
+        consent = facts.consent
         refused = "" if consent else "the review said no"
-    status = Status.PROMOTED if consent else Status.REJECTED
+    otherwise = Status.ADVANCED if generation.status is Status.ADVANCED else Status.REJECTED
+    status = Status.PROMOTED if consent else otherwise
     said = [refused, verdict.reason] if verdict.promote else [verdict.reason, refused]
     end(run, generation, status, (", though " if verdict.promote else "; ").join(filter(None, said)))
 
@@ -190,6 +226,8 @@ def ending_due(run: StageRunner) -> RunEnded | None:
     if over == "budget":
         key = run.state.spent.reached(run.config["budget"]) or ""
         return RunEnded(event="run_stopped", reason=limit_is_spent(key, run.config["budget"][key]))
+    if run.state.is_look_due(is_over=over is not None):
+        return None
     if over and run.config["refit"] and run.state.is_refit_due(run.config["on_failure"]):
         return None
     if over and champion:

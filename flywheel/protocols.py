@@ -246,12 +246,13 @@ class GuardView(msgspec.Struct, frozen=True):
 
     generation: Generation
     """The one whose candidate was just judged."""
-    parent: Generation
+    opponent: Generation
+    """The champion that it was compared with."""
     verdict: Verdict
     candidate: pa.Table
     """Outcomes on dev and guard suites; their columns are in ``flywheel.records``."""
     champion: pa.Table
-    """Outcomes of the parent's weights on the same items."""
+    """Outcomes of the champion's weights on the same items."""
     evidence: Evidence
     """Paired differences on the guard suites."""
 
@@ -265,7 +266,7 @@ class Guard(Protocol):
     """
 
     def check(self, view: GuardView) -> Alarm | None:
-        """What it found, or None. Called once a turn, after the gate."""
+        """What it found, or None. Called once a look, after the gate."""
 
 
 class ReviewRequest(msgspec.Struct, frozen=True):

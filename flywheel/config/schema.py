@@ -61,6 +61,14 @@ class ErrorRule(Enum):
     false_discovery = "false_discovery"
 
 
+class PromotionRule(Enum):
+    """How a run goes on from its candidates, and how one becomes champion."""
+
+    each = "each"
+    frontier = "frontier"
+    greedy = "greedy"
+
+
 class Log(Enum):
     """What the terminal shows."""
 
@@ -124,7 +132,7 @@ class ErrorBudget:
     alpha: float = 0.05
     """Chance that the run ever promotes a candidate that is no better than its champion."""
     looks: int | None = None
-    """Looks at the gate's items that share it; null: the ``generations`` that the run is created with."""
+    """Looks at the gate's items that share it; null: those of the ``generations`` it is created with."""
     reserve: float = 0.1
     """The share of alpha that is kept for looks beyond those."""
     rule: ErrorRule = ErrorRule.familywise
@@ -135,6 +143,34 @@ class ErrorBudget:
         check("error_budget.reserve", self.reserve, 0 <= self.reserve < 1, "must be 0 or more, below 1")
         holds = self.looks is None or self.looks >= 1
         check("error_budget.looks", self.looks, holds, "must be 1 or more, or null")
+
+
+@dataclass(kw_only=True, slots=True)
+class Promotion:
+    """How a run goes on from its candidates: a file of conf/promotion, with what it leaves open."""
+
+    rule: PromotionRule = PromotionRule.each
+    """``each``: what is certified is built on; ``frontier``: what does no shown harm on dev, too; ``greedy``:
+    no test at all, the higher mean on dev, to compare with."""
+    every: int | None = None
+    """Of a frontier: turns between looks at the gate's items."""
+    patience: int | None = None
+    """Of a frontier: looks in a row that may fail before it falls back to the champion."""
+    harm: float | None = None
+    """Of a frontier: level, in (0, 0.5], at which harm is shown on dev; the higher, the more is rejected."""
+
+    def __post_init__(self) -> None:
+        given = {"every": self.every, "patience": self.patience, "harm": self.harm}
+        if self.rule is PromotionRule.frontier:
+            for key in ("every", "patience"):
+                value = given[key]
+                check(f"promotion.{key}", value, value is not None and value >= 1, "must be 1 or more")
+            holds = self.harm is not None and 0 < self.harm <= 0.5
+            check("promotion.harm", self.harm, holds, "must be above 0 and at most 0.5")
+        elif strange := [key for key, value in given.items() if value is not None]:
+            raise ValueError(
+                f"promotion.{strange[0]} is of promotion=frontier only; the rule is {self.rule.value!r}."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -170,6 +206,8 @@ class Config:
     budget: Budget = field(default_factory=Budget, metadata={"operational": True})
     error_budget: ErrorBudget = field(default_factory=ErrorBudget)
     """How sure a promotion must be."""
+    promotion: Promotion = field(default_factory=Promotion)
+    """Whether each candidate is looked at, or a frontier may run ahead of the champion; see docs/gates.md."""
     on_failure: OnFailure = operational(OnFailure.stop)
     """Whether a failed generation stops the run or the next one is tried."""
     refit: bool = operational(False)

@@ -24,7 +24,13 @@ from flywheel.storage.events import Recalled, RolledBack
 from flywheel.storage.ids import batch_of, made_in, rows_of
 from flywheel.storage.lock import Work
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.recall_rules import Carries, carries_without, champion_without
+from flywheel.storage.recall_rules import (
+    Carries,
+    carries_without,
+    champion_without,
+    frontier_without,
+    goes_on,
+)
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 from flywheel.storage.writer import Amendment, amend
@@ -107,6 +113,8 @@ class RecallReport(Answer, frozen=True):
     done: bool
     """Whether it is recorded; False also if there is nothing to recall."""
     champion: ChampionChange
+    frontier: ChampionChange
+    """What the next generation builds on, likewise."""
     generations: tuple[Reached, ...]
     """Those that learned from the flaw."""
     suspect: tuple[Reached, ...]
@@ -147,6 +155,10 @@ class Recall:
     suspect: list[int]
     champion: tuple[int | None, int | None]
     """Before and after."""
+    frontier: tuple[int | None, int | None]
+    """Likewise."""
+    ends: int | None
+    """The generation under way that cannot go on."""
     carries: Carries
     """Those in force afterwards."""
     unasked: list[int]
@@ -213,7 +225,7 @@ def rollback(directory: Path, which: Which, why: str) -> Rollback:
         before = run.state.champion.number if run.state.champion else None
         if before == generation:
             raise RunError(f"A rollback changes the champion; generation {generation} is the champion.")
-        if run.state.current and run.state.current.begun_under != generation:
+        if run.state.current and not goes_on(run.state.current, generation, generation):
             run.end(run.state.current, f"rolled back: {why}")
         run.record(RolledBack(champion=generation, why=why))
     return Rollback(str(directory), why, ChampionChange(before, generation))
@@ -233,6 +245,11 @@ def _affected(run: Amendment | Record, which: Which | None, where: str | None, s
         descent = descend(store, state, samples=samples, strict=strict)
     before = state.champion.number if state.champion else None
     after = champion_without(state, set(descent.flawed))
+    frontier = frontier_without(state, after, descent.flawed)
+    ends = _ends(state, descent, after, frontier)
+    if ends is not None:  # where its look was under way, it was the frontier
+        frontier = frontier_without(state, after, {*descent.flawed, ends})
+    ahead = state.frontier.number if state.frontier else None
     flagged = {g.number for g in state.generations if g.recalled or g.suspect}
     beside = forks_of(directory, state, descent)  # before what is recalled already is taken out
     ids = _all_recalled(store, state, descent)
@@ -244,7 +261,9 @@ def _affected(run: Amendment | Record, which: Which | None, where: str | None, s
         generations=[n for n in descent.flawed if not state.generations[n].recalled],
         suspect=[n for n in descent.suspect if n not in flagged],
         champion=(before, after),
-        carries=carries_without(state, after, {*descent.flawed, *descent.suspect}),
+        frontier=(ahead, frontier),
+        ends=ends,
+        carries=carries_without(state, frontier, {*descent.flawed, *descent.suspect}),
         unasked=unasked,
         beside=beside,
     )
@@ -275,8 +294,9 @@ def _all_recalled(store: Store, state: RunState, descent: Descent) -> pa.Array:
 
 def _record(run: Amendment, affected: Recall, why: str) -> None:
     artifact = run.store.put_table(pa.table({"id": affected.ids}))
-    if _ends(run.state, affected) is not None:
-        run.end(run.state.generations[-1], f"recalled: {why}")
+    if run.state.current and affected.ends is not None:
+        run.end(run.state.current, f"recalled: {why}")
+    champion, frontier = affected.champion[1], affected.frontier[1]
     run.record(
         Recalled(
             why=why,
@@ -285,23 +305,23 @@ def _record(run: Amendment, affected: Recall, why: str) -> None:
             generations=tuple(affected.generations),
             suspect=tuple(affected.suspect),
             samples=artifact,
-            champion=affected.champion[1],
+            champion=champion,
+            frontier=None if frontier == champion else frontier,
             carry=dict(affected.carries.artifacts),
         )
     )
 
 
-def _ends(state: RunState, affected: Recall) -> int | None:
+def _ends(state: RunState, descent: Descent, champion: int | None, frontier: int | None) -> int | None:
     """The generation under way, if it cannot go on.
 
     The flaw reached it, at least through what its parts saw or began with; or it is no longer the champion's.
     """
     under_way = state.current
-    if under_way is None or affected.is_empty:
+    if under_way is None:
         return None
-    reached = {*affected.descent.flawed, *affected.descent.suspect}
-    goes_on = under_way.number not in reached and under_way.begun_under == affected.champion[1]
-    return None if goes_on else under_way.number
+    is_reached = under_way.number in {*descent.flawed, *descent.suspect}
+    return under_way.number if is_reached or not goes_on(under_way, champion, frontier) else None
 
 
 def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) -> RecallReport:
@@ -314,13 +334,14 @@ def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) 
         strict=affected.strict,
         done=done,
         champion=ChampionChange(*affected.champion),
+        frontier=ChampionChange(*affected.frontier),
         generations=_reached(state, affected.generations, reached.flawed),
         suspect=_reached(state, affected.suspect, reached.suspect),
         samples=RecalledSamples(sum(batch.recalled for batch in batches), batches),
         corpora=tuple(_corpus(state.generations[n], rows) for n, rows in reached.corpora.items()),
         carries=() if affected.is_empty else tuple(_put_back(state.carries, affected.carries)),
         unasked=tuple(affected.unasked),
-        ends=_ends(state, affected),
+        ends=None if affected.is_empty else affected.ends,
         forks=affected.beside.forks,
         unread=affected.beside.unread,
     )

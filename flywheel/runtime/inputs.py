@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flywheel.lineage.status import forked_from
@@ -17,6 +18,15 @@ def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
     outcomes = {suite: g.output("evaluate", "outcomes") for suite, g in last.items()}
     figures = {suite: g.evaluate.facts.metrics[suite] for suite, g in last.items() if g.evaluate}
     return {"shown": outcomes, "figures": figures}
+
+
+def dev_outcomes(generations: Iterable[Generation | None]) -> dict[str, str]:
+    """Number -> table with the outcomes on dev, of each of these generations, in their order."""
+    outcomes: dict[str, str] = {}
+    for generation in filter(None, generations):
+        name = generation.output("screen", "outcomes") or generation.output("evaluate", "outcomes")
+        outcomes[str(generation.number)] = str(name)
+    return outcomes
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
@@ -51,12 +61,12 @@ def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
     """Batches that a corpus may draw on besides the newest.
 
-    The human one, those in the parent's corpus, and those of the parent's turns that were rejected; none that
-    is recalled. None of them was pruned: see ``storage.retention``.
+    The human one, those in the parent's corpus, and those of its turns that were rejected or abandoned; none
+    that is recalled. None of them was pruned: see ``storage.retention``.
     """
     human = [human_of(run).output("seed", "samples"), None]
-    rejected = (run.state.generations[number] for number in parent.rejected)
-    batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in rejected]
+    turns = (run.state.generations[number] for number in parent.turns)
+    batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in turns]
     earlier = [*sources_of(run.store, parent), *batches]
     recalled = run.state.recalled_batches
     return [human, *(source for source in earlier if source != human and source[0] not in recalled)]

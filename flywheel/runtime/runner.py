@@ -25,6 +25,7 @@ from flywheel.storage import ids, pruning, slim
 from flywheel.storage.accountant import level_due
 from flywheel.storage.events import (
     Event,
+    FellBack,
     GenerationEnded,
     GenerationStarted,
     Look,
@@ -90,11 +91,20 @@ class StageRunner:
         return event
 
     def start_generation(self) -> Generation:
-        """Begin the next generation, on the champion if there is one."""
-        champion = self.state.champion.number if self.state.champion else None
+        """Begin the next generation, on the frontier if there is one."""
+        parent, champion = (g.number if g else None for g in (self.state.frontier, self.state.champion))
         number = len(self.state.generations)
-        self.record(GenerationStarted(generation=number, parent=champion, champion=champion))
+        self.record(GenerationStarted(generation=number, parent=parent, champion=champion))
         return self.state.generations[-1]
+
+    def fall_back(self) -> None:
+        """Give up the frontier: the next generation builds on the champion again, with its carry."""
+        champion = self.state.champion
+        assert champion is not None, "what is ahead is ahead of a champion"
+        abandoned = tuple(generation.number for generation in self.state.ahead)
+        looks = self.state.looks_in_vain
+        reason = f"{looks} looks in a row have failed" if looks > 1 else "a look has failed"
+        self.record(FellBack(champion=champion.number, generations=abandoned, reason=reason))
 
     def start_refit(self) -> Generation:
         """Begin to repeat the champion's procedure, from where it began."""
@@ -258,7 +268,8 @@ def artifacts_in(store: Store, inputs: Mapping[str, Any]) -> dict[str, str]:
 def _is_kept(generation: Generation, stage: str, status: Status) -> bool:
     if generation.output(stage, "carry") is None or status is Status.FAILED:
         return False
-    return status is Status.PROMOTED or generation.stages[stage].facts.carry_kept == "always"
+    goes_on = status is Status.PROMOTED or (status is Status.ADVANCED and stage != "gate")
+    return goes_on or generation.stages[stage].facts.carry_kept == "always"
 
 
 def _failed(stage: str, error: BaseException) -> StageFailed:

@@ -13,6 +13,7 @@ from flywheel.records import Interval, Role, Suite
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.evidence import PairedOutcomes
 from flywheel.runtime.scoring import metrics, score_suites
+from flywheel.runtime.work import UnitsDone
 from flywheel.storage.events import EvaluateFacts
 from flywheel.storage.state import Generation
 from flywheel.tables import OUTCOMES, constant
@@ -36,6 +37,20 @@ def evaluate(
     outcomes have all, the facts what the Ladder shows: ``shown`` are the outcomes and ``figures`` the
     estimates that were shown last, by suite, ``level`` that of the look.
     """
+    outcomes, units = measure(ctx, weights, opponent)
+    if ranks.rank() != 0:
+        return StageOutput()
+    ladder = Ladder(ctx, outcomes, shown or {}, figures or {}, level)
+    measured, repeated = ladder.limit(metrics(outcomes, ctx.data.suites))
+    facts = EvaluateFacts(metrics=measured, units=units.facts, repeated=repeated)
+    return StageOutput({"outcomes": outcomes}, facts, units.seconds)
+
+
+def measure(ctx: Context, weights: str, opponent: Generation | None) -> tuple[pa.Table, UnitsDone]:
+    """Outcomes on the suites that the stage sees, item by item, and the units they were made in.
+
+    On ranks other than 0 the table is empty.
+    """
     model = ctx.load_model(weights, ctx.settings)
     rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
     chosen = [suite for suite in ctx.data.suites.values() if rival is not None or not suite.duel]
@@ -43,16 +58,12 @@ def evaluate(
     inputs = {"weights": weights, "opponent": opponent and opponent.weights, "suites": names}
     scored, units = score_suites(ctx, model, rival, chosen, ctx.key, inputs)
     if ranks.rank() != 0:
-        return StageOutput()
+        return OUTCOMES.empty_table(), units
     tables = [
         _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)
         for suite, rows in zip(chosen, scored, strict=True)
     ]
-    outcomes = pa.concat_tables(tables) if tables else OUTCOMES.empty_table()
-    ladder = Ladder(ctx, outcomes, shown or {}, figures or {}, level)
-    measured, repeated = ladder.limit(metrics(outcomes, ctx.data.suites))
-    facts = EvaluateFacts(metrics=measured, units=units.facts, repeated=repeated)
-    return StageOutput({"outcomes": outcomes}, facts, units.seconds)
+    return pa.concat_tables(tables) if tables else OUTCOMES.empty_table(), units
 
 
 @dataclass(frozen=True, slots=True)

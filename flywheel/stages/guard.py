@@ -19,18 +19,18 @@ def guard(
     ctx: Context,
     *,
     judged: Generation,
-    parent: Generation,
+    opponent: Generation,
     verdict: Verdict,
     candidate: str,
     champion: str,
 ) -> StageOutput:
     """What the guards found, in the order of their names; a guard may say nothing.
 
-    ``candidate``, ``champion``: tables of outcomes on the same items.
+    ``opponent``: the champion. ``candidate``, ``champion``: tables of outcomes on the same items.
     """
     tables = _seen(ctx, candidate), _seen(ctx, champion)
     evidence = PairedOutcomes(ctx.data.suites, *tables, Role.GUARD)
-    view = GuardView(judged, parent, verdict, *tables, evidence)
+    view = GuardView(judged, opponent, verdict, *tables, evidence)
     guards = sorted(ctx.components.build("guards", ctx.settings).items())
     answers = [(name, part.check(view)) for name, part in guards if part is not None]
     return StageOutput(facts=GuardFacts(alarms=tuple(_alarm(*answer) for answer in answers if answer[1])))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Answer, GateResult, Json, Verdict
+from flywheel.storage.policy import Promotion
 
 if TYPE_CHECKING:
     from flywheel.storage.state import RunState
@@ -30,7 +31,7 @@ class ErrorBudget(Answer, frozen=True, omit_defaults=True):
     alpha: float
     """The chance of ever promoting what is no better, in (0, 1)."""
     looks: int
-    """Looks that were planned: the turns that the run was created for."""
+    """Looks that were planned: those of the turns that the run was created for."""
     reserve: float = 0.1
     """The share of alpha that is kept for looks beyond those, in [0, 1)."""
     rule: str = FAMILYWISE
@@ -40,9 +41,9 @@ class ErrorBudget(Answer, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, config: Mapping[str, Any], spent: float = 0.0) -> ErrorBudget:
-        """That of a new run of a resolved configuration: by default its looks are its ``generations``."""
-        own = config["error_budget"]
-        return cls(own["alpha"], own["looks"] or config["generations"], own["reserve"], own["rule"], spent)
+        """That of a new run of a resolved configuration; by default its looks are what its turns may have."""
+        own, looks = config["error_budget"], Promotion.of(config).looks(config["generations"])
+        return cls(own["alpha"], own["looks"] or looks, own["reserve"], own["rule"], spent)
 
     @property
     def left(self) -> float:

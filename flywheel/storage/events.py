@@ -34,12 +34,18 @@ F = TypeVar("F")
 
 
 class Status(StrEnum):
-    """Where a generation stands. All but unfinished are verdicts: never overwritten."""
+    """Where a generation stands.
+
+    All but unfinished are verdicts, and never overwritten, but for one: what has advanced may be promoted, or
+    fail, at its look.
+    """
 
     UNFINISHED = "unfinished"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
+    ADVANCED = "advanced"
+    """No harm is shown on dev: the next generation builds on it. Promoted once a look certifies it."""
     FINAL = "final"
     """Made as the champion was, with the labels of dev and gate too: for use, and no part of the loop."""
 
@@ -289,6 +295,32 @@ class EvaluateFacts(Fields, frozen=True, kw_only=True):
     """Gate suites whose estimates are those that were shown last: the candidate's are not a step up."""
 
 
+class Compared(Fields, frozen=True, kw_only=True):
+    """A candidate beside a generation, on the dev items."""
+
+    generation: int
+    effect: float
+    """Mean difference of items, candidate - generation, e.g. -0.004."""
+    p_value: float
+    """One-sided, against "the candidate is no worse"."""
+
+
+class ScreenFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``screen``."""
+
+    advance: bool
+    """Whether no harm is shown; with ``promotion=greedy`` whether its mean is higher than the champion's."""
+    reason: str
+    """For people, e.g. ``no harm shown on dev: +0.40% against generation 3, the champion, p 0.84``."""
+    score: float
+    """The mean of all dev items, in [0, 1], of duels too."""
+    against: tuple[Compared, ...]
+    """The champion, and the best frontier since it came into force, if there is one."""
+    metrics: dict[str, dict[str, Interval]]
+    """Suite -> name -> estimate."""
+    units: Units
+
+
 class GateFacts(PartFacts, frozen=True, kw_only=True):
     """Facts of ``gate``."""
 
@@ -331,6 +363,7 @@ FACTS: dict[str, type[Fields]] = {
     "adopt": TrainFacts,
     "evaluate": EvaluateFacts,
     "sealed": EvaluateFacts,
+    "screen": ScreenFacts,
     "gate": GateFacts,
     "guard": GuardFacts,
     "review": ReviewFacts,
@@ -452,9 +485,9 @@ class GenerationStarted(Event, frozen=True, kw_only=True):
     generation: int
     """0, 1, 2, ..."""
     parent: int | None
-    """What it builds on: the champion; None: it is a genesis. Of a refit the champion's parent."""
+    """What it builds on: the frontier; None: it is a genesis. Of a refit the champion's parent."""
     champion: int | None
-    """The one in force, which it is to beat, or of a refit to repeat; None: there is none."""
+    """The one in force, or of a refit the one to repeat; None: there is none."""
     refit: bool = False
     """Whether it repeats the champion's procedure with the labels of dev and gate."""
 
@@ -489,7 +522,7 @@ class StageDone(Event, Generic[F], frozen=True, kw_only=True):
 
 
 class GenerationEnded(Event, frozen=True, kw_only=True):
-    """A generation has its verdict."""
+    """A generation has its verdict; one that has advanced has another at the end of its look."""
 
     event: str = _name("generation_ended")
     generation: int
@@ -521,6 +554,8 @@ class Recalled(Event, frozen=True, kw_only=True):
     """Artifact with the ``id`` of every sample recalled so far."""
     champion: int | None
     """The champion from now on; None: there is none."""
+    frontier: int | None = None
+    """What the next generation builds on; None: the champion."""
     carry: dict[str, str]
     """Component -> artifact: the carries in force from now on."""
 
@@ -531,6 +566,17 @@ class RolledBack(Event, frozen=True, kw_only=True):
     event: str = _name("rolled_back")
     champion: int
     why: str
+
+
+class FellBack(Event, frozen=True, kw_only=True):
+    """A frontier was given up: the next generation builds on the champion again."""
+
+    event: str = _name("fell_back")
+    champion: int
+    generations: tuple[int, ...]
+    """Those that had advanced since, which are abandoned."""
+    reason: str
+    """For people, e.g. ``2 looks in a row have failed``."""
 
 
 class Consented(Event, frozen=True, kw_only=True):
@@ -585,6 +631,7 @@ EVENTS: dict[str, Any] = {
     "generation_ended": GenerationEnded,
     "recalled": Recalled,
     "rolled_back": RolledBack,
+    "fell_back": FellBack,
     "consent": Consented,
     "pruned": Pruned,
     **dict.fromkeys(ENDINGS, RunEnded),

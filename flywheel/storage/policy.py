@@ -1,12 +1,44 @@
-"""Which generations a run keeps whole when room is made; see ``storage.retention``."""
+"""What a run's configuration decides about its record: what is promoted, and what is kept."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flywheel.records import Answer
+
+EACH, FRONTIER, GREEDY = "each", "frontier", "greedy"
+
+
+class Promotion(Answer, frozen=True, omit_defaults=True):
+    """How a run goes on from its candidates, and how one becomes champion."""
+
+    rule: str = EACH
+    """``each``: every candidate is looked at, and what is certified is built on; ``frontier``: whatever does
+    no shown harm on dev is built on, and looked at now and then; ``greedy``: no test, the higher mean on dev.
+    """
+    every: int | None = None
+    """Turns between looks at the frontier; None: it has no frontier."""
+    patience: int | None = None
+    """Looks in a row that may fail before the frontier falls back to the champion; None likewise."""
+    harm: float | None = None
+    """Level at which harm is shown on dev, in (0, 0.5]; None likewise."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Promotion:
+        """That of a resolved configuration."""
+        return cls(**config.get("promotion", {}))
+
+    def looks(self, generations: int) -> int:
+        """How many looks at gate items so many turns have at most."""
+        return -(-generations // (self.every or 1))
 
 
 class Policy(Answer, frozen=True):
-    """Generations to keep besides what a run needs to go on, e.g. ``Policy(promoted=True, last=3)``."""
+    """Generations to keep whole besides what a run needs to go on, e.g. ``Policy(promoted=True, last=3)``.
+
+    See ``storage.retention``.
+    """
 
     promoted: bool = False
     """Every generation that became a champion."""

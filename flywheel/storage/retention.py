@@ -1,18 +1,19 @@
 """Keeping disks small: what a policy lets go.
 
 A generation that is kept stays whole: what its stages made, and what its weights were trained and
-evaluated from, so that it can be reproduced. Kept are the first champion, the one in force and its final, a
-generation under way and its parent, and those that the policy names. Of the others go
+evaluated from, so that it can be reproduced. Kept are the first champion, the one in force and its final, the
+frontier, a generation under way and its parent, and those that the policy names. Of the others go
 
     weights      the file
     samples      the payload; a slim table stays with what recall and trace go by: ``slim.SLIM``
     scores       all
     decisions    those on earlier batches; the slim table has those on its own
 
-unless somebody else needs them: a kept generation, or a champion that a recall or rollback may go back to.
-What such a champion may draw on stays as long as its weights do: the batches of its corpus, and those of its
-turns that were rejected. So later turns are the same with and without a policy. Human samples, suites, the
-base weights, corpora, outcomes and carries always stay, and so does what stands in for something that went.
+unless somebody else needs them: a kept generation, or a champion or former frontier that a recall or rollback
+may go back to. What such a one may draw on stays as long as its weights do: the batches of its corpus, and
+those of its turns that were rejected or have advanced. So later turns are the same with and without a policy.
+Human samples, suites, the base weights, corpora, outcomes and carries always stay, and so does what stands in
+for something that went.
 
 The ``pruned`` event comes first, with the size of each object that goes; then the files are deleted. What a
 crash between the two leaves behind is deleted when the run is opened or pruned the next time.
@@ -68,17 +69,21 @@ class Retention:
         self._needed: Counter[str] = Counter()
         self._made_by: dict[str, list[int]] = {}
         self._champions_with: dict[str, list[int]] = {}
+        self._advanced: set[int] = set()
         self._to_look_at: set[int] = set()
 
     def drops(self) -> list[Drop]:
         """What may go that was not named before, by generation: a function of what is recorded alone."""
         generations, under_way = self._state.generations, self._state.current
+        if under_way and under_way.status is Status.ADVANCED:  # its look is: as the frontier it is kept
+            under_way = None
         while self._known < len(generations) and generations[self._known] is not under_way:
             self._take_in(generations[self._known])
             self._known += 1
         for number in [number for number in self._kept_for_now if not self._is_kept(generations[number])]:
             self._kept_for_now.discard(number)
             self._let_go(_Holder(number, "kept"))
+        self._forget_given_up()
         if under_way is None:
             return list(self._free())
         holder = _Holder(under_way.number, "kept")
@@ -87,18 +92,27 @@ class Retention:
         self._let_go(holder)  # it will have more
         return free
 
+    def _forget_given_up(self) -> None:
+        """Of those that had advanced: nobody goes back to what was abandoned, or failed at its look."""
+        for number in list(self._advanced):
+            generation, holder = self._state.generations[number], _Holder(number, "champion")
+            if not self._state.can_be_frontier(generation):
+                self._let_go(holder)
+            if generation.status is not Status.ADVANCED or holder not in self._needs:
+                self._advanced.discard(number)
+
     def _take_in(self, generation: Generation) -> None:
         """Count what a generation that has ended needs, and who needs what it made."""
         number, weights = generation.number, generation.weights
         for name in _droppable(generation).values():
             self._made_by.setdefault(name, []).append(number)
         self._to_look_at.add(number)
-        if generation.status is Status.PROMOTED and weights is not None:
+        if generation.status in (Status.PROMOTED, Status.ADVANCED) and weights is not None:
             self._champions_with.setdefault(weights, []).append(number)
             if weights in self._needed:  # of another generation, of equal content
                 self._see_champion(number)
         parent = _Holder(-1 if generation.parent is None else generation.parent, "champion")
-        draws = generation.status is Status.REJECTED and not generation.recalled
+        draws = generation.status in (Status.REJECTED, Status.ADVANCED) and not generation.recalled
         if draws and parent in self._needs:
             self._need(parent, _batch(generation))
         if generation.seed:
@@ -113,9 +127,10 @@ class Retention:
 
     def _is_kept(self, generation: Generation) -> bool:
         state = self._state
-        if any(generation is kept for kept in (state.champion, state.first_champion, state.final)):
-            return True  # the champion is the parent of what is under way, too
-        ended = len(state.generations) - (state.current is not None)
+        if any(generation is kept for kept in _in_use(state)):
+            return True  # the frontier is the parent of what is under way, too
+        last = state.generations[-1]
+        ended = len(state.generations) - (last.status is Status.UNFINISHED)
         return self._is_kept_for_good(generation) or generation.number >= ended - self._policy.last
 
     def _whole(self, generation: Generation) -> Iterator[str]:
@@ -125,16 +140,17 @@ class Retention:
             yield str(self._state.generations[generation.parent].weights)
         for stage, event in generation.stages.items():
             yield from event.outputs.values()
-            if stage in ("train", "adopt", "evaluate"):
+            if stage in ("train", "adopt", "screen", "evaluate"):
                 yield from event.inputs.values()
 
     def _see_champion(self, number: int) -> None:
         """While a champion's weights stay, so does what its turns may draw on: see runtime.inputs."""
         champion = self._state.generations[number]
-        if self._state.can_be_champion(champion):
+        if self._state.can_be_frontier(champion):
             holder = _Holder(number, "champion")
+            self._advanced |= {number} if champion.status is Status.ADVANCED else set()
             self._need(holder, _named(sources_of(self._store, champion)))
-            for turn in (self._state.generations[n] for n in champion.rejected):
+            for turn in (self._state.generations[n] for n in champion.turns):
                 self._need(holder, () if turn.recalled else _batch(turn))
 
     def _need(self, holder: _Holder, names: Iterable[str]) -> None:
@@ -164,6 +180,10 @@ class Retention:
                     seen.add(name)
                     yield Drop(name, kind, number)
         self._to_look_at.clear()
+
+
+def _in_use(state: RunState) -> tuple[Generation | None, ...]:
+    return (state.champion, state.first_champion, state.final, state.frontier)
 
 
 def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:

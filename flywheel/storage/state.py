@@ -22,6 +22,7 @@ from flywheel.storage.events import (
     CurateFacts,
     EvaluateFacts,
     Event,
+    FellBack,
     GateFacts,
     GenerateFacts,
     GenerationEnded,
@@ -36,6 +37,7 @@ from flywheel.storage.events import (
     RolledBack,
     RunCreated,
     RunEnded,
+    ScreenFacts,
     SeedFacts,
     SessionStarted,
     Spent,
@@ -45,6 +47,7 @@ from flywheel.storage.events import (
 )
 from flywheel.storage.events import Status as Status
 from flywheel.storage.ledger import no_garbage_collection
+from flywheel.storage.policy import EACH, FRONTIER, GREEDY, Promotion
 from flywheel.storage.recall_rules import Carries, carries_without
 
 F = TypeVar("F")
@@ -79,6 +82,8 @@ class Generation:
     parent: int | None
     status: Status = Status.UNFINISHED
     reason: str = ""
+    champion: int | None = None
+    """The one in force when it began, then when its look began; None: there was none."""
     refit_of: int | None = None
     """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     lost_seconds: float = 0.0
@@ -90,12 +95,16 @@ class Generation:
     suspect: bool = False
     """What is recalled graded it, chose its settings, was its opponent or was seen by its curator, but it
     learned from none of it."""
+    abandoned: bool = False
+    """It had advanced when the frontier fell back to the champion."""
     look: Look | None = None
     """What the look at the gate's items was charged; None: there was none yet."""
-    rejected: list[int] = field(default_factory=list)
-    """Its turns that were rejected: what they brought, its later turns may draw on."""
+    turns: list[int] = field(default_factory=list)
+    """Those on it that were rejected or have advanced: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
     """Those in force when it began."""
+    carry_at_look: Carries = Carries()
+    """Those in force when its look began."""
     carry_after: Carries = Carries()
     """Those in force when it had ended; none until then."""
 
@@ -107,6 +116,7 @@ class Generation:
     tune = _Done[TuneFacts]("tune")
     train = _Done[TrainFacts]("train", "adopt")
     """The stage that made its weights: a fit, or the adoption of a start as it is."""
+    screen = _Done[ScreenFacts]("screen")
     evaluate = _Done[EvaluateFacts]("evaluate")
     gate = _Done[GateFacts]("gate")
     guard = _Done[GuardFacts]("guard")
@@ -126,11 +136,6 @@ class Generation:
     def is_turn(self) -> bool:
         """Whether it is a candidate's: neither a genesis nor a refit."""
         return self.parent is not None and self.refit_of is None
-
-    @property
-    def begun_under(self) -> int | None:
-        """The champion when it began; None: there was none."""
-        return self.parent if self.refit_of is None else self.refit_of
 
     @property
     def weights(self) -> str | None:
@@ -167,6 +172,8 @@ class RunState:
     current: Generation | None = None
     """The one under way: what a resumed run continues."""
     champion: Generation | None = None
+    frontier: Generation | None = None
+    """What the next generation builds on: the champion, or what has advanced beyond it."""
     first_champion: Generation | None = None
     carries: Carries = Carries()
     """Those in force: as the last finished generation left them, or as a recall or rollback put them back."""
@@ -174,6 +181,10 @@ class RunState:
     """Artifact with the ids of all samples recalled so far; None: none were."""
     looks: list[Look] = field(default_factory=list)
     """All looks at the gate's items, whatever became of them: what was spent stays spent."""
+    turns_since_look: int = 0
+    """Turns that were rejected or have advanced since the last look at a frontier, or since it fell back."""
+    looks_in_vain: int = 0
+    """Looks at frontiers that certified none, since the champion came into force or it was gone back to."""
     shown: dict[str, int] = field(default_factory=dict)
     """Gate suite -> the generation whose estimates were shown last."""
     openings: list[Look] = field(default_factory=list)
@@ -200,7 +211,7 @@ class RunState:
     ended_turns: Counter[Status] = field(default_factory=Counter)
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
-    """Turns that ended without promotion since the champion came into force and are not recalled."""
+    """Turns without promotion since the champion came into force and are not recalled."""
     refits: list[Generation] = field(default_factory=list)
     """Those that repeat, or were to repeat, a champion's procedure with the labels of dev and gate."""
     with_trials: list[int] = field(default_factory=list)
@@ -213,6 +224,8 @@ class RunState:
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
     spent: Spent = Spent()
     """What the budget counts: of all stages, those that failed or were cut off too."""
+    promotion: Promotion = Promotion()
+    """By what rule the run promotes."""
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> RunState:
@@ -239,6 +252,7 @@ class RunState:
                 self._add_stage(event)
             case RunCreated():
                 self.created = event
+                self.promotion = Promotion.of(event.config)
                 self.recalled = event.forked_from.recalled if event.forked_from else None
                 self.is_opened = self.times_opened > 0
             case SessionStarted():
@@ -247,10 +261,12 @@ class RunState:
                 self.code_changes.append(event)
             case GenerationStarted():
                 begun = Generation(event.generation, event.parent, carry_before=self.carries)
+                begun.champion = event.champion
                 if event.refit and self.champion:
                     begun.refit_of, begun.carry_before = event.champion, self.champion.carry_before
                     self.refits.append(begun)
-                begun.suspect = self.champion is not None and self.champion.suspect  # it learns from it
+                bases = (self.champion, self.frontier)  # it is to beat the one and learns from the other
+                begun.suspect = any(base is not None and base.suspect for base in bases)
                 self.generations.append(begun)
                 self.current, self.is_opened = begun, False
             case Look(role=Role.SEALED):
@@ -259,7 +275,7 @@ class RunState:
                 self.is_opened = True
             case Look():
                 self.looks.append(event)
-                self.generations[event.generation].look = event
+                self._begin_look(self.generations[event.generation], event)
             case GenerationEnded():
                 self._end_generation(event)
             case RunEnded():
@@ -269,6 +285,8 @@ class RunState:
             case RolledBack():
                 self._go_back_to(event.champion)
                 self.carries = self.generations[event.champion].carry_after
+            case FellBack():
+                self._fall_back(event)
             case Pruned():
                 self.pruned.update(dict.fromkeys(event.objects, event))
                 self.replacements.update(event.slim.values())
@@ -304,6 +322,8 @@ class RunState:
             case RunEnded():
                 is_lost = event.cost and not self._has(event.generation)
                 return "a stage that was cut off is a generation's" if is_lost else None
+            case FellBack():
+                return self._why_not_fall_back(event)
             case Recalled() | RolledBack():
                 return recall_rules.why_not(self, event)
             case Pruned():
@@ -340,7 +360,12 @@ class RunState:
     def _why_not_charge(self, look: Look) -> str | None:
         if look.role is not Role.GATE:
             return "only looks at gate and sealed suites are charged"
-        if rule := self._why_not_under_way(look.generation):
+        if self.promotion.rule == GREEDY:
+            return "with promotion=greedy nothing is tested"
+        is_frontier = self.frontier is not None and look.generation == self.frontier.number
+        if self.promotion.rule == FRONTIER and (self.current or not is_frontier):
+            return "with promotion=frontier that one is looked at, between generations"
+        if self.promotion.rule == EACH and (rule := self._why_not_under_way(look.generation)):
             return rule
         generation = self.generations[look.generation]
         if not generation.is_turn or generation.look:
@@ -353,6 +378,8 @@ class RunState:
     def _why_not_read_gate(self, event: StageDone[Any]) -> str | None:
         """The rule that outcomes on gate items, or a verdict on them, would break."""
         generation = self.generations[event.generation]
+        if event.stage == "screen" and {self._role(suite) for suite in event.facts.metrics} - {Role.DEV}:
+            return "a candidate is screened on dev alone"
         if event.stage not in ("evaluate", "gate") or generation.is_genesis:
             return None
         look = generation.look
@@ -379,12 +406,30 @@ class RunState:
     def _why_not_end(self, event: GenerationEnded) -> str | None:
         if rule := self._why_not_under_way(event.generation):
             return rule
-        candidate = self.generations[-1]
+        candidate = self.generations[event.generation]
         if candidate.refit_of is not None:
             return self._why_not_end_refit(candidate, event)
         if event.status in (Status.UNFINISHED, Status.FINAL):
-            return "it may end as failed, promoted, rejected"
+            return "it may end as failed, promoted, rejected, advanced"
+        if event.status is Status.REJECTED and candidate.status is Status.ADVANCED:
+            return "what has advanced is not rejected afterwards: at its look it may be promoted, or fail"
+        if event.status is Status.ADVANCED:
+            return self._why_not_advance(candidate)
         return self._why_not_promote(candidate) if event.status is Status.PROMOTED else None
+
+    def _why_not_advance(self, candidate: Generation) -> str | None:
+        if self.promotion.rule != FRONTIER:
+            return "only with promotion=frontier a candidate advances"
+        is_shown = candidate.screen is not None and candidate.screen.facts.advance
+        return None if is_shown and candidate.weights else "what advances has done no shown harm on dev"
+
+    def _why_not_fall_back(self, event: FellBack) -> str | None:
+        if not self.must_fall_back:
+            return "a frontier is given up between generations, once its looks have failed"
+        if event.champion != (self.champion.number if self.champion else None):
+            return "a frontier falls back to the champion"
+        abandoned = tuple(g.number for g in self.ahead)
+        return None if event.generations == abandoned else f"what is abandoned is {list(abandoned)}"
 
     def _why_not_end_refit(self, refit: Generation, event: GenerationEnded) -> str | None:
         if event.status not in (Status.FINAL, Status.FAILED):
@@ -410,7 +455,8 @@ class RunState:
             return "the champion is the one in force"
         if event.refit:
             return self._why_not_refit(event)
-        return None if event.parent == event.champion else "the champion is the parent"
+        frontier = self.frontier.number if self.frontier else None
+        return None if event.parent == frontier else "the frontier is the parent"
 
     def _why_not_refit(self, event: GenerationStarted) -> str | None:
         if self.champion is None or event.parent != self.champion.parent:
@@ -420,14 +466,19 @@ class RunState:
     def _why_not_promote(self, candidate: Generation) -> str | None:
         if not candidate.weights:
             return "a champion has weights"
-        promote = candidate.gate is not None and candidate.gate.facts.verdict.promote
         consent = candidate.review is not None and candidate.review.facts.consent
-        if not candidate.is_genesis and not (promote and consent):
+        if not candidate.is_genesis and not (self._is_better(candidate) and consent):
             return "a promotion needs the gate's verdict and the review's consent"
         alarms = candidate.guard.facts.alarms if candidate.guard else ()
         if any(alarm.action in (Action.REJECT, Action.HALT) for alarm in alarms):
             return "what a guard rejects, or halts the run for, is not promoted"
         return None
+
+    def _is_better(self, candidate: Generation) -> bool:
+        """Whether the gate found it to be; with ``promotion=greedy`` its mean on dev, which is no test."""
+        if self.promotion.rule == GREEDY:
+            return candidate.screen is not None and candidate.screen.facts.advance
+        return candidate.gate is not None and candidate.gate.facts.verdict.promote
 
     def _add_stage(self, event: StageDone[Any]) -> None:
         if event.stage == "sealed":
@@ -461,13 +512,14 @@ class RunState:
         for number in event.suspect:
             self.generations[number].suspect = not self.generations[number].recalled
         self.recalled = event.samples
-        self.carries = carries_without(self, event.champion)
-        self._go_back_to(event.champion)
+        self.carries = carries_without(self, event.champion if event.frontier is None else event.frontier)
+        self._go_back_to(event.champion, event.frontier)
 
-    def _go_back_to(self, number: int | None) -> None:
+    def _go_back_to(self, number: int | None, frontier: int | None = None) -> None:
         before, self.champion = self.champion, None if number is None else self.generations[number]
+        self.frontier = self.champion if frontier is None else self.generations[frontier]
         if self.champion is not before:
-            self.fruitless = []
+            self.fruitless, self.looks_in_vain = [], 0
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
@@ -481,13 +533,51 @@ class RunState:
             return "what is pruned is there"
         if not names.keys().isdisjoint(slim.values()) or not self.replacements.isdisjoint(names):
             return "what stands in for something stays"
-        stay = {g.weights for g in (self.champion, self.first_champion, self.final, self.current) if g}
-        return "the weights of champions and of the final stay" if stay & names.keys() else None
+        used = (self.champion, self.first_champion, self.final, self.current, self.frontier)
+        stay = {generation.weights for generation in used if generation}
+        rule = "the weights of champions, of the final and of the frontier stay"
+        return rule if stay & names.keys() else None
 
     def can_be_champion(self, generation: Generation) -> bool:
         """Whether it is a champion to go back to: promoted, not recalled, its weights not pruned."""
         promoted = generation.status is Status.PROMOTED and not generation.recalled
         return promoted and generation.weights not in self.pruned
+
+    def can_be_frontier(self, generation: Generation) -> bool:
+        """Whether the next generation may build on it: a champion, or one that has advanced, likewise."""
+        has_advanced = generation.status is Status.ADVANCED and not generation.abandoned
+        is_there = not generation.recalled and generation.weights not in self.pruned
+        return self.can_be_champion(generation) or (has_advanced and is_there)
+
+    @property
+    def ahead(self) -> list[Generation]:
+        """The frontier, its parent and so on, as far as they have advanced beyond the champion, in order."""
+        line, at = [], self.frontier
+        while at is not None and at is not self.champion:
+            if at.status is Status.ADVANCED:
+                line.append(at)
+            at = None if at.parent is None else self.generations[at.parent]
+        return line[::-1]
+
+    @property
+    def best_ahead(self) -> Generation | None:
+        """The one of those with the best score on dev, the first of equal ones; None: there are none."""
+        scores = {g.number: g.screen.facts.score for g in self.ahead if g.screen}
+        return self.generations[max(scores, key=lambda number: scores[number])] if scores else None
+
+    def is_look_due(self, *, is_over: bool) -> bool:
+        """Whether it is the frontier's turn to be looked at, every so many turns and when the run is over."""
+        frontier, every = self.frontier, self.promotion.every
+        if self.promotion.rule != FRONTIER or self.current or frontier is None or frontier is self.champion:
+            return False
+        return frontier.look is None and (is_over or self.turns_since_look >= (every or 1))
+
+    @property
+    def must_fall_back(self) -> bool:
+        """Whether so many looks at frontiers have failed that the next generation builds on the champion."""
+        patience = self.promotion.patience
+        is_ahead = self.current is None and self.frontier is not self.champion
+        return is_ahead and patience is not None and self.looks_in_vain >= patience
 
     def resolve_pruned(self, name: str) -> str:
         """The artifact to read in place of a batch or decisions that may have been pruned.
@@ -497,21 +587,57 @@ class RunState:
         return self.pruned[name].slim.get(name, name) if name in self.pruned else name
 
     def _end_generation(self, event: GenerationEnded) -> None:
-        generation = self.unreported = self.generations[-1]
-        self.current = None
+        generation = self.unreported = self.generations[event.generation]
+        before, self.current = generation.status, None
         generation.status, generation.reason = event.status, event.reason
-        if generation.is_turn:
-            self.ended_turns[generation.status] += 1
-        if generation.status is Status.PROMOTED:
-            self.champion, self.fruitless = generation, []
-            self.first_champion = self.first_champion or generation
-        elif generation.is_turn:
-            self.fruitless.append(generation.number)
-        if generation.status is Status.REJECTED and generation.parent is not None:
-            self.generations[generation.parent].rejected.append(generation.number)
         self.carries = self.carries.updated(event.carry, generation.number)
-        generation.carry_after = self.carries
+        if before is Status.ADVANCED:
+            self._end_look(generation, event.carry)
+        else:
+            self._end_turn(generation)
+        if generation.status is Status.PROMOTED:
+            self.champion = self.frontier = generation
+            self.fruitless, self.looks_in_vain = [], 0
+            self.first_champion = self.first_champion or generation
         self._lose(generation.number, event.cost)
+
+    def _end_turn(self, generation: Generation) -> None:
+        generation.carry_after = self.carries
+        if not generation.is_turn:
+            return
+        self.ended_turns[generation.status] += 1
+        if generation.status is not Status.PROMOTED:
+            self.fruitless.append(generation.number)
+        if generation.status in (Status.REJECTED, Status.ADVANCED) and generation.parent is not None:
+            self.generations[generation.parent].turns.append(generation.number)
+            self.turns_since_look += 1
+        if generation.status is Status.ADVANCED:
+            self.frontier = generation
+
+    def _begin_look(self, generation: Generation, look: Look) -> None:
+        generation.look, generation.carry_at_look = look, self.carries
+        generation.champion = self.champion.number if self.champion else None
+        self.current = generation
+
+    def _end_look(self, generation: Generation, carry: Mapping[str, str]) -> None:
+        """A look at a frontier has ended."""
+        generation.carry_after = generation.carry_after.updated(carry, generation.number)
+        self.ended_turns[Status.ADVANCED] -= 1
+        self.ended_turns[generation.status] += 1
+        self.turns_since_look = 0
+        self.looks_in_vain += generation.status is not Status.PROMOTED
+        if generation.status is Status.FAILED:
+            assert self.champion is not None, "a look is beside a champion"
+            number = recall_rules.frontier_without(self, self.champion.number)
+            self.frontier = self.champion if number is None else self.generations[number]
+            self.carries = self.frontier.carry_after
+
+    def _fall_back(self, event: FellBack) -> None:
+        for number in event.generations:
+            self.generations[number].abandoned = True
+        self.frontier = self.champion = self.generations[event.champion]
+        self.carries = self.champion.carry_after
+        self.looks_in_vain = self.turns_since_look = 0
 
     def has_suites(self, role: Role) -> bool:
         """Whether the run has a suite of this role."""
@@ -564,7 +690,8 @@ class RunState:
 
     def counted_turns(self, on_failure: str) -> int:
         """Turns that have ended and count against ``generations``."""
-        counted = (Status.PROMOTED, Status.REJECTED, *([Status.FAILED] if on_failure == "go_on" else []))
+        counted = [Status.PROMOTED, Status.REJECTED, Status.ADVANCED]
+        counted += [Status.FAILED] if on_failure == "go_on" else []
         return sum(self.ended_turns[status] for status in counted)
 
     @property
@@ -579,7 +706,7 @@ class RunState:
 
     @property
     def turns_without_promotion(self) -> int:
-        """Turns rejected or failed since the champion came into force, recalled ones not counted."""
+        """Turns that ended otherwise since the champion came into force, recalled ones not counted."""
         return len(self.fruitless)
 
     @property

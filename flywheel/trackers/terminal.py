@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 COLOURS = {
     Status.PROMOTED: "green",
     Status.REJECTED: "yellow",
+    Status.ADVANCED: "cyan",
     Status.FAILED: "red",
     Status.FINAL: "bright_green",
     Status.UNFINISHED: "cyan",

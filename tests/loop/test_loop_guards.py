@@ -42,11 +42,11 @@ def outcome(run: Any) -> list[tuple[str, str]]:
 def test_a_guard_sees_both_models_outcomes_and_the_verdict(probe: Any) -> None:
     SEEN.clear()
     run = probe(generations=2, **watching())
-    assert [(view.generation.number, view.parent.number) for view in SEEN] == [(1, 0), (2, 1)]
+    assert [(view.generation.number, view.opponent.number) for view in SEEN] == [(1, 0), (2, 1)]
     for view in SEEN:
         assert view.verdict.promote
         assert set(view.candidate["subject"].to_pylist()) == {view.generation.weights}
-        assert set(view.champion["subject"].to_pylist()) == {view.parent.weights}
+        assert set(view.champion["subject"].to_pylist()) == {view.opponent.weights}
         assert view.candidate["item"].to_pylist() == view.champion["item"].to_pylist()
     alarms = [e["facts"]["alarms"] for e in events(run.path) if e.get("stage") == "guard"]
     assert alarms == [[{"guard": "fall", "action": "warn", "reason": "it fell"}], []]
