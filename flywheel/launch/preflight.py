@@ -12,6 +12,7 @@ from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan, refuse_to_go_on
 from flywheel.protocols import Tracker
 from flywheel.records import Role
+from flywheel.storage.policy import EACH
 from flywheel.trackers import TrackerGroup
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def preflight(plan: Plan) -> Ready:
     with wrap_user_errors(_BUILDABLE.format("The model or the trainer")):
         check_module(components)
     check_guards(components, data)
+    check_promotion(components, data)
     check_tokens(components)
     if components.resolved["refit"]:
         check_labels(components, data)
@@ -113,6 +115,17 @@ def check_guards(components: Components, data: Data) -> None:
                 guard.check_suites(suites)
         except ValueError as error:
             raise ConfigError(f"guards.{name}: {error}") from error
+
+
+def check_promotion(components: Components, data: Data) -> None:
+    """Check that there is a dev suite, where candidates are judged by dev. Raises ConfigError."""
+    rule = components.resolved["promotion"]["rule"]
+    if rule != EACH and not any(suite.role == Role.DEV for suite in data.suites.values()):
+        roles = ", ".join(f"{suite.name} ({suite.role})" for suite in data.suites.values()) or "none"
+        raise ConfigError(
+            f"promotion={rule} judges candidates on suites with role dev; the task has {roles}. Give it a "
+            "dev suite, or take promotion=each."
+        )
 
 
 def check_tokens(components: Components) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _BUCKET = 8  # digits: problems up to the same multiple of it are worked on side by side
 _SIDE_BY_SIDE = 256  # problems: more of them fit no cache
 _REDRAWS = 100
+_SHORTEST_DEV = 4
 
 
 @dataclass(kw_only=True)
@@ -83,6 +85,8 @@ class Addition:
     """Kinds of problems, by share; see ``sums.draw``."""
     longest: int = 64
     """Most digits in a suite."""
+    dev_items: int = 4
+    """Items of each even length in the dev suite, from 4 digits on; 0: there is no such suite."""
     gate_items: int = 8
     """Items of each length in the gate suite."""
     sealed_items: int = 128
@@ -119,8 +123,23 @@ class Addition:
         kinds = [kind for kind, share in self.mix.items() if share]
         items = [self._items(k, self.sealed_items, {k: 1.0}, 1 if k == "uniform" else 2) for k in kinds]
         sealed = [Suite(k, Role.SEALED, i, ladder) for k, i in zip(kinds, items, strict=True)]
-        gate = self._items("gate", self.gate_items, self.mix)
-        return [Suite("gate", Role.GATE, self._apart(gate, _unordered_of(sealed)), exact), *sealed]
+        draw = partial(self._drawn, count=self.gate_items, mix=self.mix)
+        gate = self._apart(self._items("gate", self.gate_items, self.mix), draw, sealed)
+        judging = [Suite("gate", Role.GATE, gate, exact), *sealed]
+        return [*self._dev(judging), *judging]
+
+    def _dev(self, judging: Sequence[Suite]) -> list[Suite]:
+        """Of longer sums than there are few of, so that no seed sample has to make room for them."""
+        import pyarrow.compute as pc
+
+        def draw(purpose: str) -> pa.Table:
+            drawn = self._drawn(purpose, self.dev_items, self.mix, 2)
+            return drawn.filter(pc.greater_equal(drawn["length"], _SHORTEST_DEV))
+
+        items = self._items("dev", self.dev_items, self.mix, 2)
+        items = items.filter(pc.greater_equal(items["length"], _SHORTEST_DEV))
+        exact = (Mean("exact"),)
+        return [Suite("dev", Role.DEV, self._apart(items, draw, judging), exact)] if len(items) else []
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
         """Problems of the lengths just above the curriculum's frontier."""
@@ -185,20 +204,20 @@ class Addition:
         lengths = range(step, self.longest + 1, step)
         return pa.concat_tables(_problems(n, count, mix, self._rng(purpose, n)) for n in lengths)
 
-    def _apart(self, gate: pa.Table, sealed: pa.Array) -> pa.Table:
-        """The gate's items, those drawn anew that are sealed ones too. Raises DataError if none are left."""
+    def _apart(self, items: pa.Table, draw: Callable[[str], pa.Table], others: Sequence[Suite]) -> pa.Table:
+        """The items, those drawn anew that are other suites' too. Raises DataError if none are left."""
         import pyarrow.compute as pc
 
+        name = items["item"][0].as_py().partition("-")[0] if len(items) else ""
         for attempt in range(_REDRAWS):
-            taken = clashes(gate, sealed)
+            taken = clashes(items, _unordered_of(others))
             if not pc.any(taken).as_py():
-                return gate
-            others = self._drawn(f"gate {attempt}", self.gate_items, self.mix)
-            prompts = pc.if_else(taken, others["prompt"], gate["prompt"])
-            gate = gate.set_column(gate.column_names.index("prompt"), "prompt", prompts)
-        digits = gate.filter(taken)["length"][0].as_py()
+                return items
+            prompts = pc.if_else(taken, draw(f"{name} {attempt}")["prompt"], items["prompt"])
+            items = items.set_column(items.column_names.index("prompt"), "prompt", prompts)
+        digits = items.filter(taken)["length"][0].as_py()
         raise DataError(
-            f"The gate must have sums that are not sealed; none of {digits} digits are left for it. "
+            f"The {name} must have sums that are not sealed; none of {digits} digits are left for it. "
             f"Give a smaller task.sealed_items than {self.sealed_items}."
         )
 

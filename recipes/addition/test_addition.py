@@ -184,7 +184,7 @@ def task():
 
 def test_the_task_keeps_suites_apart_from_what_it_teaches(task):
     data = read_data(task, needs_seed=True)
-    assert set(data.suites) == {"gate", *sums.KINDS}
+    assert set(data.suites) == {"dev", "gate", *sums.KINDS}
     lengths = data.human["length"].to_numpy()
     assert np.bincount(lengths).tolist()[3] > 190
     assert lengths.max() == 3
@@ -202,9 +202,11 @@ def test_nothing_is_taught_that_is_asked_and_nothing_sealed_is_in_the_gate(seed_
     task = Addition(seed_value=seed_value)
     suites = {suite.name: suite.items for suite in task.suites()}
     sealed = set().union(*(as_pairs(suites[kind]) for kind in sums.KINDS))
-    assert not as_pairs(task.seed()) & (sealed | as_pairs(suites["gate"]))
+    assert not as_pairs(task.seed()) & (sealed | as_pairs(suites["gate"]) | as_pairs(suites["dev"]))
     assert not as_pairs(suites["gate"]) & sealed
-    assert [len(items) for items in suites.values()] == [512, 8192, 4096, 4096]
+    assert not as_pairs(suites["dev"]) & (sealed | as_pairs(suites["gate"]))
+    assert [len(items) for items in suites.values()] == [4 * 31, 512, 8192, 4096, 4096]
+    assert set(suites["dev"]["length"].to_pylist()) == set(range(4, 65, 2))
     counts = np.bincount(task.seed()["length"].to_numpy())
     assert counts[1] == 100
     assert counts[2:].min() > 1500
@@ -214,6 +216,16 @@ def test_a_gate_that_has_no_problem_of_its_own_is_refused():
     task = Addition(seed_digits=2, longest=2, gate_items=50, sealed_items=20_000, mix={"uniform": 1.0})
     with pytest.raises(DataError, match=r"none of 2 digits are left.*smaller task.sealed_items"):
         task.suites()
+
+
+@pytest.mark.parametrize("changes", [{"dev_items": 0}, {"longest": 3, "seed_digits": 2}])
+def test_a_task_may_have_no_dev_suite(changes):
+    assert {suite.name for suite in Addition(**changes).suites()} == {"gate", *sums.KINDS}
+
+
+@pytest.mark.parametrize("seed_value", [0, 1])
+def test_the_dev_suite_takes_nothing_from_what_is_taught(seed_value):
+    assert Addition(seed_value=seed_value).seed().equals(Addition(seed_value=seed_value, dev_items=0).seed())
 
 
 def test_prompts_follow_the_frontier(task):
