@@ -54,12 +54,17 @@ class FakeComponents:
             "refit": False,
         }
         ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
+        ours |= {"promotion": {}, "advances": {}, "scores": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def verdict(self, ctx: Context) -> bool:
         """Whether a generation is promoted: as ``verdicts`` says of its number, else drawn."""
         drawn = bool(ctx.key("gate").numpy().random() < 0.6)
         return self.resolved["verdicts"].get(ctx.generation, drawn)
+
+    def advances(self, ctx: Context) -> bool:
+        """Whether a generation advances: as ``advances`` says of its number, else it does."""
+        return bool(self.resolved["advances"].get(ctx.generation, True))
 
     def leave(self, ctx: Context, stage: str) -> None:
         """Leave a stage by the error that ``leaves`` has for ``(generation, stage)``."""
@@ -117,6 +122,14 @@ def evaluate(ctx: Context, **_: Any) -> StageOutput:
     return StageOutput({"outcomes": pa.table({"of": [ctx.generation], "opponent": alone})}, facts("evaluate"))
 
 
+def screen(ctx: Context, *, against: Any, **_: Any) -> StageOutput:
+    ctx.components.leave(ctx, "screen")
+    score = ctx.components.resolved["scores"].get(ctx.generation, 0.5)
+    compared = [{"generation": int(number), "effect": 0.0, "p_value": 1.0} for number in against]
+    said = {"advance": ctx.components.advances(ctx), "reason": "drawn", "score": score, "against": compared}
+    return StageOutput(evaluate(ctx).outputs, facts("screen", **said))
+
+
 def sealed(ctx: Context, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "sealed")
     return evaluate(ctx)
@@ -163,7 +176,7 @@ def put(patch: pytest.MonkeyPatch, function: Callable[..., StageOutput]) -> None
 def on_strings() -> Iterator[pytest.MonkeyPatch]:
     """Put the fakes in the loop's stages' places; nothing is synced."""
     with pytest.MonkeyPatch.context() as patch:
-        stages = (generate, grade, tune, train, evaluate, sealed, gate, review)
+        stages = (generate, grade, tune, train, screen, evaluate, sealed, gate, review)
         for stage in stages:
             put(patch, stage)
         patch.setattr("os.fsync", lambda descriptor: None)
@@ -175,7 +188,8 @@ def play(directory: Path, generations: int, *, stages: int | None = None, **conf
 
     def begin(run: StageRunner) -> None:
         if run.state.created is None:
-            identity = {"config": {"seed": run.config["seed"]}, "data": {"suite sealed": {"role": "sealed"}}}
+            config = {key: run.config[key] for key in ("seed", "promotion")}
+            identity = {"config": config, "data": {"suite sealed": {"role": "sealed"}}}
             run.record(event_of("run_created", recipe="fake", name=directory.name, **identity))
 
     fakes = FakeComponents(generations=generations, **config)

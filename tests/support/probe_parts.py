@@ -185,6 +185,13 @@ class NoGate(Moons):
         return [suite for suite in super().suites() if suite.role is not Role.GATE]
 
 
+class NoDev(Moons):
+    """A task without a suite to tune on."""
+
+    def suites(self) -> list[Suite]:
+        return [suite for suite in super().suites() if suite.role is not Role.DEV]
+
+
 class Model(Classifier):
     """The classifier of moons with faults."""
 
