@@ -192,21 +192,27 @@ def conclude(
 def refit(run: StageRunner, generation: Generation, champion: Generation) -> None:
     """The champion's corpus, settings and start once more, with the labels of dev and gate in the corpus.
 
+    Settings are different where ``refit_settings`` says so, of the curator and of the fit.
     It is neither gated nor guarded: there are no gate items left that could tell of it.
     """
     assert champion.start is not None, "a champion was trained"
     parent = None if champion.parent is None else run.state.generations[champion.parent]
     before = inputs.settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
-    do = functools.partial(run.do, generation, before)
+    own = run.config["refit_settings"]
+    do = functools.partial(run.do, generation, {**before, **own})
     labels = do(stages.labels)
     human, *others = inputs.sources_again(run, champion)
     sources = [human, [labels.outputs["samples"], None], *others]
     like = champion.output("curate", "corpus")
     corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-    run.do(generation, champion.settings, stages.train, **rows, start=champion.start)
+    done = run.do(generation, {**champion.settings, **own}, stages.train, **rows, start=champion.start)
     counts = " and ".join(f"{count} of {suite}" for suite, count in labels.facts.by_suite.items())
-    reason = f"as generation {champion.number}, with {labels.facts.human} more labels, {counts}; not gated"
+    trained = done.facts.settings.items()
+    but = "".join(f", {key}={value}" for key, value in trained if value != champion.settings[key])
+    reason = (
+        f"as generation {champion.number}{but}, with {labels.facts.human} more labels, {counts}; not gated"
+    )
     run.end_generation(generation, Status.FINAL, reason, {})
 
 

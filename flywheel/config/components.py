@@ -87,8 +87,9 @@ def identity(config: DictConfig) -> str:
 def check_components(config: DictConfig) -> None:
     """Import every class that the configuration names and check its arguments. Raises ConfigError."""
     resolved = plain(config)
-    if resolved["genesis_settings"]:
-        check_settings(config, {**resolved["settings"], **resolved["genesis_settings"]}, "genesis_settings")
+    for name in ("genesis_settings", "refit_settings"):
+        if resolved[name]:
+            check_settings(config, {**resolved["settings"], **resolved[name]}, name)
     for section in SECTIONS:
         if section in _REQUIRED and "_target_" not in resolved[section] and not is_object(resolved[section]):
             raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")

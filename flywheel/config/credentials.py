@@ -84,7 +84,7 @@ def _why_not(keys: tuple[str, ...], value: Any) -> str | None:
         return "is one by its name, and has a literal value"
     if refers and _WITH_DEFAULT.search(text):
         return "has a literal one as its default"
-    if refers and keys[0] in ("settings", "genesis_settings"):
+    if refers and keys[0] in ("settings", "genesis_settings", "refit_settings"):
         return "refers to one, and settings are recorded as parts are given them: put it where it is used"
     return "has a password in an address" if _LOGIN.search(text) else None
 

@@ -236,6 +236,8 @@ class Config:
     """What the tuner may change; other keys refer to them as ``${settings.lr}``."""
     genesis_settings: dict[str, Any] = field(default_factory=dict)
     """Settings that are different in generation 0."""
+    refit_settings: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
+    """Settings that are different in the refit: with more labels, say, more steps serve it best."""
     task: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)

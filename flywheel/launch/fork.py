@@ -160,6 +160,8 @@ class Origin:
     def config(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What the run recorded, made a configuration of the fork: its settings are the generation's.
 
+        Of a final they are its champion's; what is different in it holds for what the fork starts from alone.
+
         Raises ConfigError if an override is not a fork's to give.
         """
         for override in overrides:
@@ -171,10 +173,9 @@ class Origin:
         recorded = recorded_config(self.directory, self.state.session)
         again = self.generation.refit_of
         first = self.generation if again is None else self.state.generations[again]
-        settings = {} if first.is_genesis else self.generation.settings
-        recorded["settings"] |= settings
-        own = recorded["genesis_settings"]
-        own |= {key: value for key, value in settings.items() if key in own}
+        recorded["settings"] |= {} if first.is_genesis else first.settings
+        own, trained = recorded["genesis_settings"], self.generation.settings
+        own |= {key: value for key, value in trained.items() if key in own or value != first.settings[key]}
         base = str(Store(self.directory).path(self.weights))
         place = {"name": None, "runs_dir": str(self.directory.parent.parent)}
         return {**recorded, "genesis": "load", "base": base, "seal": "keep", **place}

@@ -322,6 +322,8 @@ def test_keys_that_json_cannot_keep_or_tell_apart_are_refused(keys: tuple[Any, .
         ("+settings.word=x", "^settings.word is no argument of"),
         ("+genesis_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
         ("+genesis_settings.lrr=0.1", "there is no setting 'lrr'. Did you mean lr?"),
+        ("+refit_settings.lr=9", "settings.lr must be between 0 and 1; it is 9"),
+        ("+refit_settings.lrr=0.1", "refit_settings: there is no setting 'lrr'. Did you mean lr?"),
         ("error_budget.alpha=2", "error_budget.alpha must be between 0 and 1"),
         ("+curator.treshold=1", "curator.treshold is no argument of .*Did you mean threshold"),
         ("+task.n=1", "task.n is no argument of flywheel.testing.moons.task.Moons"),
@@ -397,6 +399,7 @@ OPERATIONAL_CHANGES = {
     "threads": "threads=2",
     "tracker": "tracker=wandb",
     "refit": "refit=true",
+    "refit_settings": "+refit_settings.steps=3",
     "seal": "seal=reopen",
 }
 

@@ -86,6 +86,35 @@ def test_the_final_is_made_as_the_champion_was(whole: flywheel.Run) -> None:
     assert final.load() is not None
 
 
+def test_it_may_have_settings_of_its_own(probe: Probe) -> None:
+    own = {"steps": 7, "threshold": 0.99}
+    run = probe(generations=1, **REFIT, **{f"+refit_settings.{key}": own[key] for key in own})
+    champion, final = run.champion().record, run.final().record
+    assert final.settings == champion.settings | own
+    assert (champion.settings["steps"], final.train.facts.steps) == (20, 7)
+    dropped = [record.curate.facts.by_reason["below threshold"] for record in (champion, final)]
+    assert dropped[0] < dropped[1]  # the curator has them, too
+    assert "as generation 1, steps=7, threshold=0.99, with 160 more labels" in final.reason
+    assert run.reproduce("final").equal
+    forked = fork(run, "final", name="of-final", generations=1, **{"task.seed_value": 9})
+    assert forked.generation(1).record.settings == champion.settings  # they end with it
+
+
+def test_others_given_later_change_only_what_is_not_done_yet(probe: Probe) -> None:
+    first, other = (
+        {"+refit_settings.steps": n, "+refit_settings.threshold": t} for n, t in ((7, 0.99), (9, 0))
+    )
+    cut = probe(generations=1, **REFIT, **first, **signal_at(stage="curate", generation=2))
+    assert cut.exit_code is ExitCode.STOPPED
+    curated = cut.generation(2).record.output("curate", "decisions")
+    run = cut.resume({key.lstrip("+"): value for key, value in other.items()})
+    assert run.final().record.output("curate", "decisions") == curated
+    assert run.final().record.train.facts.steps == 9
+    before = events(run.path)
+    assert run.resume({"refit_settings.steps": 11}).exit_code is ExitCode.FINISHED
+    assert events(run.path) == before  # there is a final
+
+
 def test_the_labels_of_dev_and_gate_are_human_samples_of_their_suites(whole: flywheel.Run) -> None:
     labels = table_of(whole, 3, "labels", "samples")
     assert {(row["origin"], row["source"]) for row in labels.select(["origin", "source"]).to_pylist()} == {
