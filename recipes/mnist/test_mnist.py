@@ -255,10 +255,15 @@ def test_the_schedule_takes_a_fit_of_any_length(task, steps):
     assert train_bare(task, steps)[1].global_step == steps
 
 
-def tiny(runs: Path) -> flywheel.Run:
+def tiny(runs: Path, **more: object) -> flywheel.Run:
     """``debug=tiny``, in this process."""
     config = {"recipe": "mnist", "debug": "tiny", "threads": 1, "log": "quiet"}
-    return flywheel.run({**config, "runs_dir": str(runs)})
+    return flywheel.run({**config, "runs_dir": str(runs), **more})
+
+
+def test_the_refit_has_more_of_the_labels_in_its_batches(tmp_path):
+    run = tiny(tmp_path, generations=1, refit=True)
+    assert run.final().record.settings == run.champion().record.settings | {"human_share": 0.75, "steps": 40}
 
 
 def test_the_tiny_run_repeats_and_its_champion_loads(tmp_path):
