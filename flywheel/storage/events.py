@@ -101,11 +101,15 @@ class Spent(Answer, frozen=True):
     money: float = 0.0
     """At the prices that held when it was spent."""
 
-    @classmethod
-    def of(cls, cost: Cost) -> Spent:
-        """What one stage cost."""
-        hours = device_hours(cost.seconds, cost.ranks)
-        return cls(cost.seconds, hours, cost.samples, cost.tokens, cost.money or 0.0)
+    def after(self, cost: Cost) -> Spent:
+        """With what one more stage cost."""
+        return Spent(
+            self.seconds + cost.seconds,
+            self.device_hours + cost.seconds * cost.ranks / _HOUR,
+            self.samples + cost.samples,
+            self.tokens + cost.tokens,
+            self.money + (cost.money or 0.0),
+        )
 
     def plus(self, other: Spent) -> Spent:
         """Both together."""

@@ -224,6 +224,8 @@ class RunState:
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
     spent: Spent = Spent()
     """What the budget counts: of all stages, those that failed or were cut off too."""
+    _roles: Mapping[str, str] = field(default_factory=dict)
+    """Suite -> its role."""
     promotion: Promotion = Promotion()
     """By what rule the run promotes."""
 
@@ -247,11 +249,13 @@ class RunState:
     def apply(self, event: Event) -> None:
         """Fold in one event. Raises DamagedError, and changes nothing, if no loop would write it."""
         self.check(event)
+        if isinstance(event, StageDone):  # as most lines are
+            return self._add_stage(event)
         match event:
-            case StageDone():  # first, as most lines are
-                self._add_stage(event)
             case RunCreated():
                 self.created = event
+                suites = ((name.removeprefix("suite "), about) for name, about in event.data.items())
+                self._roles = {name: about["role"] for name, about in suites if "role" in about}
                 self.promotion = Promotion.of(event.config)
                 self.recalled = event.forked_from.recalled if event.forked_from else None
                 self.is_opened = self.times_opened > 0
@@ -342,7 +346,7 @@ class RunState:
             return "a stage is done once"
         if event.stage == "labels" and self.generations[event.generation].refit_of is None:
             return "only a refit is given the labels of dev and gate"
-        if rule := self._why_not_read_gate(event) or self._why_not_show(event):
+        if event.stage in _READ_SUITES and (rule := self._why_not_read(event) or self._why_not_show(event)):
             return rule
         if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):
             return f"what was pruned cannot be used, as {min(gone)} was"
@@ -375,17 +379,17 @@ class RunState:
         due = accountant.level_due(self)
         return None if look.level == due else f"the accountant gives the level, which is {due}"
 
-    def _why_not_read_gate(self, event: StageDone[Any]) -> str | None:
+    def _why_not_read(self, event: StageDone[Any]) -> str | None:
         """The rule that outcomes on gate items, or a verdict on them, would break."""
         generation = self.generations[event.generation]
-        if event.stage == "screen" and {self._role(suite) for suite in event.facts.metrics} - {Role.DEV}:
+        if event.stage == "screen" and {self._roles.get(suite) for suite in event.facts.metrics} - {Role.DEV}:
             return "a candidate is screened on dev alone"
-        if event.stage not in ("evaluate", "gate") or generation.is_genesis:
+        if event.stage == "screen" or generation.is_genesis:
             return None
         look = generation.look
         if event.stage == "gate" and (look is None or event.facts.verdict.level != look.level):
             return "a gate decides at the level of its look"
-        is_read = any(self._role(suite) == Role.GATE for suite in getattr(event.facts, "metrics", {}))
+        is_read = any(self._roles.get(suite) == Role.GATE for suite in getattr(event.facts, "metrics", ()))
         return "a look is charged before there are outcomes" if is_read and not look else None
 
     def _why_not_show(self, event: StageDone[Any]) -> str | None:
@@ -394,10 +398,6 @@ class RunState:
             if last is None or event.facts.metrics.get(suite) != last.facts.metrics[suite]:
                 return "what is repeated is what was shown last"
         return None
-
-    def _role(self, suite: str) -> str | None:
-        about = self.created.data.get(f"suite {suite}", {}) if self.created else {}
-        return about.get("role")
 
     def _why_not_under_way(self, number: int) -> str | None:
         is_current = self.current is not None and self.current.number == number
@@ -488,17 +488,19 @@ class RunState:
             self.generations[event.generation].stages[event.stage] = event
         if event.stage == "evaluate":
             new = event.facts.metrics.keys() - set(event.facts.repeated)
-            self.shown |= {suite: event.generation for suite in sorted(new) if self._role(suite) == Role.GATE}
+            self.shown |= {
+                suite: event.generation for suite in sorted(new) if self._roles.get(suite) == Role.GATE
+            }
         if event.stage == "tune" and "trials" in event.outputs:
             self.with_trials.append(event.generation)
-        self.spent = self.spent.plus(Spent.of(event.cost))
+        self.spent = self.spent.after(event.cost)
         if self.pruned:
             self._are_there(event.outputs.values())
 
     def _lose(self, number: int | None, cost: Cost | None) -> None:
         """Count the stage that failed or was cut off, if an event says that one was."""
         if number is not None and cost:
-            self.spent = self.spent.plus(Spent.of(cost))
+            self.spent = self.spent.after(cost)
             self.generations[number].lost_seconds += cost.seconds
 
     def _recall(self, event: Recalled) -> None:
@@ -731,6 +733,8 @@ class RunState:
         return RunStateName.STOPPED if is_paused else RunStateName.INTERRUPTED
 
 
+_READ_SUITES = ("screen", "evaluate", "gate")
+"""Stages that read suites, in a turn."""
 _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
 """How a session went on or ended."""
 

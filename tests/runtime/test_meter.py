@@ -34,7 +34,7 @@ def test_a_stage_costs_time_devices_rows_tokens_and_money(
     cost = ours.cost()
     assert (cost.seconds, cost.ranks, cost.samples, cost.tokens) == (1800.0, 4, 6, 20)
     assert cost.money == 2 * 2.0 + 0.02 * 5.0
-    assert Spent.of(cost) == Spent(1800.0, 2.0, 6, 20, 4.1)
+    assert Spent().after(cost) == Spent(1800.0, 2.0, 6, 20, 4.1)
 
 
 @pytest.mark.parametrize(
