@@ -91,7 +91,7 @@ class SettingsFrom(Answer, frozen=True, kw_only=True):
 
 
 class Opponent(Answer, frozen=True, kw_only=True):
-    """The generation that the gate compared the candidate with."""
+    """A generation that the candidate was compared with: on dev, where it was screened, or by the gate."""
 
     type: str = "opponent"
     generation: int
@@ -135,7 +135,7 @@ class Graph:
         edges += self.produced_by(generation)
         edges.append(self.graded_by(generation))
         edges += self.settings_from(generation)
-        edges += [self.opponent(generation), self.saw(generation)]
+        edges += [*self.opponents(generation), self.saw(generation)]
         return [edge for edge in edges if edge is not None]
 
     def ancestor(self, generation: Generation) -> Ancestor:
@@ -192,11 +192,12 @@ class Graph:
         facts = generation.grade.facts
         return GradedBy(grader=facts.grader, weights=bare(facts.loaded_parent))
 
-    def opponent(self, generation: Generation) -> Opponent | None:
-        """Whom it was compared with; None: it came to no gate."""
-        if generation.parent is None or "gate" not in generation.stages:
-            return None
-        return Opponent(generation=generation.parent)
+    def opponents(self, generation: Generation) -> list[Opponent]:
+        """Whom it was compared with: on dev, where it was screened, and at a gate the champion."""
+        screen, champion = generation.screen, generation.champion
+        others = {one.generation for one in screen.facts.against} if screen else set()
+        others |= {champion} if generation.gate and champion is not None else set()
+        return [Opponent(generation=number) for number in sorted(others)]
 
     def settings_from(self, generation: Generation) -> list[SettingsFrom]:
         """The generations that chose its settings: its parent, and whose carries and trials it was given.
@@ -374,9 +375,8 @@ class _Walk:
         soft = min(parent, Level.SUSPECT)
         if "grade" in generation.stages:
             yield "graded_by", soft
-        rival = self._graph.opponent(generation)
-        if rival:
-            yield "opponent", min(self._level(rival.generation), Level.SUSPECT)
+        rivals = (self._level(edge.generation) for edge in self._graph.opponents(generation))
+        yield "opponent", min(max(rivals, default=Level.CLEAN), Level.SUSPECT)
         chosen = (self._level(edge.generation) for edge in self._graph.settings_from(generation))
         yield "settings_from", min(max(chosen, default=Level.CLEAN), Level.SUSPECT)
         yield "saw", Level.SUSPECT if self._saw(generation) else Level.CLEAN

@@ -152,7 +152,7 @@ def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
         return {"type": kind, "generation": g.number, **names}
 
     number, all_of = ("generation", str(g.number)), graph.state.generations
-    init, graded, rival = graph.init(g), graph.graded_by(g), graph.opponent(g)
+    init, graded = graph.init(g), graph.graded_by(g)
     if init and init.weights:
         yield edge("init", ("weights", g.weights), ("weights", f"{init.weights}.safetensors"))
     for chosen in graph.settings_from(g):
@@ -164,8 +164,8 @@ def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
         yield edge("graded_by", scores, ("grader", graded.grader))
         if graded.weights:
             yield edge("graded_by", scores, ("weights", f"{graded.weights}.safetensors"))
-    if rival:
-        outcomes = ("outcomes", g.output("evaluate", "outcomes"))
+    for rival in graph.opponents(g):
+        outcomes = ("outcomes", g.output("evaluate", "outcomes") or g.output("screen", "outcomes"))
         yield edge("opponent", outcomes, ("weights", all_of[rival.generation].weights))
 
 

@@ -49,6 +49,14 @@ def state_by_code(directory: Path, questions: list[Question]) -> Answer:
         "spent": {key: round(value, 6) for key, value in state.spent.json().items()},
         "pruned": {name: None if other == name else other for name, other in stands_in.items()},
         "can be champion": [g.number for g in state.generations if state.can_be_champion(g)],
+        "frontier": state.frontier and state.frontier.number,
+        "can be frontier": [g.number for g in state.generations if state.can_be_frontier(g)],
+        "ahead": [g.number for g in state.ahead],
+        "best ahead": state.best_ahead and state.best_ahead.number,
+        "abandoned": [g.number for g in state.generations if g.abandoned],
+        "looks": (len(state.looks), state.looks_in_vain, state.turns_since_look),
+        "look due": [state.is_look_due(is_over=is_over) for is_over in (False, True)],
+        "must fall back": state.must_fall_back,
     }
 
 
@@ -91,6 +99,14 @@ def state_by_reference(directory: Path, questions: list[Question]) -> Answer:
         "spent": {key: round(value, 6) for key, value in run.spent().items()},
         "pruned": run.gone,
         "can be champion": [g.number for g in run.generations if run.can_be_champion(g)],
+        "frontier": run.frontier,
+        "can be frontier": [g.number for g in run.generations if run.can_be_frontier(g)],
+        "ahead": [g.number for g in run.ahead()],
+        "best ahead": run.best_ahead(),
+        "abandoned": [g.number for g in run.generations if g.abandoned],
+        "looks": (len(run.looks), run.looks_in_vain, run.turns_since_look),
+        "look due": [run.is_look_due(is_over) for is_over in (False, True)],
+        "must fall back": run.must_fall_back(),
     }
 
 
@@ -110,6 +126,7 @@ def recall_by_code(directory: Path, yes: bool = False, **flaw: Any) -> Answer:
         "samples": {b["made_in"]: (b["recalled"], b["of"]) for b in report["samples"]["batches"]},
         "corpora": {c["generation"]: (c["recalled"], c["of"]) for c in report["corpora"]},
         "champion": report["champion"]["after"],
+        "frontier": report["frontier"]["after"],
         "carries": {component: carry for component, carry in carries.items() if carry},
         "ends": report["ends"],
         "forks": by_run(report["forks"]),

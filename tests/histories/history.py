@@ -37,11 +37,14 @@ COMMON = """
     another run; recalled by itself; recalled by init; recalled by trained_on; recalled by produced_by;
     recalled by graded_by; recalled by opponent; recalled by settings_from; recalled by saw; suspect by
     init; suspect by trained_on; suspect by graded_by; suspect by opponent; suspect by settings_from;
-    suspect by saw; fork again: goes on; opened; opened again; fork of an opened run
+    suspect by saw; fork again: goes on; opened; opened again; fork of an opened run; stage screen; advanced;
+    fell_back; look at a frontier; look: promoted; look: advanced; look: failed; greedy; recalled with a
+    frontier ahead; rolled back with a frontier ahead; recall: frontier stays ahead
 """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
-    recalled; suspect by produced_by
+    recalled; suspect by produced_by; killed within a look; recalled within a look; recall: look ends; rolled
+    back within a look; failed look: frontier stays ahead; fork of what has advanced
 """
 SHARES = {
     " ".join(kind.split()): share
@@ -49,7 +52,7 @@ SHARES = {
     for kind in kinds.split(";")
 }
 """In what share of histories each of these must happen, for the comparison to say something."""
-DECISIONS = ("generation_started", "run_finished", "run_stopped")
+DECISIONS = ("generation_started", "look", "fell_back", "run_finished", "run_stopped")
 """Events before which the loop has looked at what a run is."""
 
 
@@ -145,8 +148,17 @@ class History:
             lends=rng.random() < 0.5,
             keep=rng.choice([0.3, 0.7, 0.95]),
             promote=rng.choice([0.3, 0.6, 0.9]),
+            promotion=self.promotion(),
+            advance=rng.choice([0.5, 0.8, 1.0]),
             still=rng.choice([0.0, 0.0, 0.0, 0.2]),
         )
+
+    def promotion(self) -> dict[str, Any]:
+        rule = self.rng.choice(["each"] * 5 + ["frontier"] * 4 + ["greedy"])
+        if rule == "frontier":
+            every, patience = self.rng.randint(1, 3), self.rng.choice([1, 1, 2])
+            return {"rule": rule, "every": every, "patience": patience, "harm": 0.05}
+        return {"rule": rule} if rule == "greedy" else {}
 
     def some_weights(self) -> Path | None:
         weights = [
@@ -183,6 +195,7 @@ class History:
         self.say(f"{directory.name}: play {operational} {fates}")
         if self.world.play(directory, fates, **operational) is None:
             self.crash(directory)
+            self.happened["killed within a look"] += self.read(directory).look_under_way is not None
         self.check_session(directory, len(before.events), operational)
         self.compare_state(directory)
 
@@ -223,6 +236,10 @@ class History:
         self.happened["recalled by samples"] += "ids" in flaw
         self.happened["recall to no champion"] += event["champion"] is None and run.champion is not None
         self.happened["recall: champion stays"] += event["champion"] == run.champion
+        self.happened["recalled with a frontier ahead"] += run.frontier != run.champion
+        self.happened["recall: frontier stays ahead"] += event.get("frontier") is not None
+        self.happened["recalled within a look"] += run.look_under_way is not None
+        self.happened["recall: look ends"] += expected["ends"] is not None and run.look_under_way is not None
         self.compare_state(directory)
 
     def flaw(self, run: reference.Run) -> dict[str, Any] | None:
@@ -257,6 +274,8 @@ class History:
         if not done:
             return
         self.happened["rolled_back"] += 1
+        self.happened["rolled back with a frontier ahead"] += run.frontier != run.champion
+        self.happened["rolled back within a look"] += run.look_under_way is not None
         self.happened["rolled back forwards"] += run.champion is not None and number > run.champion
         self.compare_state(directory)
 
@@ -290,6 +309,7 @@ class History:
         ids = set(Store(forked).table(recalled)["id"].to_pylist()) if recalled else set()
         self.same("recalled samples that a fork begins with", ids, reference.inherited(run), directory)
         self.happened["fork"] += 1
+        self.happened["fork of what has advanced"] += chosen.status == "advanced"
         self.happened["fork of an opened run"] += run.times_opened() > 0 and not fresh
         self.happened["fork of a fork"] += bool(run.events[0].get("forked_from"))
         self.happened["fork after a recall"] += run.recalled_samples is not None
@@ -409,12 +429,15 @@ class History:
             kind, lost = event["event"], (event.get("cost") or {}).get("seconds", 0.0)
             self.happened[kind] += 1
             there = reference.Run(directory, upto=event["seq"]) if kind in DECISIONS else before
+            if kind in ("generation_started", "fell_back"):
+                self.same(f"look due at {event['seq']}", there.is_look_due(is_over=False), False, directory)
             if kind == "generation_started":
                 self.same(f"started at {event['seq']}", None, there.is_over(*question), directory)
                 self.same(f"started at {event['seq']}", failed_genesis, False, directory)
                 self.happened["second genesis"] += event["parent"] is None and event["generation"] > 0
             if kind == "generation_ended":
                 self.happened[event["status"]] += 1
+                self.check_end_of_look(directory, event)
                 is_genesis = run.generations[event["generation"]].parent is None
                 failed_genesis = is_genesis and event["status"] == "failed"
                 self.happened["failed genesis"] += failed_genesis
@@ -425,7 +448,12 @@ class History:
                 self.check_sources(directory, event)
             if kind == "look" and event.get("role") == "sealed":
                 self.happened["opened again" if event["number"] > 1 else "opened"] += 1
+            if kind == "look" and there.promotion.get("rule") == "frontier" and not event.get("role"):
+                is_over = there.is_over(*question) in ("generations", "patience")
+                self.same(f"look due at {event['seq']}", there.is_look_due(is_over), True, directory)
+                self.happened["look at a frontier"] += 1
             if kind == "run_finished":
+                self.same(f"look due at {event['seq']}", there.is_look_due(is_over=True), False, directory)
                 self.same(f"finished at {event['seq']}", event["reason"], there.is_over(*question), directory)
                 self.happened[f"finished: {event['reason']}"] += 1
             if kind in ("run_stopped", "run_interrupted", "run_failed"):
@@ -434,6 +462,16 @@ class History:
                 is_spent = there.seconds() + lost >= limit
                 self.same(f"budget at {event['seq']}", is_spent, True, directory)
                 self.happened["budget spent"] += 1
+
+    def check_end_of_look(self, directory: Path, event: dict[str, Any]) -> None:
+        before = reference.Run(directory, upto=event["seq"])
+        self.happened["greedy"] += before.promotion.get("rule") == "greedy" and event["status"] == "promoted"
+        if before.look_under_way is None:
+            return
+        self.happened[f"look: {event['status']}"] += 1
+        after = reference.Run(directory, upto=event["seq"] + 1)
+        stays = event["status"] == "failed" and after.frontier != after.champion
+        self.happened["failed look: frontier stays ahead"] += stays
 
     def check_sources(self, directory: Path, event: dict[str, Any]) -> None:
         """Which batches a corpus may draw on, and that nothing recalled is in it."""

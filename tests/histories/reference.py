@@ -46,9 +46,16 @@ class Generation:
     number: int
     parent: int | None
     began_with: Carry
+    champion: int | None = None
+    """The one in force when it began, or its look did."""
     stages: dict[str, Event] = field(default_factory=dict)
     status: str = "unfinished"
+    ended_as: str = "unfinished"
+    """By its first ``generation_ended``."""
     ended_at: int | None = None
+    """Likewise."""
+    is_looked_at: bool = False
+    abandoned: bool = False
     carry: dict[str, str] = field(default_factory=dict)
     """What it left."""
     carry_after: Carry = field(default_factory=dict)
@@ -81,6 +88,12 @@ class Run:
         self.since = -1
         """The line by which the champion came into force."""
         self.first_champion: int | None = None
+        self.promotion: dict[str, Any] = {}
+        self.frontier: int | None = None
+        self.look_under_way: int | None = None
+        """The generation whose look at a frontier is under way."""
+        self.turns_since_look = 0
+        self.looks_in_vain = 0
         self.carries: Carry = {}
         self.error_budget: dict[str, Any] = {}
         self.looks: list[Event] = []
@@ -108,12 +121,15 @@ class Run:
         self.forked_from, self.error_budget = event.get("forked_from"), event["error_budget"]
         self.recalled_samples = self.forked_from["recalled"] if self.forked_from else None
         self.is_opened = self.times_opened() > 0
+        self.promotion = event["config"].get("promotion", {})
 
     def _generation_started(self, event: Event) -> None:
         assert event["generation"] == len(self.generations)
-        assert event["parent"] == event["champion"] == self.champion
-        generation = Generation(event["generation"], event["parent"], dict(self.carries))
-        generation.suspect = generation.parent is not None and self.generations[generation.parent].suspect
+        assert (event["parent"], event["champion"]) == (self.frontier, self.champion)
+        self.expected.append((f"must fall back before {event['seq']}", self.must_fall_back(), False))
+        generation = Generation(event["generation"], event["parent"], dict(self.carries), event["champion"])
+        bases = {event["parent"], event["champion"]} - {None}
+        generation.suspect = any(self.generations[base].suspect for base in bases)
         self.generations.append(generation)
         self.is_opened = False
 
@@ -140,11 +156,15 @@ class Run:
         level = left * (1 - reserve) / planned if beyond <= 0 else left * reserve / (beyond * (beyond + 1))
         if self.looks and self.looks[-1]["generation"] == self.champion:
             level += self.looks[-1]["level"]
+        is_frontiers = self.promotion.get("rule") == "frontier"
+        of = self.frontier if is_frontiers else len(self.generations) - 1
         said = [event["number"], round(event["level"], 12), event["generation"]]
-        self.expected.append(
-            (f"look at {event['seq']}", said, [k, round(level, 12), len(self.generations) - 1])
-        )
+        self.expected.append((f"look at {event['seq']}", said, [k, round(level, 12), of]))
+        generation = self.generations[event["generation"]]
+        self.expected.append((f"second look at {event['seq']}", generation.is_looked_at, False))
         self.looks.append(event)
+        generation.is_looked_at, generation.champion, self.is_opened = True, self.champion, False
+        self.look_under_way = generation.number if is_frontiers else None
 
     def _stage(self, event: Event) -> None:
         if event["stage"] == "sealed":
@@ -161,14 +181,43 @@ class Run:
 
     def _generation_ended(self, event: Event) -> None:
         generation = self.generations[event["generation"]]
-        generation.status, generation.ended_at = event["status"], event["seq"]
-        generation.carry = event["carry"]
-        for component, artifact in event["carry"].items():
-            self.carries[component] = (artifact, generation.number)
-        generation.carry_after = dict(self.carries)
+        left = {component: (artifact, generation.number) for component, artifact in event["carry"].items()}
+        self.carries |= left
+        generation.status = event["status"]
+        if self.look_under_way == generation.number:
+            self._look_ended(generation, left)
+        else:
+            self._turn_ended(generation, event)
         if event["status"] == "promoted":
             self._crown(generation.number, event)
+            self.frontier, self.looks_in_vain = generation.number, 0
             self.first_champion = generation.number if self.first_champion is None else self.first_champion
+
+    def _turn_ended(self, generation: Generation, event: Event) -> None:
+        generation.ended_as, generation.ended_at = event["status"], event["seq"]
+        generation.carry_after = dict(self.carries)
+        self.turns_since_look += event["status"] in ("rejected", "advanced")
+        if event["status"] == "advanced":
+            self.expected.append((f"rule at {event['seq']}", self.promotion["rule"], "frontier"))
+            self.frontier = generation.number
+
+    def _look_ended(self, generation: Generation, left: Carry) -> None:
+        self.look_under_way, self.turns_since_look = None, 0
+        generation.carry_after |= left
+        self.looks_in_vain += generation.status != "promoted"
+        if generation.status == "failed":
+            self.frontier = self.frontier_of_line(generation.parent, self.champion)
+            self.carries = dict(self.generations[self.frontier].carry_after)
+
+    def _fell_back(self, event: Event) -> None:
+        self.expected.append((f"must fall back at {event['seq']}", self.must_fall_back(), True))
+        expected = [self.champion, [g.number for g in self.ahead()]]
+        said = [event["champion"], event["generations"]]
+        self.expected.append((f"abandoned at {event['seq']}", said, expected))
+        for number in event["generations"]:
+            self.generations[number].abandoned = True
+        self.frontier, self.turns_since_look, self.looks_in_vain = event["champion"], 0, 0
+        self.carries = dict(self.generations[event["champion"]].carry_after)
 
     def _recalled(self, event: Event) -> None:
         for number in event["generations"]:
@@ -181,12 +230,18 @@ class Run:
             self.first_champion = min(possible, default=None)
         champion = self.champion_of_line(self.champion)
         self.expected.append((f"champion after recall {event['seq']}", event["champion"], champion))
+        frontier = self.frontier_of_line(self.frontier, champion)
+        said = event.get("frontier")
+        said = event["champion"] if said is None else said
+        self.expected.append((f"frontier after recall {event['seq']}", said, frontier))
         self._crown(event["champion"], event)
-        self.carries = self.clean_carries(event["champion"], self.flagged())
+        self.frontier = frontier
+        self.carries = self.clean_carries(frontier, self.flagged())
         self.expected.append((f"carries after recall {event['seq']}", event["carry"], names(self.carries)))
 
     def _rolled_back(self, event: Event) -> None:
         self._crown(event["champion"], event)
+        self.frontier = event["champion"]
         self.carries = dict(self.generations[event["champion"]].carry_after)
 
     def _pruned(self, event: Event) -> None:
@@ -220,7 +275,7 @@ class Run:
 
     def _crown(self, champion: int | None, event: Event) -> None:
         if champion != self.champion:
-            self.champion, self.since = champion, event["seq"]
+            self.champion, self.since, self.looks_in_vain = champion, event["seq"], 0
 
     # -- objects --------------------------------------------------------------------------------------------
 
@@ -245,6 +300,8 @@ class Run:
 
     @property
     def under_way(self) -> Generation | None:
+        if self.look_under_way is not None:
+            return self.generations[self.look_under_way]
         last = self.generations[-1] if self.generations else None
         return last if last and last.status == "unfinished" else None
 
@@ -254,10 +311,10 @@ class Run:
         return [g for g in turns if g.status in statuses]
 
     def counted_turns(self, on_failure: str) -> int:
-        return len(self.turns("promoted", "rejected", *["failed"] * (on_failure == "go_on")))
+        return len(self.turns("promoted", "rejected", "advanced", *["failed"] * (on_failure == "go_on")))
 
     def turns_without_promotion(self) -> int:
-        return sum(g.ended_at > self.since for g in self.turns("rejected", "failed"))
+        return sum(g.ended_at > self.since for g in self.turns("rejected", "advanced", "failed"))
 
     def is_over(
         self, generations: int, patience: int | None, on_failure: str, budget: dict[str, Any] | None = None
@@ -273,6 +330,29 @@ class Run:
         spent = self.spent()
         return "budget" if any(spent[key] >= limit for key, limit in limits.items()) else None
 
+    def ahead(self) -> list[Generation]:
+        """What has advanced beyond the champion, on the frontier's line, in order."""
+        line, number = [], self.frontier
+        while number not in (None, self.champion):
+            line.append(self.generations[number])
+            number = line[-1].parent
+        return [g for g in line[::-1] if g.status == "advanced"]
+
+    def best_ahead(self) -> int | None:
+        scores = {g.number: g.stages["screen"]["facts"]["score"] for g in self.ahead() if not g.recalled}
+        return min((n for n in scores if scores[n] == max(scores.values())), default=None)
+
+    def is_ahead(self) -> bool:
+        return not self.under_way and self.frontier != self.champion
+
+    def must_fall_back(self) -> bool:
+        return self.is_ahead() and self.looks_in_vain >= self.promotion["patience"]
+
+    def is_look_due(self, is_over: bool) -> bool:
+        if not self.is_ahead() or self.must_fall_back() or self.generations[self.frontier].is_looked_at:
+            return False
+        return is_over or self.turns_since_look >= self.promotion["every"]
+
     def not_looked_at(self) -> set[int]:
         """Of the first and the present champion, those that were not looked at on the sealed suites."""
         both = {self.first_champion, self.champion} - {None}
@@ -283,6 +363,8 @@ class Run:
 
     def must_reopen(self, generations: int, patience: int | None, on_failure: str) -> bool:
         """Whether a session needs ``seal=reopen``."""
+        if self.under_way or self.is_look_due(is_over=True):
+            return self.is_opened
         ends = self.is_over(generations, patience, on_failure) and self.not_looked_at() <= self.opened_for
         return self.is_opened and not ends
 
@@ -381,12 +463,18 @@ class Run:
             edges["produced_by"] = parent
         if "grade" in g.stages:
             edges["graded_by"] = min(SUSPECT, parent)
-        if "gate" in g.stages:
-            edges["opponent"] = min(SUSPECT, parent)
+        if rivals := self.opponents(g):
+            edges["opponent"] = min(SUSPECT, max(reached.level[rival] for rival in rivals))
         if g.stages:
             levels = [reached.level[other] for other in self.settings_from(g)]
             edges["settings_from"] = min(SUSPECT, max(levels, default=CLEAN))
         return edges
+
+    def opponents(self, g: Generation) -> list[int]:
+        """Whom it was compared with, on dev and at a gate."""
+        screen = g.stages.get("screen")
+        others = {one["generation"] for one in screen["facts"]["against"]} if screen else set()
+        return sorted(others | ({g.champion} if "gate" in g.stages else set()))
 
     def settings_from(self, g: Generation) -> list[int]:
         in_force = {c: carry for c, carry in g.began_with.items() if c != "gate"}
@@ -397,6 +485,23 @@ class Run:
 
     def can_be_champion(self, g: Generation) -> bool:
         return g.status == "promoted" and not g.recalled and g.weights not in self.gone
+
+    def can_be_frontier(self, g: Generation) -> bool:
+        has_advanced = g.status == "advanced" and not g.abandoned and not g.recalled
+        return self.can_be_champion(g) or (has_advanced and g.weights not in self.gone)
+
+    def frontier_of_line(
+        self, number: int | None, champion: int | None, recalled: set[int] = frozenset()
+    ) -> int | None:
+        """The first through the parents that can be one and is not recalled, the champion at the latest."""
+        if champion is None:
+            return None
+        while number != champion:
+            g = self.generations[number]
+            if self.can_be_frontier(g) and number not in recalled:
+                break
+            number = g.parent
+        return number
 
     def is_from_elsewhere(self, g: Generation) -> bool:
         """A genesis that adopted weights from elsewhere cannot be recalled: nothing older is left."""
@@ -411,16 +516,16 @@ class Run:
             number = g.parent
         return number
 
-    def clean_carries(self, champion: int | None, flagged: set[int]) -> Carry:
-        """Of each component the first carry on the champion's line that was not left by one of those."""
+    def clean_carries(self, frontier: int | None, flagged: set[int]) -> Carry:
+        """Of each component the first carry on the frontier's line that was not left by one of those."""
         carries: Carry = {}
-        while champion is not None:
-            g = self.generations[champion]
+        while frontier is not None:
+            g = self.generations[frontier]
             for in_force in (g.carry_after, g.began_with):
                 for component, (artifact, leaver) in in_force.items():
                     if leaver not in flagged:
                         carries.setdefault(component, (artifact, leaver))
-            champion = g.parent
+            frontier = g.parent
         return carries
 
     def flagged(self) -> set[int]:
@@ -438,19 +543,27 @@ class Run:
         flagged = self.flagged()
         suspect = [n for n, level in reached.level.items() if level == SUSPECT and n not in flagged]
         champion = self.champion_of_line(self.champion, set(new))
+        frontier = self.frontier_of_line(self.frontier, champion, set(new))
         under_way = self.under_way
-        ends = under_way and (reached.level[under_way.number] or under_way.parent != champion)
-        carries = self.clean_carries(champion, flagged | set(new) | set(suspect))
+        ends = under_way and (
+            reached.level[under_way.number]
+            or under_way.champion != champion
+            or frontier not in (under_way.parent, under_way.number)
+        )
+        if ends:
+            frontier = self.frontier_of_line(self.frontier, champion, {*new, under_way.number})
+        carries = self.clean_carries(frontier, flagged | set(new) | set(suspect))
         ids = reached.ids - set(self.ids(self.recalled_samples))
         samples = self.samples_by_turn(ids)
         if not (new or suspect or samples):  # nothing is recorded
-            champion, carries, ends = self.champion, self.carries, None
+            champion, frontier, carries, ends = self.champion, self.frontier, self.carries, None
         return {
             "generations": {n: sorted(reached.by[n]) for n in new},
             "suspect": {n: sorted(reached.by[n]) for n in suspect},
             "samples": samples,
             "corpora": self.corpora(reached.ids),
             "champion": champion,
+            "frontier": frontier,
             "carries": names(carries),
             "ends": under_way.number if under_way and ends else None,
             "forks": forks(self, reached),
@@ -512,8 +625,7 @@ class Run:
             facts = g.stages["grade"]["facts"]
             graded = {"grader": facts["grader"], "weights": bare(facts["loaded_parent"])}
             edges.append({"type": "graded_by", **graded})
-        if "gate" in g.stages:
-            edges.append({"type": "opponent", "generation": g.parent})
+        edges += [{"type": "opponent", "generation": rival} for rival in self.opponents(g)]
         if self.carry_of_curator(g):
             seen = [self.made_in(turn) for turn in self.turns_with(self.seen(g))]
             edges.append({"type": "saw", "made_in": seen})
@@ -548,8 +660,8 @@ class Run:
     def draws_on(self, g: Generation) -> list[str]:
         """The batches that the curator of a turn is shown, in order.
 
-        The human one, those of the parent's corpus, those of turns on the parent that were rejected, the
-        turn's own; none of a turn that is flagged recalled.
+        The human one, those of the parent's corpus, those of turns on the parent that were rejected or have
+        advanced, the turn's own; none of a turn that is flagged recalled.
         """
         human = next(e.output("seed", "samples") for e in self.generations if "seed" in e.stages)
         if g.parent is None:
@@ -557,11 +669,15 @@ class Run:
         parent = self.generations[g.parent]
         name = parent.output("curate", "sources")
         batches = [source[0] for source in self.json(name)] if name else []
-        rejected = [e for e in self.generations if e.parent == g.parent and e.status == "rejected"]
-        batches += [e.output("generate", "samples") for e in rejected]
+        batches += [e.output("generate", "samples") for e in self.fruitful_turns(parent)]
         recalled = {e.output("generate", "samples") for e in self.generations if e.recalled}
         batches = [batch for batch in batches if batch != human and batch not in recalled]
         return [human, *batches, g.output("generate", "samples")]
+
+    def fruitful_turns(self, g: Generation) -> list[Generation]:
+        """The turns on a generation that were rejected or have advanced, whatever became of these."""
+        turns = [e for e in self.generations if e.parent == g.number]
+        return [turn for turn in turns if turn.ended_as in ("rejected", "advanced")]
 
     # -- pruning --------------------------------------------------------------------------------------------
 
@@ -575,8 +691,8 @@ class Run:
         keep = {w for g in self.generations for w in self.always(g)}
         keep |= {n for g in whole for n in self.wholly(g)}
         keep |= set(self.replacements)
-        for g in self.generations:  # what may be champion again, if its weights are kept
-            if self.can_be_champion(g) and g.weights in keep:
+        for g in self.generations:  # what may be champion or frontier again, if its weights are kept
+            if self.can_be_frontier(g) and g.weights in keep:
                 keep |= self.drawn_on_next(g)
         must, may = set(), set()
         for g in self.generations:
@@ -586,9 +702,9 @@ class Run:
         return must, may
 
     def kept_whole(self, policy: dict[str, Any]) -> list[Generation]:
-        numbers = {self.champion, self.first_champion}
+        numbers = {self.champion, self.first_champion, self.frontier}
         if self.under_way:
-            numbers |= {self.under_way.number, self.under_way.parent}
+            numbers |= {self.under_way.number}
         if policy["promoted"]:
             numbers |= {g.number for g in self.generations if g.status == "promoted"}
         last = policy["last"] or 0
@@ -615,6 +731,8 @@ class Run:
         names |= self.sources(g)
         if g.parent is not None and "train" in g.stages:
             names |= {self.generations[g.parent].weights}
+        for stage in {"screen", "evaluate"} & {*g.stages}:
+            names |= {*g.stages[stage]["inputs"].values()}
         return names
 
     def sources(self, g: Generation) -> set[str]:
@@ -623,10 +741,10 @@ class Run:
         return {n for source in self.json(name) for n in source[:2] if n} if name else set()
 
     def drawn_on_next(self, g: Generation) -> set[str]:
-        """What the next corpus may draw on while this generation is champion."""
+        """What the next corpus may draw on while this generation is champion, or frontier."""
         names = self.sources(g)
-        for turn in self.generations:
-            if turn.parent == g.number and turn.status == "rejected" and not turn.recalled:
+        for turn in self.fruitful_turns(g):
+            if not turn.recalled:
                 names |= {turn.output("generate", "samples"), turn.output("grade", "scores")}
         return names
 

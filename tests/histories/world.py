@@ -52,6 +52,7 @@ STAGES = [
     "tune",
     "train",
     "adopt",
+    "screen",
     "evaluate",
     "sealed",
     "gate",
@@ -98,6 +99,10 @@ class Config:
     keep: float = 0.7
     """The share of samples that is kept; of those half are drawn."""
     promote: float = 0.6
+    promotion: dict[str, Any] = field(default_factory=dict)
+    """The rule by which it promotes; empty: each."""
+    advance: float = 0.8
+    """How often a candidate that is screened does no shown harm."""
     still: float = 0.0
     """How often training changes nothing: weights equal to those that it started from."""
     forked_from: ForkedFrom | None = None
@@ -208,6 +213,14 @@ def evaluate(ctx: Context, *, weights: str, opponent: Any, **_: Any) -> StageOut
     return StageOutput({"outcomes": pa.Table.from_pylist(rows, OUTCOMES)}, facts("evaluate"))
 
 
+def screen(ctx: Context, *, weights: str, opponent: Any, against: dict[str, str], **_: Any) -> StageOutput:
+    rng = ctx.key.numpy()
+    compared = [{"generation": int(number), "effect": 0.0, "p_value": 1.0} for number in against]
+    said = {"advance": bool(rng.random() < ctx.components.config.advance), "reason": "drawn"}
+    said |= {"score": float(rng.integers(0, 4)) / 4, "against": compared}
+    return StageOutput(evaluate(ctx, weights=weights, opponent=opponent).outputs, facts("screen", **said))
+
+
 def sealed(ctx: Context, *, weights: str, opponent: Any) -> StageOutput:
     return evaluate(ctx, weights=weights, opponent=opponent)
 
@@ -285,7 +298,8 @@ class World:
             runner = StageRunner(directory, tools, Watcher(there), state, ledger)
             if state.created is None:
                 names = {"recipe": directory.parent.name, "name": directory.name}
-                identity = {"config": {"seed": config.seed}, "forked_from": config.forked_from}
+                configured = {"seed": config.seed, "promotion": config.promotion}
+                identity = {"config": configured, "forked_from": config.forked_from}
                 identity["data"] = {"suite sealed": {"role": "sealed"}}
                 identity["error_budget"] = {"alpha": 0.05, "looks": 1 + config.seed % 6}
                 runner.record(event_of("run_created", format=1, **names, **identity))
@@ -316,7 +330,7 @@ def staged() -> Iterator[Clocks]:
     """Put the fakes in the places of the loop's stages and of the clocks; nothing is synced."""
     clocks = Clocks()
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (seed, generate, grade, tune, train, adopt, evaluate, sealed, gate, review):
+        for stage in (seed, generate, grade, tune, train, adopt, screen, evaluate, sealed, gate, review):
             put(patch, with_fate(stage))
         patch.setattr(parquet, "read", functools.lru_cache(4096)(parquet.read))  # of bytes that were hashed
         patch.setattr("os.fsync", lambda descriptor: None)
