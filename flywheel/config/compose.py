@@ -93,7 +93,7 @@ def recompose(
         return checked(_compose(_RECORDED, quoted(overrides)), None, sections)
 
 
-_GROUPS = ("trainer", "tuner", "gate", "review", "tracker")
+_GROUPS = ("trainer", "tuner", "gate", "review", "promotion", "tracker")
 _RECORDED = "flywheel_recorded"
 
 

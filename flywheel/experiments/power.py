@@ -27,6 +27,7 @@ from flywheel.keys import Key
 from flywheel.records import Answer, Role, Suite
 from flywheel.runtime.data import read_data
 from flywheel.storage.accountant import ErrorBudget
+from flywheel.storage.policy import GREEDY
 
 DISAGREEMENTS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Shares of items that are won or lost beyond the gain, half of them each: the stated range before a run."""
@@ -226,6 +227,8 @@ def power_of_recipe(overrides: Sequence[str], gain: float, config_dir: str | Non
     _check_gain(gain)
     components = Components(compose(overrides, config_dir))
     config = components.resolved
+    if config["promotion"]["rule"] == GREEDY:
+        raise ConfigError("promotion=greedy is no test and has no power. Give promotion=each or frontier.")
     for section in ("gate", "task"):
         check_target(section, config[section])
     with wrap_user_errors("The recipe's task must be buildable and readable:"):

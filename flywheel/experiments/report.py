@@ -12,6 +12,7 @@ from flywheel.experiments.self_check import SelfCheck, check_looks
 from flywheel.keys import Key
 from flywheel.lineage.status import read_state
 from flywheel.records import Answer
+from flywheel.storage.policy import GREEDY
 
 _QUICK_GAIN, _QUICK_DRAWS = 0.01, 200
 _QUICK_CHECK_DRAWS = 1000
@@ -40,7 +41,13 @@ class Summary(Answer, frozen=True):
 
 def report_of_run(run: Run, gain: float) -> Report:
     """The report on a run. Raises RunError if no look of it has a verdict, and as ``recorded_looks`` does."""
-    looks, created = recorded_looks(run), read_state(run.path).created
+    looks, state = recorded_looks(run), read_state(run.path)
+    created = state.created
+    if state.promotion.rule == GREEDY:
+        raise RunError(
+            f"Expected a run that tests its candidates, got {run.path}: promotion=greedy is no test, and has "
+            "neither power nor a level."
+        )
     if not looks or created is None:
         raise RunError(
             f"Expected a run with a verdict, whose pairs can be resampled; got {run.path}. Before its first "

@@ -29,6 +29,7 @@ from flywheel.storage import files
 from flywheel.storage.events import (
     CodeChanged,
     Event,
+    FellBack,
     GenerationEnded,
     GenerationStarted,
     Look,
@@ -119,14 +120,17 @@ def _outcomes(record: Record, generation: Generation) -> bytes:
 
 
 def ancestry(record: Record, generation: Generation) -> list[Generation]:
-    """The generations that a generation came from, itself last: parents, makers of data, whom it refits."""
+    """The generations that a generation came from, itself last: parents, makers of data, whom it refits.
+
+    And the champions that they were compared with.
+    """
     known, numbers, waiting = record.state.generations, set[int](), [generation.number]
     graph = Graph(record.store, record.state)
     while waiting:
         number = waiting.pop()
         if number not in numbers:
             numbers.add(number)
-            before = (known[number].parent, known[number].refit_of)
+            before = (known[number].parent, known[number].refit_of, known[number].champion)
             waiting += [number for number in before if number is not None]
             waiting += graph.drawn_turns(known[number])
     return [known[number] for number in sorted(numbers)]
@@ -143,4 +147,4 @@ def _is_of(event: Event, numbers: Container[int]) -> bool:
     """Whether an event is one of these generations, or of all."""
     if isinstance(event, CodeChanged | GenerationStarted | Look | StageDone | GenerationEnded | RunEnded):
         return event.generation in numbers
-    return isinstance(event, RunCreated | SessionStarted | Recalled | RolledBack | Pruned)
+    return isinstance(event, RunCreated | SessionStarted | Recalled | RolledBack | FellBack | Pruned)

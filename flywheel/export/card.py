@@ -14,6 +14,7 @@ from flywheel.lineage.show import Shown
 from flywheel.lineage.status import estimates, held_out_text
 from flywheel.lineage.text import estimate_text, opened_text
 from flywheel.storage.events import Recalled
+from flywheel.storage.policy import GREEDY, Promotion
 from flywheel.storage.state import Generation
 
 
@@ -52,7 +53,7 @@ def _header(report: Shown) -> str:
         }
         for suite, by_metric in report.metrics.items()
     ]
-    flags = [flag for flag in report.flags if flag != "champion"]
+    flags = [flag.replace(" ", "-") for flag in report.flags if flag != "champion"]
     header: dict[str, Any] = {
         "library_name": "flywheel",
         "tags": ["flywheel", "self-improving", str(report.recipe), *flags],
@@ -67,6 +68,8 @@ def _summary(name: str, report: Shown) -> Iterator[str]:
         yield "> **Recalled: do not use it.** It was made from flawed data; see *Known recalls*.\n"
     if "suspect" in report.flags:
         yield "> **Suspect.** A recall reaches it through grading, settings or an opponent; see below.\n"
+    if Promotion.of(report.config).rule == GREEDY:
+        yield "> **Not tested.** The run promoted by `promotion=greedy`: no test, the higher mean on dev.\n"
     yield (
         f"A `{report.model.get('_target_', 'model')}` trained by flywheel, a self-improving loop, in "
         f"the run `{name}` of the recipe `{report.recipe}`. "
@@ -79,6 +82,8 @@ def _evaluation(report: Shown) -> str:
     text = _table(("suite", "metric", "value [95% interval]"), rows) if rows else "It was not evaluated."
     verdict = report.verdict
     text += f"\n\nThe gate: {_plain(verdict.reason)}." if verdict else ""
+    for one in report.screened:
+        text += f"\n\nOn dev beside generation {one.generation}: {one.effect:+.2%} (which is no verdict)."
     for alarm in report.alarms:
         text += f"\n\nThe guard {alarm.guard} ({alarm.action}), apart from the gate: {_plain(alarm.reason)}."
     text += f"\n\nBeside its champion: {_plain(str(report.final))}." if report.final else ""
@@ -119,6 +124,7 @@ def _making(report: Shown) -> Iterator[str]:
     if batch and batch.grader:
         yield f"- grader: {batch.grader}, version `{batch.version or 'unknown'}`"
     yield f"- seed: {report.seeds.run}"
+    yield f"- {Promotion.of(report.config)}"
     for session in report.sessions:
         for name, tree in session.checkouts.items():
             dirty = " with uncommitted changes, which the run keeps" if tree["dirty"] else ""
@@ -165,6 +171,15 @@ def _limits(report: Shown) -> Iterator[str]:
             "itself: their mistakes may have been learned, and are not visible in the loss."
         )
     yield "- The numbers hold for the recipe's own suites. Nothing else was measured."
+    if "no test" in report.flags:
+        yield (
+            "- It was chosen by its higher mean on dev, without a test (`promotion=greedy`): its score there "
+            "is optimistic, and the difference may be chance."
+        )
+    if report.status == "advanced":
+        yield (
+            "- It is no champion: it did no shown harm on dev, where it was chosen; no gate has certified it."
+        )
     if report.verdict and report.status == "promoted":
         yield (
             "- It was chosen by its score on the gate's items, so that its score there is optimistic. "

@@ -31,7 +31,7 @@ from flywheel.runtime.extra_state import unpack
 from flywheel.runtime.stop import Stop
 from flywheel.stages import table as stages
 from flywheel.storage import ledger
-from flywheel.storage.events import Event, SessionStarted, StageDone, TrainFacts
+from flywheel.storage.events import Event, ScreenFacts, SessionStarted, StageDone, TrainFacts
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
@@ -98,7 +98,8 @@ def reproduce(
     lines = ledger.read(directory)
     state = RunState.replay(lines)
     generation = state.generations[number]
-    evaluated = generation.evaluate or state.sealed.get(number)  # a final is on the sealed suites alone
+    # A final is on the sealed suites alone, and what came to no look on dev.
+    evaluated = generation.evaluate or generation.screen or state.sealed.get(number)
     if evaluated is None:
         raise RunError(f"Only what was evaluated is reproduced; generation {number} is {generation.status}.")
     session = session_of(lines, generation)
@@ -238,7 +239,6 @@ class _Again:
     ) -> None:
         self.store, self._state = _Beside(directory), state
         self._generation = generation
-        self._parent = None if generation.parent is None else state.generations[generation.parent]
         data = read_data(components.task, needs_seed=False)
         recorded = check_data(directory, state, self.store, data, _REMEDY)
         stop = Stop(folder)
@@ -258,11 +258,28 @@ class _Again:
 
     def evaluate(self, weights: str) -> pa.Table:
         """Outcomes of the weights; the opponent is needed for duels only."""
-        is_final = self._generation.evaluate is None
+        generation = self._generation
+        if generation.screen and not generation.evaluate:
+            return self._screen(weights, generation.screen)
+        is_final = generation.evaluate is None
         stage = stages.sealed if is_final else stages.evaluate
-        rival = self._state.first_champion if is_final else self._parent
+        rival = self._state.first_champion if is_final else self._champion(generation.champion)
         duels = any(suite.duel for suite in self._tools.data.suites.values())
         return self._do(stage, weights=weights, opponent=rival if duels else None).outputs["outcomes"]
+
+    def _screen(self, weights: str, screened: StageDone[ScreenFacts]) -> pa.Table:
+        """Outcomes on dev, beside those of the generations that it was compared with, the champion first."""
+        against = {
+            str(one.generation): screened.inputs[f"against.{one.generation}"]
+            for one in screened.facts.against
+        }
+        champion = self._champion(screened.facts.against[0].generation)
+        level = self._state.promotion.harm
+        given = {"weights": weights, "opponent": champion, "against": against, "level": level}
+        return self._do(stages.screen, **given).outputs["outcomes"]
+
+    def _champion(self, number: int | None) -> Generation | None:
+        return None if number is None else self._state.generations[number]
 
     def _do(self, stage: Stage, **inputs: Any) -> StageOutput:
         settings = self._generation.settings

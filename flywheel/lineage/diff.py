@@ -347,7 +347,7 @@ def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> Ma
     An item is the same if its row in the suite that the run recorded is, floats included: names may be those
     of other items in another run. A score in a duel says nothing without its opponent.
     """
-    old, new = outcomes_of(a, [before]), outcomes_of(b, [after])
+    old, new = _scored(a, before), _scored(b, after)
     suites = pc.unique(pa.chunked_array([*old["suite"].chunks, *new["suite"].chunks])).to_pylist()
     flips = {}
     for suite in suites:
@@ -355,6 +355,13 @@ def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> Ma
         same_rows = None if a is b else _same_rows(_items(a, suite), _items(b, suite))
         flips[suite] = _flips(left, right, same_rows)
     return flips
+
+
+def _scored(record: Record, generation: Generation) -> pa.Table:
+    """Its outcomes, each item once: those of its screening only where it was not evaluated."""
+    outcomes = outcomes_of(record, [generation])
+    is_counted = pc.not_equal(outcomes["stage"], "screen")
+    return outcomes.filter(is_counted) if generation.evaluate else outcomes
 
 
 def _items(record: Record, suite: str) -> pa.Table | None:

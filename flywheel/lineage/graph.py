@@ -234,11 +234,13 @@ class Node(Answer, frozen=True):
     parent: int | None
     """The generation that made its data; None: a genesis."""
     status: str
-    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``advanced``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed; empty until then."""
     recalled: bool
     suspect: bool
+    abandoned: bool
+    """It had advanced when the frontier fell back to the champion."""
     weights: str | None
     """SHA-256 of its weights; None: it was not trained."""
     pruned: bool
@@ -260,11 +262,11 @@ class Lineage(Answer, frozen=True):
 
 def node(
     state: RunState, generation: Generation
-) -> tuple[int, int | None, str, str, bool, bool, str | None, bool]:
+) -> tuple[int, int | None, str, str, bool, bool, bool, str | None, bool]:
     """The fields of a generation's ``Node``."""
     g = generation
-    pruned = g.weights in state.pruned
-    return g.number, g.parent, str(g.status), g.reason, g.recalled, g.suspect, bare(g.weights), pruned
+    flags = (g.recalled, g.suspect, g.abandoned)
+    return g.number, g.parent, str(g.status), g.reason, *flags, bare(g.weights), g.weights in state.pruned
 
 
 def lineage(directory: Path, state: RunState) -> Lineage:

@@ -85,10 +85,10 @@ def evaluated_suites(state: RunState, store: Store) -> list[str]:
 
 
 def _looks(state: RunState, generation: Generation) -> list[str]:
-    """The outcomes of a generation, as artifacts: on its own suites, and on the sealed ones."""
+    """The outcomes of a generation, as artifacts, those that count first where an item is in several."""
     sealed = state.sealed.get(generation.number)
-    looks = [generation.output("evaluate", "outcomes"), sealed.outputs["outcomes"] if sealed else None]
-    return [look for look in looks if look is not None]
+    own = [generation.output(stage, "outcomes") for stage in ("evaluate", "screen")]
+    return [look for look in (*own, sealed.outputs["outcomes"] if sealed else None) if look is not None]
 
 
 def _scores(

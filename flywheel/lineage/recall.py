@@ -37,7 +37,7 @@ from flywheel.storage.writer import Amendment, amend
 
 
 class ChampionChange(Answer, frozen=True):
-    """The champion's number before and after; None: there is none."""
+    """The number of the champion, or of the frontier, before and after; None: there is none."""
 
     before: int | None
     after: int | None
@@ -48,7 +48,7 @@ class Reached(Answer, frozen=True):
 
     generation: int
     status: str
-    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``advanced``, ``failed`` or ``final``."""
     by: tuple[str, ...]
     """The types of the edges by which it did; ``named``: it is the flaw itself."""
 
@@ -139,6 +139,8 @@ class Rollback(Answer, frozen=True):
     """Its directory."""
     why: str
     champion: ChampionChange
+    frontier: ChampionChange
+    """What the next generation builds on, likewise: afterwards the champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +224,14 @@ def rollback(directory: Path, which: Which, why: str) -> Rollback:
                 f"generation {generation} is {'recalled' if chosen.recalled else promoted}. "
                 f"Those that fit: {', '.join(map(str, fit)) or 'none'}."
             )
-        before = run.state.champion.number if run.state.champion else None
+        before, ahead = (g.number if g else None for g in (run.state.champion, run.state.frontier))
         if before == generation:
             raise RunError(f"A rollback changes the champion; generation {generation} is the champion.")
         if run.state.current and not goes_on(run.state.current, generation, generation):
             run.end(run.state.current, f"rolled back: {why}")
         run.record(RolledBack(champion=generation, why=why))
-    return Rollback(str(directory), why, ChampionChange(before, generation))
+    changes = (ChampionChange(number, generation) for number in (before, ahead))
+    return Rollback(str(directory), why, *changes)
 
 
 def _affected(run: Amendment | Record, which: Which | None, where: str | None, strict: bool) -> Recall:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.lineage.generation import Which, find_generation
+from flywheel.lineage.status import is_untested
 from flywheel.storage import ledger
 from flywheel.storage.events import CodeChanged, Event, GenerationEnded, GenerationStarted, SessionStarted
 from flywheel.storage.state import Generation, RunState
@@ -47,10 +48,13 @@ class Record:
         return self.events[-1].hash if self.events else ledger.GENESIS_HASH
 
     def flags(self, number: int) -> list[str]:
-        """What has come of a generation since its verdict; ``pruned``: its weights were."""
-        generation, champion = self.state.generations[number], self.state.champion
+        """What is to be said of a generation beside its verdict; ``pruned``: its weights were."""
+        generation = self.state.generations[number]
         flags = {
-            "champion": champion is generation,
+            "champion": generation is self.state.champion,
+            "frontier": generation in self.state.ahead[-1:],
+            "no test": is_untested(generation, self.state),
+            "abandoned": generation.abandoned,
             "recalled": generation.recalled,
             "suspect": generation.suspect,
             "pruned": self.is_gone(str(generation.weights)),

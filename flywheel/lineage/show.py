@@ -14,7 +14,7 @@ from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Final, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, TrialResult, Verdict
-from flywheel.storage.events import GuardAlarm, HeldOut, SessionStarted
+from flywheel.storage.events import Compared, GuardAlarm, HeldOut, SessionStarted
 from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
@@ -103,12 +103,15 @@ class Shown(Answer, frozen=True):
     recipe: str | None
     generation: int
     status: str
-    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``advanced``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed."""
     flags: Sequence[str]
-    """What has come of it since: ``champion``, ``recalled``, ``suspect``, ``pruned``."""
+    """What is to be said beside it: ``champion``, ``frontier``, ``no test``, ``abandoned``, ``recalled``,
+    ``suspect``, ``pruned``."""
     parent: int | None
+    champion: int | None
+    """The one in force when it began, then when its look began."""
     refit_of: int | None
     """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     children: Sequence[int]
@@ -136,7 +139,9 @@ class Shown(Answer, frozen=True):
     """Of the champion's final, its sealed figures beside the champion's."""
     held_out: HeldOut | None
     verdict: Verdict | None
-    """The gate's; None of a genesis."""
+    """The gate's; None of a genesis, and of what was only screened."""
+    screened: tuple[Compared, ...]
+    """How it did on dev beside the champion and the best frontier, where that was asked."""
     alarms: tuple[GuardAlarm, ...]
     """What the guards said, apart from the gate."""
     cost: Cost
@@ -164,6 +169,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         reason=generation.reason,
         flags=record.flags(number),
         parent=generation.parent,
+        champion=generation.champion,
         refit_of=generation.refit_of,
         children=[g.number for g in state.generations if g.parent == number and g.is_turn],
         init=Graph(record.store, state).init(generation),
@@ -181,6 +187,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         final=Final.of(state) if generation is state.final else None,
         held_out=held_out(state),
         verdict=generation.gate.facts.verdict if generation.gate else None,
+        screened=generation.screen.facts.against if generation.screen else (),
         alarms=generation.guard.facts.alarms if generation.guard else (),
         cost=cost(generation),
         artifacts={

@@ -12,7 +12,8 @@ from flywheel.records import Answer, Interval, Role
 from flywheel.storage import ledger, lock
 from flywheel.storage.accountant import FALSE_DISCOVERY, level_due
 from flywheel.storage.events import ForkedFrom, HeldOut, RunEnded, Spent
-from flywheel.storage.state import Generation, RunState
+from flywheel.storage.policy import FRONTIER, GREEDY
+from flywheel.storage.state import Generation, RunState, Status
 
 _LISTED = 5
 Metrics = Mapping[str, Mapping[str, Interval]]
@@ -20,11 +21,47 @@ Metrics = Mapping[str, Mapping[str, Interval]]
 
 
 class Champion(Answer, frozen=True):
-    """The generation in force."""
+    """The generation in force, or what is ahead of it."""
 
     generation: int
     weights: str | None
     """SHA-256 of its weights."""
+
+
+class PromotionStatus(Answer, frozen=True):
+    """By what rule a run promotes, and how far its frontier is; see ``storage.policy``."""
+
+    rule: str
+    """``each``, ``frontier`` or ``greedy``, which is no test."""
+    every: int | None
+    """Turns between looks at the frontier; None: the rule has no frontier."""
+    patience: int | None
+    """Looks in a row that may be in vain before it is given up; None likewise."""
+    harm: float | None
+    """Level at which harm is shown on dev; None likewise."""
+    looks_in_vain: int
+    """How many were, since the champion came into force or was gone back to."""
+    ahead: tuple[int, ...]
+    """The generations that have advanced beyond the champion, the frontier last."""
+
+    @classmethod
+    def of(cls, state: RunState) -> PromotionStatus:
+        """That of a run."""
+        rule, ahead = state.promotion, tuple(generation.number for generation in state.ahead)
+        return cls(rule.rule, rule.every, rule.patience, rule.harm, state.looks_in_vain, ahead)
+
+    def __str__(self) -> str:
+        """Empty with ``promotion=each``."""
+        if self.rule == GREEDY:
+            return "promotion=greedy: no test; what has the higher mean on dev becomes champion"
+        if self.rule != FRONTIER:
+            return ""
+        vain = f"{self.looks_in_vain} of {self.patience} looks in a row in vain"
+        if not self.ahead:
+            return f"promotion=frontier: nothing is ahead of the champion; {vain}"
+        return (
+            f"promotion=frontier: generation {self.ahead[-1]} is ahead of the champion, not certified; {vain}"
+        )
 
 
 class Cost(Answer, frozen=True):
@@ -47,16 +84,20 @@ class GenerationStatus(Answer, frozen=True):
     generation: int
     parent: int | None
     """The generation that made its data; None: a genesis."""
+    champion: int | None
+    """The one in force when it began, then when its look began; None: there was none."""
     refit_of: int | None
     """The champion whose procedure it repeats with the labels of dev and gate; None: it is no refit."""
     init: str | None
     """What its weights started from, e.g. ``parent``; None: it was not trained yet."""
     status: str
-    """``unfinished``, ``promoted``, ``rejected``, ``failed`` or ``final``."""
+    """``unfinished``, ``promoted``, ``rejected``, ``advanced``, ``failed`` or ``final``."""
     reason: str
     """The verdict's sentence, or why it failed; empty until then."""
     recalled: bool
     suspect: bool
+    abandoned: bool
+    """It had advanced when the frontier fell back to the champion."""
     weights: str | None
     """SHA-256 of its weights."""
     corpus: str | None
@@ -84,8 +125,8 @@ class BudgetStatus(Answer, frozen=True):
 
     @classmethod
     def of(cls, state: RunState) -> BudgetStatus | None:
-        """None before a run is created."""
-        if state.created is None:
+        """None before a run is created, and with ``promotion=greedy``, which tests nothing."""
+        if state.created is None or state.promotion.rule == GREEDY:
             return None
         budget, looks = state.created.error_budget, len(state.looks)
         spent = float(f"{budget.spent + budget.charged(looks):.6g}")
@@ -166,10 +207,14 @@ class RunStatus(Answer, frozen=True):
     head: str
     """SHA-256 of the last ledger line."""
     champion: Champion | None
+    frontier: Champion | None
+    """What the next generation builds on, where it is ahead of the champion; None: that is the champion."""
+    promotion: PromotionStatus
     final: Final | None
     """The champion's refit; None: there is none."""
     forked_from: ForkedFrom | None
     error_budget: BudgetStatus | None
+    """None: with ``promotion=greedy`` nothing is tested."""
     sealed_openings: int
     """How often the sealed suites were opened, with what a fork inherited."""
     gate_beside_sealed: tuple[GateBesideSealed, ...]
@@ -231,7 +276,7 @@ def status(directory: Path) -> RunStatus:
     state, work = read_state(directory), lock.work_under_way(directory)
     with ledger.no_garbage_collection():
         generations = tuple(_generation(g, state) for g in state.generations)
-    champion, created = state.champion, state.created
+    champion, ahead, created = state.champion, state.ahead, state.created
     return RunStatus(
         run=str(directory),
         recipe=created.recipe if created else None,
@@ -240,6 +285,8 @@ def status(directory: Path) -> RunStatus:
         reason=state.reason,
         head=ledger.read_head(directory),
         champion=Champion(champion.number, bare(champion.weights)) if champion else None,
+        frontier=Champion(ahead[-1].number, bare(ahead[-1].weights)) if ahead else None,
+        promotion=PromotionStatus.of(state),
         final=Final.of(state),
         forked_from=created.forked_from if created else None,
         error_budget=BudgetStatus.of(state),
@@ -260,7 +307,8 @@ def summary_line(directory: Path, state: RunState) -> str:
     reason = state.last.reason if isinstance(state.last, RunEnded) else ""
     reason = {"generations": "all generations are made", "patience": "patience ran out"}.get(reason, reason)
     other = f"(being {work.passive})" if work not in (None, lock.Work.RUN) else ""
-    parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other]
+    rule = "promotion=greedy: no test" if state.promotion.rule == GREEDY else ""
+    parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other, rule]
     return "  ".join([*filter(None, parts), *([f"forked from {origin}"] if origin else [])])
 
 
@@ -292,8 +340,11 @@ def held_out_text(recorded: HeldOut) -> str:
 
 
 def metrics(generation: Generation, state: RunState) -> Metrics:
-    """Its estimates by suite and metric, the sealed suites included once they were looked at."""
-    looks = (generation.evaluate, state.sealed.get(generation.number))
+    """Its estimates by suite and metric, the sealed suites included once they were looked at.
+
+    Those on dev are of its evaluation; where it has none, of its screening.
+    """
+    looks = (generation.screen, generation.evaluate, state.sealed.get(generation.number))
     return {suite: estimates for look in looks if look for suite, estimates in look.facts.metrics.items()}
 
 
@@ -305,22 +356,47 @@ def estimates(measured: Metrics) -> Iterator[tuple[str, str, Interval]]:
 
 
 def gate_beside_sealed(state: RunState) -> tuple[GateBesideSealed, ...]:
-    """Each share that the champion has on both a gate and a sealed suite; none of duels, nor of levels."""
-    champion, suites = state.champion, state.created.data if state.created else {}
-    if champion is None:
-        return ()
-    by_role: dict[str, list[str]] = {}
-    for about in suites.values():
-        if not about.get("duel"):
-            by_role.setdefault(about.get("role", ""), []).append(about.get("name", ""))
-    measured = metrics(champion, state)
+    """Each share that the champion has on both a gate suite and the sealed suite that asks the like.
+
+    That is the only sealed suite; of several the one whose name contains the gate's, e.g. ``sealed_gate``
+    beside ``gate``. The others ask other things. None of duels, nor of levels.
+    """
+    measured, suites = _gate_and_sealed(state)
+    several = suites.get(Role.SEALED, [])
     return tuple(
         GateBesideSealed(name, gate, sealed, ours.value, theirs.value, ours.value - theirs.value)
-        for gate in by_role.get(Role.GATE, ())
-        for sealed in by_role.get(Role.SEALED, ())
+        for gate in suites.get(Role.GATE, ())
+        for sealed in several
+        if len(several) == 1 or gate in sealed
         for name, ours in measured.get(gate, {}).items()
         if (theirs := measured.get(sealed, {}).get(name)) and not (ours.unit or theirs.unit)
     )
+
+
+def gate_beside_sealed_text(state: RunState) -> Iterator[str]:
+    """``gate_beside_sealed`` in lines, or that the sealed suites ask other things than the gate."""
+    pairs = gate_beside_sealed(state)
+    yield from (f"the champion's {pair}" for pair in pairs)
+    measured, suites = _gate_and_sealed(state)
+    roles = (Role.GATE, Role.SEALED)
+    is_on_both = all(any(name in measured for name in suites.get(role, ())) for role in roles)
+    if is_on_both and not pairs:
+        yield "the sealed suites ask other things than the gate: their figures are not compared"
+
+
+def _gate_and_sealed(state: RunState) -> tuple[Metrics, dict[str, list[str]]]:
+    """The champion's estimates, and the names of the suites that are no duels by role."""
+    by_role: dict[str, list[str]] = {}
+    for about in state.created.data.values() if state.created else ():
+        if not about.get("duel"):
+            by_role.setdefault(about.get("role", ""), []).append(about.get("name", ""))
+    return metrics(state.champion, state) if state.champion else {}, by_role
+
+
+def is_untested(generation: Generation, state: RunState) -> bool:
+    """Whether it became champion without a test: a candidate's, with ``promotion=greedy``."""
+    is_greedy = state.promotion.rule == GREEDY
+    return is_greedy and generation.is_turn and generation.status is Status.PROMOTED
 
 
 def bare(artifact: str | None) -> str | None:
@@ -332,12 +408,14 @@ def _generation(generation: Generation, state: RunState) -> GenerationStatus:
     return GenerationStatus(
         generation=generation.number,
         parent=generation.parent,
+        champion=generation.champion,
         refit_of=generation.refit_of,
         init=generation.init,
         status=str(generation.status),
         reason=generation.reason,
         recalled=generation.recalled,
         suspect=generation.suspect,
+        abandoned=generation.abandoned,
         weights=bare(generation.weights),
         corpus=generation.curate.facts.corpus if generation.curate else None,
         by_origin=generation.curate.facts.by_origin if generation.curate else {},

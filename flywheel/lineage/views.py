@@ -4,7 +4,7 @@ generations  one row a generation: verdict, flags, counts, cost; ``settings`` is
 events       the ledger's lines; ``content`` is JSON of what is not in a column of its own
 samples      every sample that was made, with the scores and the decision of its own turn
 decisions    every decision on every sample: one row for each generation that chose
-outcomes     one row an evaluated item; ``stage`` is evaluate or sealed
+outcomes     one row an evaluated item; ``stage`` is screen, evaluate or sealed
 edges        what was made (``child``) from what (``parent``), see ``VIEWS``
 """
 
@@ -27,7 +27,8 @@ _TEXT, _INT, _REAL, _YES = pa.string(), pa.int32(), pa.float64(), pa.bool_()
 GENERATIONS = pa.schema(
     [
         *(("generation", _INT), ("parent", _INT), ("status", _TEXT), ("reason", _TEXT)),
-        *(("champion", _YES), ("recalled", _YES), ("suspect", _YES)),
+        *(("champion", _YES), ("frontier", _YES), ("recalled", _YES), ("suspect", _YES)),
+        *(("abandoned", _YES), ("opponent", _INT)),
         *(("init", _TEXT), ("weights", _TEXT), ("corpus", _TEXT), ("rows", _INT), ("steps", _INT)),
         *(("seconds", _REAL), ("settings", _TEXT)),
     ]
@@ -59,7 +60,8 @@ def _generation_row(record: Record, g: Generation) -> dict[str, Any]:
         "parent": g.parent,
         "status": str(g.status),
         "reason": g.reason,
-        **{name: name in flags for name in ("champion", "recalled", "suspect")},
+        **{name: name in flags for name in ("champion", "frontier", "recalled", "suspect", "abandoned")},
+        "opponent": g.champion,
         "init": g.init,
         "weights": g.weights,
         "corpus": g.curate.facts.corpus if g.curate else None,
@@ -104,12 +106,16 @@ def outcomes(record: Record) -> pa.Table:
 
 
 def outcomes_of(record: Record, chosen: Iterable[Generation]) -> pa.Table:
-    """Outcomes of some generations, on the sealed suites too where they were looked at."""
+    """Outcomes of some generations, on the sealed suites too where they were looked at.
+
+    One that was screened and evaluated has those on dev of both stages.
+    """
     sealed = record.state.sealed
 
     def parts() -> Iterator[tuple[Generation, str | None, dict[str, str]]]:
         for g in chosen:
-            yield g, g.output("evaluate", "outcomes"), {"stage": "evaluate"}
+            for stage in ("screen", "evaluate"):
+                yield g, g.output(stage, "outcomes"), {"stage": stage}
             if g.number in sealed:
                 yield g, sealed[g.number].outputs.get("outcomes"), {"stage": "sealed"}
 

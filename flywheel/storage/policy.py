@@ -29,6 +29,18 @@ class Promotion(Answer, frozen=True, omit_defaults=True):
         """That of a resolved configuration."""
         return cls(**config.get("promotion", {}))
 
+    def __str__(self) -> str:
+        """The rule for people, e.g. ``promotion=greedy: no test, ...``."""
+        if self.rule == GREEDY:
+            return "promotion=greedy: no test, what has the higher mean on dev becomes champion"
+        if self.rule == FRONTIER:
+            turns = "turn" if self.every == 1 else f"{self.every} turns"
+            return (
+                f"promotion=frontier: what does no shown harm on dev, at level {self.harm:g}, is built on; a "
+                f"look at the gate's items every {turns}, back to the champion after {self.patience} in vain"
+            )
+        return "promotion=each: every candidate is looked at, and what is certified is built on"
+
     def looks(self, generations: int) -> int:
         """How many looks at gate items so many turns have at most."""
         return -(-generations // (self.every or 1))

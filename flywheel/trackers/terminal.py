@@ -22,19 +22,22 @@ from flywheel.lineage.status import (
     BudgetStatus,
     Final,
     Metrics,
+    PromotionStatus,
     estimates,
-    gate_beside_sealed,
+    gate_beside_sealed_text,
     held_out,
     held_out_text,
+    is_untested,
     metrics,
 )
 from flywheel.lineage.text import estimate_text, opened_text
-from flywheel.records import Interval, Progress
+from flywheel.records import Interval, Progress, Role
 from flywheel.storage.events import (
     CodeChanged,
     CurateFacts,
     EvaluateFacts,
     Event,
+    FellBack,
     GateFacts,
     GenerateFacts,
     GenerationEnded,
@@ -42,8 +45,10 @@ from flywheel.storage.events import (
     GradeFacts,
     GuardFacts,
     LabelsFacts,
+    Look,
     ReviewFacts,
     RunEnded,
+    ScreenFacts,
     SeedFacts,
     SessionStarted,
     StageDone,
@@ -51,6 +56,7 @@ from flywheel.storage.events import (
     TuneFacts,
     limit_of,
 )
+from flywheel.storage.policy import EACH, FRONTIER, GREEDY
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
 from flywheel.trackers.console import FILE_WIDTH, plain_console, printable, wide_console
@@ -150,7 +156,7 @@ class PlainLines(NoTracker):
     def _line(self, event: Event, state: RunState) -> str:
         match event:
             case SessionStarted():
-                return f"{_title(state)}: {_resumption(state)}"
+                return "\n".join([f"{_title(state)}: {_resumption(state)}", *rule_text(state)])
             case CodeChanged():
                 return str(CodeChange.of(event))
             case GenerationStarted():
@@ -158,8 +164,8 @@ class PlainLines(NoTracker):
             case StageDone():
                 return f"  {event.stage:<9}{event.cost.seconds:7.1f} s  {stage_text(event)}"
             case GenerationEnded():
-                return f"{event.traceback or ''}  {event.status}: {event.reason}"
-        return ending_text(event, state)
+                return f"{event.traceback or ''}  {outcome_text(event, state)}: {event.reason}"
+        return frontier_text(event, state) or ending_text(event, state)
 
 
 class LiveView(NoTracker):
@@ -171,6 +177,7 @@ class LiveView(NoTracker):
         self._console, self._turns = console, turns
         self._state = RunState()
         self._progress: Progress | None = None
+        self._ended: GenerationEnded | None = None
         self._stage_began = self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -182,12 +189,18 @@ class LiveView(NoTracker):
         """Take the new state; print below the view what will not change any more."""
         self._state = state
         match event:
+            case SessionStarted():
+                for line in rule_text(state):
+                    self._live.console.print(line)
             case GenerationEnded():
                 if event.traceback:
                     self._live.console.print(printable(event.traceback))
-                self._live.console.print(verdict_text(event))
+                self._live.console.print(verdict_text(event, state))
+                self._ended = event
             case CodeChanged():
                 self._live.console.print(printable(CodeChange.of(event)))
+            case FellBack():
+                self._live.console.print(frontier_text(event, state))
             case StageDone():
                 self._progress = None
 
@@ -208,24 +221,30 @@ class LiveView(NoTracker):
     def _render(self) -> Panel:
         state = self._state
         parts: list[Any] = []
-        if state.generations:
-            parts += [self._stages(state.generations[-1]), self._bar(), self._standings()]
-        last = next((g for g in reversed(state.generations) if g.reason), None)
-        if last:
-            parts.append(
-                Text(f"last verdict  generation {last.number} {last.status}: {printable(last.reason)}", "dim")
-            )
+        latest = state.current or (state.generations[-1] if state.generations else None)
+        if latest:
+            parts += [self._stages(latest), self._bar(), self._standings()]
+        if verdict := self._last_verdict():
+            parts.append(Text(f"last verdict  {verdict}", "dim"))
         heading = Text(_title(state), "bold")
-        if state.generations:
-            heading.append(f"  {self._turns.text(state.generations[-1], state)}", "not bold")
+        if latest:
+            text = look_text(state) if is_looked_at(latest) else self._turns.text(latest, state)
+            heading.append(f"  {text}", "not bold")
+        if state.promotion.rule == GREEDY:
+            heading.append("  promotion=greedy: no test", "yellow")
         time_left = self._time_left()
         cost = f"spent {state.spent}, {time_left}Ctrl-C stops at the next step"
         return Panel(Group(*parts) if parts else Text("reading data"), title=heading, subtitle=Text(cost))
 
-    def _stages(self, generation: Generation) -> Text:
-        from flywheel.stages.table import STAGES  # whoever shows a status imports this module, and no Arrow
+    def _last_verdict(self) -> str:
+        """That of the generation that ended last; in a new session of the newest that has one."""
+        if self._ended is not None:
+            return str(verdict_text(self._ended, self._state))
+        last = next((g for g in reversed(self._state.generations) if g.reason), None)
+        return f"generation {last.number} {last.status}: {printable(last.reason)}" if last else ""
 
-        text, names = Text(), [stage.name for stage in STAGES if stage.of_a_turn]
+    def _stages(self, generation: Generation) -> Text:
+        text, names = Text(), stages_ahead(generation, self._state)
         for stage in names:
             now = self._progress is not None and self._progress.stage == stage
             style = "bold cyan" if now else "green" if stage in generation.stages else "dim"
@@ -250,7 +269,10 @@ class LiveView(NoTracker):
     def _standings(self) -> Table:
         state = self._state
         table = Table.grid(padding=(0, 2))
-        for name, generation in (("champion", state.champion), ("candidate", state.current)):
+        ahead, candidate = state.ahead[-1:], state.current
+        candidate = None if candidate and is_looked_at(candidate) else candidate
+        standing = [("champion", state.champion), *(("frontier", g) for g in ahead), ("candidate", candidate)]
+        for name, generation in standing:
             if generation is not None:
                 measured = numbers_text(metrics(generation, state)) or "not evaluated yet"
                 table.add_row(name, f"generation {generation.number}", measured)
@@ -264,7 +286,7 @@ class LiveView(NoTracker):
             return ""
         turns = [g.seconds for g in ended if g.is_turn] or [ended[0].seconds]
         current = self._state.current
-        spent = current.seconds if current else 0.0
+        spent = current.seconds if current and current.status is Status.UNFINISHED else 0.0
         return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
 
 
@@ -275,14 +297,69 @@ def _title(state: RunState) -> str:
 def _resumption(state: RunState) -> str:
     if not state.generations:
         return "new run"
-    return f"continuing {'at' if state.current else 'after'} generation {state.generations[-1].number}"
+    if state.current is None:
+        return f"continuing after generation {state.generations[-1].number}"
+    look = "the look at " if is_looked_at(state.current) else ""
+    return f"continuing at {look}generation {state.current.number}"
+
+
+def rule_text(state: RunState) -> list[str]:
+    """By what rule the run promotes, in a line; none with ``promotion=each``."""
+    return [] if state.promotion.rule == EACH else [str(state.promotion)]
 
 
 def begun_text(begun: GenerationStarted) -> str:
     """Where a generation comes from."""
     if begun.refit:
         return f": the champion, generation {begun.champion}, again with the labels of dev and gate"
-    return ": genesis" if begun.parent is None else f": the champion is generation {begun.parent}"
+    if begun.parent is None:
+        return ": genesis"
+    on = f": on generation {begun.parent}, the frontier; " if begun.parent != begun.champion else ": "
+    return f"{on}the champion is generation {begun.champion}"
+
+
+def is_looked_at(generation: Generation) -> bool:
+    """Whether a generation under way is a frontier whose look has begun."""
+    return generation.status is Status.ADVANCED
+
+
+def look_text(state: RunState) -> str:
+    """``look 1 of 2 at generation 2, the frontier``: the look that has begun last."""
+    look, planned = state.looks[-1], state.created.error_budget.looks if state.created else 0
+    return f"look {look.number} of {max(look.number, planned)} at generation {look.generation}, the frontier"
+
+
+def frontier_text(event: Event, state: RunState) -> str:
+    """What happened to the frontier, but for how generations ended; empty for other events."""
+    if isinstance(event, Look) and event.role is Role.GATE and state.promotion.rule == FRONTIER:
+        champion = state.champion.number if state.champion else None
+        return f"{look_text(state)}; the champion is generation {champion}"
+    if isinstance(event, FellBack):
+        several = "generations" if len(event.generations) > 1 else "generation"
+        numbers = ", ".join(map(str, event.generations))
+        back = f"fell back to generation {event.champion}, the champion"
+        return f"{back}: {event.reason}; {several} {numbers} abandoned"
+    return ""
+
+
+def outcome_text(event: GenerationEnded, state: RunState) -> str:
+    """How a generation ended, e.g. ``promoted``; at its look a frontier may have ``still advanced``."""
+    if event.status is not Status.ADVANCED or state.generations[event.generation].look is None:
+        return str(event.status)
+    return f"still advanced, {state.looks_in_vain} of {state.promotion.patience} looks in vain"
+
+
+def stages_ahead(generation: Generation, state: RunState) -> list[str]:
+    """The stages of a turn, or of the look at a frontier, as the run's rule has them."""
+    from flywheel.stages.table import STAGES  # whoever shows a status imports this module, and no Arrow
+
+    names = [stage.name for stage in STAGES if stage.of_a_turn]
+    rule, certifying = state.promotion.rule, names.index("evaluate")
+    if rule == EACH or generation.is_genesis:
+        return names
+    if is_looked_at(generation):
+        return names[certifying:]
+    return [*names[:certifying], "screen", *(["review"] if rule == GREEDY else [])]
 
 
 def stage_text(event: StageDone[Any]) -> str:
@@ -303,7 +380,7 @@ def stage_text(event: StageDone[Any]) -> str:
             return f"init {facts.start}"
         case TrainFacts():
             return f"init {facts.start.kind}, {facts.steps} steps"
-        case EvaluateFacts():
+        case EvaluateFacts() | ScreenFacts():
             return numbers_text(facts.metrics)
         case GateFacts():
             return facts.verdict.reason
@@ -324,10 +401,11 @@ def numbers_text(measured: Metrics) -> str:
     return "  ".join(map(printable, texts))
 
 
-def verdict_text(event: GenerationEnded) -> Text:
+def verdict_text(event: GenerationEnded, state: RunState) -> Text:
     """One coloured line on how a generation ended."""
     text = Text(f"generation {event.generation} ")
-    return text.append(str(event.status), COLOURS[event.status]).append(f": {printable(event.reason)}")
+    text.append(outcome_text(event, state), COLOURS[event.status])
+    return text.append(f": {printable(event.reason)}")
 
 
 def ending_text(event: Event, state: RunState) -> str:
@@ -339,7 +417,7 @@ def ending_text(event: Event, state: RunState) -> str:
     if limit := limit_of(reason):
         return f"stopped: {reason}. With a larger budget.{limit} the same command goes on."
     return {
-        "run_finished": f"finished: the champion is generation {event.champion}{_final_text(state)}",
+        "run_finished": f"finished: the champion is generation {event.champion}{_beside_text(state)}",
         "run_stopped": f"stopped by {reason}. {again}",
         "run_failed": f"failed: {reason}. {'The champion stays. ' if state.champion else ''}{again}",
         "run_interrupted": f"interrupted by {reason}; nothing recorded is lost. {again}",
@@ -347,8 +425,13 @@ def ending_text(event: Event, state: RunState) -> str:
     }[event.event]
 
 
-def _final_text(state: RunState) -> str:
-    return f", final is generation {state.final.number}" if state.final else ""
+def _beside_text(state: RunState) -> str:
+    """What is said beside the champion in the last line."""
+    text = ", promoted without a test" if state.champion and is_untested(state.champion, state) else ""
+    text += f", final is generation {state.final.number}" if state.final else ""
+    for ahead in state.ahead[-1:]:
+        text += f"; the frontier, generation {ahead.number}, is not certified"
+    return text
 
 
 _SHOWN = 60
@@ -374,8 +457,8 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
         table.add_column(name, justify="left" if is_left else "right", no_wrap=True)
     for g, by_suite in zip(shown, measured, strict=True):
         table.add_row(
-            f"{'*' if g is state.champion else ' '}{g.number}",
-            Text(str(g.status), COLOURS[g.status]).append(flags_text(g.recalled, g.suspect), "magenta"),
+            f"{'*' if g is state.champion else '>' if g in state.ahead[-1:] else ' '}{g.number}",
+            _status_cell(g, state),
             *((g.init or "-", _maker_text(g)) if made_from else ()),
             str(g.curate.facts.rows) if g.curate else "-",
             *(_estimate_cell(by_suite, *names) for names in suites),
@@ -383,14 +466,16 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
         )
     names = printable(", ".join(dict.fromkeys(metric for _, metric in suites)))
     notes = ["* champion"] if state.champion else []
+    notes += ["> frontier"] if state.ahead else []
     notes += [f"{names} with 95% interval"] if names else []
     notes += [f"the last {_SHOWN} of {len(state.generations)} generations, --json has all"] if hidden else []
     lines = ["; ".join(notes)] if notes else []
+    lines += [str(PromotionStatus.of(state))] if state.promotion.rule != EACH else []
     if state.looks and (budget := BudgetStatus.of(state)):
         lines.append(str(budget))
     if state.times_opened:
         lines.append(opened_text(state.times_opened))
-        lines += [printable(f"the champion's {both}") for both in gate_beside_sealed(state)]
+        lines += map(printable, gate_beside_sealed_text(state))
     if final := Final.of(state):
         lines.append(printable(final))
     if state.seconds:
@@ -408,9 +493,18 @@ def _maker_text(generation: Generation) -> str:
     return "people" if "curate" in generation.stages else "-"
 
 
-def flags_text(recalled: bool, suspect: bool) -> str:
+def _status_cell(generation: Generation, state: RunState) -> Text:
+    """A generation's status and flags; of a champion by ``promotion=greedy`` that it had no test."""
+    text = Text(str(generation.status), COLOURS[generation.status])
+    text.append(", no test" if is_untested(generation, state) else "", "yellow")
+    flags = flags_text(generation.recalled, generation.suspect, generation.abandoned)
+    return text.append(flags, "magenta")
+
+
+def flags_text(recalled: bool, suspect: bool, abandoned: bool) -> str:
     """What is said beside a verdict."""
-    return " recalled" if recalled else " suspect" if suspect else ""
+    flags = {"abandoned": abandoned, "recalled": recalled, "suspect": suspect}
+    return "".join(f" {flag}" for flag, holds in flags.items() if holds)
 
 
 def _telling(by_metric: Mapping[str, Interval]) -> str:

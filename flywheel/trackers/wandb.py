@@ -9,8 +9,9 @@ from typing import Any
 
 from flywheel.lineage.status import estimates, gate_beside_sealed, metrics
 from flywheel.records import Step
-from flywheel.storage.events import Event, GenerationEnded, RunEnded, SessionStarted
-from flywheel.storage.state import RunState
+from flywheel.storage.events import Event, GenerationEnded, Look, RunEnded, SessionStarted
+from flywheel.storage.policy import FRONTIER
+from flywheel.storage.state import RunState, Status
 from flywheel.trackers import NoTracker
 
 
@@ -19,7 +20,8 @@ class Wandb(NoTracker):
     """Log each generation's metrics with intervals, verdict, corpus and cost, and what its fits log.
 
     Rows of generations have ``generation`` as their axis. Those of fits have keys of their own, as
-    ``fit/train/loss``, beside ``fit/generation`` and ``fit/step``; their axis is W&B's own step.
+    ``fit/train/loss``, beside ``fit/generation`` and ``fit/step``; their axis is W&B's own step. Looks at a
+    frontier have keys under ``look/``, with ``look/number`` as their axis.
 
     No source leaves the run by it: neither code nor uncommitted changes. The login is W&B's own, as in
     ``WANDB_API_KEY``. Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
@@ -35,22 +37,26 @@ class Wandb(NoTracker):
         self._directory = directory
         self._run: Any = None
         self._code = 0
-        self._keys_of_fits: set[str] = set()
+        self._defined: set[str] = set()
 
     def event(self, event: Event, state: RunState) -> None:
         """Start with the session; log at the end of a generation and of the run."""
         if isinstance(event, SessionStarted):
             self._start(state)
         elif isinstance(event, GenerationEnded):
-            self._log(event.generation, state)
+            if (look := frontier_look(event.generation, state)) is None:
+                self._log(event.generation, state)
+            else:
+                self._log_look(look, state)
         elif event.event == "run_failed":
             self._code = 1
         if isinstance(event, RunEnded) and self._run is not None:
             self._run.summary["head"] = event.hash  # kept elsewhere: see `verify --head`
         if event.event == "run_finished" and state.champion:
             openings = {"sealed_openings": state.times_opened}
+            ahead = {"frontier": state.ahead[-1].number} if state.ahead else {}
             self._run.summary.update(
-                {"champion": state.champion.number, **openings, **_champion_values(state)}
+                {"champion": state.champion.number, **ahead, **openings, **_champion_values(state)}
             )
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
@@ -58,10 +64,7 @@ class Wandb(NoTracker):
         if self._run is not None:
             logged = {f"fit/{step.stage}/{name}": value for name, value in values.items()}
             row = {"fit/generation": step.generation, "fit/step": step.step, **logged}
-            for key in row.keys() - self._keys_of_fits:
-                self._keys_of_fits.add(key)
-                if "*" not in key:
-                    self._run.define_metric(key)  # with an axis of its own: `generation` is that of "*"
+            self._define(row)
             self._run.log(row)
 
     def close(self) -> None:
@@ -89,14 +92,44 @@ class Wandb(NoTracker):
         )
         self._run.define_metric("generation")
         self._run.define_metric("*", step_metric="generation", step_sync=False)  # not in rows of fits
-        last = self._run.summary.get("generation", -1) if self._run.resumed else -1
+        self._run.summary["promotion"] = str(state.promotion)  # greedy says that it is no test
+        before = self._run.summary if self._run.resumed else {}
         for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
-            if generation is not state.current and generation.number > last:
+            is_ended = generation.status is not Status.UNFINISHED
+            if is_ended and generation.number > before.get("generation", -1):
                 self._log(generation.number, state)
+        for look in state.looks:
+            is_ended = state.current is None or look.generation != state.current.number
+            is_frontier = frontier_look(look.generation, state) is not None
+            if is_frontier and is_ended and look.number > before.get("look/number", 0):
+                self._log_look(look, state)
+
+    def _define(self, row: Mapping[str, Any], axis: str | None = None) -> None:
+        """Have the keys of a row an axis, or W&B's own: ``generation`` is that of all others."""
+        for key in sorted(row.keys() - self._defined):
+            self._defined.add(key)
+            if "*" not in key:
+                self._run.define_metric(key, step_metric=None if key == axis else axis, step_sync=False)
+
+    def _log_look(self, look: Look, state: RunState) -> None:
+        row = _look_values(look, state)
+        self._define(row, "look/number")
+        self._run.log(row)
 
     def _log(self, number: int, state: RunState) -> None:
         # W&B drops rows behind its own step, so rows are told apart by `generation`.
         self._run.log(_generation_values(number, state))
+
+
+def frontier_look(number: int, state: RunState) -> Look | None:
+    """The look at a generation, if it had advanced before: it ends twice, and has a row for each."""
+    return state.generations[number].look if state.promotion.rule == FRONTIER else None
+
+
+def _look_values(look: Look, state: RunState) -> dict[str, Any]:
+    """A row of its own: that of its generation is behind those of the generations since."""
+    values = {**_generation_values(look.generation, state), "number": look.number, "level": look.level}
+    return {f"look/{name}": value for name, value in values.items()}
 
 
 def _generation_values(number: int, state: RunState) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def report(finished_run: Path) -> dict[str, Any]:
 def test_a_status_says_where_a_run_stands(finished_run: Path, report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     about = {"run", "recipe", "state", "writer", "reason", "head", "forked_from", "held_out"}
-    about |= {"champion", "final", "code_changes", "error_budget", "generations"}
+    about |= {"champion", "frontier", "promotion", "final", "code_changes", "error_budget", "generations"}
     assert set(report) == about | {"sealed_openings", "gate_beside_sealed", "spent"}
     assert (report["run"], report["recipe"], report["state"]) == (str(finished_run), "moons", "finished")
     assert report["head"] == (finished_run / "HEAD").read_text().strip()
@@ -79,8 +79,8 @@ def test_a_status_says_where_a_run_stands(finished_run: Path, report: dict[str, 
 def test_a_status_says_what_each_generation_is(report: dict[str, Any]) -> None:
     genesis, first, second = report["generations"]
     assert [g["generation"] for g in (genesis, first, second)] == [0, 1, 2]
-    end = {"status", "reason", "recalled", "suspect", "metrics", "cost"}
-    origin = {"generation", "parent", "refit_of", "init", "weights", "corpus", "by_origin"}
+    end = {"status", "reason", "recalled", "suspect", "abandoned", "metrics", "cost"}
+    origin = {"generation", "parent", "champion", "refit_of", "init", "weights", "corpus", "by_origin"}
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
     assert genesis["by_origin"] == {"human": 10}
     assert (first["parent"], first["init"]) == (0, "fresh")

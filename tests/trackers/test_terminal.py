@@ -144,11 +144,12 @@ def test_stages_in_words(event, text):
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
     edge = ProducedBy(generation=0, made_in=1, samples="cd")
-    first = Ancestor(0, None, "promoted", "", False, False, "ab", False, edges=())
-    second = Ancestor(1, 0, "rejected", "", False, False, None, False, edges=(edge,))
+    first = Ancestor(0, None, "promoted", "", False, False, False, "ab", False, edges=())
+    second = Ancestor(1, 0, "advanced", "", False, False, True, None, False, edges=(edge,))
     console.print(lineage_tree("runs/x", Lineage("runs/x", (first, second))))
     lines = console.file.getvalue().splitlines()
     assert lines[1].index("generation 0") < lines[2].index("generation 1")
+    assert "generation 1 advanced abandoned" in lines[2]
 
 
 @pytest.mark.parametrize(("on_failure", "text"), [("stop", "turn 1 of 3"), ("go_on", "turn 2 of 3")])

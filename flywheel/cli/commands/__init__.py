@@ -182,12 +182,15 @@ def ending(launched: Launched) -> int:
     """Say how a run that was launched ended, unless its ``log`` is for machines; the exit code."""
     from flywheel import ranks
     from flywheel.api import Run
+    from flywheel.lineage.status import is_untested
 
     if ranks.rank() == 0 and launched.log not in ("json", "quiet"):
         run = Run.of(launched, {})
         status = run.status()
         if status.champion:
-            print(f"champion  generation {status.champion.generation}, {run.champion().file}")
+            champion = run.champion()
+            untested = ", promoted without a test" if is_untested(champion.record, champion.state) else ""
+            print(f"champion  generation {champion.number}{untested}, {champion.file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
         if launched.exit_code is ExitCode.FINISHED and not launched.was_finished:
             _print_summary(run)

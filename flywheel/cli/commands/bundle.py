@@ -31,6 +31,6 @@ def main(options: argparse.Namespace) -> int:
     lines += [f"head  {record.head}", f"sign it with: python -m flywheel sign {folder} --key KEY"]
     code = reply(options, verify_bundle(folder, run=directory), lines)
     for flag in record.flags(number):
-        if flag != "champion" and not options.json:
-            print(f"Generation {number} is {flag}: its card says so.", file=sys.stderr)
+        if flag not in ("champion", "frontier") and not options.json:
+            print(f"Generation {number}: {flag}. Its card says so.", file=sys.stderr)
     return code

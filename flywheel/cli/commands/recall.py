@@ -10,7 +10,7 @@ from flywheel.cli.commands import add_json, add_run, directory_of, generation_wo
 from flywheel.cli.rendering import by_text, fork_text
 
 if TYPE_CHECKING:
-    from flywheel.lineage.recall import CarryChange, RecallReport
+    from flywheel.lineage.recall import CarryChange, ChampionChange, RecallReport
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +58,9 @@ def lines(report: RecallReport) -> Iterator[str]:
         yield from unasked
         return
     yield f"{report.run}: {'recalled' if report.done else 'would recall'} {report.by}"
-    before, after = _number(report.champion.before), _number(report.champion.after)
-    yield f"  champion     {f'stays {after}' if before == after else f'{before} -> {after}'}"
+    yield f"  champion     {_change(report.champion)}"
+    if report.frontier != report.champion:
+        yield f"  frontier     {_change(report.frontier)}"
     for g in report.generations:
         yield f"  generation   {g.generation} {g.status}, {by_text(g.by)}"
     for g in report.suspect:
@@ -78,9 +79,16 @@ def lines(report: RecallReport) -> Iterator[str]:
         yield f"  not asked    {run.run}, which cannot be read: {run.why}"
     yield from unasked
     if report.done:
-        yield "Nothing was deleted. The same command as before goes on from the champion."
+        is_ahead = report.frontier.after != report.champion.after
+        goes_on = "frontier" if is_ahead else "champion"
+        yield f"Nothing was deleted. The same command as before goes on from the {goes_on}."
     else:
         yield "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."
+
+
+def _change(change: ChampionChange) -> str:
+    before, after = _number(change.before), _number(change.after)
+    return f"stays {after}" if before == after else f"{before} -> {after}"
 
 
 def _left(carry: CarryChange) -> str:

@@ -24,4 +24,6 @@ def main(options: argparse.Namespace) -> int:
     report = rollback(directory_of(options, changes=True), options.generation, options.why)
     before, after = report.champion.before, report.champion.after
     change = f"{report.run}: the champion is generation {after}, no longer {before}: {report.why}"
-    return reply(options, report, [change])
+    ahead = report.frontier.before
+    given_up = f"The frontier, generation {ahead}, is given up: the next generation builds on the champion."
+    return reply(options, report, [change, given_up if ahead != before else ""])

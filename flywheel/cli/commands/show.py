@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from flywheel.lineage.show import Batch, Session, Shown
 
-_FLAGS = {"champion": "green", "recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
+_FLAGS = {"champion": "green", "frontier": "cyan", "no test": "bold yellow", "abandoned": "yellow"}
+_FLAGS |= {"recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,10 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield section("evaluation", numbers, beside, opened, held_out)
     if report.verdict:
         yield section("verdict", pairs({"why": report.verdict.reason, **report.verdict.numbers}))
+    compared = [(f"generation {c.generation}", f"{c.effect:+.2%}", c.p_value) for c in report.screened]
+    columns = ("beside", "difference", "p, if no worse")
+    no_test = "promotion=greedy: no test" if "no test" in report.flags else None
+    yield section("screened on dev", no_test, grid_of(columns, compared)) if compared else ""
     yield section("guards", pairs({f"{a.guard} ({a.action})": a.reason for a in report.alarms}))
     for session in report.sessions:
         yield section("session", pairs(_session(session)))
@@ -94,6 +99,7 @@ def _title(report: Shown) -> RenderableType:
 def _origin(report: Shown) -> dict[str, Any]:
     made_from = {
         "parent": None if report.parent is None else f"generation {report.parent}",
+        "compared with": _champion(report),
         "refit of": None if report.refit_of is None else f"generation {report.refit_of}",
         "init": edge_text(report.init) if report.init else None,
         "weights": report.weights,
@@ -103,6 +109,13 @@ def _origin(report: Shown) -> dict[str, Any]:
         "parent of": ", ".join(map(str, report.children)),
     }
     return {name: value for name, value in made_from.items() if value}
+
+
+def _champion(report: Shown) -> str:
+    """The champion that a turn is to beat, where that is not its parent."""
+    champion = report.champion
+    is_ahead = champion is not None and report.refit_of is None and champion != report.parent
+    return f"generation {champion}, the champion" if is_ahead else ""
 
 
 def _grader(batch: Batch) -> str:

@@ -100,5 +100,5 @@ def _down(down: Descendants) -> Iterator[str]:
 
 
 def _verdict(entry: Node) -> str:
-    flags = [flag for flag in ("recalled", "suspect") if getattr(entry, flag)]
+    flags = [flag for flag in ("recalled", "suspect", "abandoned") if getattr(entry, flag)]
     return " ".join([entry.status, *flags])
