@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -50,12 +51,28 @@ def python_env() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a finished run of two turns. Read it only; change ``run_copy``."""
+    return _moons(tmp_path_factory, generations=2)
+
+
+@pytest.fixture(scope="session")
+def frontier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose generation 1 was promoted at its look; 3 was not and is abandoned; 5 is ahead. Read only."""
+    frontier = {"promotion": "frontier", "promotion.every": 2, "promotion.patience": 1}
+    return _moons(tmp_path_factory, generations=5, **frontier)
+
+
+@pytest.fixture(scope="session")
+def greedy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of two turns without a test, the first of which was promoted. Read it only."""
+    return _moons(tmp_path_factory, generations=2, promotion="greedy")
+
+
+def _moons(tmp_path_factory: pytest.TempPathFactory, **overrides: Any) -> Path:
     import flywheel
     from flywheel.testing import CONFIG_DIR
 
-    overrides = {"recipe": "moons", "log": "quiet", "generations": 2, "threads": 1}
-    runs = tmp_path_factory.mktemp("runs")
-    return flywheel.run({**overrides, "runs_dir": str(runs)}, config_dir=CONFIG_DIR).path
+    ours = {"recipe": "moons", "log": "quiet", "threads": 1, "runs_dir": str(tmp_path_factory.mktemp("runs"))}
+    return flywheel.run({**ours, **overrides}, config_dir=CONFIG_DIR).path
 
 
 @pytest.fixture

@@ -450,15 +450,17 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     measured = [metrics(g, state) for g in shown]
     suites = list(dict.fromkeys((s, _telling(by_suite[s])) for by_suite in measured for s in by_suite))
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
-    made_from = width >= _FIXED_WIDTH + _SUITE_WIDTH * len(suites)
+    statuses = [_status_cell(g, state) for g in shown]
+    longer = max([len(cell) - len(Status.PROMOTED) for cell in statuses if "no test" in cell] + [0])
+    made_from = width >= _FIXED_WIDTH + longer + _SUITE_WIDTH * len(suites)
     origin = ("init", "data by") if made_from else ()
     for name in ("gen", "status", *origin, "rows", *(printable(suite) for suite, _ in suites), "s"):
         is_left = name in ("status", *origin)
         table.add_column(name, justify="left" if is_left else "right", no_wrap=True)
-    for g, by_suite in zip(shown, measured, strict=True):
+    for g, by_suite, status in zip(shown, measured, statuses, strict=True):
         table.add_row(
             f"{'*' if g is state.champion else '>' if g in state.ahead[-1:] else ' '}{g.number}",
-            _status_cell(g, state),
+            status,
             *((g.init or "-", _maker_text(g)) if made_from else ()),
             str(g.curate.facts.rows) if g.curate else "-",
             *(_estimate_cell(by_suite, *names) for names in suites),

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from flywheel.lineage.graph import Ancestor, Lineage, ProducedBy
 from flywheel.records import Progress
+from flywheel.storage import ledger
 from flywheel.storage.state import RunState
 from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
 from flywheel.trackers.tree import lineage_tree
@@ -111,6 +112,107 @@ def test_the_table_fits_80_columns_with_three_suites(console):
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
     assert any("*0 promoted" in line for line in lines)
+
+
+def replayed(tracker, run, until=None):
+    """Have a tracker follow what a run recorded, at most until an event that fits."""
+    state, events = RunState(), ledger.read(run)
+    ends = [k for k, event in enumerate(events) if until and until(event)]
+    for event in events[: ends[0] + 1] if ends else events:
+        state.apply(event)
+        tracker.event(event, state)
+    return state
+
+
+def test_plain_lines_of_a_frontier_tell_what_is_built_on_and_what_is_certified(frontier_run, capsys):
+    replayed(PlainLines(Turns(5)), frontier_run)
+    lines = capsys.readouterr().out.splitlines()
+    rule = "promotion=frontier: what does no shown harm on dev, at level 0.05, is built on"
+    assert lines[1].startswith(rule)
+    assert lines[1].endswith("every 2 turns, back to the champion after 1 in vain")
+    on = "generation 2, turn 2 of 5: on generation 1, the frontier; the champion is generation 0"
+    look = "look 1 of 4 at generation 1, the frontier; the champion is generation 0"
+    back = "fell back to generation 1, the champion: a look has failed; generation 3 abandoned"
+    order = [
+        lines.index(line)
+        for line in (on, look, "generation 3, turn 3 of 5: the champion is generation 1", back)
+    ]
+    assert order == sorted(order)
+    assert any(line.startswith("  screen") and "dev accuracy 86.0% [" in line for line in lines)
+    assert any(
+        line.startswith("  still advanced, 1 of 1 looks in vain: not shown to be better") for line in lines
+    )
+    assert "finished: the champion is generation 1; the frontier, generation 5, is not certified" in lines
+    assert any(line.lstrip().startswith(">5 advanced ") for line in lines)
+    assert any(line.lstrip().startswith("3 advanced abandoned") for line in lines)
+
+
+def test_plain_lines_of_greedy_say_that_it_is_no_test(greedy_run, capsys):
+    replayed(PlainLines(Turns(2)), greedy_run)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "promotion=greedy: no test, what has the higher mean on dev becomes champion"
+    assert any(line.startswith("  promoted: no test, promotion=greedy: +2.00% on dev") for line in lines)
+    assert "finished: the champion is generation 1, promoted without a test" in lines
+    assert any(line.lstrip().startswith("*1 promoted, no test ") for line in lines)
+    assert "promotion=greedy: no test; what has the higher mean on dev becomes champion" in lines
+    assert not any("error 0.2" in line for line in lines)
+
+
+def test_the_live_view_of_a_look_shows_its_stages_and_the_frontier(frontier_run, console):
+    view = LiveView(console, Turns(5))
+    replayed(view, frontier_run, lambda event: event.event == "look")
+    console.print(view._render())
+    text = console.file.getvalue()
+    assert "look 1 of 4 at generation 1, the frontier" in text
+    assert "evaluate > gate > review" in text
+    assert "generate >" not in text
+    assert [
+        line.split()[1] for line in text.splitlines() if " generation " in line and "accuracy" in line
+    ] == [
+        "champion",
+        "frontier",
+    ]
+    assert "last verdict  generation 2 rejected: harm shown on dev" in text
+
+
+def test_the_live_view_of_a_turn_ends_with_its_screening(frontier_run, console):
+    view = LiveView(console, Turns(5))
+    replayed(view, frontier_run, lambda event: event.event == "generation_started" and event.generation == 2)
+    console.print(view._render())
+    text = console.file.getvalue()
+    assert "train > screen " in text
+    assert "evaluate >" not in text
+    assert "promotion=frontier: what does no shown harm on dev" in text
+
+
+def test_the_live_view_of_greedy_says_that_it_is_no_test(greedy_run, console):
+    view = LiveView(console, Turns(2))
+    replayed(view, greedy_run, lambda event: event.event == "generation_started" and event.generation == 1)
+    console.print(view._render())
+    text = console.file.getvalue()
+    assert "train > screen > review" in text
+    assert "promotion=greedy: no test" in text.partition("train > screen")[0].splitlines()[-2]
+
+
+def test_the_live_view_says_when_the_frontier_falls_back(frontier_run, console):
+    view = LiveView(console, Turns(5))
+    replayed(view, frontier_run)
+    assert "fell back to generation 1, the champion" in console.file.getvalue()
+
+
+def test_a_session_that_begins_at_a_look_says_so(frontier_run, capsys):
+    state = replayed(JsonLines(), frontier_run, lambda event: event.event == "look")
+    capsys.readouterr()
+    PlainLines(Turns(5)).event(event_of("session_started"), state)
+    assert "continuing at the look at generation 1" in capsys.readouterr().out
+
+
+def test_the_table_of_greedy_fits_80_columns(greedy_run, console):
+    console.print(generations_table(RunState.replay(ledger.read(greedy_run)), console.width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    assert any("promoted, no test" in line for line in lines)
 
 
 def test_a_generation_that_failed_early_has_a_row(console):
