@@ -16,13 +16,46 @@ from flywheel.records import Interval, Json, Role, Suite, Unit
 from flywheel.runtime.context import Context
 from flywheel.runtime.weights import without_gradients
 from flywheel.runtime.work import UnitsDone, cut, to_bytes
-from flywheel.tables import as_text
+from flywheel.storage.state import Generation
+from flywheel.tables import OUTCOMES, as_text, constant
 
 if TYPE_CHECKING:
     import lightning
 
 _ROUNDING = 1e-6
 """What a mean of 32-bit floats may be above 1, or below 0; of coarser floats it may be one step of theirs."""
+
+
+def measure(ctx: Context, weights: str, opponent: Generation | None) -> tuple[pa.Table, UnitsDone]:
+    """Outcomes on the suites that the stage sees, item by item, and the units they were made in.
+
+    On ranks other than 0 the table is empty.
+    """
+    model = ctx.load_model(weights, ctx.settings)
+    rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
+    chosen = [suite for suite in ctx.data.suites.values() if rival is not None or not suite.duel]
+    names = [suite.name for suite in chosen]
+    inputs = {"weights": weights, "opponent": opponent and opponent.weights, "suites": names}
+    scored, units = score_suites(ctx, model, rival, chosen, ctx.key, inputs)
+    if ranks.rank() != 0:
+        return OUTCOMES.empty_table(), units
+    tables = [
+        _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)
+        for suite, rows in zip(chosen, scored, strict=True)
+    ]
+    return pa.concat_tables(tables) if tables else OUTCOMES.empty_table(), units
+
+
+def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:
+    columns = {
+        "suite": constant(suite.name, pa.string(), len(scored)),
+        "item": scored["item"],
+        "cluster": scored["cluster"],
+        "subject": constant(subject, pa.string(), len(scored)),
+        "opponent": constant(opponent, pa.string(), len(scored)),
+        "score": scored["score"],
+    }
+    return pa.table(columns).cast(OUTCOMES)
 
 
 def score_suites(

@@ -12,11 +12,9 @@ from flywheel.metrics.ladder import is_step, rounded
 from flywheel.records import Interval, Role, Suite
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.evidence import PairedOutcomes
-from flywheel.runtime.scoring import metrics, score_suites
-from flywheel.runtime.work import UnitsDone
+from flywheel.runtime.scoring import measure, metrics
 from flywheel.storage.events import EvaluateFacts
 from flywheel.storage.state import Generation
-from flywheel.tables import OUTCOMES, constant
 
 Figures = dict[str, Interval]
 """Metric -> estimate."""
@@ -44,26 +42,6 @@ def evaluate(
     measured, repeated = ladder.limit(metrics(outcomes, ctx.data.suites))
     facts = EvaluateFacts(metrics=measured, units=units.facts, repeated=repeated)
     return StageOutput({"outcomes": outcomes}, facts, units.seconds)
-
-
-def measure(ctx: Context, weights: str, opponent: Generation | None) -> tuple[pa.Table, UnitsDone]:
-    """Outcomes on the suites that the stage sees, item by item, and the units they were made in.
-
-    On ranks other than 0 the table is empty.
-    """
-    model = ctx.load_model(weights, ctx.settings)
-    rival = ctx.load_model(str(opponent.weights), opponent.settings) if opponent else None
-    chosen = [suite for suite in ctx.data.suites.values() if rival is not None or not suite.duel]
-    names = [suite.name for suite in chosen]
-    inputs = {"weights": weights, "opponent": opponent and opponent.weights, "suites": names}
-    scored, units = score_suites(ctx, model, rival, chosen, ctx.key, inputs)
-    if ranks.rank() != 0:
-        return OUTCOMES.empty_table(), units
-    tables = [
-        _outcomes(rows, suite, weights, opponent.weights if suite.duel and opponent else None)
-        for suite, rows in zip(chosen, scored, strict=True)
-    ]
-    return pa.concat_tables(tables) if tables else OUTCOMES.empty_table(), units
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +80,3 @@ class Ladder:
         earlier = self.outcomes if suite.duel or before is None else self.ctx.store.table(before)
         pairs = PairedOutcomes(self.ctx.data.suites, self.outcomes, earlier)
         return is_step(pairs.differences(suite.name), self.level)
-
-
-def _outcomes(scored: pa.Table, suite: Suite, subject: str, opponent: str | None) -> pa.Table:
-    columns = {
-        "suite": constant(suite.name, pa.string(), len(scored)),
-        "item": scored["item"],
-        "cluster": scored["cluster"],
-        "subject": constant(subject, pa.string(), len(scored)),
-        "opponent": constant(opponent, pa.string(), len(scored)),
-        "score": scored["score"],
-    }
-    return pa.table(columns).cast(OUTCOMES)

@@ -17,8 +17,7 @@ from flywheel.gates.paired import Paired
 from flywheel.records import Differences, Role
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.evidence import PairedOutcomes
-from flywheel.runtime.scoring import metrics
-from flywheel.stages.evaluate import measure
+from flywheel.runtime.scoring import measure, metrics
 from flywheel.storage.events import Compared, ScreenFacts
 from flywheel.storage.state import Generation
 
