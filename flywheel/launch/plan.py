@@ -109,12 +109,13 @@ def _check_same(directory: Path, state: RunState, config: DictConfig, origin: Or
 
 
 def _check_seal(directory: Path, state: RunState, config: Mapping[str, Any]) -> None:
-    """Refuse to make generations, or to look at another champion, after an opening of the sealed suites.
+    """Refuse to make generations, or to look at a frontier or another champion, after an opening.
 
     What is left of that opening may be done, and a run that ``seal=reopen`` let go on may be resumed.
     """
     if config["seal"] == "reopen" or not state.is_opened or not state.has_suites(Role.SEALED):
         return
-    more = not _is_over(state, config) or _is_refit_due(state, config)
+    is_due = _is_refit_due(state, config) or state.is_look_due(is_over=True)
+    more = not _is_over(state, config) or is_due
     if more or not {g.number for g in state.champions_to_look_at} <= state.unsealed:
         refuse_to_go_on(directory, state.times_opened)

@@ -58,7 +58,7 @@ class Retention:
 
     Each artifact is counted by who needs it. When a generation ends, only those are looked at that it made
     and that somebody needs no longer, so that a turn costs the same however many came before. Made for one
-    session: while it lasts no generation is recalled, and none becomes champion again.
+    session: while it lasts no generation is recalled, and none becomes champion again; the frontier may go back.
     """
 
     def __init__(self, store: Store, state: RunState, policy: Policy) -> None:
@@ -80,6 +80,7 @@ class Retention:
         while self._known < len(generations) and generations[self._known] is not under_way:
             self._take_in(generations[self._known])
             self._known += 1
+        self._keep_what_changed()
         for number in [number for number in self._kept_for_now if not self._is_kept(generations[number])]:
             self._kept_for_now.discard(number)
             self._let_go(_Holder(number, "kept"))
@@ -91,6 +92,19 @@ class Retention:
         free = list(self._free())
         self._let_go(holder)  # it will have more
         return free
+
+    def _keep_what_changed(self) -> None:
+        """A generation that is the frontier again is kept from now on; a look adds to what one needs."""
+        looks = self._state.looks[-1:]
+        looked_at = [self._state.generations[look.generation] for look in looks]
+        for generation in filter(None, (*_in_use(self._state), *looked_at)):
+            if generation.number < self._known and self._is_kept(generation):
+                self._keep(generation)
+
+    def _keep(self, generation: Generation) -> None:
+        self._need(_Holder(generation.number, "kept"), self._whole(generation))
+        if not self._is_kept_for_good(generation):
+            self._kept_for_now.add(generation.number)
 
     def _forget_given_up(self) -> None:
         """Of those that had advanced: nobody goes back to what was abandoned, or failed at its look."""
@@ -118,9 +132,7 @@ class Retention:
         if generation.seed:
             self._need(_Holder(number, "seed"), generation.seed.outputs.values())
         if self._is_kept(generation):
-            self._need(_Holder(number, "kept"), self._whole(generation))
-            if not self._is_kept_for_good(generation):
-                self._kept_for_now.add(number)
+            self._keep(generation)
 
     def _is_kept_for_good(self, generation: Generation) -> bool:
         return self._policy.promoted and generation.status is Status.PROMOTED

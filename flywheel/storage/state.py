@@ -103,8 +103,6 @@ class Generation:
     """Those on it that were rejected or have advanced: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
     """Those in force when it began."""
-    carry_at_look: Carries = Carries()
-    """Those in force when its look began."""
     carry_after: Carries = Carries()
     """Those in force when it had ended; none until then."""
 
@@ -192,8 +190,8 @@ class RunState:
     unsealed: frozenset[int] = frozenset()
     """The champions that the last opening is for and that were not looked at yet."""
     is_opened: bool = False
-    """Whether the sealed suites were opened, here or in the run that a fork came from, and no generation
-    has begun since: one that begins now is chosen by whoever knows the sealed figures."""
+    """Whether the sealed suites were opened, here or in the run that a fork came from, and no generation or
+    look has begun since: one that begins now is chosen by whoever knows the sealed figures."""
     sealed: dict[int, StageDone[EvaluateFacts]] = field(default_factory=dict)
     """The look at the sealed suites of each generation that was looked at."""
     pruned: dict[str, Pruned] = field(default_factory=dict)
@@ -205,7 +203,7 @@ class RunState:
     last: SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack | None = None
     """The last event that says how a session went on or ended."""
     unreported: Generation | None = None
-    """The generation that ended last, until the next begins, an event says how the session ended, or a
+    """The generation that ended last, until the next or a look begins, an event says how the session ended, or a
     person recalls or rolls back: what it means for the session, e.g. a guard's halt, holds for the next one
     if this one is killed before."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
@@ -369,6 +367,8 @@ class RunState:
         is_frontier = self.frontier is not None and look.generation == self.frontier.number
         if self.promotion.rule == FRONTIER and (self.current or not is_frontier):
             return "with promotion=frontier that one is looked at, between generations"
+        if self.must_fall_back:
+            return _GIVEN_UP
         if self.promotion.rule == EACH and (rule := self._why_not_under_way(look.generation)):
             return rule
         generation = self.generations[look.generation]
@@ -418,8 +418,8 @@ class RunState:
         return self._why_not_promote(candidate) if event.status is Status.PROMOTED else None
 
     def _why_not_advance(self, candidate: Generation) -> str | None:
-        if self.promotion.rule != FRONTIER:
-            return "only with promotion=frontier a candidate advances"
+        if self.promotion.rule != FRONTIER or not candidate.is_turn:
+            return "only with promotion=frontier a turn's candidate advances"
         is_shown = candidate.screen is not None and candidate.screen.facts.advance
         return None if is_shown and candidate.weights else "what advances has done no shown harm on dev"
 
@@ -455,6 +455,8 @@ class RunState:
             return "the champion is the one in force"
         if event.refit:
             return self._why_not_refit(event)
+        if self.must_fall_back:
+            return _GIVEN_UP
         frontier = self.frontier.number if self.frontier else None
         return None if event.parent == frontier else "the frontier is the parent"
 
@@ -563,23 +565,32 @@ class RunState:
 
     @property
     def best_ahead(self) -> Generation | None:
-        """The one of those with the best score on dev, the first of equal ones; None: there are none."""
-        scores = {g.number: g.screen.facts.score for g in self.ahead if g.screen}
+        """The one of those with the best score on dev, the first of equal ones; None: there are none.
+
+        A recalled one is no yardstick: a flaw may be just what made it score well.
+        """
+        scores = {g.number: g.screen.facts.score for g in self.ahead if g.screen and not g.recalled}
         return self.generations[max(scores, key=lambda number: scores[number])] if scores else None
 
     def is_look_due(self, *, is_over: bool) -> bool:
-        """Whether it is the frontier's turn to be looked at, every so many turns and when the run is over."""
-        frontier, every = self.frontier, self.promotion.every
-        if self.promotion.rule != FRONTIER or self.current or frontier is None or frontier is self.champion:
+        """Whether it is the frontier's turn to be looked at, every so many turns and when the run is over.
+
+        Not one that is to be given up, as after looks that failed.
+        """
+        if not self.is_ahead or self.must_fall_back or self.frontier is None or self.frontier.look:
             return False
-        return frontier.look is None and (is_over or self.turns_since_look >= (every or 1))
+        return is_over or self.turns_since_look >= (self.promotion.every or 1)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the frontier is ahead of the champion, and nothing is under way."""
+        return self.current is None and self.frontier is not self.champion
 
     @property
     def must_fall_back(self) -> bool:
         """Whether so many looks at frontiers have failed that the next generation builds on the champion."""
         patience = self.promotion.patience
-        is_ahead = self.current is None and self.frontier is not self.champion
-        return is_ahead and patience is not None and self.looks_in_vain >= patience
+        return self.is_ahead and patience is not None and self.looks_in_vain >= patience
 
     def resolve_pruned(self, name: str) -> str:
         """The artifact to read in place of a batch or decisions that may have been pruned.
@@ -617,9 +628,9 @@ class RunState:
             self.frontier = generation
 
     def _begin_look(self, generation: Generation, look: Look) -> None:
-        generation.look, generation.carry_at_look = look, self.carries
+        generation.look = look
         generation.champion = self.champion.number if self.champion else None
-        self.current = generation
+        self.current, self.unreported, self.is_opened = generation, None, False
 
     def _end_look(self, generation: Generation, carry: Mapping[str, str]) -> None:
         """A look at a frontier has ended."""
@@ -735,6 +746,7 @@ class RunState:
 
 _READ_SUITES = ("screen", "evaluate", "gate")
 """Stages that read suites, in a turn."""
+_GIVEN_UP = "a frontier whose looks have failed is given up first"
 _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
 """How a session went on or ended."""
 
