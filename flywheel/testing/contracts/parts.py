@@ -98,7 +98,7 @@ def check_guard(guard: Any) -> None:
 def check_guards_on(bench: Bench) -> None:
     """Check the guards of a bench."""
     champion = bench.champion()
-    judged = Generation(1, 0, stages=copy.deepcopy(champion.stages))
+    judged = Generation(1, 0, champion=0, stages=copy.deepcopy(champion.stages))
     evaluated = bench.do(stages.evaluate, weights=champion.weights, opponent=champion)
     equal = evaluated.outputs["outcomes"]
     outcomes = bench.store.table(equal)
@@ -106,7 +106,7 @@ def check_guards_on(bench: Bench) -> None:
     worse = bench.store.put_table(outcomes.set_column(outcomes.column_names.index("score"), "score", zeros))
     for candidate, promote in ((equal, True), (worse, False)):
         verdict = Verdict(promote, "of a test", 0.05, p_value=0.01 if promote else 1.0)
-        inputs = {"judged": judged, "parent": champion, "verdict": verdict}
+        inputs = {"judged": judged, "opponent": champion, "verdict": verdict}
         bench.twice(stages.guard, candidate=candidate, champion=equal, **inputs)
 
 
@@ -118,7 +118,7 @@ def check_reviewer(reviewer: Any) -> None:
 
 def check_reviewer_on(bench: Bench) -> None:
     """Check the reviewer of a bench."""
-    candidate = Generation(1, 0, stages=copy.deepcopy(bench.champion().stages))
+    candidate = Generation(1, 0, champion=0, stages=copy.deepcopy(bench.champion().stages))
     verdict = Verdict(True, "better beyond chance", 0.05, p_value=0.01)
     request = ReviewRequest(candidate, verdict, "0" * 64 + ".json", None)
     answer = bench.components.build("review", bench.components.settings()).review(request)
