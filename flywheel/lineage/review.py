@@ -24,10 +24,13 @@ class Asked(Answer, frozen=True):
     generation: int
     """The candidate."""
     parent: int
+    champion: int
+    """The one that it is to replace."""
     weights: str
     corpus: str
     settings: Settings
     outcomes: str
+    """Artifact: those that the verdict is by; with ``promotion=greedy``, which is no test, on dev."""
     verdict: Verdict
     alarms: tuple[GuardAlarm, ...]
 

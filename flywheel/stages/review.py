@@ -46,10 +46,11 @@ def manifest_of(candidate: Generation, verdict: Verdict, alarms: Sequence[GuardA
     return {
         "generation": candidate.number,
         "parent": candidate.parent,
+        "champion": candidate.champion,
         "weights": candidate.weights,
         "corpus": candidate.output("curate", "corpus"),
         "settings": candidate.settings,
-        "outcomes": candidate.output("evaluate", "outcomes"),
+        "outcomes": candidate.output("evaluate", "outcomes") or candidate.output("screen", "outcomes"),
         "verdict": verdict.json(),
         "alarms": to_builtins(alarms),
     }

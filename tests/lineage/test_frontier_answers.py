@@ -12,11 +12,13 @@ import pytest
 import flywheel
 from flywheel.cli.commands.recall import lines
 from flywheel.cli.main import main
+from flywheel.errors import ExitCode
 from flywheel.lineage.diff import diff
 from flywheel.lineage.graph import Opponent, lineage
 from flywheel.lineage.item_history import evaluated_suites, item_history
 from flywheel.lineage.recall import recall, rollback
 from flywheel.lineage.record import Record
+from flywheel.lineage.review import asked
 from flywheel.lineage.show import show
 from flywheel.lineage.status import (
     gate_beside_sealed,
@@ -29,6 +31,7 @@ from flywheel.lineage.status import (
 from flywheel.lineage.views import outcomes
 from flywheel.storage.state import RunState
 from tests.support.events import event_of
+from tests.support.loop_runs import run_moons
 
 ESTIMATE = {"value": 0.9, "low": 0.8, "high": 0.95}
 
@@ -218,3 +221,13 @@ def test_the_evaluation_of_a_look_is_of_the_items_that_were_screened(frontier_ru
     )
     on_dev = evaluated.filter(pc.equal(evaluated["suite"], "dev"))
     assert screened["item"].to_pylist() == on_dev["item"].to_pylist()
+
+
+@pytest.mark.parametrize(("rule", "stage"), [("greedy", "screen"), ("each", "evaluate")])
+def test_a_person_is_asked_about_the_outcomes_that_decided(rule: str, stage: str, tmp_path: Path) -> None:
+    run = run_moons(tmp_path, generations=1, promotion=rule, review="person")
+    assert run.exit_code == ExitCode.AWAITING_REVIEW
+    question = asked(run.path)
+    assert question.outcomes == run.generation(1).record.output(stage, "outcomes")
+    assert (question.generation, question.parent, question.champion) == (1, 0, 0)
+    assert ("no test" in question.verdict.reason) is (rule == "greedy")
