@@ -26,6 +26,15 @@ def test_the_end_of_a_run_that_promoted_nothing_says_what_it_would_have_seen(ans
     assert "power" not in answer(*MOONS, "log=plain", "generations=0", "name=genesis")
 
 
+def test_greedy_is_no_test_and_has_no_power(answer, refusal, folder):
+    shown = answer(*MOONS, "promotion=greedy", "log=plain", "generations=1", "name=greedy")
+    assert "champion  generation 1, promoted without a test, " in shown
+    assert "power  " not in shown
+    assert "promotion=greedy is no test" in refusal("power", "greedy")
+    refused = refusal("power", "--config-dir", MOONS_CONF, "recipe=moons", "promotion=greedy")
+    assert "promotion=greedy is no test and has no power. Give promotion=each or frontier." in refused
+
+
 def test_the_power_of_a_run_is_by_its_own_pairs(answer, finished):
     shown = answer("power", "run")
     assert "200 items, gate Paired" in shown

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 import flywheel
-from flywheel.experiments.looks import Decider, RecordedLook, joined
+from flywheel.errors import RunError
+from flywheel.experiments.looks import Decider, RecordedLook, joined, recorded_looks
 from flywheel.experiments.report import Summary, report_of_run, summary_of_run
 from flywheel.experiments.self_check import check_looks
 from flywheel.gates import Paired
@@ -146,3 +148,42 @@ def test_a_run_reports_on_its_own_pairs(folder):
     assert "With 400 items a gain of 1 point is seen" in summary.power
     assert len(summary.faults) == 1
     assert summary_of_run(run, most_seconds=0) == Summary(None, ())
+
+
+def test_a_run_with_a_frontier_reports_on_its_looks_alone(tmp_path, frontier_run):
+    ours = {"promotion": "frontier", "promotion.every": 1, "+gate.min_effect": 0.9, "generations": 2}
+    common = {"recipe": "moons", "log": "quiet", "threads": 1, "runs_dir": str(tmp_path)}
+    run = flywheel.run({**common, **ours}, config_dir=CONFIG_DIR)
+    assert [one.generation for one in report_of_run(run, 0.01).check.looks] == [1]
+    summary = summary_of_run(run, most_seconds=1000)
+    assert summary.power == "With 200 items a gain of 1 point is seen 0% of the time."
+    promoted = flywheel.open_run(frontier_run, CONFIG_DIR)
+    assert [one.generation for one in report_of_run(promoted, 0.01).check.looks] == [1, 3, 5]
+    assert summary_of_run(promoted, most_seconds=1000).power is None
+
+
+def test_a_look_is_read_with_the_carry_that_its_gate_was_given(tmp_path):
+    """That of the look before, not of its generation."""
+    ours = {"promotion": "frontier", "promotion.every": 1, "generations": 3, "promotion.patience": 9}
+    common = {"recipe": "moons", "log": "quiet", "threads": 1, "runs_dir": str(tmp_path)}
+    run = flywheel.run({**common, **ours}, config_dir=CONFIG_DIR, gate=Counting())
+    looks = recorded_looks(run)
+    assert [look.decider.carry for look in looks] == [{"tests": n} if n else {} for n in range(len(looks))]
+    assert len(looks) > 1
+
+
+@dataclass(kw_only=True)
+class Counting(Paired):
+    """Promotes nothing, and counts its tests."""
+
+    carry_kept = "always"
+
+    def test(self, evidence, level, carry, key):
+        return GateResult("no", p_value=1.0), {"tests": carry.get("tests", 0) + 1}
+
+
+def test_a_run_without_a_test_has_no_power(greedy_run):
+    run = flywheel.open_run(greedy_run, CONFIG_DIR)
+    with pytest.raises(RunError, match="promotion=greedy is no test"):
+        report_of_run(run, 0.01)
+    assert summary_of_run(run) == Summary(None, ())

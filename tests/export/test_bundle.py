@@ -57,6 +57,17 @@ def test_the_lineage_is_the_ledgers_own_lines(finished_run: Path, folder: Path) 
     assert json.loads(excerpt[-1])["hash"] == json.loads((folder / "manifest.json").read_bytes())["head"]
 
 
+def test_the_lineage_of_a_frontier_has_its_champion_and_that_it_fell_back(
+    frontier_run: Path, tmp_path: Path
+) -> None:
+    folder = bundle(frontier_run, 4, tmp_path / "out")
+    assert verify_bundle(folder, run=frontier_run).problems == ()
+    lines = [json.loads(line) for line in (folder / "lineage.jsonl").read_bytes().splitlines()]
+    assert "fell_back" in {line["event"] for line in lines}
+    generations = {line["generation"] for line in lines if line["event"] == "generation_started"}
+    assert generations == {0, 1, 3, 4}, "2 was rejected, and made nothing that 4 drew on"
+
+
 def test_the_manifest_names_every_file(folder: Path) -> None:
     listed = json.loads((folder / "manifest.json").read_bytes())["files"]
     for name in NAMES:

@@ -53,6 +53,26 @@ def test_a_recall_is_said_first(run_copy: Path, tmp_path: Path) -> None:
     assert "It touches nothing that this generation came from." in clean
 
 
+def test_a_champion_without_a_test_says_so_first(greedy_run: Path, tmp_path: Path) -> None:
+    text = body(bundle(greedy_run, 1, tmp_path / "out"))
+    assert "> **Not tested.** The run promoted by `promotion=greedy`: no test" in text
+    assert "\n- no-test\n" in text.split("---")[1]
+    assert "Verdict: promoted, no test, promotion=greedy: +2.00% on dev against generation 0." in text
+    assert "On dev beside generation 0: +2.00% (which is no verdict)." in text
+    assert "without a test (`promotion=greedy`)" in text.partition("## Limits")[2]
+    assert "- promotion=greedy: no test" in text.partition("## How it was made")[2]
+    assert "The gate:" not in text
+
+
+def test_what_is_ahead_of_the_champion_is_not_called_certified(frontier_run: Path, tmp_path: Path) -> None:
+    text = body(bundle(frontier_run, 5, tmp_path / "out"))
+    assert "It is no champion: it did no shown harm on dev" in text.partition("## Limits")[2]
+    assert "- promotion=frontier: what does no shown harm on dev" in text.partition("## How it was made")[2]
+    assert "Not tested" not in text
+    abandoned = body(bundle(frontier_run, 3, tmp_path / "abandoned"))
+    assert "\n- abandoned\n" in abandoned.split("---")[1]
+
+
 def test_a_fork_says_what_it_inherited(old: flywheel.Run, tmp_path: Path) -> None:
     recalled = old.recall(generation=2, why="flawed", yes=True).samples.total
     fork = old.fork(0, ["generations=0", "threads=1", "log=quiet", "name=fork", "seal=reopen"])

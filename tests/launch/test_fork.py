@@ -40,6 +40,16 @@ def beside(old: flywheel.Run, **more: object) -> list[str]:
     return [f"{key}={value}" for key, value in own.items()]
 
 
+def test_a_fork_may_promote_by_another_rule(frontier_run: Path, tmp_path: Path) -> None:
+    """From what has advanced and was abandoned, too: it has weights and is not recalled."""
+    run = flywheel.open_run(frontier_run, CONFIG_DIR)
+    fork = run.fork(3, beside(run, runs_dir=tmp_path, promotion="greedy"))
+    assert (fork.status().promotion.rule, fork.status().promotion.every) == ("greedy", None)
+    assert fork.generation(0).weights == run.generation(3).weights
+    again = flywheel.open_run(fork.path, CONFIG_DIR).fork(0, beside(fork, promotion="frontier", name="again"))
+    assert again.status().promotion.rule == "frontier"
+
+
 def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp_path: Path) -> None:
     old.recall(where="prompt = 'human-1'", why="wrong", strict=False)  # a dry run changes nothing
     head, weights = old.status().json()["head"], old.generation(0).weights

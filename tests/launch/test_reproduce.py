@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from msgspec.structs import replace
 
 import flywheel
 from flywheel.errors import IdentityError, PrunedError, RunError
 from flywheel.keys import Key
 from flywheel.launch import reproduce
+from flywheel.records import Role, Suite
 from flywheel.runtime import environment
 from flywheel.storage import ledger
 from flywheel.storage.state import RunState
@@ -63,6 +66,41 @@ def test_every_kind_of_start_is_reproduced(overrides: dict[str, object], tmp_pat
     made = flywheel.run({**SMALL, **overrides, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
     assert made.exit_code == 0
     assert [made.reproduce(number).equal for number in (0, 1)] == [True, True]
+
+
+@pytest.mark.parametrize(("number", "items"), [(2, 200), (3, 400), (5, 400)])
+def test_what_was_only_screened_is_screened_again(frontier_run: Path, number: int, items: int) -> None:
+    """Generation 2 had no look."""
+    again = flywheel.open_run(frontier_run, CONFIG_DIR).reproduce(number)
+    assert (again.equal, again.items) == (True, items)
+
+
+def test_a_champion_without_a_test_is_reproduced_by_its_screening(greedy_run: Path) -> None:
+    again = flywheel.open_run(greedy_run, CONFIG_DIR).reproduce(1)
+    assert (again.equal, again.by_suite) == (True, {"dev": 0})
+
+
+def test_a_duel_is_fought_again_with_the_champion_not_the_parent(tmp_path: Path) -> None:
+    frontier = {"promotion": "frontier", "promotion.every": 2, "+gate.min_effect": 0.9, "generations": 2}
+    duels = {"task._target_": f"{__name__}.Duels"}
+    made = flywheel.run({**SMALL, **frontier, **duels, "runs_dir": str(tmp_path)}, config_dir=CONFIG_DIR)
+    ahead = made.generation(2).record
+    assert (made.exit_code, ahead.parent, ahead.champion) == (0, 1, 0), "its look is not beside its parent"
+    for number in (1, 2):
+        assert made.reproduce(number).equal
+
+
+class Duels(Moons):
+    """The gate and dev suites are duels, won where only one of the two is right."""
+
+    def suites(self) -> list[Suite]:
+        return [replace(s, duel=s.role is not Role.SEALED) for s in super().suites()]
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> Any:
+        ours = super().evaluate(model, None, items, keys)
+        if opponent is None:
+            return ours
+        return (1 + ours - super().evaluate(opponent, None, items, keys)) / 2
 
 
 @pytest.mark.usefixtures("other_seed")
