@@ -58,7 +58,8 @@ class Retention:
 
     Each artifact is counted by who needs it. When a generation ends, only those are looked at that it made
     and that somebody needs no longer, so that a turn costs the same however many came before. Made for one
-    session: while it lasts no generation is recalled, and none becomes champion again; the frontier may go back.
+    session: while it lasts no generation is recalled, and none becomes champion again. The frontier may go
+    back.
     """
 
     def __init__(self, store: Store, state: RunState, policy: Policy) -> None:

@@ -103,6 +103,8 @@ class Generation:
     """Those on it that were rejected or have advanced: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
     """Those in force when it began."""
+    carry_at_look: Carries = Carries()
+    """Those in force when its look began."""
     carry_after: Carries = Carries()
     """Those in force when it had ended; none until then."""
 
@@ -203,9 +205,9 @@ class RunState:
     last: SessionStarted | GenerationStarted | RunEnded | Recalled | RolledBack | None = None
     """The last event that says how a session went on or ended."""
     unreported: Generation | None = None
-    """The generation that ended last, until the next or a look begins, an event says how the session ended, or a
-    person recalls or rolls back: what it means for the session, e.g. a guard's halt, holds for the next one
-    if this one is killed before."""
+    """The generation that ended last, until the next one or a look begins, an event says how the session
+    ended, or a person recalls or rolls back: what it means for the session, e.g. a guard's halt, holds for
+    the next one if this one is killed before."""
     ended_turns: Counter[Status] = field(default_factory=Counter)
     """How many generations with a parent ended so and are not recalled."""
     fruitless: list[int] = field(default_factory=list)
@@ -628,7 +630,7 @@ class RunState:
             self.frontier = generation
 
     def _begin_look(self, generation: Generation, look: Look) -> None:
-        generation.look = look
+        generation.look, generation.carry_at_look = look, self.carries
         generation.champion = self.champion.number if self.champion else None
         self.current, self.unreported, self.is_opened = generation, None, False
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import ConfigError, ExitCode, StageFailed
+from flywheel.errors import ConfigError, ExitCode, RunError, StageFailed
+from flywheel.launch import plan
 from flywheel.lineage.recall import recall, rollback
 from flywheel.lineage.status import read_state
 from flywheel.storage.sources import seen_of
@@ -129,6 +130,36 @@ def test_a_look_that_fails_gives_the_frontier_up_and_the_run_goes_on_from_its_pa
     assert state.carries == state.generations[1].carry_after
     state = ran(tmp_path, 4, verdicts=FIRST_NEVER)
     assert parents(state)[3] == 1
+
+
+def test_a_run_that_is_over_looks_no_further_at_a_frontier_that_is_to_be_given_up(tmp_path):
+    broken = {(2, "review"): StageFailed("review", "broken")}
+    config = {"promotion": {**EVERY_TWO["promotion"], "patience": 1}, "on_failure": "go_on"}
+    state = ran(tmp_path, 2, verdicts={2: True}, leaves=broken, **config)
+    assert outcome(state) == ["promoted", "advanced", "failed"]
+    state = ran(tmp_path, 3, verdicts=FIRST_NEVER, **config)
+    assert parents(state) == [None, 0, 1, 0]
+
+
+def test_a_frontier_is_not_looked_at_by_whoever_knows_the_sealed_figures(tmp_path):
+    ran(tmp_path, 2, verdicts=FIRST_NEVER)
+    recall(tmp_path, why="flawed", generation=2, yes=True)
+    state = read_state(tmp_path)
+    assert state.is_look_due(is_over=True)
+    over = {"generations": 1, "patience": None, "on_failure": "stop", "refit": False, "seal": "keep"}
+    with pytest.raises(RunError, match="seal=reopen"):
+        plan._check_seal(tmp_path, state, over)
+
+
+@pytest.mark.parametrize("retention", [{"promoted": False, "last": 0}, {"promoted": True, "last": 1}])
+def test_what_the_frontier_goes_back_to_is_kept(tmp_path, retention):
+    broken = {(3, "review"): StageFailed("review", "broken")}
+    config = {"promotion": {**EVERY_TWO["promotion"], "every": 3, "patience": 9}, "on_failure": "go_on"}
+    config |= {"verdicts": {3: True, 5: False}, "leaves": broken, "retention": retention}
+    state = ran(tmp_path, 5, **config, advances={4: False, 5: False})
+    assert parents(state)[4:] == [2, 2]
+    assert state.frontier.number == 2
+    assert Store(tmp_path).require(state.frontier.weights).exists()
 
 
 @pytest.mark.parametrize("kept", range(1, 26))

@@ -222,6 +222,110 @@ def test_sealed_looks_are_kept_apart() -> None:
     assert "sealed" not in state.generations[0].stages
 
 
+def screened(number: int, *, advance: bool = True, score: float = 0.5) -> list[Event]:
+    """The stages of a turn that is screened."""
+    fit = stage(number, "train", start={"kind": "fresh"})
+    return [fit, stage(number, "screen", advance=advance, score=score)]
+
+
+def advanced(number: int, parent: int, champion: int = 0, **more: Any) -> list[Event]:
+    """A turn that builds on the frontier and advances."""
+    began = event_of("generation_started", generation=number, parent=parent, champion=champion)
+    return [began, *screened(number, **more), ended(number, "advanced", {"curator": f"c{number}"})]
+
+
+def looked_at(number: int, look: int, status: str) -> list[Event]:
+    """A look at a frontier."""
+    verdict = stage(number, "gate", verdict={"promote": True})
+    review = stage(number, "review", consent=True)
+    return [charged(number, look), verdict, review, ended(number, status)]
+
+
+def fell_back(champion: int, *generations: int) -> Event:
+    return event_of("fell_back", champion=champion, generations=list(generations))
+
+
+def created(rule: str, **promotion: Any) -> Event:
+    budget = {"alpha": 0.0, "looks": 1}
+    return event_of("run_created", config={"promotion": {"rule": rule, **promotion}}, error_budget=budget)
+
+
+FRONTIER = [created("frontier", every=2, patience=1, harm=0.05), started(0), *earned(0)]
+AHEAD = [*FRONTIER, *advanced(1, 0), *advanced(2, 1)]
+IN_VAIN = [*AHEAD, *looked_at(2, 1, "advanced")]
+SCREENING = [*FRONTIER, started(1, 0)]
+GREEDY = [created("greedy"), started(0), *earned(0), started(1, 0)]
+
+
+def test_a_look_at_a_frontier_makes_it_champion() -> None:
+    state = RunState.replay(chained(*AHEAD, *looked_at(2, 1, "promoted")))
+    assert state.champion is state.frontier is state.generations[2]
+    assert (state.turns_in_force, state.counted_turns("stop"), state.turns_without_promotion) == (1, 2, 0)
+    assert state.carries.artifacts == {"curator": "c2"}
+
+
+def test_a_look_that_failed_gives_the_frontier_to_its_newest_fit_ancestor() -> None:
+    state = RunState.replay(chained(*AHEAD, *looked_at(2, 1, "failed")))
+    assert state.frontier is state.generations[1]
+    assert (state.counted_turns("stop"), state.counted_turns("go_on")) == (1, 2)
+    assert state.carries.artifacts == {"curator": "c1"}
+
+
+def test_no_look_is_due_at_a_frontier_that_is_to_be_given_up() -> None:
+    state = RunState.replay(chained(*AHEAD, *looked_at(2, 1, "failed")))
+    assert state.frontier is not None
+    assert state.frontier.look is None
+    assert state.must_fall_back
+    assert not state.is_look_due(is_over=True)
+
+
+def test_what_is_given_up_is_abandoned_and_its_turns_are_drawn_on() -> None:
+    state = RunState.replay(chained(*IN_VAIN, fell_back(0, 1, 2)))
+    assert state.champion is state.frontier is state.generations[0]
+    assert [g.number for g in state.generations if g.abandoned] == [1, 2]
+    assert not any(state.can_be_frontier(g) for g in state.generations[1:])
+    assert state.generations[0].turns == [1]
+    assert (state.carries.artifacts, state.looks_in_vain, state.turns_since_look) == ({}, 0, 0)
+
+
+def test_a_look_says_nothing_of_the_turn_before() -> None:
+    """What that meant for its session, e.g. that it failed, this one has gone on from."""
+    began = event_of("generation_started", generation=3, parent=2, champion=0)
+    state = RunState.replay(chained(*AHEAD, began, ended(3, "failed")))
+    assert state.unreported is state.generations[3]
+    state.apply(charged(2, 1))
+    assert state.unreported is None
+
+
+def test_whoever_looks_at_a_frontier_after_an_opening_has_reopened() -> None:
+    state = RunState.replay(chained(*AHEAD, opening(0, 1)))
+    assert state.is_opened
+    state.apply(charged(2, 1))
+    assert not state.is_opened
+
+
+def test_a_recall_goes_back_to_what_the_recalled_frontier_descends_from() -> None:
+    gone = replace(recalled(0, 2), frontier=1, carry={"curator": "c1"})
+    state = RunState.replay(chained(*AHEAD, gone))
+    assert state.frontier is state.generations[1]
+    state = RunState.replay(chained(*AHEAD, recalled(0, 1, 2)))
+    assert state.frontier is state.champion is state.generations[0]
+
+
+def test_the_best_frontier_is_not_recalled() -> None:
+    scores = [*FRONTIER, *advanced(1, 0, score=0.9), *advanced(2, 1, score=0.6), *advanced(3, 2)]
+    state = RunState.replay(chained(*scores))
+    assert state.best_ahead is state.generations[1]
+    state.apply(replace(recalled(0, 1), frontier=3, carry={"curator": "c3"}))
+    assert state.best_ahead is state.generations[2]
+
+
+def test_with_greedy_the_higher_mean_on_dev_is_promoted_with_consent() -> None:
+    consent = stage(1, "review", consent=True)
+    state = RunState.replay(chained(*GREEDY, *screened(1), consent, ended(1, "promoted")))
+    assert state.champion is state.frontier is state.generations[1]
+
+
 REFITTING = [*TURNS, refitted(3, 1, 2), stage(3, "train", start={"kind": "fresh"})]
 REFITTED = [*REFITTING, ended(3, "final")]
 LOOKED_AT = [*OPENED, stage(0, "sealed")]
@@ -318,6 +422,73 @@ ILLEGAL = {
     "a prune of what stands in for something": [*TURNS, pruned("a", slim={"a": "b"}), pruned("b")],
     "a prune to what goes with it": [*TURNS, pruned("a", "b", slim={"a": "b"})],
     "a stage that has read what was pruned": [*TURNS, pruned("w1"), started(3, 2), READS_W1],
+    "a parent that is behind the frontier": [*AHEAD, started(3, 0)],
+    "another champion than that in force": [
+        *AHEAD,
+        event_of("generation_started", generation=3, parent=2, champion=2),
+    ],
+    "an advance where every turn is looked at": [*RUNNING, *screened(1), ended(1, "advanced")],
+    "an advance with greedy": [*GREEDY, *screened(1), ended(1, "advanced")],
+    "an advance without a screen": [*SCREENING, *screened(1)[:1], ended(1, "advanced")],
+    "an advance though harm was shown": [*SCREENING, *screened(1, advance=False), ended(1, "advanced")],
+    "an advance without weights": [*SCREENING, *screened(1)[1:], ended(1, "advanced")],
+    "a genesis that advances": [FRONTIER[0], started(0), *screened(0), ended(0, "advanced")],
+    "a screen on gate items": [
+        event_of("run_created", data={"suite g": {"role": "gate"}}),
+        *RUNNING,
+        stage(1, "screen", metrics={"g": {}}),
+    ],
+    "a look within a turn of a frontier": [*SCREENING, *screened(1), charged(1, 1)],
+    "a look at another than the frontier": [*AHEAD, charged(1, 1)],
+    "a look at the champion": [*FRONTIER, charged(0, 1)],
+    "a second look at a frontier": [
+        created("frontier", every=2, patience=2, harm=0.05),
+        *AHEAD[1:],
+        *looked_at(2, 1, "advanced"),
+        charged(2, 2),
+    ],
+    "a look with greedy": [*GREEDY, *screened(1), charged(1, 1)],
+    "a promotion with greedy though the mean is not higher": [
+        *GREEDY,
+        *screened(1, advance=False),
+        stage(1, "review", consent=True),
+        ended(1, "promoted"),
+    ],
+    "a promotion of what has only advanced": [*AHEAD, ended(2, "promoted")],
+    "a promotion of a frontier without a gate": [*AHEAD, charged(2, 1), ended(2, "promoted")],
+    "a frontier rejected at its look": [*AHEAD, charged(2, 1), ended(2, "rejected")],
+    "a turn begun while a look is under way": [*AHEAD, charged(2, 1), started(3, 2)],
+    "a turn on a frontier whose looks have failed": [
+        *IN_VAIN,
+        event_of("generation_started", generation=3, parent=2, champion=0),
+    ],
+    "a look at a frontier whose looks have failed": [*AHEAD, *looked_at(2, 1, "failed"), charged(1, 2)],
+    "a frontier given up before its looks have failed": [*AHEAD, fell_back(0, 1, 2)],
+    "a frontier given up while its look is under way": [*AHEAD, charged(2, 1), fell_back(0, 1, 2)],
+    "a frontier given up for another than the champion": [*IN_VAIN, fell_back(1, 2)],
+    "a frontier given up in part": [*IN_VAIN, fell_back(0, 2)],
+    "a second fall": [*IN_VAIN, fell_back(0, 1, 2), fell_back(0)],
+    "a pruned frontier": [*AHEAD, pruned("w2")],
+    "a recall that names a recalled frontier": [*AHEAD, replace(recalled(0, 2), frontier=2)],
+    "a recall that passes over a frontier that is left": [*AHEAD, recalled(0, 2)],
+    "a recall with the carries of a former frontier": [
+        *AHEAD,
+        replace(recalled(0, 2), frontier=1, carry={"curator": "c2"}),
+    ],
+    "a recall of the frontier from under its look": [*AHEAD, charged(2, 1), recalled(0, 1, 2)],
+    "a recall of the frontier from under a turn": [
+        *AHEAD,
+        event_of("generation_started", generation=3, parent=2, champion=0),
+        replace(recalled(0, 2), frontier=1, carry={"curator": "c1"}),
+    ],
+    "a rollback to what has only advanced": [*AHEAD, went_back(2)],
+    "a rollback within a look": [
+        *AHEAD,
+        *looked_at(2, 1, "promoted"),
+        *advanced(3, 2, 2),
+        charged(3, 2),
+        went_back(0),
+    ],
     "a parent that was rejected": [*RUNNING, ended(1, "rejected"), started(2, 1)],
 }
 
