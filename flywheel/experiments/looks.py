@@ -121,7 +121,7 @@ class _Reader:
         candidate = store.table(inputs["candidate"])
         evidence = PairedOutcomes(self.suites, candidate, store.table(inputs["champion"]))
         differences = {name: evidence.differences(name) for name in evidence.suites}
-        carry = generation.carry_at_look.artifacts.get("gate")
+        carry = generation.carry_before.artifacts.get("gate")
         return RecordedLook(
             generation=generation.number,
             champion=inputs["champion"],

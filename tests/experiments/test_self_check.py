@@ -163,7 +163,7 @@ def test_a_run_with_a_frontier_reports_on_its_looks_alone(tmp_path, frontier_run
 
 
 def test_a_look_is_read_with_the_carry_that_its_gate_was_given(tmp_path):
-    """That of the look before, not of its generation."""
+    """What the gate left at the look before."""
     ours = {"promotion": "frontier", "promotion.every": 1, "generations": 3, "promotion.patience": 9}
     common = {"recipe": "moons", "log": "quiet", "threads": 1, "runs_dir": str(tmp_path)}
     run = flywheel.run({**common, **ours}, config_dir=CONFIG_DIR, gate=Counting())

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import time
 
@@ -131,3 +132,40 @@ def test_no_source_and_no_credential_leaves_the_run(tmp_path, monkeypatch):
         assert [path for path, data in files.items() if content in data] == []
     assert b"class Own" in b"".join(path.read_bytes() for path in run.path.glob("objects/*/*"))
     assert [p for p in run.path.rglob("*") if p.is_file() and key.encode() in p.read_bytes()] == []
+
+
+def test_a_frontier_has_rows_of_screenings_and_rows_of_looks(tmp_path):
+    frontier = {"promotion": "frontier", "promotion.every": 2, "promotion.patience": 1}
+    run = run_moons(tmp_path, generations=5, tracker="wandb", **frontier)
+    rows = history(run.path)
+    turns = [row for row in rows if "generation" in row]
+    assert [row["generation"] for row in turns] == ["0", "1", "2", "3", "4", "5"]
+    state = run.generation(0).state
+    dev = [g.screen.facts.metrics["dev"]["accuracy"].value for g in state.generations[1:]]
+    assert [float(row["dev/accuracy"]) for row in turns[1:]] == dev
+    assert [json.loads(row["status"]) for row in turns[1:4]] == ["advanced", "rejected", "advanced"]
+    assert not any("gate/accuracy" in row for row in turns[1:])
+    looks = [row for row in rows if "look/number" in row]
+    assert [(row["look/number"], row["look/generation"]) for row in looks] == [
+        ("1", "1"),
+        ("2", "3"),
+        ("3", "5"),
+    ]
+    assert [json.loads(row["look/status"]) for row in looks] == ["promoted", "advanced", "advanced"]
+    assert all("look/gate/accuracy" in row for row in looks)
+    assert summary(run.path)["frontier"] == 5
+    assert summary(run.path)["promotion"].startswith("promotion=frontier: ")
+
+
+def test_greedy_is_said_to_be_no_test(tmp_path):
+    run = run_moons(tmp_path, generations=1, tracker="wandb", promotion="greedy")
+    assert summary(run.path)["promotion"].startswith("promotion=greedy: no test")
+    rows = history(run.path)
+    assert json.loads(rows[1]["reason"]).startswith("no test, promotion=greedy")
+    assert "dev/accuracy" in rows[1]
+
+
+def summary(folder):
+    """What was said of the whole run, by key."""
+    updates = [item for record in records(folder) for item in record.summary.update]
+    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in updates}
