@@ -57,6 +57,8 @@ class PromotionStatus(Answer, frozen=True):
         if self.rule != FRONTIER:
             return ""
         vain = f"{self.looks_in_vain} of {self.patience} looks in a row in vain"
+        if self.ahead and self.looks_in_vain >= (self.patience or 0):
+            vain += ": the next generation builds on the champion"
         if not self.ahead:
             return f"promotion=frontier: nothing is ahead of the champion; {vain}"
         return (
@@ -208,7 +210,7 @@ class RunStatus(Answer, frozen=True):
     """SHA-256 of the last ledger line."""
     champion: Champion | None
     frontier: Champion | None
-    """What the next generation builds on, where it is ahead of the champion; None: that is the champion."""
+    """What has advanced beyond the champion, the newest; None: the next generation builds on the champion."""
     promotion: PromotionStatus
     final: Final | None
     """The champion's refit; None: there is none."""
