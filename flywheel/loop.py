@@ -12,7 +12,8 @@ has run already, so that resuming is replaying.
 
 A generation ends in one of three ways: promoted, rejected, failed. With ``promotion=frontier`` the line is
 cut after ``train``: a candidate that does no shown harm on dev has *advanced*, and the next generation builds
-on it; the rest of the line is gone along at looks at the newest such one, every few generations.
+on it. Every few generations there is a look at the newest such candidate: the rest of the line, from
+``evaluate`` on.
 
 With ``refit=true`` the champion's procedure is repeated once the loop is over, with the labels of dev and
 gate as further human samples; what comes of it is *final*, and no part of the loop.
@@ -42,6 +43,7 @@ def run_loop(run: StageRunner) -> ExitCode:
             while (ending := ending_due(run)) is None:
                 if run.state.must_fall_back:
                     run.fall_back()
+                    continue  # it may be over now
                 generation = run.state.current or next_generation(run)
                 try:
                     make(run, generation)
@@ -67,7 +69,8 @@ def run_loop(run: StageRunner) -> ExitCode:
 def next_generation(run: StageRunner) -> Generation:
     """The frontier, if its look is due; else begin the next turn, or the refit that a run ends with."""
     over = why_over(run)
-    if run.state.frontier and run.state.is_look_due(is_over=over is not None):
+    if run.state.is_look_due(is_over=over is not None):
+        assert run.state.frontier is not None, "or no look were due"
         return run.state.frontier
     return run.start_refit() if over else run.start_generation()
 
@@ -148,7 +151,7 @@ def screen(run: StageRunner, generation: Generation) -> None:
     assert champion is not None, "a turn is on a champion, or on what is ahead of one"
     against = inputs.dev_outcomes([champion, run.state.best_ahead])
     given = {"weights": generation.weights, "opponent": champion, "against": against}
-    facts = run.do(generation, generation.settings, stages.screen, **given, level=rule.harm).facts
+    facts = run.do(generation, generation.settings, stages.screen, **given, rule=rule).facts
     if rule.rule == GREEDY:
         return conclude(run, generation, Verdict(facts.advance, facts.reason, level=0.0), ())
     return end(run, generation, Status.ADVANCED if facts.advance else Status.REJECTED, facts.reason)
@@ -183,8 +186,8 @@ def conclude(
         facts = run.do(generation, generation.settings, stages.review, **request, **answers).facts
         consent = facts.consent
         refused = "" if consent else "the review said no"
-    otherwise = Status.ADVANCED if generation.status is Status.ADVANCED else Status.REJECTED
-    status = Status.PROMOTED if consent else otherwise
+    stays = generation.status is Status.ADVANCED and not refused
+    status = Status.PROMOTED if consent else Status.ADVANCED if stays else Status.REJECTED
     said = [refused, verdict.reason] if verdict.promote else [verdict.reason, refused]
     end(run, generation, status, (", though " if verdict.promote else "; ").join(filter(None, said)))
 

@@ -157,7 +157,11 @@ class Promotion:
     patience: int | None = None
     """Of a frontier: looks in a row that may fail before it falls back to the champion."""
     harm: float | None = None
-    """Of a frontier: level, in (0, 0.5], at which harm is shown on dev; the higher, the more is rejected."""
+    """Of a frontier: level, in (0, 0.5], at which harm is shown on dev.
+
+    Half of it is for each of two comparisons, with the champion and with the best frontier. The longer the
+    frontier, the more equal candidates are rejected, as the best of many is lucky on dev.
+    """
 
     def __post_init__(self) -> None:
         given = {"every": self.every, "patience": self.patience, "harm": self.harm}

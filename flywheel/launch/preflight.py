@@ -12,7 +12,7 @@ from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan, refuse_to_go_on
 from flywheel.protocols import Tracker
 from flywheel.records import Role
-from flywheel.storage.policy import EACH
+from flywheel.storage.policy import EACH, GREEDY
 from flywheel.trackers import TrackerGroup
 
 if TYPE_CHECKING:
@@ -119,7 +119,13 @@ def check_guards(components: Components, data: Data) -> None:
 
 def check_promotion(components: Components, data: Data) -> None:
     """Check that there is a dev suite, where candidates are judged by dev. Raises ConfigError."""
-    rule = components.resolved["promotion"]["rule"]
+    rule, guards = components.resolved["promotion"]["rule"], components.resolved["guards"]
+    if rule == GREEDY and (asked := [name for name, part in guards.items() if part]):
+        raise ConfigError(
+            f"Guards are asked at looks, and promotion=greedy has none: {', '.join(asked)} would never be "
+            f"asked. Give {' '.join(f'guards.{name}=null' for name in asked)} to go without, or another "
+            "promotion."
+        )
     if rule != EACH and not any(suite.role == Role.DEV for suite in data.suites.values()):
         roles = ", ".join(f"{suite.name} ({suite.role})" for suite in data.suites.values()) or "none"
         raise ConfigError(

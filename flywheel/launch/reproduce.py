@@ -274,9 +274,8 @@ class _Again:
             for one in screened.facts.against
         }
         champion = self._champion(screened.facts.against[0].generation)
-        level = self._state.promotion.harm
-        given = {"weights": weights, "opponent": champion, "against": against, "level": level}
-        return self._do(stages.screen, **given).outputs["outcomes"]
+        given = {"weights": weights, "opponent": champion, "against": against}
+        return self._do(stages.screen, **given, rule=self._state.promotion).outputs["outcomes"]
 
     def _champion(self, number: int | None) -> Generation | None:
         return None if number is None else self._state.generations[number]

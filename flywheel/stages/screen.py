@@ -19,16 +19,17 @@ from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.evidence import PairedOutcomes
 from flywheel.runtime.scoring import measure, metrics
 from flywheel.storage.events import Compared, ScreenFacts
+from flywheel.storage.policy import GREEDY, Promotion
 from flywheel.storage.state import Generation
 
 
 def screen(
-    ctx: Context, *, weights: str, opponent: Generation, against: Mapping[str, str], level: float | None
+    ctx: Context, *, weights: str, opponent: Generation, against: Mapping[str, str], rule: Promotion
 ) -> StageOutput:
     """Outcomes on dev, and whether the candidate goes on.
 
     ``opponent``: the champion, for duels. ``against``: generation -> outcomes, the champion first, then the
-    best frontier. ``level``: at which harm is shown; None: nothing is tested, and the mean must be higher.
+    best frontier. ``rule``: by which it goes on.
     """
     outcomes, units = measure(ctx, weights, opponent)
     if ranks.rank() != 0:
@@ -37,12 +38,11 @@ def screen(
         _compare(ctx, outcomes, int(number), ctx.store.table(theirs), opponent.number)
         for number, theirs in against.items()
     ]
-    is_higher = compared[0].effect > 0
-    advance = is_higher if level is None else all(one.p_value > level for one in compared)
+    advance = rule.advances(compared)
     facts = ScreenFacts(
         advance=advance,
-        reason=reason(compared, opponent.number, level),
-        score=float(np.mean(outcomes["score"].to_numpy())),
+        reason=_reason(compared, opponent.number, rule),
+        score=round(float(np.mean(outcomes["score"].to_numpy())), 9),
         against=tuple(compared),
         metrics=metrics(outcomes, ctx.data.suites),
         units=units.facts,
@@ -64,15 +64,15 @@ def _compare(ctx: Context, ours: pa.Table, number: int, theirs: pa.Table, champi
     return Compared(generation=number, effect=effect, p_value=result.p_value)
 
 
-def reason(compared: list[Compared], champion: int, level: float | None) -> str:
+def _reason(compared: list[Compared], champion: int, rule: Promotion) -> str:
     """The finding as a sentence, e.g. ``no harm shown on dev: +0.40% against generation 3, the champion``."""
-    if level is None:
+    if rule.rule == GREEDY:
         return f"no test, promotion=greedy: {compared[0].effect:+.2%} on dev against generation {champion}"
-    harmed = any(one.p_value <= level for one in compared)
+    level, is_harmless = rule.harm_level(len(compared)), rule.advances(compared)
     texts = [
         f"{one.effect:+.2%} against generation {one.generation}, "
         f"{'the champion' if one.generation == champion else 'the best frontier'}, "
         f"p {one.p_value:.2g} {'<=' if one.p_value <= level else '>'} {level:g}"
         for one in compared
     ]
-    return f"{'harm' if harmed else 'no harm'} shown on dev: {'; '.join(texts)}"
+    return f"{'no harm' if is_harmless else 'harm'} shown on dev: {'; '.join(texts)}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Answer
 
+if TYPE_CHECKING:
+    from flywheel.storage.events import Compared
+
 EACH, FRONTIER, GREEDY = "each", "frontier", "greedy"
+RULES = (EACH, FRONTIER, GREEDY)
 
 
 class Promotion(Answer, frozen=True, omit_defaults=True):
@@ -22,7 +26,13 @@ class Promotion(Answer, frozen=True, omit_defaults=True):
     patience: int | None = None
     """Looks in a row that may fail before the frontier falls back to the champion; None likewise."""
     harm: float | None = None
-    """Level at which harm is shown on dev, in (0, 0.5]; None likewise."""
+    """Level at which harm is shown on dev, in (0, 0.5], shared by the comparisons; None likewise."""
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"promotion.rule must be one of {', '.join(RULES)}; it is {self.rule!r}.")
+        if self.rule == FRONTIER and not (self.every and self.patience and self.harm):
+            raise ValueError("promotion=frontier needs every, patience and harm above 0.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Promotion:
@@ -41,9 +51,24 @@ class Promotion(Answer, frozen=True, omit_defaults=True):
             )
         return "promotion=each: every candidate is looked at, and what is certified is built on"
 
+    @property
+    def turns_between_looks(self) -> int:
+        """1 with each: every turn is looked at."""
+        return self.every or 1
+
+    def advances(self, against: Sequence[Compared]) -> bool:
+        """Whether a candidate goes on that was compared on dev with these, the champion first."""
+        if self.rule == GREEDY:
+            return bool(against) and against[0].effect > 0
+        return all(one.p_value > self.harm_level(len(against)) for one in against)
+
+    def harm_level(self, comparisons: int) -> float:
+        """The level of one of so many comparisons."""
+        return (self.harm or 0.0) / comparisons
+
     def looks(self, generations: int) -> int:
         """How many looks at gate items so many turns have at most."""
-        return -(-generations // (self.every or 1))
+        return -(-generations // self.turns_between_looks)
 
 
 class Policy(Answer, frozen=True):

@@ -103,8 +103,6 @@ class Generation:
     """Those on it that were rejected or have advanced: what they brought, its later turns may draw on."""
     carry_before: Carries = Carries()
     """Those in force when it began."""
-    carry_at_look: Carries = Carries()
-    """Those in force when its look began."""
     carry_after: Carries = Carries()
     """Those in force when it had ended; none until then."""
 
@@ -288,7 +286,7 @@ class RunState:
                 self._recall(event)
             case RolledBack():
                 self._go_back_to(event.champion)
-                self.carries = self.generations[event.champion].carry_after
+                self.carries = carries_without(self, event.champion)
             case FellBack():
                 self._fall_back(event)
             case Pruned():
@@ -314,7 +312,7 @@ class RunState:
             case StageDone():
                 return self._why_not_do(event)
             case RunCreated():
-                return "a run is created once" if self.created else None
+                return self._why_not_create(event)
             case GenerationStarted():
                 return self._why_not_start(event)
             case Look(role=Role.SEALED):
@@ -336,6 +334,13 @@ class RunState:
                 is_asked = self.asked is not None and event.manifest == self.asked
                 return None if is_asked else "an answer is to what the run asks"
         return None
+
+    def _why_not_create(self, event: RunCreated) -> str | None:
+        try:
+            Promotion.of(event.config)
+        except (TypeError, ValueError) as error:
+            return f"a run promotes by a rule that is known: {error}"
+        return "a run is created once" if self.created else None
 
     def _why_not_do(self, event: StageDone[Any]) -> str | None:
         is_look = event.stage == "sealed"
@@ -389,10 +394,11 @@ class RunState:
         if event.stage == "screen" or generation.is_genesis:
             return None
         look = generation.look
-        if event.stage == "gate" and (look is None or event.facts.verdict.level != look.level):
+        if look is None:
+            return "a look is charged before there are outcomes"
+        if event.stage == "gate" and event.facts.verdict.level != look.level:
             return "a gate decides at the level of its look"
-        is_read = any(self._roles.get(suite) == Role.GATE for suite in getattr(event.facts, "metrics", ()))
-        return "a look is charged before there are outcomes" if is_read and not look else None
+        return None
 
     def _why_not_show(self, event: StageDone[Any]) -> str | None:
         for suite in getattr(event.facts, "repeated", ()):
@@ -414,7 +420,7 @@ class RunState:
         if event.status in (Status.UNFINISHED, Status.FINAL):
             return "it may end as failed, promoted, rejected, advanced"
         if event.status is Status.REJECTED and candidate.status is Status.ADVANCED:
-            return "what has advanced is not rejected afterwards: at its look it may be promoted, or fail"
+            return None if _is_refused(candidate) else "only a guard or a review rejects what has advanced"
         if event.status is Status.ADVANCED:
             return self._why_not_advance(candidate)
         return self._why_not_promote(candidate) if event.status is Status.PROMOTED else None
@@ -422,8 +428,18 @@ class RunState:
     def _why_not_advance(self, candidate: Generation) -> str | None:
         if self.promotion.rule != FRONTIER or not candidate.is_turn:
             return "only with promotion=frontier a turn's candidate advances"
-        is_shown = candidate.screen is not None and candidate.screen.facts.advance
-        return None if is_shown and candidate.weights else "what advances has done no shown harm on dev"
+        is_there = candidate.weights is not None and self._advances(candidate)
+        return None if is_there else "what advances has done no shown harm on dev"
+
+    def _advances(self, candidate: Generation) -> bool:
+        """Whether the screening, of the right comparisons, lets a candidate go on."""
+        if candidate.screen is None:
+            return False
+        facts, ahead = candidate.screen.facts, self.best_ahead
+        is_looked_at = candidate.status is Status.ADVANCED  # then it is the best ahead itself, perhaps
+        due = [g.number for g in (self.champion, ahead) if g]
+        is_right = is_looked_at or [one.generation for one in facts.against] == due
+        return is_right and facts.advance and self.promotion.advances(facts.against)
 
     def _why_not_fall_back(self, event: FellBack) -> str | None:
         if not self.must_fall_back:
@@ -473,15 +489,14 @@ class RunState:
         consent = candidate.review is not None and candidate.review.facts.consent
         if not candidate.is_genesis and not (self._is_better(candidate) and consent):
             return "a promotion needs the gate's verdict and the review's consent"
-        alarms = candidate.guard.facts.alarms if candidate.guard else ()
-        if any(alarm.action in (Action.REJECT, Action.HALT) for alarm in alarms):
+        if _is_refused(candidate):
             return "what a guard rejects, or halts the run for, is not promoted"
         return None
 
     def _is_better(self, candidate: Generation) -> bool:
         """Whether the gate found it to be; with ``promotion=greedy`` its mean on dev, which is no test."""
         if self.promotion.rule == GREEDY:
-            return candidate.screen is not None and candidate.screen.facts.advance
+            return self._advances(candidate)
         return candidate.gate is not None and candidate.gate.facts.verdict.promote
 
     def _add_stage(self, event: StageDone[Any]) -> None:
@@ -525,7 +540,7 @@ class RunState:
         before, self.champion = self.champion, None if number is None else self.generations[number]
         self.frontier = self.champion if frontier is None else self.generations[frontier]
         if self.champion is not before:
-            self.fruitless, self.looks_in_vain = [], 0
+            self.fruitless, self.looks_in_vain, self.turns_since_look = [], 0, 0
         if self.first_champion and self.first_champion.recalled:
             self.first_champion = next((g for g in self.generations if self.can_be_champion(g)), None)
 
@@ -581,7 +596,7 @@ class RunState:
         """
         if not self.is_ahead or self.must_fall_back or self.frontier is None or self.frontier.look:
             return False
-        return is_over or self.turns_since_look >= (self.promotion.every or 1)
+        return is_over or self.turns_since_look >= self.promotion.turns_between_looks
 
     @property
     def is_ahead(self) -> bool:
@@ -590,9 +605,15 @@ class RunState:
 
     @property
     def must_fall_back(self) -> bool:
-        """Whether so many looks at frontiers have failed that the next generation builds on the champion."""
-        patience = self.promotion.patience
-        return self.is_ahead and patience is not None and self.looks_in_vain >= patience
+        """Whether so many looks at frontiers were in vain that the next generation builds on the champion.
+
+        Where nothing advances beyond a frontier whose look was, the looks that would be due count, too.
+        """
+        frontier, patience = self.frontier, self.promotion.patience
+        if not self.is_ahead or frontier is None or patience is None:
+            return False
+        due = self.turns_since_look // self.promotion.turns_between_looks if frontier.look else 0
+        return self.looks_in_vain + due >= patience
 
     def resolve_pruned(self, name: str) -> str:
         """The artifact to read in place of a batch or decisions that may have been pruned.
@@ -612,7 +633,7 @@ class RunState:
             self._end_turn(generation)
         if generation.status is Status.PROMOTED:
             self.champion = self.frontier = generation
-            self.fruitless, self.looks_in_vain = [], 0
+            self.fruitless, self.looks_in_vain, self.turns_since_look = [], 0, 0
             self.first_champion = self.first_champion or generation
         self._lose(generation.number, event.cost)
 
@@ -630,7 +651,7 @@ class RunState:
             self.frontier = generation
 
     def _begin_look(self, generation: Generation, look: Look) -> None:
-        generation.look, generation.carry_at_look = look, self.carries
+        generation.look = look
         generation.champion = self.champion.number if self.champion else None
         self.current, self.unreported, self.is_opened = generation, None, False
 
@@ -641,17 +662,22 @@ class RunState:
         self.ended_turns[generation.status] += 1
         self.turns_since_look = 0
         self.looks_in_vain += generation.status is not Status.PROMOTED
-        if generation.status is Status.FAILED:
+        if generation.status in (Status.FAILED, Status.REJECTED):
             assert self.champion is not None, "a look is beside a champion"
             number = recall_rules.frontier_without(self, self.champion.number)
-            self.frontier = self.champion if number is None else self.generations[number]
-            self.carries = self.frontier.carry_after
+            self._retreat_to(self.champion if number is None else self.generations[number])
+
+    def _retreat_to(self, frontier: Generation) -> None:
+        """Build on it, with its carries; a gate's is kept, as it may count what it has read."""
+        self.frontier, gate = frontier, self.carries.artifacts.get("gate")
+        left_by = self.carries.left_by.get("gate", 0)
+        self.carries = carries_without(self, frontier.number)
+        self.carries = self.carries.updated({"gate": gate} if gate else {}, left_by)
 
     def _fall_back(self, event: FellBack) -> None:
         for number in event.generations:
             self.generations[number].abandoned = True
-        self.frontier = self.champion = self.generations[event.champion]
-        self.carries = self.champion.carry_after
+        self._retreat_to(self.generations[event.champion])
         self.looks_in_vain = self.turns_since_look = 0
 
     def has_suites(self, role: Role) -> bool:
@@ -748,6 +774,15 @@ class RunState:
 
 _READ_SUITES = ("screen", "evaluate", "gate")
 """Stages that read suites, in a turn."""
+
+
+def _is_refused(candidate: Generation) -> bool:
+    """Whether a guard rejected it, or halted the run, or the review said no."""
+    alarms = candidate.guard.facts.alarms if candidate.guard else ()
+    consent = candidate.review is None or candidate.review.facts.consent
+    return not consent or any(alarm.action in (Action.REJECT, Action.HALT) for alarm in alarms)
+
+
 _GIVEN_UP = "a frontier whose looks have failed is given up first"
 _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
 """How a session went on or ended."""

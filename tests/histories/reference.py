@@ -205,9 +205,12 @@ class Run:
         self.look_under_way, self.turns_since_look = None, 0
         generation.carry_after |= left
         self.looks_in_vain += generation.status != "promoted"
-        if generation.status == "failed":
-            self.frontier = self.frontier_of_line(generation.parent, self.champion)
-            self.carries = dict(self.generations[self.frontier].carry_after)
+        if generation.status in ("failed", "rejected"):
+            self._retreat_to(self.frontier_of_line(generation.parent, self.champion))
+
+    def _retreat_to(self, frontier: int | None) -> None:
+        self.frontier, gate = frontier, self.carries.get("gate")
+        self.carries = self.clean_carries(frontier, self.flagged()) | ({"gate": gate} if gate else {})
 
     def _fell_back(self, event: Event) -> None:
         self.expected.append((f"must fall back at {event['seq']}", self.must_fall_back(), True))
@@ -216,8 +219,8 @@ class Run:
         self.expected.append((f"abandoned at {event['seq']}", said, expected))
         for number in event["generations"]:
             self.generations[number].abandoned = True
-        self.frontier, self.turns_since_look, self.looks_in_vain = event["champion"], 0, 0
-        self.carries = dict(self.generations[event["champion"]].carry_after)
+        self._retreat_to(event["champion"])
+        self.turns_since_look, self.looks_in_vain = 0, 0
 
     def _recalled(self, event: Event) -> None:
         for number in event["generations"]:
@@ -242,7 +245,7 @@ class Run:
     def _rolled_back(self, event: Event) -> None:
         self._crown(event["champion"], event)
         self.frontier = event["champion"]
-        self.carries = dict(self.generations[event["champion"]].carry_after)
+        self.carries = self.clean_carries(event["champion"], self.flagged())
 
     def _pruned(self, event: Event) -> None:
         if self.checks:
@@ -275,7 +278,8 @@ class Run:
 
     def _crown(self, champion: int | None, event: Event) -> None:
         if champion != self.champion:
-            self.champion, self.since, self.looks_in_vain = champion, event["seq"], 0
+            self.champion, self.since = champion, event["seq"]
+            self.looks_in_vain, self.turns_since_look = 0, 0
 
     # -- objects --------------------------------------------------------------------------------------------
 
@@ -346,7 +350,11 @@ class Run:
         return not self.under_way and self.frontier != self.champion
 
     def must_fall_back(self) -> bool:
-        return self.is_ahead() and self.looks_in_vain >= self.promotion["patience"]
+        if not self.is_ahead():
+            return False
+        is_spent = self.generations[self.frontier].is_looked_at
+        due = self.turns_since_look // self.promotion["every"] if is_spent else 0
+        return self.looks_in_vain + due >= self.promotion["patience"]
 
     def is_look_due(self, is_over: bool) -> bool:
         if not self.is_ahead() or self.must_fall_back() or self.generations[self.frontier].is_looked_at:

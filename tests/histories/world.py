@@ -215,8 +215,10 @@ def evaluate(ctx: Context, *, weights: str, opponent: Any, **_: Any) -> StageOut
 
 def screen(ctx: Context, *, weights: str, opponent: Any, against: dict[str, str], **_: Any) -> StageOutput:
     rng = ctx.key.numpy()
-    compared = [{"generation": int(number), "effect": 0.0, "p_value": 1.0} for number in against]
-    said = {"advance": bool(rng.random() < ctx.components.config.advance), "reason": "drawn"}
+    advance = bool(rng.random() < ctx.components.config.advance)
+    found = {"effect": 0.1 if advance else -0.1, "p_value": float(advance)}
+    compared = [{"generation": int(number), **found} for number in against]
+    said = {"advance": advance, "reason": "drawn"}
     said |= {"score": float(rng.integers(0, 4)) / 4, "against": compared}
     return StageOutput(evaluate(ctx, weights=weights, opponent=opponent).outputs, facts("screen", **said))
 

@@ -6,16 +6,21 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from flywheel.errors import ConfigError, ExitCode, RunError, StageFailed
 from flywheel.launch import plan
 from flywheel.lineage.recall import recall, rollback
 from flywheel.lineage.status import read_state
+from flywheel.runtime.context import Context, StageOutput
+from flywheel.storage import ledger
 from flywheel.storage.sources import seen_of
 from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
-from tests.support.fake_stages import on_strings, play
+from tests.support.events import facts
+from tests.support.fake_stages import on_strings, play, put
 from tests.support.harness import events
 
 EVERY_TWO = {"promotion": {"rule": "frontier", "every": 2, "patience": 2, "harm": 0.05}}
@@ -27,6 +32,18 @@ FIRST_NEVER = dict.fromkeys(range(1, 20), False)
 def fakes():
     with on_strings() as patch:
         yield patch
+
+
+class Own:
+    """Draws on people's rows alone, sees all, and leaves a carry whatever the verdict."""
+
+    carry_kept = "always"
+
+    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
+        keep = np.equal(samples["origin"].to_numpy(), "human")
+        columns = {"id": samples["id"], "keep": keep, "reason": ["own"] * len(keep)}
+        counted = {"turns": carry.get("turns", 0) + 1}
+        return columns | {"weight": np.ones(len(keep)), "count": keep.astype(int)}, counted
 
 
 def ran(directory: Path, generations: int, **config: Any) -> RunState:
@@ -179,6 +196,63 @@ def test_a_run_that_is_interrupted_anywhere_comes_out_the_same(tmp_path, kept):
     assert cut == whole
 
 
+def test_a_frontier_that_is_given_up_at_the_end_starts_no_refit(tmp_path):
+    broken = {(number, "review"): StageFailed("review", "broken") for number in (2, 4)}
+    given = {"on_failure": "go_on", "verdicts": {2: True, 4: True}, "leaves": broken}
+    state = ran(tmp_path, 4, **given)
+    assert state.refits == []
+    assert state.must_fall_back, "which the next session does first"
+
+
+def test_a_frontier_beyond_which_nothing_advances_is_given_up(tmp_path):
+    harmful = dict.fromkeys(range(3, 20), False)
+    state = ran(tmp_path, 6, advances=harmful, verdicts=FIRST_NEVER)
+    assert parents(state) == [None, 0, 1, 2, 2, 0, 0]
+    assert looked_at(tmp_path) == [2]
+
+
+def test_what_a_review_refuses_is_rejected_and_not_built_on(tmp_path, fakes):
+    def review(ctx: Context, **_: Any) -> StageOutput:
+        return StageOutput({}, facts("review", consent=ctx.generation != 2))
+
+    put(fakes, review)
+    state = ran(tmp_path, 4, verdicts={2: True, 4: True})
+    assert outcome(state) == ["promoted", "advanced", "rejected", "advanced", "promoted"]
+    assert parents(state) == [None, 0, 1, 1, 3]
+
+
+def test_a_carry_that_was_recalled_is_not_in_force_after_a_fall_back(tmp_path):
+    own = {"curator": Own(), "init": "fresh"}
+    ran(tmp_path, 2, advances={1: False}, verdicts={2: True}, **own)
+    recall(tmp_path, why="flawed", generation=1, yes=True)
+    before = read_state(tmp_path).carries
+    assert before.left_by == {"curator": 0}
+    state = ran(tmp_path, 9, verdicts=FIRST_NEVER, **own)
+    fell = next(e["seq"] for e in events(tmp_path) if e["event"] == "fell_back")
+    after = RunState.replay(ledger.read(tmp_path)[: fell + 1])
+    assert after.carries.artifacts == before.artifacts
+    assert state.champion.number == 2
+
+
+def test_a_gate_does_not_forget_what_it_has_read_when_the_frontier_falls_back(tmp_path, fakes):
+    def gate(ctx: Context, *, level: float, **_: Any) -> StageOutput:
+        carry = {"looks": ctx.carry.get("gate", {}).get("looks", 0) + 1}
+        verdict = {"promote": False, "reason": "drawn", "level": level, "p_value": 1.0}
+        return StageOutput({"carry": carry}, facts("gate", verdict=verdict, carry_kept="always"))
+
+    put(fakes, gate)
+    state = ran(tmp_path, 10)
+    carries = [g.output("gate", "carry") for g in state.generations if g.gate]
+    assert [Store(tmp_path).json(name)["looks"] for name in carries] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_the_frontier_again_after_a_failed_look_was_not_pruned(tmp_path):
+    broken = {(2, "review"): StageFailed("review", "broken")}
+    given = {"on_failure": "go_on", "verdicts": {2: True}, "leaves": broken, "advances": {3: False}}
+    state = ran(tmp_path, 4, **given, retention={"promoted": False, "last": 0})
+    assert parents(state)[3:] == [1, 1]
+
+
 def test_an_abandoned_frontier_that_is_recalled_takes_what_it_made_with_it(tmp_path):
     ran(tmp_path, 6, verdicts={2: False, 4: False, 6: True})
     report = recall(tmp_path, why="flawed", generation=2, yes=True)
@@ -270,6 +344,11 @@ class TestReal:
         turn = run.status().generations[1]
         assert turn.status == "promoted"
         assert turn.reason.startswith("no test, promotion=greedy: +")
+
+    def test_guards_that_greedy_would_never_ask_are_refused(self, probe):
+        guard = {"+guards.collapse._target_": "flywheel.guards.NonInferior"}
+        with pytest.raises(ConfigError, match=r"collapse would never be asked. Give guards.collapse=null"):
+            probe(promotion="greedy", **guard)
 
     @pytest.mark.parametrize("rule", ["frontier", "greedy"])
     def test_a_task_without_a_dev_suite_is_refused(self, probe, rule):

@@ -71,7 +71,10 @@ class Writer:
         self.stage(number, "curate")
         self.stage(number, "train", {"start": weights} if parent else {})
         if parent and self.state.promotion.rule == "frontier":
-            self.stage(number, "screen", {"opponent": str(champion and champion.weights)}, advance=True)
+            compared = [g.number for g in (champion, self.state.best_ahead) if g]
+            against = [{"generation": other, "effect": 0.1, "p_value": 1.0} for other in compared]
+            inputs = {"opponent": str(champion and champion.weights)}
+            self.stage(number, "screen", inputs, advance=True, against=against)
             self.add("generation_ended", generation=number, status=status, reason="")
         else:
             self.look(number, status)

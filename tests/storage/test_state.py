@@ -222,16 +222,21 @@ def test_sealed_looks_are_kept_apart() -> None:
     assert "sealed" not in state.generations[0].stages
 
 
-def screened(number: int, *, advance: bool = True, score: float = 0.5) -> list[Event]:
+def screened(
+    number: int, *against: int, advance: bool = True, effect: float = 0.1, p_value: float = 1.0, **more: Any
+) -> list[Event]:
     """The stages of a turn that is screened."""
     fit = stage(number, "train", start={"kind": "fresh"})
-    return [fit, stage(number, "screen", advance=advance, score=score)]
+    found = {"effect": effect, "p_value": p_value}
+    compared = [{"generation": other, **found} for other in against or (0,)]
+    return [fit, stage(number, "screen", **{"advance": advance, "score": 0.5, "against": compared, **more})]
 
 
 def advanced(number: int, parent: int, champion: int = 0, **more: Any) -> list[Event]:
     """A turn that builds on the frontier and advances."""
     began = event_of("generation_started", generation=number, parent=parent, champion=champion)
-    return [began, *screened(number, **more), ended(number, "advanced", {"curator": f"c{number}"})]
+    against = (champion,) if parent == champion else (champion, 1)
+    return [began, *screened(number, *against, **more), ended(number, "advanced", {"curator": f"c{number}"})]
 
 
 def looked_at(number: int, look: int, status: str) -> list[Event]:
@@ -262,6 +267,14 @@ def test_a_look_at_a_frontier_makes_it_champion() -> None:
     assert state.champion is state.frontier is state.generations[2]
     assert (state.turns_in_force, state.counted_turns("stop"), state.turns_without_promotion) == (1, 2, 0)
     assert state.carries.artifacts == {"curator": "c2"}
+
+
+def test_what_a_guard_rejects_at_its_look_is_given_up() -> None:
+    alarm = {"guard": "collapse", "action": "reject", "reason": "worse"}
+    look = [charged(2, 1), stage(2, "guard", alarms=[alarm]), ended(2, "rejected")]
+    state = RunState.replay(chained(*AHEAD, *look))
+    assert state.frontier is state.generations[1]
+    assert (state.looks_in_vain, state.carries.artifacts) == (1, {"curator": "c1"})
 
 
 def test_a_look_that_failed_gives_the_frontier_to_its_newest_fit_ancestor() -> None:
@@ -431,6 +444,13 @@ ILLEGAL = {
     "an advance with greedy": [*GREEDY, *screened(1), ended(1, "advanced")],
     "an advance without a screen": [*SCREENING, *screened(1)[:1], ended(1, "advanced")],
     "an advance though harm was shown": [*SCREENING, *screened(1, advance=False), ended(1, "advanced")],
+    "an advance by what is shown otherwise": [*SCREENING, *screened(1, p_value=0.01), ended(1, "advanced")],
+    "an advance beside another than the champion": [
+        *AHEAD,
+        *advanced(3, 2)[:1],
+        *screened(3, 0, 2),
+        ended(3, "advanced"),
+    ],
     "an advance without weights": [*SCREENING, *screened(1)[1:], ended(1, "advanced")],
     "a genesis that advances": [FRONTIER[0], started(0), *screened(0), ended(0, "advanced")],
     "a screen on gate items": [
@@ -454,6 +474,15 @@ ILLEGAL = {
         stage(1, "review", consent=True),
         ended(1, "promoted"),
     ],
+    "a promotion with greedy that says so only": [
+        *GREEDY,
+        *screened(1, effect=-0.1),
+        stage(1, "review", consent=True),
+        ended(1, "promoted"),
+    ],
+    "outcomes before a look": [*RUNNING, stage(1, "evaluate")],
+    "a run that promotes by no rule": [created("bogus")],
+    "a run that promotes by what is not known": [created("each", often=True)],
     "a promotion of what has only advanced": [*AHEAD, ended(2, "promoted")],
     "a promotion of a frontier without a gate": [*AHEAD, charged(2, 1), ended(2, "promoted")],
     "a frontier rejected at its look": [*AHEAD, charged(2, 1), ended(2, "rejected")],

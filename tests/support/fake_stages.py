@@ -125,8 +125,10 @@ def evaluate(ctx: Context, **_: Any) -> StageOutput:
 def screen(ctx: Context, *, against: Any, **_: Any) -> StageOutput:
     ctx.components.leave(ctx, "screen")
     score = ctx.components.resolved["scores"].get(ctx.generation, 0.5)
-    compared = [{"generation": int(number), "effect": 0.0, "p_value": 1.0} for number in against]
-    said = {"advance": ctx.components.advances(ctx), "reason": "drawn", "score": score, "against": compared}
+    advance = ctx.components.advances(ctx)
+    found = {"effect": 0.1 if advance else -0.1, "p_value": float(advance)}
+    compared = [{"generation": int(number), **found} for number in against]
+    said = {"advance": advance, "reason": "drawn", "score": score, "against": compared}
     return StageOutput(evaluate(ctx).outputs, facts("screen", **said))
 
 
