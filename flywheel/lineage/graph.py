@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.lineage.status import bare
+from flywheel.lineage.status import bare, is_untested
 from flywheel.records import Answer
 from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.ledger import canonical
@@ -241,6 +241,8 @@ class Node(Answer, frozen=True):
     suspect: bool
     abandoned: bool
     """It had advanced when the frontier fell back to the champion."""
+    untested: bool
+    """It became champion without a test, by ``promotion=greedy``."""
     weights: str | None
     """SHA-256 of its weights; None: it was not trained."""
     pruned: bool
@@ -262,10 +264,10 @@ class Lineage(Answer, frozen=True):
 
 def node(
     state: RunState, generation: Generation
-) -> tuple[int, int | None, str, str, bool, bool, bool, str | None, bool]:
+) -> tuple[int, int | None, str, str, bool, bool, bool, bool, str | None, bool]:
     """The fields of a generation's ``Node``."""
     g = generation
-    flags = (g.recalled, g.suspect, g.abandoned)
+    flags = (g.recalled, g.suspect, g.abandoned, is_untested(g, state))
     return g.number, g.parent, str(g.status), g.reason, *flags, bare(g.weights), g.weights in state.pruned
 
 

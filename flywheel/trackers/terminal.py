@@ -177,7 +177,7 @@ class LiveView(NoTracker):
         self._console, self._turns = console, turns
         self._state = RunState()
         self._progress: Progress | None = None
-        self._ended: GenerationEnded | None = None
+        self._verdict = ""
         self._stage_began = self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -195,8 +195,9 @@ class LiveView(NoTracker):
             case GenerationEnded():
                 if event.traceback:
                     self._live.console.print(printable(event.traceback))
-                self._live.console.print(verdict_text(event, state))
-                self._ended = event
+                verdict = verdict_text(event, state)
+                self._live.console.print(verdict)
+                self._verdict = str(verdict)
             case CodeChanged():
                 self._live.console.print(printable(CodeChange.of(event)))
             case FellBack():
@@ -238,8 +239,8 @@ class LiveView(NoTracker):
 
     def _last_verdict(self) -> str:
         """That of the generation that ended last; in a new session of the newest that has one."""
-        if self._ended is not None:
-            return str(verdict_text(self._ended, self._state))
+        if self._verdict:
+            return self._verdict
         last = next((g for g in reversed(self._state.generations) if g.reason), None)
         return f"generation {last.number} {last.status}: {printable(last.reason)}" if last else ""
 

@@ -24,6 +24,7 @@ def lineage_tree(title: str, lineage: Lineage) -> Tree:
 def _label(entry: Ancestor) -> Text:
     text = Text(f"generation {entry.generation} ")
     text.append(entry.status, COLOURS[Status(entry.status)])
+    text.append(", no test" if entry.untested else "", "yellow")
     text.append(flags_text(entry.recalled, entry.suspect, entry.abandoned), "magenta")
     text.append(f"  weights {short(entry.weights)}{', pruned' if entry.pruned else ''}", "dim")
     for edge in entry.edges:

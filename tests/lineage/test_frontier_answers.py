@@ -84,7 +84,8 @@ def test_greedy_says_that_it_is_no_test(greedy_run: Path, capsys: pytest.Capture
     assert summary_line(greedy_run, read_state(greedy_run)).endswith("promotion=greedy: no test")
     assert show(greedy_run, 1).flags == ["champion", "no test"]
     assert show(greedy_run, 0).flags == []
-    for words in (("status",), ("lineage",), ("show",), ("diff", "0", "1"), ("bundle", "1")):
+    commands = [("status",), ("lineage",), ("show",), ("diff", "0", "1"), ("bundle", "1")]
+    for words in (*commands, ("trace", "--generation", "1")):
         out = ["--out", str(greedy_run.parent / "handed over")] if words[0] == "bundle" else []
         assert main([words[0], str(greedy_run), *words[1:], *out]) == 0
         told = capsys.readouterr()

@@ -175,6 +175,13 @@ def test_the_live_view_of_a_look_shows_its_stages_and_the_frontier(frontier_run,
     assert "last verdict  generation 2 rejected: harm shown on dev" in text
 
 
+def test_the_last_verdict_stays_while_the_same_generation_is_looked_at(frontier_run, console):
+    view = LiveView(console, Turns(5))
+    replayed(view, frontier_run, lambda event: event.event == "look" and event.generation == 5)
+    console.print(view._render())
+    assert "last verdict  generation 5 advanced: no harm shown on dev" in console.file.getvalue()
+
+
 def test_the_live_view_of_a_turn_ends_with_its_screening(frontier_run, console):
     view = LiveView(console, Turns(5))
     replayed(view, frontier_run, lambda event: event.event == "generation_started" and event.generation == 2)
@@ -246,8 +253,8 @@ def test_stages_in_words(event, text):
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):
     edge = ProducedBy(generation=0, made_in=1, samples="cd")
-    first = Ancestor(0, None, "promoted", "", False, False, False, "ab", False, edges=())
-    second = Ancestor(1, 0, "advanced", "", False, False, True, None, False, edges=(edge,))
+    first = Ancestor(0, None, "promoted", "", False, False, False, False, "ab", False, edges=())
+    second = Ancestor(1, 0, "advanced", "", False, False, True, False, None, False, edges=(edge,))
     console.print(lineage_tree("runs/x", Lineage("runs/x", (first, second))))
     lines = console.file.getvalue().splitlines()
     assert lines[1].index("generation 0") < lines[2].index("generation 1")

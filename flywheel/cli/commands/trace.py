@@ -101,4 +101,4 @@ def _down(down: Descendants) -> Iterator[str]:
 
 def _verdict(entry: Node) -> str:
     flags = [flag for flag in ("recalled", "suspect", "abandoned") if getattr(entry, flag)]
-    return " ".join([entry.status, *flags])
+    return " ".join([entry.status + (", no test" if entry.untested else ""), *flags])
