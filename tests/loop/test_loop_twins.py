@@ -39,6 +39,8 @@ def history(directory: Path) -> dict[str, Any]:
     state = read_state(directory)
     return {
         "champion": state.champion and state.champion.number,
+        "frontier": state.frontier and state.frontier.number,
+        "looks": (len(state.looks), state.looks_in_vain, state.turns_since_look),
         "carries": state.carries,
         "recalled": state.recalled,
         "counts": (state.ended_turns, state.turns_without_promotion),
@@ -74,21 +76,31 @@ class Twins:
             policy,
         )
         self.seed, self.turns, self.leaves = draw.randrange(10**6), 0, dict[tuple[int, str], Exception]()
+        frontier = {
+            "rule": "frontier",
+            "every": draw.randint(1, 3),
+            "patience": draw.randint(1, 2),
+            "harm": 0.05,
+        }
+        self.promotion = draw.choice([{}, frontier, frontier])
+        self.advances = {number: draw.random() < 0.8 for number in range(40)}
 
     def play(self) -> None:
         self.turns += self.draw.randint(1, 6)
         if self.draw.random() < 0.3:
-            number = self.draw.randrange(20)
-            self.leaves[number, "train"] = StageFailed("train", "drawn")
+            number, stage = self.draw.randrange(20), self.draw.choice(["train", "screen", "review"])
+            self.leaves[number, stage] = StageFailed(stage, "drawn")
         stages = self.draw.choice([None, None, self.draw.randint(1, 30)])
         given = {"seed": self.seed, "on_failure": "go_on", "leaves": self.leaves, "stages": stages}
+        given |= {"promotion": self.promotion, "advances": self.advances}
         play(self.whole, self.turns, **given)
         play(self.slim, self.turns, retention=self.policy, **given)
 
     def recall(self) -> None:
         count = len(read_state(self.whole).generations)
         flaw = {"generation": self.draw.randrange(count), "strict": self.draw.random() < 0.2}
-        dry = [recall(run, why="drawn", **flaw).json()["champion"] for run in (self.whole, self.slim)]
+        dry = [recall(run, why="drawn", **flaw).json() for run in (self.whole, self.slim)]
+        dry = [(report["champion"], report["frontier"]) for report in dry]
         if dry[0] == dry[1]:
             for run in (self.whole, self.slim):
                 recall(run, why="drawn", yes=True, **flaw)
