@@ -57,7 +57,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def frontier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose generation 1 was promoted at its look; 3 was not and is abandoned; 5 is ahead. Read only."""
-    frontier = {"promotion": "frontier", "promotion.every": 2, "promotion.patience": 1}
+    frontier = {"promotion": "frontier", "promotion.patience": 1, "promotion.harm": 0.07}
     return _moons(tmp_path_factory, generations=5, **frontier)
 
 

@@ -43,12 +43,15 @@ class PromotionStatus(Answer, frozen=True):
     """How many were, since the champion came into force or was gone back to."""
     ahead: tuple[int, ...]
     """The generations that have advanced beyond the champion, the frontier last."""
+    falls_back: bool
+    """Whether these are given up when the run goes on."""
 
     @classmethod
     def of(cls, state: RunState) -> PromotionStatus:
         """That of a run."""
         rule, ahead = state.promotion, tuple(generation.number for generation in state.ahead)
-        return cls(rule.rule, rule.every, rule.patience, rule.harm, state.looks_in_vain, ahead)
+        settings = (rule.every, rule.patience, rule.harm)
+        return cls(rule.rule, *settings, state.looks_in_vain, ahead, state.must_fall_back)
 
     def __str__(self) -> str:
         """Empty with ``promotion=each``."""
@@ -57,8 +60,7 @@ class PromotionStatus(Answer, frozen=True):
         if self.rule != FRONTIER:
             return ""
         vain = f"{self.looks_in_vain} of {self.patience} looks in a row in vain"
-        if self.ahead and self.looks_in_vain >= (self.patience or 0):
-            vain += ": the next generation builds on the champion"
+        vain += "; it is given up when the run goes on" if self.falls_back else ""
         if not self.ahead:
             return f"promotion=frontier: nothing is ahead of the champion; {vain}"
         return (

@@ -51,8 +51,8 @@ def test_a_status_says_what_is_ahead_of_the_champion(report: dict[str, Any]) -> 
     assert report["champion"]["generation"] == 1
     frontier = report["generations"][5]
     assert report["frontier"] == {"generation": 5, "weights": frontier["weights"]}
-    rule = {"rule": "frontier", "every": 2, "patience": 1, "harm": 0.05}
-    assert report["promotion"] == {**rule, "looks_in_vain": 1, "ahead": [5]}
+    rule = {"rule": "frontier", "every": 2, "patience": 1, "harm": 0.07}
+    assert report["promotion"] == {**rule, "looks_in_vain": 1, "ahead": [5], "falls_back": True}
     statuses = [(g["status"], g["abandoned"]) for g in report["generations"]]
     assert statuses[3:] == [("advanced", True), ("rejected", False), ("advanced", False)]
     assert [(g["parent"], g["champion"]) for g in report["generations"]][1:5] == [

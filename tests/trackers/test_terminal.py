@@ -127,7 +127,7 @@ def replayed(tracker, run, until=None):
 def test_plain_lines_of_a_frontier_tell_what_is_built_on_and_what_is_certified(frontier_run, capsys):
     replayed(PlainLines(Turns(5)), frontier_run)
     lines = capsys.readouterr().out.splitlines()
-    rule = "promotion=frontier: what does no shown harm on dev, at level 0.05, is built on"
+    rule = "promotion=frontier: what does no shown harm on dev, at level 0.07, is built on"
     assert lines[1].startswith(rule)
     assert lines[1].endswith("every 2 turns, back to the champion after 1 in vain")
     on = "generation 2, turn 2 of 5: on generation 1, the frontier; the champion is generation 0"

@@ -135,7 +135,7 @@ def test_no_source_and_no_credential_leaves_the_run(tmp_path, monkeypatch):
 
 
 def test_a_frontier_has_rows_of_screenings_and_rows_of_looks(tmp_path):
-    frontier = {"promotion": "frontier", "promotion.every": 2, "promotion.patience": 1}
+    frontier = {"promotion": "frontier", "promotion.patience": 1, "promotion.harm": 0.07}
     run = run_moons(tmp_path, generations=5, tracker="wandb", **frontier)
     rows = history(run.path)
     turns = [row for row in rows if "generation" in row]
