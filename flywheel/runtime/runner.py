@@ -102,8 +102,10 @@ class StageRunner:
         champion = self.state.champion
         assert champion is not None, "what is ahead is ahead of a champion"
         abandoned = tuple(generation.number for generation in self.state.ahead)
-        looks = self.state.looks_in_vain
+        looks, turns = self.state.looks_in_vain, self.state.turns_since_look
         reason = f"{looks} looks in a row have failed" if looks > 1 else "a look has failed"
+        if looks < (self.state.promotion.patience or 0):
+            reason = f"nothing has advanced beyond it in {turns} turn{'s' * (turns > 1)} since its look"
         self.record(FellBack(champion=champion.number, generations=abandoned, reason=reason))
 
     def start_refit(self) -> Generation:

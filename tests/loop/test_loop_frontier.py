@@ -122,6 +122,18 @@ def test_after_failed_looks_the_frontier_falls_back_to_the_champion(tmp_path):
     assert state.champion.number == 6
 
 
+def test_what_falls_back_says_why(tmp_path):
+    ran(tmp_path / "looks", 6, verdicts=FIRST_NEVER)
+    ran(tmp_path / "turns", 5, verdicts=FIRST_NEVER, advances={n: n < 3 for n in range(9)})
+    fell = [
+        next(e for e in events(tmp_path / name) if e["event"] == "fell_back") for name in ("looks", "turns")
+    ]
+    assert [e["reason"] for e in fell] == [
+        "2 looks in a row have failed",
+        "nothing has advanced beyond it in 2 turns since its look",
+    ]
+
+
 def test_samples_of_an_abandoned_frontier_are_dropped_and_those_of_the_champion_are_not(tmp_path):
     state = ran(tmp_path, 6, verdicts=FIRST_NEVER)
     store, made = Store(tmp_path), {}
