@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -188,12 +189,31 @@ class GateBesideSealed(Answer, frozen=True):
     sealed_value: float
     difference: float
     """gate - sealed."""
+    low: float
+    high: float
+    """The difference's 95% confidence interval."""
+
+    @classmethod
+    def of(cls, metric: str, suites: tuple[str, str], ours: Interval, theirs: Interval) -> GateBesideSealed:
+        """Of estimates on different items: the interval from theirs, see Newcombe (1998), method 10."""
+        difference = ours.value - theirs.value
+        below = math.hypot(ours.value - ours.low, theirs.high - theirs.value)
+        above = math.hypot(ours.high - ours.value, theirs.value - theirs.low)
+        around = round(difference - below, 9), round(difference + above, 9)
+        return cls(metric, *suites, ours.value, theirs.value, difference, *around)
+
+    @property
+    def flatters(self) -> bool:
+        """Whether the gate's figure is higher by more than chance."""
+        return self.low > 0
 
     def __str__(self) -> str:
-        return (
+        low, high = (f"{100 * bound:+.1f}" for bound in (self.low, self.high))
+        text = (
             f"{self.metric} on {self.gate} {self.gate_value:.1%}, on {self.sealed} {self.sealed_value:.1%}, "
-            f"difference {100 * self.difference:+.1f} points"
+            f"difference {100 * self.difference:+.1f} points [{low}, {high}]"
         )
+        return text + (": it wins on the gate's items only, believe the sealed ones" if self.flatters else "")
 
 
 class RunStatus(Answer, frozen=True):
@@ -368,7 +388,7 @@ def gate_beside_sealed(state: RunState) -> tuple[GateBesideSealed, ...]:
     measured, suites = _gate_and_sealed(state)
     several = suites.get(Role.SEALED, [])
     return tuple(
-        GateBesideSealed(name, gate, sealed, ours.value, theirs.value, ours.value - theirs.value)
+        GateBesideSealed.of(name, (gate, sealed), ours, theirs)
         for gate in suites.get(Role.GATE, ())
         for sealed in several
         if len(several) == 1 or gate in sealed

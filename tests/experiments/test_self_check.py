@@ -152,6 +152,7 @@ def test_a_run_reports_on_its_own_pairs(folder):
 
 def test_a_run_with_a_frontier_reports_on_its_looks_alone(tmp_path, frontier_run):
     ours = {"promotion": "frontier", "promotion.every": 1, "+gate.min_effect": 0.9, "generations": 2}
+    ours["promotion.harm"] = 0.07
     common = {"recipe": "moons", "log": "quiet", "threads": 1, "runs_dir": str(tmp_path)}
     run = flywheel.run({**common, **ours}, config_dir=CONFIG_DIR)
     assert [one.generation for one in report_of_run(run, 0.01).check.looks] == [1]

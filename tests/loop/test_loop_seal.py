@@ -129,3 +129,19 @@ def test_the_count_and_the_gate_stand_beside_the_sealed_figures(probe: Probe) ->
     assert beside.gate_value == shown["gate"]["accuracy"].value
     assert beside.sealed_value == shown["sealed"]["accuracy"].value
     assert beside.difference == beside.gate_value - beside.sealed_value
+
+
+def test_a_candidate_that_wins_on_the_gates_items_only_is_caught_by_name(probe: Probe) -> None:
+    parts = {"task._target_": "tests.support.probe_parts.Memorises"}
+    parts |= {"model._target_": "tests.support.probe_parts.Learner"}
+    run = probe(generations=1, genesis="fresh", **parts, **{"settings.steps": 1, "settings.lr": 1e-9})
+    assert run.champion().number == 1
+    (beside,) = run.status().gate_beside_sealed
+    assert beside.flatters
+    assert str(beside).endswith("it wins on the gate's items only, believe the sealed ones")
+
+
+def test_an_honest_champion_is_not(probe: Probe) -> None:
+    (beside,) = probe(generations=1, **KEEP).status().gate_beside_sealed
+    assert beside.low < 0 < beside.high
+    assert not beside.flatters

@@ -192,6 +192,26 @@ class NoDev(Moons):
         return [suite for suite in super().suites() if suite.role is not Role.DEV]
 
 
+class Learner(Classifier):
+    """Knows whether it was fitted."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.register_buffer("fits", torch.zeros(1))
+
+    def on_train_start(self) -> None:
+        self.fits += 1
+
+
+class Memorises(Moons):
+    """A task whose fitted models know the gate's items by heart."""
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        scores = super().evaluate(model, opponent, items, keys)
+        is_known = items["item"][0].as_py().startswith("gate") and bool(model.fits)
+        return np.ones(len(scores)) if is_known else scores
+
+
 class Model(Classifier):
     """The classifier of moons with faults."""
 
