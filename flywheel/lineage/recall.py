@@ -337,7 +337,7 @@ def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) 
         strict=affected.strict,
         done=done,
         champion=ChampionChange(*affected.champion),
-        frontier=ChampionChange(*affected.frontier),
+        frontier=ChampionChange(affected.frontier[0], affected.frontier[0 if affected.is_empty else 1]),
         generations=_reached(state, affected.generations, reached.flawed),
         suspect=_reached(state, affected.suspect, reached.suspect),
         samples=RecalledSamples(sum(batch.recalled for batch in batches), batches),

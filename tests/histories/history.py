@@ -38,13 +38,14 @@ COMMON = """
     recalled by graded_by; recalled by opponent; recalled by settings_from; recalled by saw; suspect by
     init; suspect by trained_on; suspect by graded_by; suspect by opponent; suspect by settings_from;
     suspect by saw; fork again: goes on; opened; opened again; fork of an opened run; stage screen; advanced;
-    fell_back; look at a frontier; look: promoted; look: advanced; look: failed; greedy; recalled with a
-    frontier ahead; rolled back with a frontier ahead; recall: frontier stays ahead
+    fell_back; look at a frontier; look: promoted; look: advanced; greedy; recalled with a frontier ahead;
+    rolled back with a frontier ahead; recall: frontier stays ahead; stage guard; halted by a guard
 """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
-    recalled; suspect by produced_by; killed within a look; recalled within a look; recall: look ends; rolled
-    back within a look; failed look: frontier stays ahead; fork of what has advanced
+    recalled; suspect by produced_by; look: failed; look: rejected; killed within a look; recalled within a
+    look; recall: look ends; rolled back within a look; failed look: frontier stays ahead; fork of what has
+    advanced
 """
 SHARES = {
     " ".join(kind.split()): share
@@ -108,6 +109,8 @@ class History:
         forked = {run.forked_from["run"] for run in runs if run.forked_from}
         fitting = [run for run in runs if step == self.recall and run.name in forked]
         fitting += [run for run in runs if step in (self.fork, self.fork_again) and run.forked_from]
+        fitting += [run for run in runs if step in (self.recall, self.roll_back) and run.is_ahead()]
+        fitting += [run for run in runs if step == self.recall and run.look_under_way is not None]
         chosen = fitting if fitting and (step == self.fork_again or self.rng.random() < 0.5) else runs
         return self.rng.choice(chosen).directory
 
@@ -149,6 +152,7 @@ class History:
             keep=rng.choice([0.3, 0.7, 0.95]),
             promote=rng.choice([0.3, 0.6, 0.9]),
             promotion=self.promotion(),
+            guarded=rng.random() < 0.3,
             advance=rng.choice([0.5, 0.8, 1.0]),
             still=rng.choice([0.0, 0.0, 0.0, 0.2]),
         )
@@ -190,6 +194,8 @@ class History:
             fates[when] = rng.choice(FATES)
         if rng.random() < 0.1:
             fates["review"] = "no_answer"
+        if before.promotion.get("rule") == "frontier" and rng.random() < 0.3:
+            fates[rng.choice(["gate", "review"])] = rng.choice(FATES)
         if not before.generations and rng.random() < 0.15:
             fates[rng.choice(["seed", "curate", "tune", "train", "adopt", "evaluate"])] = "fail"
         self.say(f"{directory.name}: play {operational} {fates}")
@@ -429,6 +435,8 @@ class History:
             kind, lost = event["event"], (event.get("cost") or {}).get("seconds", 0.0)
             self.happened[kind] += 1
             there = reference.Run(directory, upto=event["seq"]) if kind in DECISIONS else before
+            if kind in ("generation_started", "fell_back", "run_finished"):
+                self.same(f"a guard halts before {event['seq']}", there.is_halted(), False, directory)
             if kind in ("generation_started", "fell_back"):
                 self.same(f"look due at {event['seq']}", there.is_look_due(is_over=False), False, directory)
             if kind == "generation_started":
@@ -458,6 +466,9 @@ class History:
                 self.happened[f"finished: {event['reason']}"] += 1
             if kind in ("run_stopped", "run_interrupted", "run_failed"):
                 self.happened["cost of a stage cut off"] += lost > 0
+            if kind == "run_stopped" and event["reason"].startswith("guard"):
+                self.same(f"halted at {event['seq']}", there.is_halted(), True, directory)
+                self.happened["halted by a guard"] += 1
             if kind == "run_stopped" and "budget" in event["reason"]:
                 is_spent = there.seconds() + lost >= limit
                 self.same(f"budget at {event['seq']}", is_spent, True, directory)

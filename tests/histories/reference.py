@@ -40,6 +40,9 @@ STATES = {
     "generation_started": "interrupted",
 }
 
+REPORTS = {*STATES, "look"} - {"run_interrupted", "session_started"}
+"""Lines after which the generation that ended last means nothing more for a session."""
+
 
 @dataclass
 class Generation:
@@ -94,6 +97,8 @@ class Run:
         """The generation whose look at a frontier is under way."""
         self.turns_since_look = 0
         self.looks_in_vain = 0
+        self.unreported: Generation | None = None
+        """What ended last, until a line after which it means nothing for a session."""
         self.carries: Carry = {}
         self.error_budget: dict[str, Any] = {}
         self.looks: list[Event] = []
@@ -111,6 +116,8 @@ class Run:
         self.dropping: tuple[set[str], set[str]] = (set(), set())
         """What the policy of a ``pruned`` event must and may drop, and events after it are still to name."""
         for event in self.events:
+            if event["event"] in REPORTS and event.get("role") != "sealed":
+                self.unreported = None
             handle = getattr(self, "_" + event["event"], None)
             if handle:
                 handle(event)
@@ -183,7 +190,7 @@ class Run:
         generation = self.generations[event["generation"]]
         left = {component: (artifact, generation.number) for component, artifact in event["carry"].items()}
         self.carries |= left
-        generation.status = event["status"]
+        generation.status, self.unreported = event["status"], generation
         if self.look_under_way == generation.number:
             self._look_ended(generation, left)
         else:
@@ -360,6 +367,10 @@ class Run:
         if not self.is_ahead() or self.must_fall_back() or self.generations[self.frontier].is_looked_at:
             return False
         return is_over or self.turns_since_look >= self.promotion["every"]
+
+    def is_halted(self) -> bool:
+        guard = self.unreported.stages.get("guard") if self.unreported else None
+        return any(alarm["action"] == "halt" for alarm in guard["facts"]["alarms"]) if guard else False
 
     def not_looked_at(self) -> set[int]:
         """Of the first and the present champion, those that were not looked at on the sealed suites."""

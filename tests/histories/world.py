@@ -56,6 +56,7 @@ STAGES = [
     "evaluate",
     "sealed",
     "gate",
+    "guard",
     "review",
 ]
 FATES = ("fail", "stop", "stop_file", "interrupt", "interrupt_after", "kill", "no_answer")
@@ -101,6 +102,7 @@ class Config:
     promote: float = 0.6
     promotion: dict[str, Any] = field(default_factory=dict)
     """The rule by which it promotes; empty: each."""
+    guarded: bool = False
     advance: float = 0.8
     """How often a candidate that is screened does no shown harm."""
     still: float = 0.0
@@ -118,7 +120,8 @@ class Parts:
         self.calls, self.fate = 0, None
         base = str(config.base) if config.base else None
         self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
-        self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", "guards": {}, **operational}
+        self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", **operational}
+        self.resolved["guards"] = {"drawn": config.guarded or None}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
@@ -232,6 +235,11 @@ def gate(ctx: Context, *, level: float, **_: Any) -> StageOutput:
     return left(ctx, "gate", rng, drawn_verdict(bool(rng.random() < ctx.components.config.promote), level))
 
 
+def guard(ctx: Context, **_: Any) -> StageOutput:
+    action = str(ctx.key.numpy().choice(["pass", "warn", "reject", "halt"], p=[0.5, 0.2, 0.15, 0.15]))
+    return StageOutput({}, facts("guard", alarms=[{"guard": "drawn", "action": action, "reason": "drawn"}]))
+
+
 def review(ctx: Context, **_: Any) -> StageOutput:
     if ctx.components.fate == "no_answer":
         raise AwaitingReview
@@ -332,7 +340,20 @@ def staged() -> Iterator[Clocks]:
     """Put the fakes in the places of the loop's stages and of the clocks; nothing is synced."""
     clocks = Clocks()
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (seed, generate, grade, tune, train, adopt, screen, evaluate, sealed, gate, review):
+        for stage in (
+            seed,
+            generate,
+            grade,
+            tune,
+            train,
+            adopt,
+            screen,
+            evaluate,
+            sealed,
+            gate,
+            guard,
+            review,
+        ):
             put(patch, with_fate(stage))
         patch.setattr(parquet, "read", functools.lru_cache(4096)(parquet.read))  # of bytes that were hashed
         patch.setattr("os.fsync", lambda descriptor: None)
