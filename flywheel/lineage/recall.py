@@ -24,7 +24,7 @@ from flywheel.storage.events import Recalled, RolledBack
 from flywheel.storage.ids import batch_of, made_in, rows_of
 from flywheel.storage.lock import Work
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.recall_rules import (
+from flywheel.storage.rules import (
     Carries,
     carries_without,
     champion_without,

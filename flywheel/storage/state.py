@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Action, Consent, Role, Settings, Start
-from flywheel.storage import accountant, recall_rules
+from flywheel.records import Consent, Role, Settings, Start
+from flywheel.storage import rules
 from flywheel.storage.events import (
     CodeChanged,
     Consented,
@@ -47,8 +47,8 @@ from flywheel.storage.events import (
 )
 from flywheel.storage.events import Status as Status
 from flywheel.storage.ledger import no_garbage_collection
-from flywheel.storage.policy import EACH, FRONTIER, GREEDY, Promotion
-from flywheel.storage.recall_rules import Carries, carries_without
+from flywheel.storage.policy import Promotion
+from flywheel.storage.rules import Carries, carries_without
 
 F = TypeVar("F")
 
@@ -222,7 +222,7 @@ class RunState:
     """Artifacts of the samples that recalled generations brought: no corpus draws on them."""
     spent: Spent = Spent()
     """What the budget counts: of all stages, those that failed or were cut off too."""
-    _roles: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
     """Suite -> its role."""
     promotion: Promotion = Promotion()
     """By what rule the run promotes."""
@@ -253,7 +253,7 @@ class RunState:
             case RunCreated():
                 self.created = event
                 suites = ((name.removeprefix("suite "), about) for name, about in event.data.items())
-                self._roles = {name: about["role"] for name, about in suites if "role" in about}
+                self.roles = {name: about["role"] for name, about in suites if "role" in about}
                 self.promotion = Promotion.of(event.config)
                 self.recalled = event.forked_from.recalled if event.forked_from else None
                 self.is_opened = self.times_opened > 0
@@ -302,202 +302,9 @@ class RunState:
 
     def check(self, event: Event) -> None:
         """Raise DamagedError unless the event is legal now; called before it is written, too."""
-        if rule := self._why_not(event):
+        if rule := rules.why_not(self, event):
             line = f"line {event.seq + 1}" if event.seq >= 0 else "a new line"
             raise DamagedError(f"ledger.jsonl: {line} says {_what(event)}, against the rule: {rule}.")
-
-    def _why_not(self, event: Event) -> str | None:
-        """The rule that an event would break now; None: it breaks none."""
-        match event:
-            case StageDone():
-                return self._why_not_do(event)
-            case RunCreated():
-                return self._why_not_create(event)
-            case GenerationStarted():
-                return self._why_not_start(event)
-            case Look(role=Role.SEALED):
-                return self._why_not_open(event)
-            case Look():
-                return self._why_not_charge(event)
-            case GenerationEnded():
-                return self._why_not_end(event)
-            case RunEnded():
-                is_lost = event.cost and not self._has(event.generation)
-                return "a stage that was cut off is a generation's" if is_lost else None
-            case FellBack():
-                return self._why_not_fall_back(event)
-            case Recalled() | RolledBack():
-                return recall_rules.why_not(self, event)
-            case Pruned():
-                return self._why_not_prune(event.objects, event.slim)
-            case Consented():
-                is_asked = self.asked is not None and event.manifest == self.asked
-                return None if is_asked else "an answer is to what the run asks"
-        return None
-
-    def _why_not_create(self, event: RunCreated) -> str | None:
-        try:
-            Promotion.of(event.config)
-        except (TypeError, ValueError) as error:
-            return f"a run promotes by a rule that is known: {error}"
-        return "a run is created once" if self.created else None
-
-    def _why_not_do(self, event: StageDone[Any]) -> str | None:
-        is_look = event.stage == "sealed"
-        rule = self._why_not_look(event.generation) if is_look else self._why_not_under_way(event.generation)
-        if rule:
-            return rule
-        if self.current and event.stage in self.current.stages:
-            return "a stage is done once"
-        if event.stage == "labels" and self.generations[event.generation].refit_of is None:
-            return "only a refit is given the labels of dev and gate"
-        if event.stage in _READ_SUITES and (rule := self._why_not_read(event) or self._why_not_show(event)):
-            return rule
-        if self.pruned and (gone := self.pruned.keys() & event.inputs.values()):
-            return f"what was pruned cannot be used, as {min(gone)} was"
-        return None
-
-    def _why_not_open(self, opening: Look) -> str | None:
-        if self.current or self.champion is None or opening.generation != self.champion.number:
-            return "sealed suites are opened for the champion, between generations"
-        if not self.champions_to_look_at:
-            return "a champion is looked at once"
-        if opening.number != len(self.openings) + 1:
-            return f"openings are numbered in order, the next is {len(self.openings) + 1}"
-        return None if opening.level is None else "an opening has no level"
-
-    def _why_not_charge(self, look: Look) -> str | None:
-        if look.role is not Role.GATE:
-            return "only looks at gate and sealed suites are charged"
-        if self.promotion.rule == GREEDY:
-            return "with promotion=greedy nothing is tested"
-        is_frontier = self.frontier is not None and look.generation == self.frontier.number
-        if self.promotion.rule == FRONTIER and (self.current or not is_frontier):
-            return "with promotion=frontier that one is looked at, between generations"
-        if self.must_fall_back:
-            return _GIVEN_UP
-        if self.promotion.rule == EACH and (rule := self._why_not_under_way(look.generation)):
-            return rule
-        generation = self.generations[look.generation]
-        if not generation.is_turn or generation.look:
-            return "a turn is looked at once, a genesis and a refit never"
-        if look.number != len(self.looks) + 1:
-            return f"looks are numbered in order, the next is {len(self.looks) + 1}"
-        due = accountant.level_due(self)
-        return None if look.level == due else f"the accountant gives the level, which is {due}"
-
-    def _why_not_read(self, event: StageDone[Any]) -> str | None:
-        """The rule that outcomes on gate items, or a verdict on them, would break."""
-        generation = self.generations[event.generation]
-        if event.stage == "screen" and {self._roles.get(suite) for suite in event.facts.metrics} - {Role.DEV}:
-            return "a candidate is screened on dev alone"
-        if event.stage == "screen" or generation.is_genesis:
-            return None
-        look = generation.look
-        if look is None:
-            return "a look is charged before there are outcomes"
-        if event.stage == "gate" and event.facts.verdict.level != look.level:
-            return "a gate decides at the level of its look"
-        return None
-
-    def _why_not_show(self, event: StageDone[Any]) -> str | None:
-        for suite in getattr(event.facts, "repeated", ()):
-            last = self.generations[self.shown[suite]].evaluate if suite in self.shown else None
-            if last is None or event.facts.metrics.get(suite) != last.facts.metrics[suite]:
-                return "what is repeated is what was shown last"
-        return None
-
-    def _why_not_under_way(self, number: int) -> str | None:
-        is_current = self.current is not None and self.current.number == number
-        return None if is_current else "it is not the one under way"
-
-    def _why_not_end(self, event: GenerationEnded) -> str | None:
-        if rule := self._why_not_under_way(event.generation):
-            return rule
-        candidate = self.generations[event.generation]
-        if candidate.refit_of is not None:
-            return self._why_not_end_refit(candidate, event)
-        if event.status in (Status.UNFINISHED, Status.FINAL):
-            return "it may end as failed, promoted, rejected, advanced"
-        if event.status is Status.REJECTED and candidate.status is Status.ADVANCED:
-            return None if _is_refused(candidate) else "only a guard or a review rejects what has advanced"
-        if event.status is Status.ADVANCED:
-            return self._why_not_advance(candidate)
-        return self._why_not_promote(candidate) if event.status is Status.PROMOTED else None
-
-    def _why_not_advance(self, candidate: Generation) -> str | None:
-        if self.promotion.rule != FRONTIER or not candidate.is_turn:
-            return "only with promotion=frontier a turn's candidate advances"
-        is_there = candidate.weights is not None and self._advances(candidate)
-        return None if is_there else "what advances has done no shown harm on dev"
-
-    def _advances(self, candidate: Generation) -> bool:
-        """Whether the screening, of the right comparisons, lets a candidate go on."""
-        if candidate.screen is None:
-            return False
-        facts, ahead = candidate.screen.facts, self.best_ahead
-        is_looked_at = candidate.status is Status.ADVANCED  # then it is the best ahead itself, perhaps
-        due = [g.number for g in (self.champion, ahead) if g]
-        is_right = is_looked_at or [one.generation for one in facts.against] == due
-        return is_right and facts.advance and self.promotion.advances(facts.against)
-
-    def _why_not_fall_back(self, event: FellBack) -> str | None:
-        if not self.must_fall_back:
-            return "a frontier is given up between generations, once its looks have failed"
-        if event.champion != (self.champion.number if self.champion else None):
-            return "a frontier falls back to the champion"
-        abandoned = tuple(g.number for g in self.ahead)
-        return None if event.generations == abandoned else f"what is abandoned is {list(abandoned)}"
-
-    def _why_not_end_refit(self, refit: Generation, event: GenerationEnded) -> str | None:
-        if event.status not in (Status.FINAL, Status.FAILED):
-            return "a refit is neither promoted nor rejected: it may end as final, failed"
-        if event.carry:
-            return "a refit leaves no carry"
-        return "a final has weights" if event.status is Status.FINAL and not refit.weights else None
-
-    def _has(self, number: int | None) -> bool:
-        return number is not None and 0 <= number < len(self.generations)
-
-    def _why_not_look(self, number: int) -> str | None:
-        if number in self.sealed:
-            return "a champion is looked at once"
-        return None if number in self.unsealed else "sealed suites are opened for a champion first"
-
-    def _why_not_start(self, event: GenerationStarted) -> str | None:
-        if self.current:
-            return "one generation at a time"
-        if event.generation != len(self.generations):
-            return f"generations are numbered in order, the next is {len(self.generations)}"
-        if event.champion != (self.champion.number if self.champion else None):
-            return "the champion is the one in force"
-        if event.refit:
-            return self._why_not_refit(event)
-        if self.must_fall_back:
-            return _GIVEN_UP
-        frontier = self.frontier.number if self.frontier else None
-        return None if event.parent == frontier else "the frontier is the parent"
-
-    def _why_not_refit(self, event: GenerationStarted) -> str | None:
-        if self.champion is None or event.parent != self.champion.parent:
-            return "a refit is of the champion, and has the parent that it has"
-        return "a champion has one final" if self.final else None
-
-    def _why_not_promote(self, candidate: Generation) -> str | None:
-        if not candidate.weights:
-            return "a champion has weights"
-        consent = candidate.review is not None and candidate.review.facts.consent
-        if not candidate.is_genesis and not (self._is_better(candidate) and consent):
-            return "a promotion needs the gate's verdict and the review's consent"
-        if _is_refused(candidate):
-            return "what a guard rejects, or halts the run for, is not promoted"
-        return None
-
-    def _is_better(self, candidate: Generation) -> bool:
-        """Whether the gate found it to be; with ``promotion=greedy`` its mean on dev, which is no test."""
-        if self.promotion.rule == GREEDY:
-            return self._advances(candidate)
-        return candidate.gate is not None and candidate.gate.facts.verdict.promote
 
     def _add_stage(self, event: StageDone[Any]) -> None:
         if event.stage == "sealed":
@@ -508,7 +315,7 @@ class RunState:
         if event.stage == "evaluate":
             new = event.facts.metrics.keys() - set(event.facts.repeated)
             self.shown |= {
-                suite: event.generation for suite in sorted(new) if self._roles.get(suite) == Role.GATE
+                suite: event.generation for suite in sorted(new) if self.roles.get(suite) == Role.GATE
             }
         if event.stage == "tune" and "trials" in event.outputs:
             self.with_trials.append(event.generation)
@@ -548,16 +355,6 @@ class RunState:
         """These were made: what was pruned of them, as the same content, is there again."""
         for name in names:
             self.pruned.pop(name, None)
-
-    def _why_not_prune(self, names: Mapping[str, int], slim: Mapping[str, str]) -> str | None:
-        if not names or self.pruned.keys() & names.keys():
-            return "what is pruned is there"
-        if not names.keys().isdisjoint(slim.values()) or not self.replacements.isdisjoint(names):
-            return "what stands in for something stays"
-        used = (self.champion, self.first_champion, self.final, self.current, self.frontier)
-        stay = {generation.weights for generation in used if generation}
-        rule = "the weights of champions, of the final and of the frontier stay"
-        return rule if stay & names.keys() else None
 
     def can_be_champion(self, generation: Generation) -> bool:
         """Whether it is a champion to go back to: promoted, not recalled, its weights not pruned."""
@@ -664,7 +461,7 @@ class RunState:
         self.looks_in_vain += generation.status is not Status.PROMOTED
         if generation.status in (Status.FAILED, Status.REJECTED):
             assert self.champion is not None, "a look is beside a champion"
-            number = recall_rules.frontier_without(self, self.champion.number)
+            number = rules.frontier_without(self, self.champion.number)
             self._retreat_to(self.champion if number is None else self.generations[number])
 
     def _retreat_to(self, frontier: Generation) -> None:
@@ -772,18 +569,6 @@ class RunState:
         return RunStateName.STOPPED if is_paused else RunStateName.INTERRUPTED
 
 
-_READ_SUITES = ("screen", "evaluate", "gate")
-"""Stages that read suites, in a turn."""
-
-
-def _is_refused(candidate: Generation) -> bool:
-    """Whether a guard rejected it, or halted the run, or the review said no."""
-    alarms = candidate.guard.facts.alarms if candidate.guard else ()
-    consent = candidate.review is None or candidate.review.facts.consent
-    return not consent or any(alarm.action in (Action.REJECT, Action.HALT) for alarm in alarms)
-
-
-_GIVEN_UP = "a frontier whose looks have failed is given up first"
 _SAY_HOW_IT_GOES = (SessionStarted, GenerationStarted, RunEnded, Recalled, RolledBack)
 """How a session went on or ended."""
 

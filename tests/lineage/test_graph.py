@@ -17,7 +17,7 @@ from flywheel.lineage.trace import trace
 from flywheel.lineage.views import edges
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.storage.ids import batch_of
-from flywheel.storage.recall_rules import Carries
+from flywheel.storage.rules import Carries
 from flywheel.storage.sources import drawn_of, seen_of, sources_of
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store

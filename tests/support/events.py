@@ -12,7 +12,7 @@ import msgspec
 
 from flywheel.storage.events import FACTS, Fields, type_of
 from flywheel.storage.ledger import Ledger
-from flywheel.storage.recall_rules import carries_without
+from flywheel.storage.rules import carries_without
 from flywheel.storage.state import RunState
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flywheel.storage.recall_rules import Carries, carries_without
+from flywheel.storage.rules import Carries, carries_without
 from flywheel.storage.state import Generation, RunState, Status
 
 
