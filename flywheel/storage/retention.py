@@ -96,9 +96,9 @@ class Retention:
 
     def _keep_what_changed(self) -> None:
         """A generation that is the frontier again is kept from now on; a look adds to what one needs."""
-        looks = self._state.looks[-1:]
-        looked_at = [self._state.generations[look.generation] for look in looks]
-        for generation in filter(None, (*_in_use(self._state), *looked_at)):
+        looked_at = [self._state.generations[look.generation] for look in self._state.looks[-1:]]
+        in_use = [g for g in _in_use(self._state) if g and _Holder(g.number, "kept") not in self._needs]
+        for generation in (*in_use, *looked_at):
             if generation.number < self._known and self._is_kept(generation):
                 self._keep(generation)
 

@@ -39,13 +39,13 @@ COMMON = """
     init; suspect by trained_on; suspect by graded_by; suspect by opponent; suspect by settings_from;
     suspect by saw; fork again: goes on; opened; opened again; fork of an opened run; stage screen; advanced;
     fell_back; look at a frontier; look: promoted; look: advanced; greedy; recalled with a frontier ahead;
-    rolled back with a frontier ahead; recall: frontier stays ahead; stage guard; halted by a guard
+    stage guard
 """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
     recalled; suspect by produced_by; look: failed; look: rejected; killed within a look; recalled within a
     look; recall: look ends; rolled back within a look; failed look: frontier stays ahead; fork of what has
-    advanced
+    advanced; rolled back with a frontier ahead; recall: frontier stays ahead; halted by a guard
 """
 SHARES = {
     " ".join(kind.split()): share
@@ -110,7 +110,7 @@ class History:
         fitting = [run for run in runs if step == self.recall and run.name in forked]
         fitting += [run for run in runs if step in (self.fork, self.fork_again) and run.forked_from]
         fitting += [run for run in runs if step in (self.recall, self.roll_back) and run.is_ahead()]
-        fitting += [run for run in runs if step == self.recall and run.look_under_way is not None]
+        fitting += [run for run in runs if step in (self.recall, self.roll_back) and run.look_under_way] * 3
         chosen = fitting if fitting and (step == self.fork_again or self.rng.random() < 0.5) else runs
         return self.rng.choice(chosen).directory
 
