@@ -44,7 +44,7 @@ COMMON = """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
     recalled; suspect by produced_by; look: failed; look: rejected; killed within a look; recalled within a
-    look; recall: look ends; rolled back within a look; failed look: frontier stays ahead; fork of what has
+    look; recall: look ends; rolled back within a look; look: an older frontier stays; fork of what has
     advanced; rolled back with a frontier ahead; recall: frontier stays ahead; halted by a guard
 """
 SHARES = {
@@ -481,8 +481,8 @@ class History:
             return
         self.happened[f"look: {event['status']}"] += 1
         after = reference.Run(directory, upto=event["seq"] + 1)
-        stays = event["status"] == "failed" and after.frontier != after.champion
-        self.happened["failed look: frontier stays ahead"] += stays
+        stays = event["status"] in ("failed", "rejected") and after.frontier != after.champion
+        self.happened["look: an older frontier stays"] += stays
 
     def check_sources(self, directory: Path, event: dict[str, Any]) -> None:
         """Which batches a corpus may draw on, and that nothing recalled is in it."""
