@@ -1,8 +1,8 @@
 """`promotion=frontier` and `promotion=greedy` against `promotion=each`, on paired seeds.
 
-    python benchmarks/promotion.py mnist --seeds 400 401 402       # a minute and a half a run
-    python benchmarks/promotion.py addition --seeds 40 41 --rules each frontier -- generations=8
-    python benchmarks/promotion.py mnist --recorded runs/mnist/*   # runs that are done
+    python -m benchmarks.promotion mnist --seeds 400 401 402       # a minute and a half a run
+    python -m benchmarks.promotion addition --seeds 40 41 --rules each frontier -- generations=8
+    python -m benchmarks.promotion mnist --recorded runs/mnist/*   # runs that are done
 
 All runs of a seed have the same settings, number of turns and steps, and so the same compute but for what is
 evaluated. Compared are
