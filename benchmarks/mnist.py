@@ -254,10 +254,11 @@ def compared(gain: np.ndarray) -> str:
     return f"{interval(gain, sign='+')}; {(gain > 0).sum()}, {(gain == 0).sum()}, {(gain < 0).sum()}"
 
 
-def interval(values: np.ndarray, sign: str = "") -> str:
+def interval(values: np.ndarray, sign: str = "", resolution: float = RESOLUTION) -> str:
+    """Mean and 95% t interval of shares, in %."""
     from flywheel.metrics.intervals import t_interval
 
-    found = t_interval(values, RESOLUTION)
+    found = t_interval(values, resolution)
     mean, low, high = (100 * part for part in (found.value, found.low, found.high))
     return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 

@@ -22,13 +22,19 @@ import argparse
 import subprocess
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.mnist import interval as shares_interval
+
 RULES = ("each", "frontier", "greedy")
 RESOLUTION = 1e-4
+
+
+interval = partial(shares_interval, resolution=RESOLUTION)
 
 
 def main() -> None:
@@ -123,14 +129,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def turns_to(built_on: list[float], level: float) -> int:
     """The first turn after which the level is reached."""
     return next((turn for turn, value in enumerate(built_on) if value >= level), len(built_on))
-
-
-def interval(values: np.ndarray, sign: str = "") -> str:
-    from flywheel.metrics.intervals import t_interval
-
-    found = t_interval(values, RESOLUTION)
-    mean, low, high = (100 * part for part in (found.value, found.low, found.high))
-    return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 if __name__ == "__main__":

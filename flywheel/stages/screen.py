@@ -41,7 +41,7 @@ def screen(
     advance = rule.advances(compared)
     facts = ScreenFacts(
         advance=advance,
-        reason=_reason(compared, opponent.number, rule),
+        reason=_reason(compared, opponent.number, rule, advance),
         score=round(float(np.mean(outcomes["score"].to_numpy())), 9),
         against=tuple(compared),
         metrics=metrics(outcomes, ctx.data.suites),
@@ -64,15 +64,15 @@ def _compare(ctx: Context, ours: pa.Table, number: int, theirs: pa.Table, champi
     return Compared(generation=number, effect=effect, p_value=result.p_value)
 
 
-def _reason(compared: list[Compared], champion: int, rule: Promotion) -> str:
+def _reason(compared: list[Compared], champion: int, rule: Promotion, advance: bool) -> str:
     """The finding as a sentence, e.g. ``no harm shown on dev: +0.40% against generation 3, the champion``."""
     if rule.rule == GREEDY:
         return f"no test, promotion=greedy: {compared[0].effect:+.2%} on dev against generation {champion}"
-    level, is_harmless = rule.harm_level(len(compared)), rule.advances(compared)
+    level = rule.harm_level(len(compared))
     texts = [
         f"{one.effect:+.2%} against generation {one.generation}, "
         f"{'the champion' if one.generation == champion else 'the best frontier'}, "
         f"p {one.p_value:.2g} {'<=' if one.p_value <= level else '>'} {level:g}"
         for one in compared
     ]
-    return f"{'no harm' if is_harmless else 'harm'} shown on dev: {'; '.join(texts)}"
+    return f"{'no harm' if advance else 'harm'} shown on dev: {'; '.join(texts)}"

@@ -154,7 +154,7 @@ def _why_not_end(state: RunState, event: GenerationEnded) -> str | None:
         return rule
     candidate = state.generations[event.generation]
     if candidate.refit_of is not None:
-        return _why_not_end_refit(state, candidate, event)
+        return _why_not_end_refit(candidate, event)
     if event.status in (Status.UNFINISHED, Status.FINAL):
         return "it may end as failed, promoted, rejected, advanced"
     if event.status is Status.REJECTED and candidate.status is Status.ADVANCED:
@@ -191,7 +191,7 @@ def _why_not_fall_back(state: RunState, event: FellBack) -> str | None:
     return None if event.generations == abandoned else f"what is abandoned is {list(abandoned)}"
 
 
-def _why_not_end_refit(state: RunState, refit: Generation, event: GenerationEnded) -> str | None:
+def _why_not_end_refit(refit: Generation, event: GenerationEnded) -> str | None:
     if event.status not in (Status.FINAL, Status.FAILED):
         return "a refit is neither promoted nor rejected: it may end as final, failed"
     if event.carry:

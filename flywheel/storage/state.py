@@ -479,7 +479,7 @@ class RunState:
 
     def has_suites(self, role: Role) -> bool:
         """Whether the run has a suite of this role."""
-        return self.created is not None and any(w.get("role") == role for w in self.created.data.values())
+        return role in self.roles.values()
 
     @property
     def champions_to_look_at(self) -> list[Generation]:
