@@ -41,6 +41,7 @@ from flywheel.records import (
     Settings,
     Start,
     Step,
+    Study,
     Suite,
     Trial,
     TrialResult,
@@ -48,6 +49,7 @@ from flywheel.records import (
     UnitResult,
     Verdict,
 )
+from flywheel.space import Space
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,25 +181,41 @@ class TunerView(msgspec.Struct, frozen=True):
     init: str
     """The configured kind."""
     results: tuple[TrialResult, ...]
-    """The trials of this generation so far, by number."""
-    prior: Mapping[int, tuple[TrialResult, ...]]
-    """Those of each earlier generation that had any and is not recalled."""
+    """The trials of this generation that the next one may depend on, by number: all but the last ones, see
+    ``tune.lag``; when it chooses, all."""
+    prior: tuple[Study, ...]
+    """Those of earlier generations that had any and are not recalled, and of earlier runs; the oldest
+    first."""
     carry: Carry
     key: Key
-    """Another one each time that the tuner is asked."""
+    """Another one for each trial, and for the choice."""
+    space: Space = Space()
+    """What it may search."""
+    pending: tuple[Trial, ...] = ()
+    """Trials that were asked for after those of ``results``."""
 
 
 class Tuner(Protocol):
-    """Chooses the settings of a candidate and the weights it starts from."""
+    """Chooses the settings of a candidate and the weights it starts from.
 
-    def ask(self, view: TunerView) -> Sequence[Trial] | Choice:
-        """Trials to be made, or the choice. Asked again, with their results, until it chooses.
+    It is asked for one trial after the other until it asks for none, and then for its choice. It must answer
+    the same to the same view: a run that is resumed asks anew, and what was tried is not tried again. It is
+    built anew for each generation, and may keep what it has computed from earlier views of that one.
 
-        It must answer the same to the same view: a run that is resumed asks anew, and what was tried is not
-        tried again. A trial is a fit by all ranks for its share of the steps on this generation's corpus, or,
-        with ``redo_from``, on one that is made anew for it and then forgotten. All trials share their random
-        numbers. One that fails is a result, too, where ``on_unit_failure=skip``.
+    With an attribute ``memory``, the path of a file, it is shown the trials of the runs that share the file,
+    and those of this run are added to it.
+    """
+
+    def ask(self, view: TunerView) -> Trial | None:
+        """The next trial; None: no more.
+
+        A trial is a fit by one rank for its share of the steps on this generation's corpus, or, with
+        ``redo_from``, on one that is made anew for it and then forgotten. Each has random numbers of its own.
+        One that fails is a result, too.
         """
+
+    def choose(self, view: TunerView) -> Choice:
+        """The choice, once all trials that it asked for are made. Called if not all of them failed."""
 
 
 class Metric(Protocol):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Json = Any
 Weights = dict[str, "torch.Tensor"]
 """A state dict."""
+Scalar = float | int | str | bool | None
 Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]
@@ -86,6 +87,15 @@ class Start(Answer, frozen=True):
     """Whose they are: a generation's of this run, or ``RECIPE/NAME@GENERATION`` of another run."""
 
 
+class Rung(Answer, frozen=True):
+    """A point within the fit of a trial at which it is scored, and may end."""
+
+    share: float
+    """Of the trial's steps, above 0 and below 1, e.g. 0.25."""
+    least: float | None = None
+    """The dev score with which the trial goes on; None: it goes on in any case."""
+
+
 class Trial(Answer, frozen=True):
     """What a tuner asks to have tried: a fit that is scored on the dev suites."""
 
@@ -96,6 +106,12 @@ class Trial(Answer, frozen=True):
     """The kind of start; empty: the configured one."""
     redo_from: str = "train"
     """The first stage to do anew with these settings: ``generate``, ``grade``, ``curate`` or ``train``."""
+    data_share: float = 1.0
+    """Of the corpus's rows that it trains on, and of the prompts where it generates; above 0, at most 1."""
+    rungs: tuple[Rung, ...] = ()
+    """Where it is scored on the way, in order."""
+    keep_weights: bool = False
+    """Whether its weights may become the candidate's start; not where it redoes a stage."""
 
 
 class TrialResult(Answer, frozen=True):
@@ -105,16 +121,39 @@ class TrialResult(Answer, frozen=True):
     """0, 1, 2, ... in the order in which the trials of a generation were asked for."""
     trial: Trial
     score: float | None = None
-    """The mean over all items of the dev suites; None: the trial failed."""
+    """The mean over all items of the dev suites, at the end or where it ended; None: the trial failed."""
     suites: Mapping[str, float] = msgspec.field(default_factory=dict)
     """The mean of each dev suite, by name."""
     failure: str | None = None
     """Why it failed, e.g. ``StageFailed: loss is not finite``."""
+    error: float | None = None
+    """The standard error of the score; None: there is one item, or it failed."""
+    rungs: tuple[float, ...] = ()
+    """The score at each rung that it came to."""
+    pruned: bool = False
+    """Whether it ended at the last of these."""
+    share: float = 0.0
+    """Of the steps of a whole fit that it did, e.g. 0.25; 0: it failed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was scored at its end."""
+        return self.score is not None and not self.pruned
 
     @classmethod
     def of(cls, values: Mapping[str, Json]) -> TrialResult:
         """The result whose ``json()`` this is."""
-        return cls(**{**values, "trial": Trial(**values["trial"])})
+        return msgspec.convert(values, cls)
+
+
+class Study(Answer, frozen=True):
+    """The trials of one generation, as the tuner of a later one is shown them."""
+
+    of: str
+    """``generation 3``, or ``RECIPE/NAME@3`` of another run."""
+    age: int
+    """How many studies of this run have been made since, with this one: 1 is the last one."""
+    results: tuple[TrialResult, ...]
 
 
 class Choice(Answer, frozen=True):
@@ -122,8 +161,16 @@ class Choice(Answer, frozen=True):
 
     settings: Settings
     start: str
-    """The kind of start."""
+    """The kind of start; ``trial``: the weights of the trial below."""
     carry: Carry = msgspec.field(default_factory=dict)
+    trial: int | None = None
+    """The trial whose settings these are; None: of none."""
+    share: float = 1.0
+    """Of the configured steps or epochs that the candidate's fit does; 0: its start is the candidate."""
+    reason: str = ""
+    """For people, e.g. ``trial 7 of 12: 96.4% on dev, 1.2% more than the settings in force``."""
+    importance: Mapping[str, float] = msgspec.field(default_factory=dict)
+    """Setting -> its share of what made scores differ, in [0, 1]; they sum to 1. Empty: not known."""
 
 
 class Differences(msgspec.Struct, frozen=True):

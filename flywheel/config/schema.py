@@ -178,6 +178,32 @@ class Promotion:
 
 
 @dataclass(kw_only=True, slots=True)
+class Tune:
+    """What tuners may search, and what the trials of one generation may cost; see docs/tuning.md."""
+
+    space: dict[str, Any] = field(default_factory=dict)
+    """Setting -> what it may be: ``low``, ``high`` and ``step``, ``log``; or ``choices``; and ``when``,
+    ``redo_from``, ``shape``."""
+    constraints: list[str] = field(default_factory=list)
+    """What must hold between settings, e.g. ``width * depth <= 512``."""
+    lag: int = 1
+    """A trial is proposed from the results of all but the last ``lag - 1`` before it: so many trials may be
+    made at once, one a rank."""
+    genesis: bool = True
+    """Whether settings are tuned in generation 0, too."""
+    seconds: float | None = None
+    """Wall time of the trials of a generation together, after which no further one begins; null: any."""
+    money: float | None = None
+    """The same at ``budget.price.device_hour``."""
+
+    def __post_init__(self) -> None:
+        check("tune.lag", self.lag, self.lag >= 1, "must be 1 or more")
+        for name in ("seconds", "money"):
+            limit = getattr(self, name)
+            check(f"tune.{name}", limit, limit is None or limit > 0, "must be above 0, or null")
+
+
+@dataclass(kw_only=True, slots=True)
 class Retention:
     """What stays on disk after each generation, besides what the run needs; by default everything."""
 
@@ -242,6 +268,8 @@ class Config:
     """Settings that are different in generation 0."""
     refit_settings: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
     """Settings that are different in the refit: with more labels, say, more steps serve it best."""
+    tune: Tune = field(default_factory=Tune)
+    """What the tuner may search."""
     task: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,9 @@ from flywheel.records import Choice
 class Fixed:
     """Keep the settings and the start that are configured."""
 
-    def ask(self, view: TunerView) -> Choice:
-        """Choose what is there; nothing is tried."""
+    def ask(self, view: TunerView) -> None:
+        """Nothing is tried."""
+
+    def choose(self, view: TunerView) -> Choice:
+        """Choose what is there."""
         return Choice(view.settings, view.init, view.carry)
