@@ -7,10 +7,11 @@ it. A setting of the space that a condition leaves out keeps the value that is i
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
@@ -19,6 +20,8 @@ from flywheel.records import Answer, Scalar, Settings
 if TYPE_CHECKING:
     import numpy as np
 
+Point = tuple[tuple[str, Scalar], ...]
+"""Names and values of the active dimensions, in order."""
 REDO = ("generate", "grade", "curate", "train")
 """The first stage that a setting changes, the earliest first."""
 
@@ -53,26 +56,51 @@ class Dimension(Answer, frozen=True, omit_defaults=True):
         """Whether it is a range of whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def values(self) -> tuple[Scalar, ...] | None:
-        """All its values in order, the choices or the steps of the range; None: it is continuous."""
+    @property
+    def count(self) -> int | None:
+        """How many values it has; None: it is continuous."""
         if self.choices:
-            return self.choices
+            return len(self.choices)
+        low, high, step = self._range
+        return None if step is None else math.floor((high - low) / step + 1e-9) + 1
+
+    @property
+    def _range(self) -> tuple[float | int, float | int, float | int | None]:
+        """The least and the greatest value, and what is between values; of a dimension without choices."""
         assert self.low is not None
         assert self.high is not None
-        step = self.step or (1 if self.is_integer else None)
-        if step is None:
+        return self.low, self.high, self.step or (1 if self.is_integer else None)
+
+    def value(self, k: int) -> Scalar:
+        """Value number k of a dimension that is not continuous: a choice, or a step of the range."""
+        if self.choices:
+            return self.choices[k]
+        low, _, step = self._range
+        assert step is not None
+        return low + k * step
+
+    def values(self) -> tuple[Scalar, ...] | None:
+        """All its values in order, the choices or the steps of the range; None: it is continuous."""
+        return None if self.count is None else tuple(self.value(k) for k in range(self.count))
+
+    def position(self, value: Scalar) -> int | None:
+        """The number of a value among all, or else None; of a dimension that is not continuous."""
+        if self.choices:
+            return next((k for k, one in enumerate(self.choices) if _is_same(value, one)), None)
+        if not _is_number(value):
             return None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return tuple(self.low + k * step for k in range(count))
+        low, _, step = self._range
+        assert self.count is not None
+        assert step is not None
+        k = round((float(value) - low) / step) if math.isfinite(float(value)) else -1
+        return k if 0 <= k < self.count and _is_same(value, self.value(k)) else None
 
     def allows(self, value: Scalar) -> bool:
         """Whether the setting may have this value."""
-        if (values := self.values()) is not None:
-            return any(value == one or _is_close(value, one) for one in values)
-        assert self.low is not None
-        assert self.high is not None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and self.low <= value <= self.high
+        if self.count is not None:
+            return self.position(value) is not None
+        low, high, _ = self._range
+        return _is_number(value) and low <= float(value) <= high
 
     def draw(self, rng: np.random.Generator) -> Scalar:
         """A value, each as likely as another; with ``log`` each ratio."""
@@ -80,18 +108,46 @@ class Dimension(Answer, frozen=True, omit_defaults=True):
 
     def at(self, share: float) -> Scalar:
         """The value at a share of the way, in [0, 1), from the least to the greatest."""
-        if (values := self.values()) is not None and (self.choices or not self.log):
-            return values[int(share * len(values))]
-        low, high = float(self.low or 0.0), float(self.high or 0.0)
+        count = self.count
+        if count is not None and (self.choices or not self.log):
+            return self.value(min(int(share * count), count - 1))
+        low, high, step = self._range
         if not self.log:
             return low + share * (high - low)
-        if self.is_integer:  # each whole number has the ratios that are rounded to it
-            low, high = low - 0.5, high + 0.5
-        value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
-        if not self.is_integer:
-            return min(max(value, float(self.low or 0.0)), float(self.high or 0.0))
-        assert values is not None
-        return min(values, key=lambda one: abs(float(one) - value))
+        if step is None:
+            value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+            return min(max(value, float(low)), float(high))
+        # Each value has the ratios that are rounded to it; half a step below the first may be nothing.
+        least = max(low - step / 2, low / 2)
+        value = math.exp(math.log(least) + share * (math.log(high + step / 2) - math.log(least)))
+        return self.nearest(value)
+
+    def nearest(self, value: float) -> Scalar:
+        """The value of a range that is nearest to a number."""
+        low, high, step = self._range
+        if step is None:
+            return min(max(value, float(low)), float(high))
+        assert self.count is not None
+        return self.value(min(max(round((value - low) / step), 0), self.count - 1))
+
+    def share(self, value: Scalar) -> float:
+        """How far a value that it allows is on the way, in [0, 1]: ``at``, turned round."""
+        if self.choices:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
+        low, high, _ = self._range
+        number = float(value)  # type: ignore[arg-type]
+        if high == low:
+            return 0.5
+        if self.log:
+            return (math.log(number) - math.log(low)) / (math.log(high) - math.log(low))
+        return (number - low) / (high - low)
+
+    def is_active(self, settings: Settings, met: Mapping[str, bool]) -> bool:
+        """Whether its condition holds; ``met``: whether those of the dimensions before it do."""
+        return all(
+            met.get(name, True) and any(_is_same(settings.get(name), value) for value in values)
+            for name, values in self.when.items()
+        )
 
     def __str__(self) -> str:
         """E.g. ``1e-04 .. 0.1, log``, ``sgd | adamw``."""
@@ -101,8 +157,15 @@ class Dimension(Answer, frozen=True, omit_defaults=True):
         return f"{self.low:g} .. {self.high:g}{step}{', log' if self.log else ''}"
 
 
-def _is_close(value: Scalar, other: Scalar) -> bool:
-    return isinstance(value, float | int) and isinstance(other, float) and math.isclose(value, other)
+def _is_number(value: Scalar) -> TypeGuard[float | int]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_same(value: Scalar, other: Scalar) -> bool:
+    """Whether two values are one setting: 1 and 1.0 are, 1 and True are not."""
+    if _is_number(value) and _is_number(other):
+        return value == other or math.isclose(value, other)
+    return type(value) is type(other) and value == other
 
 
 class Space(Answer, frozen=True):
@@ -119,14 +182,17 @@ class Space(Answer, frozen=True):
         """The dimensions whose conditions the settings meet, and so on up the conditions."""
         met: dict[str, bool] = {}
         for dimension in self.dimensions:
-            met[dimension.name] = all(
-                met.get(name, True) and settings.get(name) in values
-                for name, values in dimension.when.items()
-            )
+            met[dimension.name] = dimension.is_active(settings, met)
         return tuple(dimension for dimension in self.dimensions if met[dimension.name])
 
+    def point(self, settings: Settings) -> Point:
+        """What tells settings apart: the values of the dimensions that are active with them."""
+        return tuple((dimension.name, settings[dimension.name]) for dimension in self.active(settings))
+
     def allows(self, settings: Settings) -> bool:
-        """Whether settings lie in the space and the constraints hold."""
+        """Whether settings lie in the space and the constraints hold; not where they lack one of its keys."""
+        if any(dimension.name not in settings for dimension in self.dimensions):
+            return False
         inside = all(dimension.allows(settings[dimension.name]) for dimension in self.active(settings))
         return inside and self.is_feasible(settings)
 
@@ -134,14 +200,43 @@ class Space(Answer, frozen=True):
         """Whether the constraints hold."""
         return all(holds(constraint, settings) for constraint in self.constraints)
 
+    def fill(self, settings: Settings, pick: Callable[[Dimension], Scalar]) -> Settings:
+        """Settings with a value for each dimension that is active with those before it; the rest as it is."""
+        chosen, met = dict(settings), dict[str, bool]()
+        for dimension in self.dimensions:
+            met[dimension.name] = dimension.is_active(chosen, met)
+            if met[dimension.name]:
+                chosen[dimension.name] = pick(dimension)
+        return chosen
+
     def complete(self, values: Mapping[str, Scalar], settings: Settings) -> Settings:
         """Settings with the values of the dimensions that are active with them, the rest as it is."""
-        chosen = dict(settings)
-        for dimension in self.dimensions:
-            is_active = dimension in self.active(chosen)
-            if is_active and dimension.name in values:
-                chosen[dimension.name] = values[dimension.name]
-        return chosen
+        return self.fill(settings, lambda dimension: values.get(dimension.name, settings[dimension.name]))
+
+    def draw(self, settings: Settings, rng: np.random.Generator) -> Settings:
+        """Settings drawn from the space; whether the constraints hold is not looked at."""
+        return self.fill(settings, lambda dimension: dimension.draw(rng))
+
+    @property
+    def size(self) -> int | None:
+        """At most so many points; None: a dimension is continuous."""
+        counts = [dimension.count for dimension in self.dimensions]
+        return None if None in counts else math.prod(count or 0 for count in counts)
+
+    def each(self, settings: Settings) -> Iterator[Settings]:
+        """All feasible settings of a space that is not continuous, in order."""
+
+        def deeper(chosen: Settings, met: dict[str, bool], depth: int) -> Iterator[Settings]:
+            if depth == len(self.dimensions):
+                yield chosen
+                return
+            dimension = self.dimensions[depth]
+            is_active = dimension.is_active(chosen, met)
+            for value in dimension.values() or () if is_active else (settings[dimension.name],):
+                further = {**met, dimension.name: is_active}
+                yield from deeper({**chosen, dimension.name: value}, further, depth + 1)
+
+        return filter(self.is_feasible, deeper(dict(settings), {}, 0))
 
     def redo_from(self, settings: Settings, in_force: Settings) -> str:
         """The first stage that settings change, where they differ from those in force."""
@@ -179,9 +274,14 @@ def holds(constraint: str, settings: Settings) -> bool:
     Raises ValueError if it is something else, names no setting, or cannot be computed.
     """
     try:
-        return bool(_value(ast.parse(constraint, mode="eval").body, settings))
+        return bool(_value(_parsed(constraint), settings))
     except (SyntaxError, TypeError, ArithmeticError) as error:
         raise ValueError(f"{constraint!r} cannot be computed: {error}") from error
+
+
+@functools.cache
+def _parsed(constraint: str) -> ast.expr:
+    return ast.parse(constraint, mode="eval").body
 
 
 def _value(node: ast.AST, settings: Settings) -> Any:
