@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as json_text
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,21 @@ class Key:
     def seed_globals(self) -> None:
         """Seed the global generators of Python, NumPy and torch, for code that draws from them."""
         _seed_globals(self.seed)
+
+
+@contextmanager
+def keep_globals() -> Iterator[None]:
+    """Put the global generators of Python, NumPy and torch back as they were, once the block ends."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

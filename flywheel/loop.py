@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.records import Action, Role, Start, Verdict
+from flywheel.records import Action, Role, Verdict
 from flywheel.runtime import inputs
 from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
@@ -103,14 +103,18 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
     do = functools.partial(run.do, generation, run.components.settings(genesis=True))
     human = do(stages.seed)
-    start = inputs.base_of(run) or Start("fresh")
+    starts = inputs.starts_of_genesis(run)
+    (start,) = starts.values()
     if run.config["genesis"] == "train":
         corpus = do(stages.curate, sources=[[human.outputs["samples"], None]], recalled=run.state.recalled)
         rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
         given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
-        chosen = do(stages.tune, **rows, **given, starts={start.kind: start}, init=start.kind)
-        do = functools.partial(run.do, generation, chosen.facts.settings)
-        candidate = do(stages.train, **rows, start=start)
+        choices = {"starts": starts, "init": start.kind, "memory": inputs.memory_of(run, generation)}
+        chosen = do(stages.tune, **rows, **given, **choices).facts
+        inputs.remember_trials(run, generation)
+        do = functools.partial(run.do, generation, chosen.settings)
+        start = inputs.chosen_start(run, generation, starts)
+        candidate = do(stages.train, **rows, start=start, share=chosen.share)
     else:
         candidate = do(stages.adopt, start=start)
     do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None, **inputs.shown_before(run))
@@ -135,10 +139,12 @@ def turn(run: StageRunner, generation: Generation) -> None:
         "starts": starts,
         "init": run.config["init"],
         "prior": inputs.prior_trials(run),
+        "memory": inputs.memory_of(run, generation),
     }
-    chosen = do(stages.tune, **rows, **given, **choices)
-    do = functools.partial(run.do, generation, chosen.facts.settings)
-    do(stages.train, **rows, start=starts[chosen.facts.start])
+    chosen = do(stages.tune, **rows, **given, **choices).facts
+    inputs.remember_trials(run, generation)
+    do = functools.partial(run.do, generation, chosen.settings)
+    do(stages.train, **rows, start=inputs.chosen_start(run, generation, starts), share=chosen.share)
     if run.state.promotion.rule == EACH:
         certify(run, generation)
     else:
@@ -198,10 +204,9 @@ def refit(run: StageRunner, generation: Generation, champion: Generation) -> Non
     Settings are different where ``refit_settings`` says so, of the curator and of the fit.
     It is neither gated nor guarded: there are no gate items left that could tell of it.
     """
-    assert champion.start is not None, "a champion was trained"
     parent = None if champion.parent is None else run.state.generations[champion.parent]
     before = inputs.settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
-    own = run.config["refit_settings"]
+    own, start = run.config["refit_settings"], inputs.start_again(run, champion)
     do = functools.partial(run.do, generation, {**before, **own})
     labels = do(stages.labels)
     human, *others = inputs.sources_again(run, champion)
@@ -209,7 +214,7 @@ def refit(run: StageRunner, generation: Generation, champion: Generation) -> Non
     like = champion.output("curate", "corpus")
     corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-    done = run.do(generation, {**champion.settings, **own}, stages.train, **rows, start=champion.start)
+    done = run.do(generation, {**champion.settings, **own}, stages.train, **rows, start=start)
     counts = " and ".join(f"{count} of {suite}" for suite, count in labels.facts.by_suite.items())
     trained = done.facts.settings.items()
     but = "".join(f", {key}={value}" for key, value in trained if value != champion.settings[key])

@@ -32,18 +32,30 @@ _ENDED = "flywheel/ended"
 _FAILED = 2
 _AGREED = "_flywheel_raised_on_all_ranks"
 _control: Any = None
+_is_alone = False
 _all_attempts: Store | None = None
 """torchrun's store, the same in all its attempts."""
 
 
 def rank() -> int:
     """This process's rank; 0 outside torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    return 0 if _is_alone else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
     """Number of ranks; 1 outside torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _is_alone else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this rank works as if it were the only one: for units that span no ranks."""
+    global _is_alone  # noqa: PLW0603 - a process is one rank
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
 
 
 def local_world_size() -> int:
@@ -56,10 +68,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def trainer_place() -> dict[str, int]:
-    """Arguments by which a Lightning trainer spans the ranks of torchrun; none outside it."""
+def trainer_place(accelerator: str = "auto") -> dict[str, Any]:
+    """Arguments by which a Lightning trainer spans the ranks of torchrun; none outside it.
+
+    Of a rank that works alone: this rank's own device.
+    """
     world, local = world_size(), local_world_size()
-    return {"devices": local, "num_nodes": world // local} if world > 1 else {}
+    if world > 1:
+        return {"devices": local, "num_nodes": world // local}
+    if not _is_alone or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return {}
+    import torch
+
+    has_devices = accelerator != "cpu" and torch.cuda.is_available()
+    own = [int(os.environ.get("LOCAL_RANK", "0"))] if has_devices else 1
+    return {"devices": own, "num_nodes": 1, "strategy": "auto"}
 
 
 def start() -> None:

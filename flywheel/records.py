@@ -46,6 +46,8 @@ Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
+TRIAL = "trial"
+"""The kind of start that is the weights of a trial."""
 CHAMPION, LAST, FINAL = "champion", "last", "final"
 """Words for a generation, beside its number: the one in force, the newest, and the refit of the former."""
 
@@ -304,6 +306,8 @@ class Unit(Answer, frozen=True):
     """The first row, e.g. 512."""
     stop: int
     """One beyond the last row."""
+    task: Json = None
+    """What is to be done where no rows say it, e.g. a trial's ``json()``."""
 
 
 class UnitResult(msgspec.Struct, frozen=True):

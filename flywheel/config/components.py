@@ -37,6 +37,7 @@ from flywheel.config.parts import OBJECT, is_object
 from flywheel.config.schema import OPERATIONAL
 from flywheel.errors import ConfigError, near_misses
 from flywheel.records import Settings
+from flywheel.space import Space
 from flywheel.storage.ledger import canonical
 
 if TYPE_CHECKING:
@@ -213,6 +214,11 @@ class Components:
             return self.build("task", self.settings())
         except (Exception, SystemExit) as error:
             raise explain("task", error) from error
+
+    @cached_property
+    def space(self) -> Space:
+        """What the tuner may search."""
+        return Space()
 
     @cached_property
     def code(self) -> Code:

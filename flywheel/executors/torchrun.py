@@ -9,8 +9,9 @@ from itertools import islice
 from msgspec.structs import replace
 
 from flywheel import ranks
+from flywheel.errors import StopRequested
 from flywheel.records import Unit, UnitResult
-from flywheel.runtime.work import attempt
+from flywheel.runtime.work import CutOff, attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,18 @@ class Ranks:
             batch = ranks.from_rank_0(lambda: list(islice(waiting, ranks.world_size())))
             if not batch:
                 return
-            mine = [attempt(work, unit) for unit in batch[ranks.rank() :][:1]]
+            mine = [_attempt(work, unit) for unit in batch[ranks.rank() :][:1]]
             results = ranks.gather([replace(r, error=ranks.portable(r.error)) for r in mine])
             causes = [result.error for result in results if result.error is not None]
             cause = min(causes, key=ranks.is_of_collective, default=None)
             for result in results:  # a collective that failed since another rank left it is not to blame
                 is_victim = result.error is not None and ranks.is_of_collective(result.error)
                 yield replace(result, error=cause) if is_victim else result
+
+
+def _attempt(work: Callable[[Unit], bytes], unit: Unit) -> UnitResult:
+    """A unit's result. A stop that this rank sees alone is agreed upon before the next round."""
+    try:
+        return attempt(work, unit)
+    except StopRequested:
+        return UnitResult(unit.number, None, CutOff(), 0.0)

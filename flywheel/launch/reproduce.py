@@ -252,7 +252,8 @@ class _Again:
             done = self._do(stages.adopt, start=start)
         else:
             corpus, sources = generation.output("curate", "corpus"), generation.output("curate", "sources")
-            done = self._do(stages.train, corpus=corpus, sources=sources, start=start)
+            rows = {"corpus": corpus, "sources": sources}
+            done = self._do(stages.train, **rows, start=start, share=made.facts.share)
         weights: Weights = done.outputs["weights"]
         return weights
 

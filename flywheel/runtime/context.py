@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     import lightning
 
 
+class Decisions(msgspec.Struct, frozen=True):
+    """What a clock, a price or a file decides for a stage: recorded once, and replayed."""
+
+    recorded: Mapping[str, int | str] = msgspec.field(default_factory=dict)
+    """What was decided in an earlier session, or is reproduced."""
+    record: Callable[[str, int | str, str], None] | None = None
+    """Record what is decided, its value, and the reason, on all ranks; None: nothing new is decided."""
+
+
 ReportProgress = Callable[[int, int | None, str], None]
 ReportMetrics = Callable[[int, Mapping[str, float]], None]
 
@@ -54,6 +63,7 @@ class Context:
     """Report progress: done, total, note."""
     report_metrics: ReportMetrics | None = None
     """Report what a fit logged, and at which step; None: nobody wants to know."""
+    decisions: Decisions = field(default_factory=Decisions)
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
         """A model with the weights of an artifact, in evaluation mode, on this rank's device."""
@@ -118,12 +128,14 @@ class StageTools:
         conditions: Json = None,
         reports: tuple[ReportProgress, ReportMetrics | None] = (lambda done, total, note: None, None),
         meter: Meter | None = None,
+        decisions: Decisions | None = None,
         **inputs: Any,
     ) -> StageOutput:
         """Run a stage; ``root``: the root of the run's randomness. Nothing is recorded.
 
         ``reports``: how progress and a fit's metrics are reported. ``meter``: what counts the cost.
         ``conditions``: what units depend on besides a stage's inputs; others discard those that are kept.
+        ``decisions``: those that are replayed.
         """
         key, resolved = root(generation, stage.name), self.components.resolved
         ctx = Context(
@@ -146,6 +158,7 @@ class StageTools:
             ),
             report_progress=reports[0],
             report_metrics=reports[1],
+            decisions=decisions or Decisions(),
         )
         ctx.key.seed_globals()  # whatever a recipe draws from does not depend on what came before
         return stage.function(ctx, **inputs)

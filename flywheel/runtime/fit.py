@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,17 +45,25 @@ class Fit:
 
 
 def fit(
-    ctx: Context, settings: Settings, key: Key, rows: pa.Table, init: str | None, *, fidelity: float = 1.0
+    ctx: Context,
+    settings: Settings,
+    key: Key,
+    rows: pa.Table,
+    init: str | None,
+    *,
+    fidelity: float = 1.0,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> Fit:
     """Train a model on samples. Raises StageFailed on a non-finite loss or weight, or on no step at all.
 
-    ``fidelity`` is the share of the configured steps or epochs to do.
+    ``fidelity`` is the share of the configured steps or epochs to do; ``callbacks`` are called after the
+    recipe's own.
     """
     model, data, trainer = ranks.run_on_all_ranks(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
     watch = _Watch(ctx, model, settings)
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    trainer.callbacks += [watch, *callbacks]  # type: ignore[attr-defined]
     with kept_aside(trainer, ctx.store.directory):
         _run(trainer, model, data)
         if trainer.global_step == 0:
@@ -134,7 +142,7 @@ _shown: set[str] = set()
 
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
-    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**ranks.trainer_place())
+    trainer: lightning.Trainer = _built_trainer(ctx, settings)
     if ctx.report_metrics is not None:
         trainer.loggers = [*trainer.loggers, _StepMetrics(ctx.report_metrics)]
     if fidelity != 1.0:
@@ -143,6 +151,12 @@ def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Tra
             loop.epoch_loop.max_steps = max(1, round(trainer.max_steps * fidelity))
         elif trainer.max_epochs is not None:
             loop.max_epochs = max(1, round(trainer.max_epochs * fidelity))
+    return trainer
+
+
+def _built_trainer(ctx: Context, settings: Settings) -> lightning.Trainer:
+    place = ranks.trainer_place(str(ctx.components.resolved["trainer"].get("accelerator", "auto")))
+    trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**place)
     return trainer
 
 
@@ -202,7 +216,7 @@ class _Watch(lightning.Callback):
         now = time.monotonic()
         if now - self._reported_at >= _REPORT_EVERY_SECONDS:
             self._reported_at = now
-            self._ctx.report_progress(*_progress(trainer), "")
+            self._ctx.report_progress(*progress(trainer), "")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
 
@@ -224,7 +238,7 @@ def _tensors(model: lightning.LightningModule) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _progress(trainer: lightning.Trainer) -> tuple[int, int | None]:
+def progress(trainer: lightning.Trainer) -> tuple[int, int | None]:
     """(done, total) of whatever ends the fit first: optimiser steps, or batches; total None: not known.
 
     With several optimisers a batch is several steps.

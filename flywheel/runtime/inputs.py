@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from flywheel import ranks
 from flywheel.lineage.status import forked_from
-from flywheel.records import Settings, Start
+from flywheel.records import TRIAL, Settings, Start
 from flywheel.runtime.runner import StageRunner
+from flywheel.storage.events import Decided
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation
+from flywheel.tuners import memory
 
 
 def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
@@ -30,8 +34,15 @@ def dev_outcomes(generations: Iterable[Generation | None]) -> dict[str, str]:
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
-    """The parent's settings; after genesis, whose settings are its own, the configured ones."""
-    return run.components.settings() if parent.is_genesis else parent.settings
+    """The parent's settings; after genesis the configured ones, with what was tuned there.
+
+    What ``genesis_settings`` names is the genesis' own, and ends with it.
+    """
+    if not parent.is_genesis:
+        return parent.settings
+    own, before = run.config["genesis_settings"], run.components.settings(genesis=True)
+    tuned = {k: v for k, v in parent.settings.items() if k not in own and v != before.get(k)}
+    return {**run.components.settings(), **tuned}
 
 
 def human_of(run: StageRunner) -> Generation:
@@ -45,11 +56,96 @@ def base_of(run: StageRunner) -> Start | None:
     return Start("base", base, forked_from(run.state)) if base else None
 
 
+def starts_of_genesis(run: StageRunner) -> dict[str, Start]:
+    """What a genesis may start from, by kind."""
+    start = base_of(run) or Start("fresh")
+    return {start.kind: start}
+
+
 def starts_of(run: StageRunner, parent: Generation) -> dict[str, Start]:
     """What a turn's candidate may start from, by kind."""
     base = base_of(run)
     starts = [Start("parent", parent.weights, parent.number), Start("fresh"), *([base] if base else [])]
     return {start.kind: start for start in starts}
+
+
+def chosen_start(run: StageRunner, generation: Generation, starts: Mapping[str, Start]) -> Start:
+    """What the candidate starts from: of the kind that the tuner chose, or a trial's weights.
+
+    Those descend from what the trial itself started from.
+    """
+    tuned = generation.tune
+    assert tuned is not None, "tune chooses the start"
+    if tuned.facts.start != TRIAL:
+        return starts[tuned.facts.start]
+    return Start(TRIAL, tuned.outputs["weights"], starts[_start_of_trial(run, generation)].origin)
+
+
+def _start_of_trial(run: StageRunner, generation: Generation) -> str:
+    """The kind of start of the trial that a generation's tuner chose."""
+    assert generation.tune is not None
+    trials = run.store.json(generation.tune.outputs["trials"])
+    return str(trials[generation.tune.facts.trial]["trial"]["start"])
+
+
+def start_again(run: StageRunner, champion: Generation) -> Start:
+    """What a refit of the champion starts from: what it did, or its trial."""
+    assert champion.start is not None, "a champion was trained"
+    if champion.start.kind != TRIAL:
+        return champion.start
+    parent = None if champion.parent is None else run.state.generations[champion.parent]
+    starts = starts_of(run, parent) if parent else starts_of_genesis(run)
+    return starts[_start_of_trial(run, champion)]
+
+
+def memory_of(run: StageRunner, generation: Generation) -> str | None:
+    """The artifact of what the tuner's memory held of other runs when first asked; None: it has none."""
+    path = memory_path(run)
+    if path is None:
+        return None
+
+    def read() -> Decided:
+        studies = memory.studies(path, apart_from=_id_of(run))
+        return Decided(
+            generation=generation.number,
+            stage="tune",
+            what="memory",
+            value=run.store.put_json(studies),
+            reason=f"{path.name} holds {len(studies)} studies of other runs",
+        )
+
+    return str(run.decide(generation, "memory", read).value)
+
+
+def remember_trials(run: StageRunner, generation: Generation) -> None:
+    """Add the generation's trials to the tuner's memory, once; and retire there what is recalled here."""
+    path, trials = memory_path(run), generation.output("tune", "trials")
+    if path is None or trials is None:
+        return
+    created = run.state.created
+    assert created is not None
+    of = f"{created.recipe}/{created.name}@{generation.number}"
+    results = run.store.json(trials)
+    recalled = [g.number for g in run.state.generations if g.recalled]
+
+    def add() -> None:
+        if results:
+            memory.add(path, _id_of(run), generation.number, of, results)
+        memory.retire(path, _id_of(run), recalled)
+
+    ranks.from_rank_0(add)
+
+
+def memory_path(run: StageRunner) -> Path | None:
+    """The file that the tuner shares with those of other runs."""
+    tuner = run.components.build("tuner", run.components.settings())
+    path = getattr(tuner, "memory", None)
+    return None if path is None else Path(path)
+
+
+def _id_of(run: StageRunner) -> str:
+    assert run.state.created is not None
+    return run.state.created.hash
 
 
 def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:

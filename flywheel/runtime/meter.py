@@ -71,10 +71,19 @@ class Meter:
         finally:
             self._making = ()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples and tokens so far."""
+        return dict(self._counted)
+
     def add(self, counts: Counts, rows: pa.Table) -> None:
         """Count the rows of a unit that was made in this session. Raises DataError if they cannot be."""
+        self.add_counts({name: count(rows) for name, count in counts.items()})
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Count samples and tokens of this session."""
         for name, count in counts.items():
-            self._counted[name] += count(rows)
+            self._counted[name] += count
 
 
 def tokens_of(part: Any) -> Counts:

@@ -19,11 +19,12 @@ from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.protocols import Tracker
 from flywheel.records import Json, Progress, Role, Settings, Start, Step
 from flywheel.runtime import work
-from flywheel.runtime.context import Stage, StageOutput, StageTools
+from flywheel.runtime.context import Decisions, Stage, StageOutput, StageTools
 from flywheel.runtime.meter import Meter
 from flywheel.storage import ids, pruning, slim
 from flywheel.storage.accountant import level_due
 from flywheel.storage.events import (
+    Decided,
     Event,
     FellBack,
     GenerationEnded,
@@ -196,7 +197,15 @@ class StageRunner:
             where, how = (stage, number, self.state.key, settings), self._conditions()
             wanted = getattr(self.trackers, "wants_metrics", False)
             reports = (report_progress, report_metrics if wanted else None)
-            return self.tools.run(*where, carry=carry, conditions=how, reports=reports, meter=meter, **inputs)
+            return self.tools.run(
+                *where,
+                carry=carry,
+                conditions=how,
+                reports=reports,
+                meter=meter,
+                decisions=self._decisions(generation, name),
+                **inputs,
+            )
 
         def record(made: StageOutput | None) -> StageDone[Any]:
             result = made or run()
@@ -231,6 +240,23 @@ class StageRunner:
         if self.ledger is not None and "samples" in recorded.outputs:
             ids.note(self.directory, number, name, self.store.table(recorded.outputs["samples"], ["id"]))
         return recorded
+
+    def decide(self, generation: Generation, what: str, make: Callable[[], Decided]) -> Decided:
+        """What a file or a clock decides, recorded; in a resumed run what was recorded. On all ranks.
+
+        ``make``, on rank 0: the decision, if it is not recorded yet.
+        """
+        decided = generation.decisions.get(what) or self._record(make)
+        assert isinstance(decided, Decided)
+        return decided
+
+    def _decisions(self, generation: Generation, stage: str) -> Decisions:
+        def record(what: str, value: int | str, reason: str) -> None:
+            number = generation.number
+            self.record(Decided(generation=number, stage=stage, what=what, value=value, reason=reason))
+
+        recorded = {what: decided.value for what, decided in generation.decisions.items()}
+        return Decisions(recorded, record)
 
     def _conditions(self) -> Json:
         """The code, packages and threads of the session: with others, units would come out otherwise."""

@@ -180,22 +180,41 @@ def _numbers(scores: Any) -> tuple[np.ndarray, float]:
     return np.asarray(scores, float), max(step, _ROUNDING)
 
 
-def score_means(
-    ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key
-) -> tuple[float, dict[str, float]]:
-    """Mean score over all items of the suites with this role, and of each suite; duels only with a rival."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How a model did on suites."""
+
+    score: float
+    """The mean over all items."""
+    error: float | None
+    """Its standard error, with clusters as the units that are independent; None: there is one of them."""
+    suites: dict[str, float]
+    """The mean of each suite."""
+
+    @classmethod
+    def of(cls, tables: Mapping[str, pa.Table]) -> Means:
+        """Of tables with ``cluster`` and ``score``, by suite."""
+        scores = {name: table["score"].to_numpy() for name, table in tables.items()}
+        every = np.concatenate(list(scores.values()))
+        clusters = [f"{name} {own}" for name, table in tables.items() for own in table["cluster"].to_pylist()]
+        _, of_item = np.unique(clusters, return_inverse=True)
+        apart = np.bincount(of_item, weights=every - every.mean())
+        count = len(apart)
+        error = np.sqrt((apart**2).sum() * count / (count - 1)) / len(every) if count > 1 else None
+        means = {name: float(own.mean()) for name, own in scores.items()}
+        return cls(float(every.mean()), None if error is None else float(error), means)
+
+
+def score_means(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> Means:
+    """How a model does on the suites with this role; duels only with a rival."""
     model.eval()
     suites = [s for s in ctx.data.suites.values() if s.role == role and (rival or not s.duel)]
     if not suites:
         raise StageFailed("tune", f"trials are scored on {role} suites, and the task has none to use")
     tables, _ = score_suites(ctx, model, rival, suites, key)
 
-    def means() -> tuple[float, dict[str, float]]:
-        scores = [table["score"].to_numpy() for table in tables]
-        each = {suite.name: float(s.mean()) for suite, s in zip(suites, scores, strict=True)}
-        return float(np.concatenate(scores).mean()), each
-
-    return ranks.from_rank_0(means)
+    names = [suite.name for suite in suites]
+    return ranks.from_rank_0(lambda: Means.of(dict(zip(names, tables, strict=True))))
 
 
 def metrics(outcomes: pa.Table, suites: Mapping[str, Suite]) -> dict[str, dict[str, Interval]]:

@@ -46,9 +46,10 @@ class Stop:
 
     def check(self) -> None:
         """Raise StopRequested if a stop was asked for on any rank. Cheap enough for every step."""
-        self._calls += 1
-        if ranks.world_size() > 1 and self._calls % _AGREE_EVERY_STEPS:
-            return
+        if ranks.world_size() > 1:
+            self._calls += 1  # those that a rank makes alone are no other's
+            if self._calls % _AGREE_EVERY_STEPS:
+                return
         self.check_unit()
 
     def check_unit(self) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -66,6 +66,10 @@ def to_bytes(table: pa.Table) -> bytes:
 def to_table(data: Any) -> pa.Table:
     """The table of ``to_bytes``."""
     return pa.ipc.open_stream(data).read_all()
+
+
+class CutOff(Exception):
+    """A stop was asked for within a unit that one rank did alone: it is no failure, and is done again."""
 
 
 def attempt(work: Callable[[Unit], bytes], unit: Unit) -> UnitResult:
@@ -182,9 +186,27 @@ class Work:
             raise failure
         return done
 
-    def one_by_one(self, inputs: Json) -> OneByOne:
-        """For units that all ranks do together; how many there will be is not known yet."""
-        return OneByOne(self, self._open(None, inputs))
+    def do_proposed(
+        self,
+        work: Callable[[Unit], bytes],
+        propose: Callable[[int], Json | None],
+        take: Callable[[UnitResult, bool], None],
+        *,
+        inputs: Json,
+    ) -> UnitsDone:
+        """Do units of which each is proposed from the results of others, e.g. trials; all ranks must call it.
+
+        On rank 0 ``propose(number)`` says what the next unit is to do; None: nothing, or nothing before
+        further results are taken. Asked again it must say the same. ``take`` is handed the results in order,
+        those that failed too, and whether they were made in this session. Each is kept at once.
+        """
+        proposed = _Proposed(self, self._open(None, inputs), propose, take)
+        is_over = False
+        while not is_over:
+            for result in self.executor.run(work, proposed.missing() if ranks.rank() == 0 else ()):
+                proposed.add(result)
+            is_over = ranks.from_rank_0(proposed.is_over)
+        return proposed.done
 
     def _open(self, boundaries: Sequence[int] | None, inputs: Json, is_paid: bool = False) -> _Kept:
         folder = self.folder if inputs is not None and ranks.rank() == 0 else None
@@ -194,32 +216,61 @@ class Work:
 
     def settled(self, result: UnitResult) -> UnitResult:
         """A result whose failure is skipped. Raises it if it is not."""
-        if result.error is None:
-            return result
-        if not self.skip_failures:
+        if result.error is not None and not self.skip_failures:
             raise result.error
-        reason = without_secrets(f"{type(result.error).__name__}: {result.error}")
-        return replace(result, error=_Skipped(reason[:_REASON_LENGTH]))
+        return _skipped(result)
+
+
+def _skipped(result: UnitResult) -> UnitResult:
+    """A result with its failure as it is recorded, which holds nothing of where it was raised."""
+    if result.error is None:
+        return result
+    reason = without_secrets(f"{type(result.error).__name__}: {result.error}")
+    return replace(result, error=_Skipped(reason[:_REASON_LENGTH]))
 
 
 @dataclass(slots=True)
-class OneByOne:
-    """Units that all ranks do together, e.g. trials, whose fits span the ranks. Each is kept at once."""
+class _Proposed:
+    """The units of ``Work.do_proposed``, on rank 0."""
 
     _work: Work
     _kept: _Kept
+    _propose: Callable[[int], Json | None]
+    _take: Callable[[UnitResult, bool], None]
     done: UnitsDone = field(default_factory=UnitsDone)
+    """Those that were taken."""
+    _asked: int = 0
+    _made: dict[int, UnitResult] = field(default_factory=dict)
+    """Those that were made and not taken yet, as one before them is still under way."""
 
-    def do(self, make: Callable[[], bytes]) -> UnitResult:
-        """The next unit, found or made; all ranks must call it. Raises its failure if that is not skipped."""
-        unit = Unit(self.done.count, 0, 0)
-        kept, number = self._kept, unit.number
-        result = ranks.from_rank_0(lambda: kept.read(number) if number in kept else None)
-        if result is None:
-            result = self._work.settled(attempt(lambda _: ranks.run_on_all_ranks(make), unit))
-            kept.keep(result, at_once=True)
-        self.done.add(result)
-        return result
+    def missing(self) -> Iterator[Unit]:
+        """The units to make, as long as one is proposed."""
+        while (task := self._next()) is not None:
+            unit = Unit(self._asked, 0, 0, task)
+            self._asked += 1
+            if unit.number not in self._kept:
+                yield unit
+
+    def add(self, result: UnitResult) -> None:
+        """Keep a unit that was made, and take those that are next. One that was cut off is done again."""
+        if not isinstance(result.error, CutOff):
+            self._made[result.number] = self._kept.keep(_skipped(result), at_once=True)
+            self._settle()
+
+    def is_over(self) -> bool:
+        """Whether all were taken and no further one is proposed."""
+        return self._next() is None and self.done.count == self._asked
+
+    def _next(self) -> Json | None:
+        self._settle()
+        return self._propose(self._asked)
+
+    def _settle(self) -> None:
+        while (number := self.done.count) < self._asked and (number in self._made or number in self._kept):
+            is_new = number in self._made
+            result = self._made.pop(number) if is_new else self._kept.read(number)
+            self.done.add(result)
+            self._take(result, is_new)
 
 
 def discard_failed(directory: Path, stage: str) -> None:

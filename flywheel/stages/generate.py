@@ -34,14 +34,16 @@ from flywheel.tables.digests import sketch
 from flywheel.tables.types import is_known, matched, stored
 
 
-def generate(ctx: Context, *, parent: Generation) -> StageOutput:
+def generate(ctx: Context, *, parent: Generation, share: float = 1.0) -> StageOutput:
     """The parent's answers to this generation's prompts, as samples with provenance.
 
-    Prompts that are items of a suite are left out: no model may train on them.
+    Prompts that are items of a suite are left out: no model may train on them. ``share``: of the prompts,
+    the first ones, that a trial has answered.
     """
     task, config = ctx.components.task, ctx.components.resolved
     drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key)
     prompts, left_out = ctx.data.hold_out(drawn)
+    prompts = prompts[: max(1, round(len(prompts) * share))]
     if len(prompts) == 0:
         raise StageFailed("generate", f"all {left_out} prompts are items of suites: none is left to answer")
     model = ctx.load_model(str(parent.weights), parent.settings)

@@ -11,11 +11,23 @@ from flywheel.storage.events import TrainFacts
 from flywheel.storage.sources import read_sources
 
 
-def train(ctx: Context, *, corpus: str, sources: str, start: Start) -> StageOutput:
-    """The candidate's weights: a fit on the corpus from a start."""
+def train(ctx: Context, *, corpus: str, sources: str, start: Start, share: float = 1.0) -> StageOutput:
+    """The candidate's weights: a fit on the corpus from a start.
+
+    ``share``: of the configured steps or epochs, those that are left where the start is a trial's; 0: none.
+    """
+    if share == 0:
+        return adopt(ctx, start=start)
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights)
-    facts = TrainFacts(start=start, settings=ctx.settings, steps=done.steps, loss=done.loss, best=done.best)
+    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights, fidelity=share)
+    facts = TrainFacts(
+        start=start,
+        settings=ctx.settings,
+        steps=done.steps,
+        loss=done.loss,
+        best=done.best,
+        share=share,
+    )
     return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
 
 
@@ -25,5 +37,5 @@ def adopt(ctx: Context, *, start: Start) -> StageOutput:
     model = ctx.components.model(ctx.settings)
     if start.weights is not None:
         load_weights(model, ctx.store.weights(start.weights))
-    facts = TrainFacts(start=start, settings=ctx.settings, steps=0, loss=None)
+    facts = TrainFacts(start=start, settings=ctx.settings, steps=0, loss=None, share=0.0)
     return StageOutput({"weights": take_weights(model)}, facts)

@@ -1,35 +1,34 @@
-"""Tune: choose the settings and the start, by trials: short fits scored on the dev suites."""
+"""Tune: choose the settings and the start, by trials: short fits scored on the dev suites.
+
+Each trial is proposed from the results of all but the last ``tune.lag - 1`` before it, in their order, so
+that the same ones are made whatever the number of ranks, and however often the run is killed.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from flywheel import ranks
 from flywheel.config.components import plain_settings
-from flywheel.errors import DataError, StageFailed
+from flywheel.errors import DataError, StageFailed, StopRequested
 from flywheel.protocols import TunerView
-from flywheel.records import Choice, Role, Settings, Start, Trial, TrialResult
-from flywheel.runtime.context import Context, Stage, StageOutput, StageTools, carry_of
-from flywheel.runtime.fit import fit
-from flywheel.runtime.scoring import score_means
-from flywheel.runtime.work import FOLDER
-from flywheel.storage.corpus import read_corpus
-from flywheel.storage.events import TuneFacts
-from flywheel.storage.ledger import canonical
-from flywheel.storage.sources import read_sources
+from flywheel.records import TRIAL, Choice, Json, Start, Study, Trial, TrialResult, UnitResult
+from flywheel.runtime.context import Context, Stage, StageOutput, carry_of
+from flywheel.runtime.work import UnitsDone
+from flywheel.space import Space
+from flywheel.stages.trials import MakeTrial, check_start, read
+from flywheel.storage.events import TuneFacts, device_hours
 from flywheel.storage.state import Generation
-from flywheel.storage.store import ScratchStore, Store
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from flywheel.storage.store import Store
+
+_NO_SAMPLES = {"samples": len, "tokens": len}
 
 
 def tune(
@@ -44,128 +43,177 @@ def tune(
     recalled: str | None = None,
     parent: Generation | None = None,
     prior: Sequence[tuple[int, str]] | None = None,
+    memory: str | None = None,
 ) -> StageOutput:
     """The tuner's settings and kind of start, and the trials that it asked for.
 
     ``batches`` and ``recalled`` are what ``curate`` was given, ``redo`` the stages before this one, in order,
     which a trial may do anew, ``starts`` what a fit may begin from, by kind;
     ``init`` is the configured kind. Duels are against ``parent``. ``prior``: earlier generations with trials,
-    and the artifacts of these.
+    and the artifacts of these; ``memory``: that of the studies of other runs.
     """
     tuner, carry = ctx.components.build("tuner", ctx.settings), ctx.carry.get("tuner", {})
-    earlier = {n: tuple(map(TrialResult.of, ctx.store.json(artifact))) for n, artifact in prior or ()}
-    view = TunerView(ctx.settings, starts, init, (), earlier, carry, ctx.key)
-    trials = Trials(ctx, corpus, sources, batches, recalled, redo, starts, parent)
+    space = ctx.components.space.of_fresh(starts[init].weights is None) if init in starts else Space()
+    if parent is None and not ctx.components.resolved["tune"]["genesis"]:
+        space = Space()
+    studies = studies_of(ctx.store, prior or (), memory)
+    view = TunerView(ctx.settings, starts, init, (), studies, carry, ctx.key, space)
+    search = _Search(ctx, tuner, view)
+    make = MakeTrial(ctx, corpus, sources, batches, recalled, redo, starts, parent)
     begin_from = {kind: start.json() for kind, start in starts.items()}
-    units = ctx.work.one_by_one([corpus, sources, batches, recalled, begin_from, init, prior, carry])
-    while not isinstance(answer := ranks.from_rank_0(partial(_ask, tuner, view, ctx)), Choice):
-        for trial in answer:
-            unit = units.do(partial(trials.run, trial))
-            failed = {"trial": trial.json(), "failure": str(unit.error)}
-            outcome = json.loads(bytes(unit.data)) if unit.data else failed
-            result = TrialResult.of({"number": len(view.results), **outcome})
-            view = replace(view, results=(*view.results, result))
-    _require_known(answer.start, starts)
-    output, carry_kept = carry_of(tuner, answer.carry)
-    facts = TuneFacts(
-        settings=ctx.components.tuned(answer.settings),
-        start=answer.start,
-        units=units.done.facts if view.results else None,
-        carry_kept=carry_kept,
+    inputs = [corpus, sources, batches, recalled, begin_from, init, prior, memory, carry]
+    search.units = ctx.work.do_proposed(make, search.propose, search.take, inputs=inputs)
+    if (why := ranks.from_rank_0(lambda: search.why_stop)) and ctx.decisions.record:
+        ctx.decisions.record("stop", ranks.from_rank_0(lambda: len(search.results)), why)
+    chosen = ranks.from_rank_0(search.choose)
+    return search.output(chosen) if ranks.rank() == 0 else StageOutput()
+
+
+def studies_of(store: Store, prior: Sequence[tuple[int, str]], memory: str | None) -> tuple[Study, ...]:
+    """The trials of other runs, then of this run's earlier generations, the oldest first."""
+    others = [(study["of"], study["results"]) for study in (store.json(memory) if memory else ())]
+    own = [(f"generation {number}", store.json(artifact)) for number, artifact in prior]
+    studies = [(of, results) for of, results in (*others, *own) if results]
+    return tuple(
+        Study(of, len(studies) - k, tuple(map(TrialResult.of, results)))
+        for k, (of, results) in enumerate(studies)
     )
-    if view.results or prior:
-        output = {"trials": [result.json() for result in view.results], **output}
-    return StageOutput(output, facts, units.done.seconds if view.results else None)
 
 
-def _ask(tuner: Any, view: TunerView, ctx: Context) -> Choice | list[Trial]:
-    """The tuner's answer; what it draws from does not depend on which trials were made in this session."""
-    key = ctx.key("ask", len(view.results))
-    key.seed_globals()
-    answer = tuner.ask(replace(view, key=key))
-    if isinstance(answer, Choice):
-        return answer
-    if not isinstance(answer, Sequence) or not answer or not all(isinstance(t, Trial) for t in answer):
-        raise DataError(f"Expected a Choice, or a list of one Trial or more, from ask(), got {answer!r}.")
-    return [replace(t, settings=plain_settings(t.settings), start=t.start or view.init) for t in answer]
-
-
-def _require_known(start: str, starts: Mapping[str, Start]) -> None:
-    if start not in starts:
-        raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner named {start!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Trials:
-    """Makes trials, on all ranks together; the fields are those that ``tune`` is given."""
+@dataclass(slots=True)
+class _Search:
+    """What a tuner asks for and is shown, on rank 0."""
 
     ctx: Context
-    corpus: str
-    sources: str
-    batches: str
-    recalled: str | None
-    redo: Mapping[str, Stage]
-    starts: Mapping[str, Start]
-    parent: Generation | None
+    tuner: Any
+    view: TunerView
+    units: UnitsDone = field(default_factory=UnitsDone)
+    results: list[TrialResult] = field(default_factory=list)
+    """Of the trials that were made, by number."""
+    why_stop: str = ""
+    """Why a limit of ``tune`` ends the study now; empty: none does, or that it does is recorded."""
+    _asked: list[Trial] = field(default_factory=list)
+    _seconds: float = 0.0
+    _weights: tuple[int, bytes] | None = None
+    """The best trial whose weights may become a start, and these."""
 
-    def run(self, trial: Trial) -> bytes:
-        """The trial, its score, and that of each suite, as JSON. Raises what made it fail."""
-        ctx, parent = self.ctx, self.parent
-        _require_known(trial.start, self.starts)
-        if not trial.fidelity > 0:
-            raise StageFailed("tune", f"a trial's fidelity must be above 0; it is {trial.fidelity}")
-        settings, key = ctx.components.tuned(trial.settings), ctx.key("trial")  # one key, so that they
-        start = self.starts[trial.start].weights  # differ by what was asked for only
-        model = fit(ctx, settings, key, self._rows(trial, settings), start, fidelity=trial.fidelity).model
-        rival = ctx.load_model(str(parent.weights), parent.settings) if parent else None
-        score, suites = score_means(ctx, model, rival, Role.DEV, key)
-        return canonical({"trial": trial.json(), "score": score, "suites": suites})
+    def propose(self, number: int) -> Json | None:
+        """Trial ``number``, from the results that it may depend on; None: they are not there yet, or no more.
 
-    def _rows(self, trial: Trial, settings: Settings) -> pa.Table:
-        """What to train on: the corpus, or one that is made anew and forgotten."""
-        store = self.ctx.store
-        if trial.redo_from == "train":
-            return read_corpus(store, self.corpus, read_sources(store, self.sources))
-        with _scratch(store) as scratch:
-            return ranks.run_on_all_ranks(lambda: self._redo(trial.redo_from, settings, scratch))
+        Raises StopRequested if a trial would make samples and the run's budget for them is spent.
+        """
+        if number < len(self._asked):
+            return self._asked[number].json()
+        known = max(0, number - self._tune["lag"] + 1)
+        if len(self.results) < known or self._is_stopped(number):
+            return None
+        view = replace(
+            self.view,
+            results=tuple(self.results[:known]),
+            pending=tuple(self._asked[known:]),
+            key=self.ctx.key("ask", number),
+        )
+        view.key.seed_globals()
+        trial = self.tuner.ask(view)
+        if trial is None:
+            return None
+        if not isinstance(trial, Trial):
+            raise DataError(f"Expected a Trial or None from ask(), got {trial!r}.")
+        self._check_budget(trial)
+        start = trial.start or view.init
+        trial = replace(trial, settings=plain_settings(trial.settings), start=start)
+        self._asked.append(trial)
+        return trial.json()
 
-    def _redo(self, first: str, settings: Settings, scratch: Store) -> pa.Table:
-        if first not in self.redo:
-            known = ", ".join([*self.redo, "train"])
-            raise StageFailed("tune", f"redo_from must be one of {known}; it is {first!r}")
-        do = partial(self._do, settings, scratch)
-        *before, (samples, scores) = scratch.json(self.batches)
-        if first != "curate":
-            if self.parent is None:
-                raise StageFailed("tune", f"a genesis has nothing that {first} could do anew")
-            if first == "generate":
-                samples = do("generate", parent=self.parent)["samples"]
-            scores = do("grade", samples=samples, parent=self.parent)["scores"]
-        outputs = do("curate", sources=[*before, [samples, scores]], recalled=self.recalled)
-        return read_corpus(scratch, outputs["corpus"], read_sources(scratch, outputs["sources"]))
+    @property
+    def _tune(self) -> Mapping[str, Any]:
+        tune: Mapping[str, Any] = self.ctx.components.resolved["tune"]
+        return tune
 
-    def _do(self, settings: Settings, scratch: Store, name: str, **inputs: Any) -> dict[str, str]:
-        """The outputs of a stage, in the scratch store."""
-        ctx, stage = self.ctx, self.redo[name]
-        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
-        more = {"carry": ctx.carry, "reports": (ctx.report_progress, None), "meter": ctx.work.meter, **inputs}
+    def _is_stopped(self, number: int) -> bool:
+        """Whether a limit on what trials take has ended the study: as recorded, or now."""
+        if (after := self.ctx.decisions.recorded.get("stop")) is not None:
+            return number >= int(after)
+        if self.ctx.decisions.record is not None and not self.why_stop:
+            self.why_stop = self._limit_reached() if number else ""
+        return bool(self.why_stop)
 
-        def run() -> StageOutput:
-            if not stage.on_all_ranks and ranks.rank() != 0:
-                return StageOutput()
-            return tools.run(stage, ctx.generation, ctx.key("trial"), settings, **more)
+    def _limit_reached(self) -> str:
+        price = (self.ctx.components.resolved["budget"].get("price") or {}).get("device_hour", 0.0)
+        taken = {"seconds": self._seconds, "money": device_hours(self._seconds, 1) * price}
+        reached = (key for key, value in taken.items() if self._tune[key] and value >= self._tune[key])
+        key = next(reached, None)
+        return f"tune.{key} is {self._tune[key]:g}, and the trials took {taken[key]:g}" if key else ""
 
-        output = ranks.run_on_all_ranks(run)
-        return ranks.from_rank_0(lambda: {key: scratch.put_value(v) for key, v in output.outputs.items()})
+    def _check_budget(self, trial: Trial) -> None:
+        if trial.redo_from == "generate":
+            meter = self.ctx.work.meter
+            with meter.making(_NO_SAMPLES):
+                if reached := meter.reached():
+                    raise StopRequested(reached)
+
+    def take(self, result: UnitResult, is_new: bool) -> None:
+        """Add the result of the next trial; ``is_new``: it was made in this session."""
+        trial = self._asked[result.number]
+        self._seconds += result.seconds
+        if result.data is None:
+            failed = TrialResult(result.number, trial, failure=str(result.error))
+            self.results.append(failed)
+            return
+        fields, counts, weights = read(result.data)
+        done = TrialResult.of({"number": result.number, **fields})
+        self.results.append(done)
+        if is_new:
+            self.ctx.work.meter.add_counts(counts)
+        if weights and (self._weights is None or _score(done) > _score(self.results[self._weights[0]])):
+            self._weights = done.number, weights
+
+    def choose(self) -> Choice:
+        """The tuner's choice. Raises StageFailed if all trials failed, or it cannot be used."""
+        if self.results and all(result.score is None for result in self.results):
+            raise StageFailed("tune", _why_all_failed(self.results))
+        view = replace(self.view, results=tuple(self.results), key=self.ctx.key("choose"))
+        view.key.seed_globals()
+        choice = self.tuner.choose(view)
+        if not isinstance(choice, Choice):
+            raise DataError(f"Expected a Choice from choose(), got {choice!r}.")
+        if not choice.share >= 0 or (choice.share == 0 and choice.start != TRIAL):
+            raise StageFailed("tune", f"the share of a fit must be above 0; the tuner named {choice.share}")
+        if choice.start == TRIAL and (self._weights is None or self._weights[0] != choice.trial):
+            raise StageFailed(
+                "tune",
+                f"a start must be the best trial whose weights were kept; the tuner named {choice.trial!r}",
+            )
+        if choice.start != TRIAL:
+            check_start(choice.start, view.starts)
+        return replace(choice, settings=self.ctx.components.tuned(choice.settings))
+
+    def output(self, choice: Choice) -> StageOutput:
+        """What the stage leaves: the trials, the carry, and weights that became a start."""
+        from safetensors.torch import load
+
+        outputs, carry_kept = carry_of(self.tuner, choice.carry)
+        if self.results or self.view.prior:
+            outputs = {"trials": [result.json() for result in self.results], **outputs}
+        if choice.start == TRIAL and self._weights:
+            outputs["weights"] = load(self._weights[1])
+        facts = TuneFacts(
+            settings=choice.settings,
+            start=choice.start,
+            units=self.units.facts if self.results else None,
+            trial=choice.trial,
+            share=choice.share,
+            reason=choice.reason,
+            importance={name: round(share, 4) for name, share in choice.importance.items()},
+            carry_kept=carry_kept,
+        )
+        return StageOutput(outputs, facts, self.units.seconds if self.results else None)
 
 
-@contextmanager
-def _scratch(store: Store) -> Iterator[Store]:
-    """A store for what is forgotten once the block ends; all ranks see the same."""
-    folder = store.directory / FOLDER / "tune" / "trial"
-    ranks.from_rank_0(lambda: shutil.rmtree(folder, ignore_errors=True))
-    try:
-        yield ScratchStore(folder, store)
-    finally:
-        if ranks.rank() == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+def _score(result: TrialResult) -> float:
+    return -1.0 if result.score is None else result.score
+
+
+def _why_all_failed(results: Sequence[TrialResult]) -> str:
+    (reason, count), *_ = Counter(result.failure for result in results).most_common(1)
+    return f"all {len(results)} trials failed, {count} of them so: {reason}"

@@ -13,6 +13,7 @@ from flywheel.records import Action, Role
 from flywheel.storage import accountant
 from flywheel.storage.events import (
     Consented,
+    Decided,
     Event,
     FellBack,
     GenerationEnded,
@@ -41,6 +42,8 @@ def why_not(state: RunState, event: Event) -> str | None:
     match event:
         case StageDone():
             return _why_not_do(state, event)
+        case Decided():
+            return _why_not_decide(state, event)
         case RunCreated():
             return _why_not_create(state, event)
         case GenerationStarted():
@@ -87,6 +90,15 @@ def _why_not_do(state: RunState, event: StageDone[Any]) -> str | None:
         return rule
     if state.pruned and (gone := state.pruned.keys() & event.inputs.values()):
         return f"what was pruned cannot be used, as {min(gone)} was"
+    return None
+
+
+def _why_not_decide(state: RunState, event: Decided) -> str | None:
+    if rule := _why_not_under_way(state, event.generation):
+        return rule
+    generation = state.generations[event.generation]
+    if event.stage in generation.stages or event.what in generation.decisions:
+        return "a stage decides a thing once, before it is done"
     return None
 
 

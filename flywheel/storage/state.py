@@ -20,6 +20,7 @@ from flywheel.storage.events import (
     Consented,
     Cost,
     CurateFacts,
+    Decided,
     EvaluateFacts,
     Event,
     FellBack,
@@ -90,6 +91,8 @@ class Generation:
     """Wall time of its stages that failed or were cut off."""
     stages: dict[str, StageDone[Any]] = field(default_factory=dict)
     """Stage -> its event, of those that are done. By their names below they have typed facts."""
+    decisions: dict[str, Decided] = field(default_factory=dict)
+    """Those of its stages that are replayed, by what they decide."""
     recalled: bool = False
     """It is flawed or learned from what is: never champion (again). A flag beside the verdict."""
     suspect: bool = False
@@ -278,6 +281,8 @@ class RunState:
             case Look():
                 self.looks.append(event)
                 self._begin_look(self.generations[event.generation], event)
+            case Decided():
+                self.generations[event.generation].decisions[event.what] = event
             case GenerationEnded():
                 self._end_generation(event)
             case RunEnded():

@@ -11,6 +11,7 @@ from flywheel.errors import DamagedError, PrunedError
 from flywheel.records import Answer, Json
 from flywheel.storage import ledger
 from flywheel.storage.events import (
+    Decided,
     Event,
     ForkedFrom,
     GenerationEnded,
@@ -113,6 +114,8 @@ def _named_by(event: Event) -> Iterable[str]:
             return [*event.inputs.values(), *event.outputs.values()]
         case SessionStarted():
             return event.outputs.values()
+        case Decided(value=str(artifact)):
+            return [artifact]
         case GenerationEnded():
             return event.carry.values()
         case Recalled():

@@ -32,6 +32,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
 from flywheel.trackers import NoTracker
+from flywheel.tuners import Fixed
 from tests.support.events import event_of, facts
 
 HUMAN, MADE = 4, 3
@@ -54,7 +55,7 @@ class FakeComponents:
             "refit": False,
         }
         ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
-        ours |= {"promotion": {}, "advances": {}, "scores": {}}
+        ours |= {"promotion": {}, "advances": {}, "scores": {}, "genesis_settings": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
     def verdict(self, ctx: Context) -> bool:
@@ -76,8 +77,8 @@ class FakeComponents:
         return {"genesis": genesis}
 
     def build(self, section: str, settings: Any) -> Any:
-        assert section == "curator"
-        return self._curator
+        assert section in ("curator", "tuner")
+        return self._curator if section == "curator" else Fixed()
 
     def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
         rng, rows = key.numpy(), len(samples)

@@ -308,11 +308,14 @@ class Tuner:
     init: str | None = None
     redo_from: str = "train"
 
-    def ask(self, view: TunerView) -> list[Trial] | Choice:
+    def ask(self, view: TunerView) -> Trial | None:
+        left = self.rates[len(view.results) + len(view.pending) :]
+        if not left:
+            return None
+        return Trial({**view.settings, "lr": left[0]}, self.fidelity, redo_from=self.redo_from)
+
+    def choose(self, view: TunerView) -> Choice:
         fault("tune")
-        left = self.rates[len(view.results) :]
-        if left:
-            return [Trial({**view.settings, "lr": left[0]}, self.fidelity, redo_from=self.redo_from)]
         scores = {r.trial.settings["lr"]: r.score for r in view.results if r.score is not None}
         best = max(scores, key=scores.__getitem__) if scores else view.settings["lr"]
         memory = {"taken": [*view.carry.get("taken", []), best]}

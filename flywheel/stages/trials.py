@@ -1,0 +1,232 @@
+"""One trial: a short fit by one rank, scored on the dev suites, and what it may need made anew for it."""
+
+from __future__ import annotations
+
+import gc
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from flywheel import ranks
+from flywheel.errors import StageFailed
+from flywheel.executors.inline import Inline
+from flywheel.keys import Key
+from flywheel.records import Json, Role, Settings, Start, Trial, Unit
+from flywheel.runtime.context import Context, Stage, StageTools
+from flywheel.runtime.meter import Meter
+from flywheel.runtime.scoring import Means, score_means
+from flywheel.runtime.work import FOLDER, Work
+from flywheel.storage.corpus import read_corpus
+from flywheel.storage.ledger import canonical
+from flywheel.storage.sources import read_sources
+from flywheel.storage.state import Generation
+from flywheel.storage.store import ScratchStore, Store
+
+if TYPE_CHECKING:
+    import lightning
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class MakeTrial:
+    """The work of a unit: a trial. The fields are those that ``tune`` is given."""
+
+    ctx: Context
+    corpus: str
+    sources: str
+    batches: str
+    recalled: str | None
+    redo: Mapping[str, Stage]
+    starts: Mapping[str, Start]
+    parent: Generation | None
+
+    def __call__(self, unit: Unit) -> bytes:
+        """What came of it, see ``read``. Raises what made it fail."""
+        trial = msgspec.convert(unit.task, Trial)
+        try:
+            with ranks.alone():
+                return self._make(trial, unit.number)
+        except SystemExit as error:
+            raise RuntimeError(f"the recipe left the process: SystemExit: {error}") from error
+        finally:
+            _free_memory()
+
+    def _make(self, trial: Trial, number: int) -> bytes:
+        check(trial, self.starts)
+        key = self.ctx.key("trial", number)
+        ctx = _context(self.ctx, number)
+        settings = ctx.components.tuned(trial.settings)
+        rows = _shared(self._rows(ctx, trial, settings, key), trial.data_share, self.ctx.key("rows"))
+        score = partial(self._score, ctx)
+        result = fit_in_rungs(ctx, trial, settings, key("fit"), rows, self.starts[trial.start].weights, score)
+        return canonical({**result.facts, "counts": ctx.work.meter.counts}) + b"\n" + result.weights
+
+    def _score(self, ctx: Context, model: lightning.LightningModule) -> Means:
+        """The model on dev. All trials are scored with the same random numbers."""
+        parent = self.parent
+        rival = ctx.load_model(str(parent.weights), parent.settings) if parent else None
+        return score_means(ctx, model, rival, Role.DEV, self.ctx.key("dev"))
+
+    def _rows(self, ctx: Context, trial: Trial, settings: Settings, key: Key) -> pa.Table:
+        """What to train on: the corpus, or one that is made anew and forgotten."""
+        store = ctx.store
+        if trial.redo_from == "train":
+            return read_corpus(store, self.corpus, read_sources(store, self.sources))
+        with _scratch(store, key) as scratch:
+            return self._redo(ctx, trial, settings, scratch, key)
+
+    def _redo(self, ctx: Context, trial: Trial, settings: Settings, scratch: Store, key: Key) -> pa.Table:
+        first, known = trial.redo_from, [*self.redo, "train"]
+        if first not in known:
+            raise StageFailed("tune", f"redo_from must be one of {', '.join(known)}; it is {first!r}")
+        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
+
+        def do(name: str, **inputs: Any) -> dict[str, str]:
+            reports, meter = (ctx.report_progress, None), ctx.work.meter
+            given = {"carry": ctx.carry, "reports": reports, "meter": meter, **inputs}
+            output = tools.run(self.redo[name], ctx.generation, key, settings, **given)
+            return {name: scratch.put_value(value) for name, value in output.outputs.items()}
+
+        *before, (samples, scores) = scratch.json(self.batches)
+        if first != "curate":
+            if self.parent is None:
+                raise StageFailed("tune", f"a genesis has nothing that {first} could do anew")
+            if first == "generate":
+                samples = do("generate", parent=self.parent, share=trial.data_share)["samples"]
+            scores = do("grade", samples=samples, parent=self.parent)["scores"]
+        outputs = do("curate", sources=[*before, [samples, scores]], recalled=self.recalled)
+        return read_corpus(scratch, outputs["corpus"], read_sources(scratch, outputs["sources"]))
+
+
+def check(trial: Trial, starts: Mapping[str, Start]) -> None:
+    """Raise StageFailed for a trial that cannot be made."""
+    check_start(trial.start, starts)
+    shares = {"fidelity": trial.fidelity, "data_share": trial.data_share}
+    for name, share in shares.items():
+        if not share > 0 or (name == "data_share" and share > 1):
+            rule = "above 0" if name == "fidelity" else "above 0 and at most 1"
+            raise StageFailed("tune", f"a trial's {name} must be {rule}; it is {share}")
+    rungs = [rung.share for rung in trial.rungs]
+    if rungs != sorted(set(rungs)) or not all(0 < share < 1 for share in rungs):
+        raise StageFailed("tune", f"a trial's rungs must rise between 0 and 1; they are {rungs}")
+    if trial.keep_weights and (trial.redo_from != "train" or trial.data_share != 1):
+        raise StageFailed("tune", "only a trial on the whole corpus of its generation may become a start")
+
+
+def check_start(start: str, starts: Mapping[str, Start]) -> None:
+    """Raise StageFailed for a kind of start that there is not."""
+    if start not in starts:
+        raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner named {start!r}")
+
+
+def read(data: Any) -> tuple[dict[str, Json], dict[str, int], bytes]:
+    """Of a trial that was made: the fields of its result, what it counts, and its weights, or none."""
+    line, _, weights = bytes(data).partition(b"\n")
+    fields = msgspec.json.decode(line)
+    return fields, fields.pop("counts"), weights
+
+
+def _context(ctx: Context, number: int) -> Context:
+    """What a trial may use: units are done by this rank alone, and none is kept."""
+
+    def report_progress(done: int, total: int | None, note: str) -> None:
+        ctx.report_progress(done, total, f"trial {number}{note and ', '}{note}")
+
+    def ignore(done: int, total: int | None, note: str) -> None:
+        pass  # of scoring: the fit's is what says how far a trial is
+
+    work = Work(
+        executor=Inline(ctx.stop.check_unit),
+        folder=None,
+        stage=ctx.work.stage,
+        conditions=None,
+        skip_failures=False,
+        report_progress=ignore,
+        meter=Meter(),
+    )
+    return replace(ctx, work=work, report_progress=report_progress)
+
+
+def _shared(rows: pa.Table, share: float, key: Key) -> pa.Table:
+    """A share of the rows, one at least, in their order. A smaller share is part of a larger one."""
+    if share == 1.0:
+        return rows
+    drawn = key.each(rows["id"].to_pylist()).uniform(1)[:, 0]
+    count = max(1, round(len(rows) * share))
+    return rows.take(np.sort(np.argsort(drawn, kind="stable")[:count]))
+
+
+@contextmanager
+def _scratch(store: Store, key: Key) -> Iterator[Store]:
+    """A store for what is forgotten once the block ends."""
+    folder = store.directory / FOLDER / "tune" / f"trial-{key.path[-1]}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield ScratchStore(folder, store)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_memory() -> None:
+    """Let go of what a trial held: the next one needs the room, most of all after one that had too little."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of the fit of a trial."""
+
+    facts: dict[str, Json]
+    """The fields of its result but for the number."""
+    weights: bytes
+
+
+def fit_in_rungs(
+    ctx: Context,
+    trial: Trial,
+    settings: Settings,
+    key: Key,
+    rows: pa.Table,
+    start: str | None,
+    score: Any,
+) -> Tried:
+    """Fit and score, at each rung and at the end; a score below a rung's least ends it."""
+    from safetensors.torch import save
+
+    from flywheel.runtime.environment import device
+    from flywheel.runtime.fit import check_loads, fit
+    from flywheel.runtime.weights import take_weights
+    from flywheel.stages.rungs import Climb, Pruned
+
+    climb = Climb(trial.rungs, score)
+    try:
+        done = fit(ctx, settings, key, rows, start, fidelity=trial.fidelity, callbacks=[climb])
+    except Pruned:
+        means, weights = climb.means, b""
+    else:
+        means = score(done.model.to(device(ctx.components.resolved["trainer"])))
+        taken = take_weights(done.model) if trial.keep_weights else None
+        weights = save(check_loads(ctx, settings, taken)) if taken else b""
+    assert means is not None
+    share = trial.rungs[len(climb.scores) - 1].share if climb.is_pruned else 1.0
+    facts = {
+        "trial": trial.json(),
+        "score": means.score,
+        "suites": means.suites,
+        "error": means.error if means.error is not None and math.isfinite(means.error) else None,
+        "rungs": climb.scores,
+        "pruned": climb.is_pruned,
+        "share": trial.fidelity * share,
+    }
+    return Tried(facts, weights)

@@ -1,0 +1,134 @@
+"""The trials of several runs in one file, which their tuners share: ``tuner.memory=PATH``.
+
+A line is a JSON object: a study, ``{"run", "generation", "of", "results"}``, or what a recall retires,
+``{"run", "retired": [generations]}``, which no tuner is shown from then on. ``run`` is the hash of the run's
+first line. Lines are only added, under a lock, and fsynced; a torn last one, of a crash, is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from flywheel.errors import DataError
+from flywheel.records import Json
+from flywheel.storage.ledger import canonical
+
+NEWEST = 50
+"""Studies that a tuner is shown, the newest ones."""
+
+
+def studies(path: Path, *, apart_from: str) -> list[dict[str, Json]]:
+    """What other runs than this one have tried and not retired: ``of`` and ``results``, the oldest first.
+
+    Empty if there is no such file. Raises DataError if it is no memory.
+    """
+    if not path.exists():
+        return []
+    with _locked(path, "rb") as file:
+        lines = _lines(path, file.read())
+    retired = _retired(lines)
+    chosen = [line for line in lines if "results" in line and line["run"] != apart_from]
+    left = [line for line in chosen if (line["run"], line["generation"]) not in retired]
+    return [{"of": line["of"], "results": line["results"]} for line in left[-NEWEST:]]
+
+
+def add(path: Path, run: str, generation: int, of: str, results: Sequence[Json]) -> None:
+    """Add a study, unless it is there already. Raises DataError if it cannot be written."""
+    study = {"run": run, "generation": generation, "of": of, "results": list(results)}
+    with _open(path) as file:
+        there = ((line["run"], line["generation"]) for line in _read(path, file) if "results" in line)
+        if (run, generation) not in there:
+            _append(file, study)
+
+
+def retire(path: Path, run: str, generations: Iterable[int]) -> int:
+    """Retire the studies of these generations; how many of them were in use."""
+    if not path.exists():
+        return 0
+    with _open(path) as file:
+        lines = _read(path, file)
+        retired, wanted = _retired(lines), set(generations)
+        own = {line["generation"] for line in lines if "results" in line and line["run"] == run}
+        due = sorted(number for number in own & wanted if (run, number) not in retired)
+        if due:
+            _append(file, {"run": run, "retired": due})
+    return len(due)
+
+
+def _retired(lines: Iterable[dict[str, Any]]) -> set[tuple[str, int]]:
+    return {(line["run"], number) for line in lines for number in line.get("retired", ())}
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """The file, made if it is missing, to read and add to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with _locked(path, "rb+") as file:
+            yield file
+    except OSError as error:
+        raise DataError(
+            f"tuner.memory must be a file that can be written; {path}: {error.strerror}. Give another path."
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path, mode: str) -> Iterator[IO[bytes]]:
+    with path.open(mode) as file:
+        fcntl.flock(file, fcntl.LOCK_EX if "+" in mode else fcntl.LOCK_SH)
+        try:
+            yield file
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _read(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
+    file.seek(0)
+    return _lines(path, file.read())
+
+
+def _lines(path: Path, data: bytes) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    *whole, torn = data.split(b"\n")
+    for number, line in enumerate([*whole, torn], 1):
+        try:
+            entry = msgspec.json.decode(line) if line else {}
+        except msgspec.DecodeError:
+            if number > len(whole):
+                continue  # it ends in the middle: whoever wrote it was killed
+            entry = {}
+        is_known = isinstance(entry, dict) and "run" in entry and entry.keys() & {"results", "retired"}
+        if line and not is_known:
+            raise DataError(
+                f"tuner.memory must be a file that tuners have written; line {number} of {path} is none of "
+                "theirs. Give another path."
+            )
+        lines += [entry] if line else []
+    return lines
+
+
+def _append(file: IO[bytes], entry: Json) -> None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    is_torn = size > 0 and file.read(1) != b"\n"
+    if is_torn:
+        _drop_torn(file)
+    file.seek(0, os.SEEK_END)
+    file.write(canonical(entry) + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _drop_torn(file: IO[bytes]) -> None:
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
