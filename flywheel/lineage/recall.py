@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from flywheel.errors import ConfigError, RunError
 from flywheel.lineage.forks import Beside, Fork, Unread, forks_of
@@ -34,6 +35,7 @@ from flywheel.storage.rules import (
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 from flywheel.storage.writer import Amendment, amend
+from flywheel.tuners import memory
 
 
 class ChampionChange(Answer, frozen=True):
@@ -100,6 +102,17 @@ class CarryChange(Answer, frozen=True):
     """The generation that left it."""
 
 
+class RetiredTrials(Answer, frozen=True):
+    """What a recall does to the memory that the run's tuner shares with other runs."""
+
+    path: str
+    """The file, as the run's configuration names it."""
+    is_there: bool
+    """Whether there is such a file from where the recall was asked for."""
+    generations: tuple[int, ...]
+    """Those whose trials no tuner is shown any more."""
+
+
 class RecallReport(Answer, frozen=True):
     """What a recall touches, or touched."""
 
@@ -126,6 +139,8 @@ class RecallReport(Answer, frozen=True):
     """Turns whose batch was pruned, where the condition needs what is gone."""
     ends: int | None
     """The generation under way that cannot go on."""
+    memory: RetiredTrials | None
+    """None: the run's tuner shares no memory."""
     forks: tuple[Fork, ...]
     """Runs beside this one that descend from the flaw."""
     unread: tuple[Unread, ...]
@@ -200,7 +215,7 @@ def recall(
         report = _report(run, affected, why, done=not affected.is_empty)
         if not affected.is_empty:
             _record(run, affected, why)
-    return report
+        return replace(report, memory=_retire(run.state, write=True))
 
 
 @reread_when_pruned
@@ -345,9 +360,21 @@ def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) 
         carries=() if affected.is_empty else tuple(_put_back(state.carries, affected.carries)),
         unasked=tuple(affected.unasked),
         ends=None if affected.is_empty else affected.ends,
+        memory=_retire(state, affected.generations),
         forks=affected.beside.forks,
         unread=affected.beside.unread,
     )
+
+
+def _retire(state: RunState, also: Iterable[int] = (), *, write: bool = False) -> RetiredTrials | None:
+    """Retire, or with ``write=False`` name, the trials of all that is recalled, and of these generations."""
+    path = state.created.config.get("tuner", {}).get("memory") if state.created else None
+    if state.created is None or path is None:
+        return None
+    flawed = {*also, *(generation.number for generation in state.generations if generation.recalled)}
+    act = memory.retire if write else memory.in_use
+    numbers = act(Path(path), state.created.hash, flawed)
+    return RetiredTrials(path, Path(path).exists(), tuple(numbers))
 
 
 def _reached(state: RunState, numbers: Iterable[int], edges: dict[int, list[str]]) -> tuple[Reached, ...]:

@@ -95,6 +95,27 @@ class StageArtifacts(Answer, frozen=True):
     outputs: Mapping[str, str]
 
 
+class Tuned(Answer, frozen=True):
+    """What the tuner of a generation did."""
+
+    reason: str
+    """E.g. ``trial 7 of 12: 96.4% on dev, 1.2% more than the settings in force``."""
+    trial: int | None
+    """The trial whose settings were chosen."""
+    failed: int
+    """Trials that failed."""
+    pruned: int
+    """Trials that ended at a rung."""
+    share: float
+    """Steps that all trials did, in whole fits."""
+    importance: Mapping[str, float]
+    """Setting -> its share of what made scores differ; empty: not known."""
+    stopped: str
+    """Why a limit of ``tune`` ended the study; empty: none did."""
+    prior: tuple[str, ...]
+    """The studies that it was shown, e.g. ``generation 2``, ``mnist/seed1-1a2b3c4d@3``, the oldest first."""
+
+
 class Shown(Answer, frozen=True):
     """All that made a generation."""
 
@@ -122,6 +143,8 @@ class Shown(Answer, frozen=True):
     """SHA-256 of its weights."""
     settings: Mapping[str, Any]
     """Those it was trained with, e.g. ``{"lr": 0.01}``."""
+    tuned: Tuned | None
+    """What its tuner did; None: it tried nothing."""
     trials: tuple[TrialResult, ...]
     """What the tuner tried."""
     config: Mapping[str, Any]
@@ -175,6 +198,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         init=Graph(record.store, state).init(generation),
         weights=bare(generation.weights),
         settings=generation.settings,
+        tuned=_tuned(record, generation),
         trials=tuple(map(TrialResult.of, record.store.json(trials) if trials else ())),
         config=config,
         model=config.get("model", {}),
@@ -259,6 +283,26 @@ def _batch(generation: Generation) -> Batch | None:
         grader=graded.grader if graded else None,
         version=graded.version if graded else None,
         loaded_parent=bare(graded.loaded_parent if graded else None),
+    )
+
+
+def _tuned(record: Record, generation: Generation) -> Tuned | None:
+    tune, trials = generation.tune, generation.output("tune", "trials")
+    if tune is None or trials is None:
+        return None
+    results = [TrialResult.of(result) for result in record.store.json(trials)]
+    stop = generation.decisions.get("stop")
+    read = {name: record.store.json(tune.inputs[name]) for name in ("memory", "prior") if name in tune.inputs}
+    others = [study["of"] for study in read.get("memory", ())]
+    return Tuned(
+        reason=tune.facts.reason,
+        trial=tune.facts.trial,
+        failed=sum(result.failure is not None for result in results),
+        pruned=sum(result.pruned for result in results),
+        share=sum(result.share for result in results),
+        importance=tune.facts.importance,
+        stopped=stop.reason if stop else "",
+        prior=(*others, *(f"generation {number}" for number, _ in read.get("prior", ()))),
     )
 
 

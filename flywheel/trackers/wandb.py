@@ -11,7 +11,7 @@ from flywheel.lineage.status import estimates, gate_beside_sealed, metrics
 from flywheel.records import Step
 from flywheel.storage.events import Event, GenerationEnded, Look, RunEnded, SessionStarted
 from flywheel.storage.policy import FRONTIER
-from flywheel.storage.state import RunState, Status
+from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers import NoTracker
 
 
@@ -143,7 +143,19 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
     origins = generation.curate.facts.by_origin if generation.curate else {}
     rows = {f"corpus/{origin}": count for origin, count in origins.items()}
     verdict = {"status": str(generation.status), "reason": generation.reason}
-    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **measured}
+    tuned = _tune_values(generation)
+    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **tuned, **measured}
+
+
+def _tune_values(generation: Generation) -> dict[str, Any]:
+    """How many trials there were, what was chosen, and what the settings matter."""
+    facts = generation.tune.facts if generation.tune else None
+    if facts is None or facts.units is None:
+        return {}
+    chosen = {f"settings/{name}": value for name, value in facts.settings.items()}
+    importance = {f"importance/{name}": share for name, share in facts.importance.items()}
+    values = {"trials": facts.units.count, **chosen, **importance}
+    return {f"tune/{name}": value for name, value in values.items()}
 
 
 def _champion_values(state: RunState) -> dict[str, float]:

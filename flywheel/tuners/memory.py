@@ -49,18 +49,29 @@ def add(path: Path, run: str, generation: int, of: str, results: Sequence[Json])
             _append(file, study)
 
 
-def retire(path: Path, run: str, generations: Iterable[int]) -> int:
-    """Retire the studies of these generations; how many of them were in use."""
+def in_use(path: Path, run: str, generations: Iterable[int]) -> list[int]:
+    """Those of these generations of a run whose studies are shown to tuners."""
     if not path.exists():
-        return 0
+        return []
+    with _locked(path, "rb") as file:
+        return _in_use(_read(path, file), run, generations)
+
+
+def retire(path: Path, run: str, generations: Iterable[int]) -> list[int]:
+    """Retire the studies of these generations of a run; which of them were in use."""
+    if not path.exists():
+        return []
     with _open(path) as file:
-        lines = _read(path, file)
-        retired, wanted = _retired(lines), set(generations)
-        own = {line["generation"] for line in lines if "results" in line and line["run"] == run}
-        due = sorted(number for number in own & wanted if (run, number) not in retired)
+        due = _in_use(_read(path, file), run, generations)
         if due:
             _append(file, {"run": run, "retired": due})
-    return len(due)
+    return due
+
+
+def _in_use(lines: Sequence[dict[str, Any]], run: str, generations: Iterable[int]) -> list[int]:
+    retired = _retired(lines)
+    own = {line["generation"] for line in lines if "results" in line and line["run"] == run}
+    return sorted(number for number in own & set(generations) if (run, number) not in retired)
 
 
 def _retired(lines: Iterable[dict[str, Any]]) -> set[tuple[str, int]]:

@@ -307,6 +307,7 @@ class Tuner:
     fidelity: float = 0.25
     init: str | None = None
     redo_from: str = "train"
+    memory: str | None = None
 
     def ask(self, view: TunerView) -> Trial | None:
         left = self.rates[len(view.results) + len(view.pending) :]
@@ -318,8 +319,9 @@ class Tuner:
         fault("tune")
         scores = {r.trial.settings["lr"]: r.score for r in view.results if r.score is not None}
         best = max(scores, key=scores.__getitem__) if scores else view.settings["lr"]
-        memory = {"taken": [*view.carry.get("taken", []), best]}
-        return Choice({**view.settings, "lr": best}, self.init or view.init, memory)
+        carry = {"taken": [*view.carry.get("taken", []), best]}
+        shown = ", ".join(f"{study.of} {study.age}" for study in view.prior)
+        return Choice({**view.settings, "lr": best}, self.init or view.init, carry, reason=shown)
 
 
 @dataclass(kw_only=True)

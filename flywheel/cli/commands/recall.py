@@ -71,6 +71,7 @@ def lines(report: RecallReport) -> Iterator[str]:
         yield f"  corpus       of generation {c.generation}: {c.recalled} of its {c.of} rows"
     for carry in report.carries:
         yield f"  carry        of the {carry.component}, {_left(carry)}"
+    yield from _memory(report)
     if report.ends is not None:
         yield f"  ends         generation {report.ends}, which was under way"
     for fork in report.forks:
@@ -84,6 +85,14 @@ def lines(report: RecallReport) -> Iterator[str]:
         yield f"Nothing was deleted. The same command as before goes on from the {goes_on}."
     else:
         yield "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."
+
+
+def _memory(report: RecallReport) -> Iterator[str]:
+    if report.memory and not report.memory.is_there:
+        yield f"  memory       {report.memory.path} is not there: the trials in it are not retired"
+    elif report.memory and report.memory.generations:
+        numbers = ", ".join(map(str, report.memory.generations))
+        yield f"  memory       {report.memory.path}: the trials of generation {numbers}"
 
 
 def _change(change: ChampionChange) -> str:

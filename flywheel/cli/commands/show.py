@@ -61,6 +61,7 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
     yield section("settings", pairs(report.settings))
+    yield section("tuned", *_tuned(report))
     rows = [(suite, metric, estimate_text(value)) for suite, metric, value in estimates(report.metrics)]
     numbers = grid_of(("suite", "metric", "value [95% interval]"), rows)
     opened = opened_text(report.sealed_openings) if report.sealed_openings else None
@@ -144,6 +145,46 @@ def _data(report: Shown) -> RenderableType | None:
         maker = f"generation {share.made_by_generation}" if share.made_by else ""
         rows.append((share.origin, share.source or "", maker, share.made_in, share.rows, share.drawn))
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
+
+
+def _tuned(report: Shown) -> Iterator[RenderableType | None]:
+    """What the tuner did, and the trials."""
+    from flywheel.cli.rendering import grid_of, pairs
+
+    tuned = report.tuned
+    if tuned is None:
+        return
+    counts = {"failed": tuned.failed, "pruned": tuned.pruned}
+    lost = [f"{count} {what}" for what, count in counts.items() if count]
+    made = f"{len(report.trials)} trials, {tuned.share:.2f} whole fits together"
+    importance = sorted(tuned.importance.items(), key=lambda item: -item[1])
+    values = {
+        "why": tuned.reason,
+        "trials": ", ".join([made, *lost]),
+        "importance": ", ".join(f"{name} {share:.0%}" for name, share in importance),
+        "stopped": tuned.stopped,
+        "shown": ", ".join(tuned.prior),
+    }
+    yield pairs({name: value for name, value in values.items() if value})
+    yield grid_of(*_trials(report))
+
+
+def _trials(report: Shown) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Columns and rows: the settings that differ between trials, the best trial first."""
+    settings = [trial.trial.settings for trial in report.trials]
+    every = dict.fromkeys(name for values in settings for name in values)
+    names = [name for name in every if len({str(values.get(name)) for values in settings}) > 1]
+    rows = []
+    for result in sorted(report.trials, key=lambda r: (r.score is None, -(r.score or 0.0))):
+        pruned = " pruned" if result.pruned else ""
+        score = "failed" if result.score is None else f"{result.score:.2%}{pruned}"
+        values = [_number(result.trial.settings.get(name)) for name in names]
+        rows.append((f"{result.number}", score, f"{result.share:.2f}", *values, result.failure or ""))
+    return ("trial", "dev", "fits", *names, ""), rows
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _session(session: Session) -> dict[str, Any]:
