@@ -57,6 +57,15 @@ class Dimension(Answer, frozen=True, omit_defaults=True):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether near values are alike: a range, or three or more numbers in order."""
+        if not self.choices:
+            return True
+        numbers = [one for one in self.choices if _is_number(one)]
+        is_sorted = numbers in (sorted(numbers), sorted(numbers, reverse=True))
+        return is_sorted and 2 < len(numbers) == len(self.choices)
+
+    @property
     def count(self) -> int | None:
         """How many values it has; None: it is continuous."""
         if self.choices:

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from flywheel.tuners.fixed import Fixed
+from flywheel.tuners.optuna import Optuna
+from flywheel.tuners.random import Random
 
-__all__ = ["Fixed"]
+__all__ = ["Fixed", "Optuna", "Random"]

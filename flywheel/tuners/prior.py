@@ -1,0 +1,161 @@
+"""What earlier studies say of a new one.
+
+Each earlier study becomes a Gaussian process over ranks (see ``surrogate``). Their best points, those first
+that the studies together expect most of, are the first trials of the new study, for as long as one of the
+last few was a gain. Afterwards each study has a vote on the candidates of the sampler, by how well it ranks
+the trials of the new study, against how well these predict each other (ranking-weighted ensemble: Feurer et
+al., "Practical Transfer Learning for Bayesian Optimization", 2018). A study that misleads soon has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flywheel.protocols import TunerView
+from flywheel.records import Settings, Study, TrialResult
+from flywheel.space import Point, Space
+from flywheel.tuners.surrogate import (
+    Process,
+    features,
+    fit,
+    groups,
+    most_telling,
+    normal_ranks,
+    worths,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STUDIES = 8
+"""At most so many studies are looked at, the youngest."""
+DISCOUNT = 0.8
+"""A study's weight, for each study that was made since."""
+FEWEST = 4
+"""A study of fewer trials says nothing."""
+BEST = 10
+"""Of each study, so many points are candidates."""
+PATIENCE = 3
+"""So many trials from earlier studies in a row without a gain end them."""
+SAMPLES = 200
+"""Of the trials, to see how sure it is which study ranks them best."""
+
+
+@dataclass(frozen=True, eq=False)
+class PriorStudy:
+    """An earlier study."""
+
+    weight: float
+    """In (0, 1], by its age."""
+    process: Process
+    best: tuple[Settings, ...]
+    """Its best points that are feasible here, the best first, within the settings in force."""
+
+
+class Prior:
+    """The earlier studies of a view."""
+
+    def __init__(self, view: TunerView) -> None:
+        youngest = sorted(view.prior, key=lambda study: study.age)[:STUDIES]
+        studies = (_study(study, view) for study in youngest)
+        self.studies = [study for study in studies if study is not None]
+        self._portfolio = self._greedy(view.space)
+
+    def next(self, view: TunerView, seen: frozenset[Point], limit: int) -> Settings | None:
+        """The next of the first trials; None: there are no more, or they do not pay."""
+        known = {view.space.point(settings) for settings in self._portfolio[:limit]}
+        tried = [result.number for result in view.results if view.space.point(result.trial.settings) in known]
+        if len(tried) >= PATIENCE and not any(_is_gain(view.results, k) for k in tried[-PATIENCE:]):
+            return None
+        left = (one for one in self._portfolio[:limit] if view.space.point(one) not in seen)
+        return next(left, None)
+
+    def _greedy(self, space: Space) -> list[Settings]:
+        """Candidates, each the one that adds most to what is best in each study with those before it."""
+        import numpy as np
+
+        candidates = list({space.point(one): one for study in self.studies for one in study.best}.values())
+        if not candidates:
+            return []
+        points = features(space, candidates)
+        expected = np.array([study.process.predict(points)[0] for study in self.studies])
+        weights = np.array([study.weight for study in self.studies])
+        chosen: list[int] = []
+        reached = np.full(len(self.studies), expected.min())
+        for _ in range(len(candidates)):
+            gains = weights @ np.maximum(expected, reached[:, None])
+            gains += 1e-3 * weights @ expected  # where nothing more is gained: what is good everywhere
+            gains[chosen] = -np.inf
+            chosen.append(int(np.argmax(gains)))
+            reached = np.maximum(reached, expected[:, chosen[-1]])
+        return [candidates[k] for k in chosen]
+
+    def best(self, count: int) -> list[Settings]:
+        """The first so many of what the studies expect most of."""
+        return self._portfolio[:count]
+
+    def predict(self, points: np.ndarray, own: Process, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of points, by the votes of the own process and of the studies."""
+        import numpy as np
+
+        processes = [own, *(study.process for study in self.studies)]
+        used = [(vote, one.predict(points)) for vote, one in zip(votes, processes, strict=True) if vote]
+        means = np.sum([vote * mean for vote, (mean, _) in used], axis=0)
+        deviations = np.sum([vote * deviation for vote, (_, deviation) in used], axis=0)
+        return means, deviations
+
+    def votes(self, own: Process, rng: np.random.Generator) -> np.ndarray:
+        """The share of samples of the trials that each ranks best, first the own process; they sum to 1.
+
+        The own process ranks each trial as the others predict it.
+        """
+        import numpy as np
+
+        if not self.studies:
+            return np.ones(1)
+        predicted = [own.left_out(), *(study.process.predict(own.points)[0] for study in self.studies)]
+        weights = np.array([1.0, *(study.weight for study in self.studies)])
+        n = len(own.values)
+        truth = own.values[:, None] < own.values[None, :]
+        wrong = np.array([(one[:, None] < one[None, :]) != truth for one in predicted], float)
+        counts = rng.multinomial(n, np.full(n, 1 / n), SAMPLES).astype(float)
+        losses = np.einsum("si,mij,sj->ms", counts, wrong, counts, optimize=True)
+        is_best = (losses <= losses.min(0)) * weights[:, None]
+        votes: np.ndarray = (is_best / is_best.sum(0)).mean(1)
+        # A study that is mostly worse than the own process is left out, so that many poor ones do not add up.
+        worse = (losses[1:] > losses[:1]).mean(1) > 0.5
+        votes[1:][worse] = 0.0
+        return np.asarray(votes / votes.sum()) if votes.sum() > 0 else np.eye(len(votes))[0]
+
+
+def _study(study: Study, view: TunerView) -> PriorStudy | None:
+    """An earlier study in this space; None: it has too few trials that lie in it."""
+    import numpy as np
+
+    space = view.space
+    results = [result for result in study.results if _is_inside(space, result.trial.settings)]
+    scores = worths(results)
+    kept = most_telling(scores)
+    results, scores = [results[k] for k in kept], scores[kept]
+    if len(set(scores.tolist())) < min(FEWEST, 2) or len(results) < FEWEST:
+        return None
+    points, values = features(space, [result.trial.settings for result in results]), normal_ranks(scores)
+    process = Process.of(fit(points, values, groups(space)), points, values)
+    whole = [int(k) for k in np.argsort(-scores, kind="stable") if np.isfinite(scores[k])]
+    best = (space.complete(results[k].trial.settings, view.settings) for k in whole[:BEST])
+    feasible = tuple(one for one in best if space.is_feasible(one))
+    return PriorStudy(DISCOUNT ** max(0, study.age - 1), process, feasible)
+
+
+def _is_inside(space: Space, settings: Settings) -> bool:
+    if any(dimension.name not in settings for dimension in space.dimensions):
+        return False
+    return all(dimension.allows(settings[dimension.name]) for dimension in space.active(settings))
+
+
+def _is_gain(results: Sequence[TrialResult], number: int) -> bool:
+    """Whether a trial is better than all before it."""
+    scores = worths(results[: number + 1])
+    return number == 0 or float(scores[-1]) > float(scores[:-1].max())

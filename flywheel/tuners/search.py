@@ -1,0 +1,207 @@
+"""What all tuners that search have in common: rungs, when to stop, what is chosen; not what is proposed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from flywheel.errors import ConfigError
+from flywheel.protocols import TunerView
+from flywheel.records import Choice, Settings, Trial, TrialResult
+from flywheel.space import Point
+from flywheel.tuners.prior import Prior
+from flywheel.tuners.rungs import check_rungs, rungs_of
+from flywheel.tuners.worth import best_of, error_of_difference, in_force, score_of, worth_of_next
+
+DRAWS = 1000
+"""Draws from a space before it is searched in order, or given up."""
+ENUMERABLE = 100_000
+"""Points of a space that is searched in order where draws find nothing new."""
+
+
+class Search:
+    """The frame of a tuner: ``propose`` is what is missing.
+
+    Args:
+        trials: At most so many trials a generation.
+        fidelity: The share of the configured steps that a trial does, in (0, 1].
+        data_share: The share of the corpus that it trains on, in (0, 1].
+        rungs: Shares of a trial's steps at which it is scored and pruned, e.g. ``(1/9, 1/3)``; none: it never
+            is.
+        eta: The best 1/eta of the scores at a rung go on.
+        hyperband: Whether trials are dealt to brackets that begin to prune later and later.
+        startup: The search does not end by itself before so many trials.
+        least_gain: The gain of dev score that a whole fit's compute must promise for the search to go on,
+            e.g. 0.001 for 0.1 points; 0: all ``trials`` are made. See ``tuners.worth``.
+        margin: By how many standard errors of the score a trial must beat the settings in force to replace
+            them.
+        start: ``trial``: the best trial's weights are the candidate's start, and its fit does the rest of the
+            steps; None: the configured start.
+        memory: A file of trials that runs share; the core reads and writes it.
+        prior_trials: At most so many trials are taken from what prior studies found good, and only while
+            that pays; 0: prior studies are not looked at.
+    """
+
+    def __init__(
+        self,
+        trials: int = 20,
+        fidelity: float = 1.0,
+        data_share: float = 1.0,
+        rungs: Sequence[float] = (),
+        eta: float = 3,
+        hyperband: bool = False,
+        startup: int = 8,
+        least_gain: float = 0.001,
+        margin: float = 1.0,
+        start: str | None = None,
+        memory: str | None = None,
+        prior_trials: int = 0,
+    ) -> None:
+        check_rungs(rungs, eta)
+        check("trials", trials, trials >= 1, "at least 1")
+        check("startup", startup, startup >= 1, "at least 1")
+        check("prior_trials", prior_trials, prior_trials >= 0, "0 or more")
+        check("fidelity", fidelity, 0 < fidelity <= 1, "above 0 and at most 1")
+        check("data_share", data_share, 0 < data_share <= 1, "above 0 and at most 1")
+        check("least_gain", least_gain, least_gain >= 0, "0 or more")
+        check("margin", margin, margin >= 0, "0 or more")
+        check("start", start, start in (None, "trial"), "trial, or null")
+        self.trials, self.fidelity, self.data_share = trials, fidelity, data_share
+        self.rungs, self.eta, self.hyperband = tuple(rungs), eta, hyperband
+        self.startup, self.least_gain, self.margin = startup, least_gain, margin
+        self.start, self.memory, self.prior_trials = start, memory, prior_trials
+        self._prior: Prior | None = None
+
+    def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
+        """Settings to try next, feasible and not ``seen``; None: the space is exhausted."""
+        raise NotImplementedError
+
+    def importance(self, view: TunerView) -> Mapping[str, float]:
+        """Each setting's share of what made scores differ; empty: not known."""
+        return {}
+
+    def ask(self, view: TunerView) -> Trial | None:
+        """The next trial; None: there are enough, or another one is not worth its price."""
+        number = len(view.results) + len(view.pending)
+        if not view.space or number >= self.trials:
+            return None
+        if number >= self.startup and not self._is_worth_another(view):
+            return None
+        settings = self._settings(view, number)
+        if settings is None:
+            return None
+        redo_from = view.space.redo_from(settings, view.settings)
+        return Trial(
+            settings,
+            self.fidelity,
+            redo_from=redo_from,
+            data_share=self.data_share,
+            rungs=rungs_of(number, self.rungs, self.eta, view.results, self.hyperband),
+            keep_weights=self.start == "trial" and redo_from == "train" and self.data_share == 1,
+        )
+
+    def _is_worth_another(self, view: TunerView) -> bool:
+        worth = worth_of_next(view.results, len(view.pending), self.fidelity)
+        return worth.gain >= self.least_gain * worth.price
+
+    def _settings(self, view: TunerView, number: int) -> Settings | None:
+        if number == 0 and view.space.is_feasible(view.settings):
+            return view.settings
+        seen = points_tried(view)
+        limit = self.prior_trials
+        first = self.prior(view).next(view, seen, limit) if limit else None
+        return self.propose(view, seen) if first is None else first
+
+    def prior(self, view: TunerView) -> Prior:
+        """What earlier studies say; they are the same in all views of a generation."""
+        if self._prior is None:
+            self._prior = Prior(view)
+        return self._prior
+
+    def choose(self, view: TunerView) -> Choice:
+        """The best whole trial, if it beats the settings in force by more than its noise; or else these."""
+        best, base = best_of(view.results), in_force(view)
+        if best is None:
+            return Choice(view.settings, view.init, view.carry, reason=_why_nothing(view.results))
+        if base is not None and not self._beats(best, base):
+            best, reason = base, self._why_kept(best, base, view.results)
+        elif base is not None:
+            gain = score_of(best) - score_of(base)
+            reason = f"{_name(best, view.results)}, {gain:.1%} more than the settings in force"
+        else:
+            reason = f"{_name(best, view.results)}; the settings in force were not scored"
+        is_start = self.start == "trial" and best.trial.keep_weights
+        return Choice(
+            best.trial.settings,
+            "trial" if is_start else view.init,
+            view.carry,
+            best.number,
+            max(0.0, 1 - best.share) if is_start else 1.0,
+            reason,
+            self.importance(view),
+        )
+
+    def _beats(self, best: TrialResult, base: TrialResult) -> bool:
+        needed = self.margin * error_of_difference(best, base)
+        return score_of(best) - score_of(base) > needed
+
+    def _why_kept(self, best: TrialResult, base: TrialResult, results: Sequence[TrialResult]) -> str:
+        made = f"{len(results)} {'trial' if len(results) == 1 else 'trials'}"
+        if worth_of_next(results, 0, self.fidelity).is_flat and len(results) > 1:
+            return f"tuning bought nothing: the scores of {made} differ by no more than their noise"
+        if best is base:
+            return f"tuning bought nothing: the settings in force are the best of {made}"
+        gain = score_of(best) - score_of(base)
+        return (
+            f"tuning bought nothing: {_name(best, results)}, {gain:.1%} more than the settings in force, "
+            f"within {self.margin:g} standard errors ({error_of_difference(best, base):.1%} each)"
+        )
+
+
+def points_tried(view: TunerView) -> frozenset[Point]:
+    """The points that have been or are being tried."""
+    trials = (*(result.trial for result in view.results), *view.pending)
+    return frozenset(view.space.point(trial.settings) for trial in trials)
+
+
+def draw_new(view: TunerView, seen: frozenset[Point]) -> Settings | None:
+    """Feasible settings that are not ``seen``, drawn from the space; None: there are none left.
+
+    Raises ConfigError if no point of the space is feasible.
+    """
+    space, rng = view.space, view.key("draw").numpy()
+    drawn = (space.draw(view.settings, rng) for _ in range(DRAWS))
+    if (new := next(_new(drawn, view, seen), None)) is not None:
+        return new
+    if space.size is not None and space.size <= ENUMERABLE:
+        left = list(_new(space.each(view.settings), view, seen))
+        if left:
+            return left[int(rng.integers(len(left)))]
+    if not any(space.allows({**view.settings, **dict(point)}) for point in seen):
+        constraints = " and ".join(space.constraints)
+        raise ConfigError(
+            f"A space has points for which its constraints hold; none was found for {constraints}. Widen the "
+            "ranges under tune.space, or loosen tune.constraints."
+        )
+    return None
+
+
+def _new(candidates: Iterable[Settings], view: TunerView, seen: frozenset[Point]) -> Iterator[Settings]:
+    space = view.space
+    return (one for one in candidates if space.is_feasible(one) and space.point(one) not in seen)
+
+
+def _why_nothing(results: Sequence[TrialResult]) -> str:
+    if not results:
+        return "there is nothing to search"
+    return f"none of {len(results)} trials was scored at its end: the settings in force stay"
+
+
+def _name(best: TrialResult, results: Sequence[TrialResult]) -> str:
+    return f"trial {best.number} of {len(results)}: {score_of(best):.1%} on dev"
+
+
+def check(name: str, value: object, is_right: bool, rule: str) -> None:
+    """Raise ConfigError if an argument breaks its rule."""
+    if not is_right or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"tuner.{name} must be {rule}, got {value}.")
