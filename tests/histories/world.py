@@ -38,6 +38,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
+from flywheel.tuners import Fixed
 from tests.support.events import event_of, facts
 from tests.support.fake_stages import drawn_verdict, put
 
@@ -121,12 +122,15 @@ class Parts:
         base = str(config.base) if config.base else None
         self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
         self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", **operational}
+        self.resolved |= {"genesis_settings": {}}
         self.resolved["guards"] = {"drawn": config.guarded or None}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
 
     def build(self, section: str, settings: Any) -> Any:
+        if section == "tuner":
+            return Fixed()
         assert section == "curator"
         return self
 
