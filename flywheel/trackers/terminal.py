@@ -378,7 +378,8 @@ def stage_text(event: StageDone[Any]) -> str:
         case CurateFacts():
             return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}"
         case TuneFacts():
-            return f"init {facts.start}"
+            trials = f"{facts.units.count} trials; {facts.reason}; " if facts.units else ""
+            return f"{trials}init {facts.start}"
         case TrainFacts():
             return f"init {facts.start.kind}, {facts.steps} steps"
         case EvaluateFacts() | ScreenFacts():

@@ -1,0 +1,162 @@
+"""Whether tuning finds back what bad settings cost, at equal total compute, on paired seeds.
+
+    python -m benchmarks.spoiled mnist --seeds 700 701 702 --jobs 2
+    python -m benchmarks.spoiled addition --seeds 70 71 -- generations=6
+    python -m benchmarks.spoiled mnist --table             # of the runs that are there
+
+Three arms of a seed:
+
+    tuned       the recipe with the spoiled settings below, and `tuner=optuna` as committed
+    spoiled     the same settings and no tuner, with so many turns that it does as many optimiser steps as the
+                tuned arm did, its trials and their share of steps included, or more
+    good        the recipe as committed, no tuner, with as many turns as `spoiled`
+
+Scored is the champion of the end, on all items of the first sealed suite, by its first metric: points of
+accuracy, or digits. Recovered is (tuned - spoiled) / (good - spoiled), of the means over seeds; its interval
+is the 2.5 and 97.5 percentile of 10,000 bootstrap draws of seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPOILED: dict[str, list[str]] = {
+    "mnist": ["settings.lr=0.0001", "settings.human_share=0.6", "settings.threshold=1.0"],
+    "addition": ["settings.lr=0.0005", "settings.adam_lr=0.00005", "settings.newest=0.95"],
+}
+"""Learning rate, mixture and threshold."""
+ARMS = ("good", "spoiled", "tuned")
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recipe", choices=list(SPOILED))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(700, 710)))
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/spoiled"))
+    parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
+    parser.add_argument("overrides", nargs="*", help="of all runs, after --")
+    options = parser.parse_args()
+    if not options.table:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda seed: measure(options, seed), options.seeds))
+    print_table(options)
+
+
+def measure(options: argparse.Namespace, seed: int) -> None:
+    """All arms of a seed."""
+    spoil = SPOILED[options.recipe]
+    tuned = run(options, seed, "tuned", [*spoil, "tuner=optuna"])
+    turns = [f"generations={turns_for(tuned, steps_of(tuned))}"]
+    run(options, seed, "spoiled", [*spoil, *turns])
+    run(options, seed, "good", turns)
+
+
+def run(options: argparse.Namespace, seed: int, arm: str, own: list[str]) -> Path:
+    """Run it by the command that a user gives, on one thread; go on with one that was cut off."""
+    name = f"{arm}-s{seed}"
+    path: Path = options.runs_dir / options.recipe / name
+    given = [f"recipe={options.recipe}", f"seed={seed}", f"name={name}", "threads=1", "log=quiet"]
+    words = [*given, f"runs_dir={options.runs_dir}", *options.overrides, *own]
+    if not is_done(path):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "flywheel", *words], check=True, env=environment)
+    return path
+
+
+def is_done(path: Path) -> bool:
+    """Whether a run has finished."""
+    ledger = path / "ledger.jsonl"
+    return ledger.exists() and '"run_finished"' in ledger.read_text()
+
+
+def steps_of(path: Path) -> float:
+    """Optimiser steps of all fits of a run, trials by their share of a whole fit's."""
+    from flywheel.lineage.status import read_state
+    from flywheel.storage.store import Store
+
+    store, steps = Store(path), 0.0
+    for generation in read_state(path).generations:
+        done = generation.train
+        if done is None:
+            continue
+        trials = generation.output("tune", "trials")
+        shares = [trial.get("share", 0.0) for trial in (store.json(trials) if trials else ())]
+        steps += done.facts.steps * (1 + sum(shares))
+    return steps
+
+
+def turns_for(path: Path, steps: float) -> int:
+    """Turns after which a run with no tuner has done as many steps, by the fits of this one."""
+    from flywheel.lineage.status import read_state
+
+    generations = [g for g in read_state(path).generations if g.train and g.refit_of is None]
+    genesis, turn = (g.train.facts.steps for g in (generations[0], generations[-1]) if g.train)
+    return math.ceil((steps - genesis) / turn)
+
+
+def score_of(path: Path) -> float:
+    """The first metric of the champion on the first sealed suite."""
+    from flywheel.lineage.status import read_state
+
+    state = read_state(path)
+    assert state.champion is not None
+    metrics = state.sealed[state.champion.number].facts.metrics
+    return float(next(iter(metrics["sealed"].values())).value)
+
+
+def print_table(options: argparse.Namespace) -> None:
+    """The scores of the arms, and the share that was recovered."""
+    folder = options.runs_dir / options.recipe
+    seeds = [s for s in options.seeds if all(is_done(folder / f"{arm}-s{s}") for arm in ARMS)]
+    scores = {arm: np.array([score_of(folder / f"{arm}-s{seed}") for seed in seeds]) for arm in ARMS}
+    print(f"{options.recipe} spoiled by {' '.join(SPOILED[options.recipe])}; seeds {seeds}\n")
+    print("| seed |", " | ".join([*ARMS, "turns of good", "trials of tuned"]), "|\n|" + " --- |" * 6)
+    for k, seed in enumerate(seeds):
+        values = " | ".join(f"{scores[arm][k]:.4g}" for arm in ARMS)
+        print(
+            f"| {seed} | {values} | {turns(folder / f'good-s{seed}')} | {trials(folder / f'tuned-s{seed}')} |"
+        )
+    for name, summary in {"mean": np.mean, "worst": np.min}.items():
+        print(f"| {name} |", " | ".join(f"{summary(scores[arm]):.4g}" for arm in ARMS), "| | |")
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(seeds), (10_000, len(seeds)))
+    low, high = np.percentile(recovered(scores, draws), [2.5, 97.5])
+    (whole,) = recovered(scores, np.arange(len(seeds))[None])
+    print(f"\nrecovered {whole:.0%} [{low:.0%}, {high:.0%}]")
+
+
+def recovered(scores: dict[str, np.ndarray], draws: np.ndarray) -> np.ndarray:
+    """The share of the distance that tuning finds back, of each draw of seeds."""
+    good, spoiled, tuned = (scores[arm][draws].mean(1) for arm in ARMS)
+    share: np.ndarray = (tuned - spoiled) / (good - spoiled)
+    return share
+
+
+def turns(path: Path) -> int:
+    """Turns of a run."""
+    from flywheel.lineage.status import read_state
+
+    return sum(g.is_turn for g in read_state(path).generations)
+
+
+def trials(path: Path) -> str:
+    """Trials of each generation of a run."""
+    from flywheel.lineage.status import read_state
+
+    counts: list[Any] = [g.tune.facts.units for g in read_state(path).generations if g.tune]
+    return " ".join(str(units.count if units else 0) for units in counts)
+
+
+if __name__ == "__main__":
+    main()
