@@ -93,6 +93,8 @@ class _Search:
     why_stop: str = ""
     """Why a limit of ``tune`` ends the study now; empty: none does, or that it does is recorded."""
     _asked: list[Trial] = field(default_factory=list)
+    _is_over: bool = False
+    """Whether the tuner has asked for no more."""
     _seconds: float = 0.0
     _weights: tuple[int, bytes] | None = None
     """The best trial whose weights may become a start, and these."""
@@ -105,7 +107,7 @@ class _Search:
         if number < len(self._asked):
             return self._asked[number].json()
         known = max(0, number - self._tune["lag"] + 1)
-        if len(self.results) < known or self._is_stopped(number):
+        if self._is_over or len(self.results) < known or self._is_stopped(number):
             return None
         view = replace(
             self.view,
@@ -116,6 +118,7 @@ class _Search:
         view.key.seed_globals()
         trial = self.tuner.ask(view)
         if trial is None:
+            self._is_over = True
             return None
         if not isinstance(trial, Trial):
             raise DataError(f"Expected a Trial or None from ask(), got {trial!r}.")
