@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flywheel.api import Run, open_run, run
+    from flywheel.config.space import tunable
     from flywheel.keys import Key, Keys
     from flywheel.metrics import Mean, Reach
     from flywheel.records import Exhaustible, Role, Suite
@@ -29,9 +30,10 @@ __all__ = [
     "__version__",
     "open_run",
     "run",
+    "tunable",
 ]
 _HOMES = {"Key": "keys", "Keys": "keys", "Mean": "metrics", "Reach": "metrics"}
-_HOMES |= {"Exhaustible": "records", "Role": "records", "Suite": "records"}
+_HOMES |= {"Exhaustible": "records", "Role": "records", "Suite": "records", "tunable": "config.space"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
 from flywheel.config.remembered import remembered
-from flywheel.errors import DataError, ExitCode, RunError, wrap_user_errors
+from flywheel.errors import ConfigError, DataError, ExitCode, RunError, wrap_user_errors
 from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.generation import Which, find_generation
@@ -372,6 +372,7 @@ def run(
     config: Mapping[str, Any] | Sequence[str] | DictConfig,
     *,
     config_dir: str | None = None,
+    tune: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> Run:
     """Run a recipe, or resume or extend it, and return it.
@@ -379,7 +380,9 @@ def run(
     ``config``: ``{"recipe": "mnist", "settings.lr": 0.01}``, or overrides as on the command line, or a
     configuration that ``compose`` made. ``parts``: a task, grader, curator, tuner, gate, review or tracker
     as an object, a model as a function of the settings; ``flywheel.config.parts`` says what is recorded of
-    them. With a task and a model, a mapping needs no recipe's YAML:
+    them. ``tune``: what a tuner may search, on top of what the configuration says of it, e.g.
+    ``{"space": {"lr": {"low": 1e-4, "high": 1e-1, "log": True}}}``. With a task and a model, a mapping needs
+    no recipe's YAML:
 
         flywheel.run({"recipe": "mine", "settings": {"lr": 0.1}, "trainer": {"max_steps": 100}}, task=Mine(),
                      model=lambda settings: Net(settings["lr"]), grader=Vote(), curator=Confident())
@@ -388,4 +391,18 @@ def run(
     trained, RunError also while another run is on in this process (see ``flywheel.runtime.exclusive``);
     how the run itself ended is in ``exit_code`` and ``status().state``.
     """
+    if tune is not None:
+        config = _with_tune(config, tune)
     return Run.of(launch(composed(config, config_dir, parts), config_dir, parts=parts), parts)
+
+
+def _with_tune(
+    config: Mapping[str, Any] | Sequence[str] | DictConfig, tune: Mapping[str, Any]
+) -> Mapping[str, Any] | Sequence[str]:
+    if hasattr(config, "_metadata"):  # a DictConfig, without importing omegaconf to ask
+        raise ConfigError(
+            "A configuration that is composed has its tune: give tune=... with a mapping or overrides."
+        )
+    if isinstance(config, Mapping):
+        return {**dict(config), **{f"tune.{key}": value for key, value in tune.items()}}
+    return [*config, *overrides_of({"tune": tune})]

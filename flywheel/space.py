@@ -288,6 +288,28 @@ def holds(constraint: str, settings: Settings) -> bool:
         raise ValueError(f"{constraint!r} cannot be computed: {error}") from error
 
 
+def names_in(constraint: str) -> frozenset[str]:
+    """The settings that a constraint names.
+
+    Raises ValueError if it is no comparison, or of anything but numbers, texts, settings and operations.
+    """
+    try:
+        tree = _parsed(constraint)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{constraint!r} cannot be read: {error}") from error
+    is_test = isinstance(tree, ast.Compare | ast.BoolOp)
+    if not is_test and not (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)):
+        raise ValueError(f"{constraint!r} compares nothing")
+    known = (ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare)
+    nodes = list(ast.walk(tree))
+    for node in nodes:
+        is_known = isinstance(node, (*known, *_OPERATORS, ast.And, ast.Or, ast.expr_context))
+        if not is_known:
+            what = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
+            raise ValueError(f"{what!r} is neither a number, a setting nor an operation on these")
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
+
+
 @functools.cache
 def _parsed(constraint: str) -> ast.expr:
     return ast.parse(constraint, mode="eval").body

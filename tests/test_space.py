@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.records import Scalar
-from flywheel.space import Dimension, Space, holds
+from flywheel.space import Dimension, Space, holds, names_in
 
 NAMES = ("a", "b", "c", "d")
 
@@ -201,3 +201,17 @@ def test_the_first_stage_that_changes() -> None:
     assert space.redo_from({**now, "lr": 0.2}, now) == "train"
     assert space.redo_from({**now, "lr": 0.2, "votes": 5}, now) == "curate"
     assert space.redo_from({**now, "votes": 5, "temperature": 0.1}, now) == "generate"
+
+
+def test_the_settings_that_a_constraint_names() -> None:
+    assert names_in("width * depth <= 512 and not (optimizer == 'sgd' or lr < 2)") == {
+        *("width", "depth", "optimizer", "lr")
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["width", "width * 2", "-width", "f(x) == 1", "a.b == 1", "x if y else z", "a <"]
+)
+def test_what_is_no_comparison_of_settings_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"compares nothing|is neither|cannot be read"):
+        names_in(text)

@@ -66,7 +66,7 @@ def check_types(section: str, target: type, arguments: Mapping[str, Any]) -> Non
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    kinds = _annotations(target)
+    kinds = field_types(target)
     known: dict[str, Any] = {}
     for field in fields(target):
         value, kind = arguments.get(field.name), kinds.get(field.name)
@@ -100,7 +100,7 @@ def check_annotated(section: str, target: Callable[..., Any], arguments: Mapping
 
 
 def _check_scalar(place: str, kind: Any, value: Any) -> None:
-    kind = _without_none(kind)
+    kind = without_none(kind)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     if (enum := _enum_of(kind)) is not None and not isinstance(value, enum):
         choices = (*enum.__members__, *(member.value for member in enum))
@@ -116,7 +116,7 @@ def _check_scalar(place: str, kind: Any, value: Any) -> None:
         raise ConfigError(f"{place} must be true or false; it is the text {value!r}.")
 
 
-def _without_none(kind: Any) -> Any:
+def without_none(kind: Any) -> Any:
     """T of ``T | None``; any other annotation as it is."""
     is_union = isinstance(kind, UnionType) or get_origin(kind) is Union
     kinds = [k for k in get_args(kind) if k is not type(None)] if is_union else []
@@ -124,14 +124,14 @@ def _without_none(kind: Any) -> Any:
 
 
 def _enum_of(kind: Any) -> type[Enum] | None:
-    kind = _without_none(kind)
+    kind = without_none(kind)
     return kind if isinstance(kind, type) and issubclass(kind, Enum) else None
 
 
 def with_enums(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a dataclass, those annotated as an Enum as its members, by name or value."""
     converted = dict(arguments)
-    for name, kind in _annotations(target).items():
+    for name, kind in field_types(target).items():
         enum = _enum_of(kind)
         if enum is not None and name in converted and converted[name] is not None:
             value = converted[name]
@@ -156,17 +156,17 @@ def _refuse_misread(place: str, given: Any, typed: Any) -> None:
         )
 
 
-def _annotations(target: type) -> dict[str, Any]:
+def field_types(target: type) -> dict[str, Any]:
     """Types of a dataclass's fields; those written for type checkers only are left out."""
     try:
         return get_type_hints(target)
     except Exception:  # one name that cannot be resolved hides all others
-        annotations: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         for field in fields(target):
             one = {"__annotations__": {field.name: field.type}, "__module__": target.__module__}
             with suppress(Exception):
-                annotations |= get_type_hints(type("One", (), one))
-        return annotations
+                known |= get_type_hints(type("One", (), one))
+        return known
 
 
 def _is_known(kind: Any) -> bool:

@@ -35,6 +35,7 @@ from flywheel.config.arguments import (
 from flywheel.config.modules import Code, defined_in, note_imports
 from flywheel.config.parts import OBJECT, is_object
 from flywheel.config.schema import OPERATIONAL
+from flywheel.config.space import space_of
 from flywheel.errors import ConfigError, near_misses
 from flywheel.records import Settings
 from flywheel.space import Space
@@ -91,7 +92,13 @@ def check_components(config: DictConfig) -> None:
     for name in ("genesis_settings", "refit_settings"):
         if resolved[name]:
             check_settings(config, {**resolved["settings"], **resolved[name]}, name)
-    for section in SECTIONS:
+    _check_sections(resolved, "settings")
+    space_of(config, resolved, _settings_class(resolved))
+    _check_sections(resolved, *SECTIONS[1:])
+
+
+def _check_sections(resolved: Mapping[str, Any], *sections: str) -> None:
+    for section in sections:
         if section in _REQUIRED and "_target_" not in resolved[section] and not is_object(resolved[section]):
             raise ConfigError(f"{section} must name a class: give {section}._target_=PATH.TO.CLASS.")
         for place, node in nodes_with_target(resolved[section], section):
@@ -129,6 +136,12 @@ def check_settings(config: DictConfig, settings: Mapping[str, Any], name: str = 
         raise ConfigError(f"{name}: there is no setting {unknown[0]!r}.{near_misses(unknown[0], node)}")
     if "_target_" in node:
         check_target(name, dict(settings) | {"_target_": node["_target_"]})
+
+
+def _settings_class(resolved: Mapping[str, Any]) -> Any:
+    """The recipe's class of settings; None: it has none."""
+    path = resolved["settings"].get("_target_")
+    return None if path is None else locate("settings._target_", path)
 
 
 def locate(key: str, path: str) -> Any:
@@ -217,8 +230,8 @@ class Components:
 
     @cached_property
     def space(self) -> Space:
-        """What the tuner may search."""
-        return Space()
+        """What the tuner may search. Raises ConfigError."""
+        return space_of(self.config, self.resolved, _settings_class(self.resolved))
 
     @cached_property
     def code(self) -> Code:

@@ -108,7 +108,7 @@ def quoted(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
     """The overrides, with the values of keys that are text as they were given.
 
     Hydra would read ``name=1.10`` as the number 1.1, and nothing of ``base=runs/epoch=3.ckpt``. In a
-    ``sweep``, commas part values.
+    ``sweep``, commas part values. Keys of ``tune.space`` are the user's own: ``+`` goes without saying.
     """
     return [_quoted(text, sweep) for text in overrides]
 
@@ -117,6 +117,8 @@ def _quoted(override: str, sweep: bool) -> str:
     from flywheel.config.schema import TEXT_KEYS
 
     key, _, value = override.partition("=")
+    if key.startswith("tune.space."):
+        return f"++{override}"
     bare = key.lstrip("+")
     if bare not in {*TEXT_KEYS, "recipe", "debug"} or not value or _GRAMMAR.match(value):
         return override

@@ -14,6 +14,7 @@ from flywheel.protocols import Tracker
 from flywheel.records import Role
 from flywheel.storage.policy import EACH, GREEDY
 from flywheel.trackers import TrackerGroup
+from flywheel.tuners import Fixed
 
 if TYPE_CHECKING:
     from flywheel.runtime.data import Data
@@ -53,6 +54,7 @@ def preflight(plan: Plan) -> Ready:
         check_module(components)
     check_guards(components, data)
     check_promotion(components, data)
+    check_tuner(components, data)
     check_tokens(components)
     if components.resolved["refit"]:
         check_labels(components, data)
@@ -127,11 +129,24 @@ def check_promotion(components: Components, data: Data) -> None:
             "promotion."
         )
     if rule != EACH and not any(suite.role == Role.DEV for suite in data.suites.values()):
-        roles = ", ".join(f"{suite.name} ({suite.role})" for suite in data.suites.values()) or "none"
         raise ConfigError(
-            f"promotion={rule} judges candidates on suites with role dev; the task has {roles}. Give it a "
-            "dev suite, or take promotion=each."
+            f"promotion={rule} judges candidates on suites with role dev; the task has {_roles(data)}. Give "
+            "it a dev suite, or take promotion=each."
         )
+
+
+def check_tuner(components: Components, data: Data) -> None:
+    """Check that there is a dev suite, where a space is to be searched. Raises ConfigError."""
+    searches = components.space and not isinstance(components.build("tuner", components.settings()), Fixed)
+    if searches and not any(suite.role == Role.DEV for suite in data.suites.values()):
+        raise ConfigError(
+            f"Trials are scored on suites with role dev, and nothing else; the task has {_roles(data)}. Give "
+            "it a dev suite, or take tuner=fixed."
+        )
+
+
+def _roles(data: Data) -> str:
+    return ", ".join(f"{suite.name} ({suite.role})" for suite in data.suites.values()) or "none"
 
 
 def check_tokens(components: Components) -> None:
