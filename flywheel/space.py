@@ -189,6 +189,8 @@ class Space(Answer, frozen=True):
 
     def active(self, settings: Settings) -> tuple[Dimension, ...]:
         """The dimensions whose conditions the settings meet, and so on up the conditions."""
+        if not any(dimension.when for dimension in self.dimensions):
+            return self.dimensions
         met: dict[str, bool] = {}
         for dimension in self.dimensions:
             met[dimension.name] = dimension.is_active(settings, met)

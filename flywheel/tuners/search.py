@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from flywheel.errors import ConfigError
 from flywheel.protocols import TunerView
 from flywheel.records import Choice, Settings, Trial, TrialResult
 from flywheel.space import Point
 from flywheel.tuners.prior import Prior
+from flywheel.tuners.proposals import importance_of
 from flywheel.tuners.rungs import check_rungs, rungs_of
 from flywheel.tuners.worth import best_of, error_of_difference, in_force, score_of, worth_of_next
 
@@ -76,10 +79,6 @@ class Search:
         """Settings to try next, feasible and not ``seen``; None: the space is exhausted."""
         raise NotImplementedError
 
-    def importance(self, view: TunerView) -> Mapping[str, float]:
-        """Each setting's share of what made scores differ; empty: not known."""
-        return {}
-
     def ask(self, view: TunerView) -> Trial | None:
         """The next trial; None: there are enough, or another one is not worth its price."""
         number = len(view.results) + len(view.pending)
@@ -108,14 +107,14 @@ class Search:
         if number == 0 and view.space.is_feasible(view.settings):
             return view.settings
         seen = points_tried(view)
-        limit = self.prior_trials
-        first = self.prior(view).next(view, seen, limit) if limit else None
+        first = self.prior(view).next(view, seen, self.prior_trials)
         return self.propose(view, seen) if first is None else first
 
     def prior(self, view: TunerView) -> Prior:
         """What earlier studies say; they are the same in all views of a generation."""
         if self._prior is None:
-            self._prior = Prior(view)
+            studies = view.prior if self.prior_trials else ()
+            self._prior = Prior(msgspec.structs.replace(view, prior=studies))
         return self._prior
 
     def choose(self, view: TunerView) -> Choice:
@@ -138,7 +137,7 @@ class Search:
             best.number,
             max(0.0, 1 - best.share) if is_start else 1.0,
             reason,
-            self.importance(view),
+            importance_of(view.space, view.results),
         )
 
     def _beats(self, best: TrialResult, base: TrialResult) -> bool:

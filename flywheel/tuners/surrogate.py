@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from flywheel.records import Scalar, Settings, TrialResult
-from flywheel.space import Dimension, Space
+from flywheel.records import Settings, TrialResult
+from flywheel.space import Space
 from flywheel.tuners.worth import is_scored, score_of
 
 if TYPE_CHECKING:
@@ -37,22 +37,21 @@ def features(space: Space, settings: Sequence[Settings]) -> np.ndarray:
     """Float, shape (settings, features): a share for each range, a number for each choice without order."""
     import numpy as np
 
+    kinds = [(dimension, dimension.is_ordered) for dimension in space.dimensions]
     rows = []
     for one in settings:
         active = {dimension.name for dimension in space.active(one)}
         row: list[float] = []
-        for dimension in space.dimensions:
-            row += _features(dimension, one[dimension.name], dimension.name in active)
+        for dimension, is_ordered in kinds:
+            value = one[dimension.name]
+            is_known = dimension.name in active and dimension.allows(value)
+            if is_ordered:
+                row.append(dimension.share(value) if is_known else 0.5)
+            else:
+                place = dimension.position(value) if is_known else None
+                row += [SIDE * (k == place) for k in range(len(dimension.choices))]
         rows.append(row)
     return np.array(rows, float).reshape(len(rows), len(groups(space)))
-
-
-def _features(dimension: Dimension, value: Scalar, is_active: bool) -> list[float]:
-    is_known = is_active and dimension.allows(value)
-    if dimension.is_ordered:
-        return [dimension.share(value) if is_known else 0.5]
-    place = dimension.position(value) if is_known else None
-    return [SIDE * (k == place) for k in range(len(dimension.choices))]
 
 
 def groups(space: Space) -> np.ndarray:
