@@ -16,7 +16,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,23 +39,53 @@ _all_attempts: Store | None = None
 
 def rank() -> int:
     """This process's rank; 0 outside torchrun."""
-    return 0 if _is_alone else int(os.environ.get("RANK", "0"))
+    return 0 if _is_alone else rank_of_process()
 
 
 def world_size() -> int:
     """Number of ranks; 1 outside torchrun."""
-    return 1 if _is_alone else int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _is_alone else world_of_process()
+
+
+def rank_of_process() -> int:
+    """This process's rank, also while it works alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_of_process() -> int:
+    """Number of ranks, also while this one works alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within the block this rank works as if it were the only one: for units that span no ranks."""
+    """Within the block this rank works as if it were the only one: for units that span no ranks.
+
+    So it is for whatever asks torch or Lightning, too, e.g. a metric of torchmetrics: it would gather from
+    ranks that are at something else.
+    """
     global _is_alone  # noqa: PLW0603 - a process is one rank
     before, _is_alone = _is_alone, True
     try:
-        yield
+        with _no_others() if world_of_process() > 1 else nullcontext():
+            yield
     finally:
         _is_alone = before
+
+
+@contextmanager
+def _no_others() -> Iterator[None]:
+    """Within the block torch has no process group, and this is Lightning's rank 0."""
+    from lightning.pytorch.utilities import rank_zero_only
+    from torch.distributed import GroupMember
+
+    lightning: Any = rank_zero_only  # its attribute is the rank by which functions are silent elsewhere
+    group, own = GroupMember.WORLD, lightning.rank
+    GroupMember.WORLD, lightning.rank = None, 0
+    try:
+        yield
+    finally:
+        GroupMember.WORLD, lightning.rank = group, own
 
 
 def local_world_size() -> int:
@@ -76,7 +106,7 @@ def trainer_place(accelerator: str = "auto") -> dict[str, Any]:
     world, local = world_size(), local_world_size()
     if world > 1:
         return {"devices": local, "num_nodes": world // local}
-    if not _is_alone or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _is_alone or world_of_process() == 1:
         return {}
     import torch
 

@@ -5,6 +5,7 @@ If a ``ModelCheckpoint`` monitors a metric, a fit gives its best checkpoint; oth
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def kept_aside(trainer: lightning.Trainer, directory: Path) -> Iterator[None]:
-    """Put checkpoints for which no ``dirpath`` was given into ``RUN/work``, which is removed in the end."""
-    folder = directory / FOLDER / "checkpoints"
+def kept_aside(trainer: lightning.Trainer, directory: Path, stage: str) -> Iterator[None]:
+    """Put checkpoints for which no ``dirpath`` was given into ``RUN/work/STAGE``, and remove them in the end.
+
+    Ranks that fit together share a folder, one that works alone beside others has its own.
+    """
+    own = 0 if ranks.world_size() > 1 else ranks.rank_of_process()
+    folder = directory / FOLDER / stage / f"checkpoints-{own}"
     for callback in _checkpoints(trainer):
         if callback.dirpath is None:
             callback.dirpath = str(folder)
@@ -34,6 +39,9 @@ def kept_aside(trainer: lightning.Trainer, directory: Path) -> Iterator[None]:
     finally:
         if ranks.rank() == 0:
             shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other things are in there
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
 
 
 def take_best(trainer: lightning.Trainer, model: lightning.LightningModule) -> Best | None:

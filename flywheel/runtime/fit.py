@@ -64,7 +64,7 @@ def fit(
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
     trainer.callbacks += [watch, *callbacks]  # type: ignore[attr-defined]
-    with kept_aside(trainer, ctx.store.directory):
+    with kept_aside(trainer, ctx.store.directory, str(ctx.work.stage["stage"])):
         _run(trainer, model, data)
         if trainer.global_step == 0:
             reason = "the fit ended without a step: the data gave no batch, or max_steps is 0"

@@ -1,0 +1,75 @@
+"""A tuner and models by which it shows that trials are out of order, or not each on its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchmetrics import MeanMetric
+
+from flywheel.protocols import TunerView
+from flywheel.records import TRIAL, Choice, Rung, Trial
+from tests.support.probe_parts import Model, fault
+
+
+@dataclass(kw_only=True)
+class Follows:
+    """Each trial depends on all that its tuner was shown, in order, and on its key.
+
+    One of each five fails, some are pruned, and the weights of the best become the start.
+    """
+
+    count: int = 8
+    fidelity: float = 0.5
+    share: float = 0.0
+
+    def ask(self, view: TunerView) -> Trial | None:
+        number = len(view.results) + len(view.pending)
+        if number == self.count:
+            return None
+        if number % 5 == 3:
+            return Trial({**view.settings, "momentum": 0.9})
+        scores = [-1.0 if result.score is None else result.score for result in view.results]
+        shown = [*scores, *(trial.settings["lr"] for trial in view.pending)]
+        turn = sum(math.sin((k + 1) * 100 * value) for k, value in enumerate(shown))
+        lr = 0.01 * math.exp(math.sin(turn) + view.key.numpy().uniform(-0.5, 0.5))
+        least = {2: max(scores, default=0.0), 5: 1.0}.get(number % 6)  # of the last, none is as good
+        rungs = () if least is None else (Rung(0.5, least),)
+        return Trial({**view.settings, "lr": lr}, self.fidelity, rungs=rungs, keep_weights=True)
+
+    def choose(self, view: TunerView) -> Choice:
+        best = max((r for r in view.results if r.is_whole), key=lambda result: result.score or 0.0)
+        reason = f"of {len(view.results)}"
+        return Choice(best.trial.settings, TRIAL, trial=best.number, share=self.share, reason=reason)
+
+
+class Endless(Model):
+    """With ``PROBE_FAULT=trial:endless`` the fits after the second have no end."""
+
+    def on_train_start(self) -> None:
+        if fault("trial") == "endless":
+            with open(os.environ["PROBE_UNITS"]) as file:
+                begun = sum(line.split()[1] == "fit" for line in file)
+            if begun > 2:
+                self.trainer.fit_loop.epoch_loop.max_steps = 10**9
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        time.sleep(0.01 if fault("trial") else 0)
+
+
+class Measured(Model):
+    """Logs the mean of its losses, which torchmetrics would take over all ranks of a process group."""
+
+    def __init__(self, width: int, lr: float) -> None:
+        super().__init__(width=width, lr=lr)
+        self.losses = MeanMetric()
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.losses(loss)
+        self.log("mean_loss", self.losses, on_step=False, on_epoch=True)
+        return loss
