@@ -242,20 +242,31 @@ class _Proposed:
     _asked: int = 0
     _made: dict[int, UnitResult] = field(default_factory=dict)
     """Those that were made and not taken yet, as one before them is still under way."""
+    _under_way: dict[int, Unit] = field(default_factory=dict)
+    _cut_off: list[Unit] = field(default_factory=list)
 
     def missing(self) -> Iterator[Unit]:
-        """The units to make, as long as one is proposed."""
+        """The units to make, as long as one is proposed; before that, those that were cut off."""
+        while (unit := self._cut_off.pop(0) if self._cut_off else self._new()) is not None:
+            self._under_way[unit.number] = unit
+            yield unit
+
+    def _new(self) -> Unit | None:
         while (task := self._next()) is not None:
             unit = Unit(self._asked, 0, 0, task)
             self._asked += 1
             if unit.number not in self._kept:
-                yield unit
+                return unit
+        return None
 
     def add(self, result: UnitResult) -> None:
         """Keep a unit that was made, and take those that are next. One that was cut off is done again."""
-        if not isinstance(result.error, CutOff):
-            self._made[result.number] = self._kept.keep(_skipped(result), at_once=True)
-            self._settle()
+        unit = self._under_way.pop(result.number)
+        if isinstance(result.error, CutOff):
+            self._cut_off.append(unit)
+            return
+        self._made[result.number] = self._kept.keep(_skipped(result), at_once=True)
+        self._settle()
 
     def is_over(self) -> bool:
         """Whether all were taken and no further one is proposed."""

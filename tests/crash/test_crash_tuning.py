@@ -1,0 +1,117 @@
+"""SIGKILL at random instants within tuning: the same trials and choice, and no finished trial made twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flywheel
+from flywheel.runtime import work
+from flywheel.stages import trials
+from tests.support.harness import PROBE, Child, events, has_run, only_run, wait_until
+from tests.support.loop_runs import quick_folder
+from tests.support.ranks import fork_ranks
+
+FOLLOWS = "tuner._target_=tests.support.trial_parts.Follows"
+WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "log=quiet", "tune.lag=2", FOLLOWS)
+WORDS = (*WORDS, "settings.steps=60")
+"""Its candidate is a trial's weights as they are, so that all fits are of trials."""
+
+
+def start(folder: Path, ranks: int) -> list[Child]:
+    folder.mkdir(exist_ok=True)
+    return fork_ranks(WORDS, folder, ranks=ranks, PROBE_UNITS=str(folder / "units"), PROBE_KILLS="")
+
+
+def finish(folder: Path, ranks: int) -> None:
+    ended = [rank.wait() for rank in start(folder, ranks)]
+    assert [rank.code for rank in ended] == [0] * ranks, ended[0].err
+
+
+def tuned(folder: Path) -> list[dict[str, Any]]:
+    return events(only_run(folder), stage="tune") if has_run(folder) else []
+
+
+def tuning_began(folder: Path) -> bool:
+    return any(folder.glob("runs/*/*/work/tune/plan.json")) or bool(tuned(folder))
+
+
+def durable(folder: Path) -> set[str]:
+    """The learning rates of the trials that are on disk."""
+    results = [work._read(path).values() for path in folder.glob("runs/*/*/work/tune/*.arrow")]
+    data = [result.data for batch in results for result in batch if result.data is not None]
+    return {str(trials.read(each)[0]["trial"]["settings"]["lr"]) for each in data}
+
+
+def fits(folder: Path) -> list[str]:
+    """The learning rates of the fits that were begun."""
+    path = folder / "units"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [line[2] for line in lines if line[1] == "fit"]
+
+
+@pytest.fixture(scope="module")
+def calm() -> Iterator[tuple[Path, float]]:
+    """A run that was left alone on one rank, and how many seconds its trials took. To be read only."""
+    with quick_folder() as folder:
+        finish(folder, 1)
+        (event,) = tuned(folder)
+        yield folder, event["cost"]["seconds"]
+
+
+def kill_within_tuning(folder: Path, ranks: int, delay: float, victims: int) -> bool:
+    """Kill the first so many ranks a while after tuning began; False if it was over by then."""
+    running = start(folder, ranks)
+    wait_until(lambda: tuning_began(folder), "trials")
+    time.sleep(delay)
+    for rank in running[:victims]:
+        rank.signal(signal.SIGKILL)
+    codes = [rank.wait().code for rank in running]
+    is_killed = -signal.SIGKILL in codes
+    assert is_killed or codes == [0] * ranks
+    return is_killed and not tuned(folder)
+
+
+def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
+    """Kill so many times, a run of its own whenever one got beyond its trials, and compare each."""
+    reference, seconds = calm
+    instants, killed, attempt, after = random.Random(2026 + ranks), 0, 0, set[int]()
+    while killed < kills:
+        folder = where / str(attempt)
+        is_over = False
+        while killed < kills and not is_over:
+            kept, begun = durable(folder), len(fits(folder))
+            delay, victims = instants.uniform(0, 1.0) * seconds, instants.randint(1, ranks)
+            is_over = not kill_within_tuning(folder, ranks, delay, victims)
+            assert not kept & set(fits(folder)[begun:]), "a finished trial was made again"
+            killed += not is_over
+            after.add(len(durable(folder)))
+        kept, begun = durable(folder), len(fits(folder))
+        finish(folder, ranks)
+        assert not kept & set(fits(folder)[begun:]), "a finished trial was made again"
+        (ours,), (theirs,) = tuned(folder), tuned(reference)
+        assert (ours["outputs"], ours["facts"]) == (theirs["outputs"], theirs["facts"])
+        assert set(fits(folder)) == set(fits(reference))
+        run = only_run(folder)
+        assert not (run / "work").exists()
+        assert flywheel.open_run(run).verify().first_bad is None
+        attempt += 1
+        assert attempt <= 3 * kills
+    assert len(after) > min(kills, 12) // 5, f"all kills met as many finished trials: {after}"
+
+
+def test_five_kills(folder: Path, calm: tuple[Path, float]) -> None:
+    check_kills(folder, calm, 1, kills=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 30), (2, 12), (3, 6)])
+def test_thirty_kills(folder: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
+    check_kills(folder, calm, ranks, kills)
