@@ -6,7 +6,7 @@
 
 Three arms of a seed:
 
-    tuned       the recipe with the spoiled settings below, and `tuner=optuna` as committed
+    tuned       the recipe with the spoiled settings below, and `tuner=optuna tuner.trials=12`
     spoiled     the same settings and no tuner, with so many turns that it does as many optimiser steps as the
                 tuned arm did, its trials and their share of steps included, or more
     good        the recipe as committed, no tuner, with as many turns as `spoiled`
@@ -23,17 +23,18 @@ import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SPOILED: dict[str, list[str]] = {
-    "mnist": ["settings.lr=0.0001", "settings.human_share=0.6", "settings.threshold=1.0"],
+    "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=1.0"],
     "addition": ["settings.lr=0.0005", "settings.adam_lr=0.00005", "settings.newest=0.95"],
 }
 """Learning rate, mixture and threshold."""
+TUNER = ["tuner=optuna", "tuner.trials=12"]
 ARMS = ("good", "spoiled", "tuned")
 
 
@@ -42,24 +43,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe", choices=list(SPOILED))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(700, 710)))
-    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/spoiled"))
     parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
     parser.add_argument("overrides", nargs="*", help="of all runs, after --")
     options = parser.parse_args()
     if not options.table:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda seed: measure(options, seed), options.seeds))
+        measure(options)
     print_table(options)
 
 
-def measure(options: argparse.Namespace, seed: int) -> None:
-    """All arms of a seed."""
+def measure(options: argparse.Namespace) -> None:
+    """All arms of all seeds; how many turns the others have follows from the tuned one."""
     spoil = SPOILED[options.recipe]
-    tuned = run(options, seed, "tuned", [*spoil, "tuner=optuna"])
-    turns = [f"generations={turns_for(tuned, steps_of(tuned))}"]
-    run(options, seed, "spoiled", [*spoil, *turns])
-    run(options, seed, "good", turns)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        tuned = {pool.submit(run, options, seed, "tuned", [*spoil, *TUNER]): seed for seed in options.seeds}
+        others = []
+        for done in as_completed(tuned):
+            seed, turns = tuned[done], [f"generations={turns_for(done.result())}"]
+            others.append(pool.submit(run, options, seed, "spoiled", [*spoil, *turns]))
+            others.append(pool.submit(run, options, seed, "good", turns))
+        for other in others:
+            other.result()
 
 
 def run(options: argparse.Namespace, seed: int, arm: str, own: list[str]) -> Path:
@@ -96,13 +101,13 @@ def steps_of(path: Path) -> float:
     return steps
 
 
-def turns_for(path: Path, steps: float) -> int:
-    """Turns after which a run with no tuner has done as many steps, by the fits of this one."""
+def turns_for(path: Path) -> int:
+    """Turns after which a run with no tuner has done as many steps as this one, trials included."""
     from flywheel.lineage.status import read_state
 
     generations = [g for g in read_state(path).generations if g.train and g.refit_of is None]
     genesis, turn = (g.train.facts.steps for g in (generations[0], generations[-1]) if g.train)
-    return math.ceil((steps - genesis) / turn)
+    return math.ceil((steps_of(path) - genesis) / turn)
 
 
 def score_of(path: Path) -> float:
