@@ -7,6 +7,7 @@ seeded anew for each trial, as Optuna keeps no state of its generator, so that a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SAMPLERS = ("tpe", "gp")
-ASKED = 5
+ASKED = 3
 """How often the sampler is asked for a point that is new and feasible, before one is drawn."""
 EARLIER = 10
 """So many of the best points of earlier studies are candidates of each trial."""
@@ -86,10 +87,9 @@ class Optuna(Search):
                 self._proposals = Proposals(self.sampler, view)
             self._proposals.add(view.results)
             for k in range(ASKED):
-                proposals = self._proposals.of(view, wanted, view.key("sampler", k).seed)
-                points = {view.space.point(one): one for one in proposals if view.space.is_feasible(one)}
-                if new := [one for point, one in points.items() if point not in seen]:
-                    return new
+                seed = view.key("sampler", k).seed
+                if proposals := self._proposals.of(view, wanted, seed, partial(_is_new, view.space, seen)):
+                    return proposals
         return []
 
     def _most_promising(
@@ -116,6 +116,10 @@ class Optuna(Search):
         if self._shape is None or self._shape[0] != fitted:
             self._shape = (fitted, fit(*observations(view.space, fitted), groups(view.space)))
         return Process.of(self._shape[1], *observations(view.space, view.results))
+
+
+def _is_new(space: Space, seen: frozenset[Point], settings: Settings) -> bool:
+    return space.point(settings) not in seen and space.is_feasible(settings)
 
 
 def observations(space: Space, results: tuple[TrialResult, ...]) -> tuple[np.ndarray, np.ndarray]:

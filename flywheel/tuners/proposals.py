@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from flywheel.tuners.surrogate import most_telling, worths
 from flywheel.tuners.worth import is_scored, whole_of
 
 if TYPE_CHECKING:
-    from optuna import Study
+    import numpy as np
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler, TPESampler
     from optuna.trial import FrozenTrial
@@ -87,8 +87,10 @@ class Proposals:
         if (trial := self._finished(result)) is not None:
             self.study.add_trial(trial)
 
-    def of(self, view: TunerView, count: int, seed: int) -> list[Settings]:
-        """About ``count`` settings, maybe some of them twice, or tried, or infeasible.
+    def of(
+        self, view: TunerView, count: int, seed: int, is_new: Callable[[Settings], bool]
+    ) -> list[Settings]:
+        """Up to ``count`` settings that are new, by a function that says so.
 
         Pending trials count as poor ones (a constant liar), so that others are proposed.
         """
@@ -100,40 +102,83 @@ class Proposals:
                 self.study.add_trial(running)
         last = len(self.study.get_trials(deepcopy=False))
         try:
-            return self._sample(view.settings, count, seed)
+            proposals = self._sample(view.settings, count, seed, is_new)
+            return list({view.space.point(one): one for one in proposals if is_new(one)}.values())
         finally:
             for number in range(first, last):
                 self.study.tell(number, state=TrialState.FAIL)  # samplers leave these out
 
-    def _sample(self, settings: Settings, count: int, seed: int) -> list[Settings]:
+    def _sample(
+        self, settings: Settings, count: int, seed: int, is_new: Callable[[Settings], bool]
+    ) -> list[Settings]:
         """The dimensions without condition first, then for each proposal those that are active with it."""
         together = sampler_of(self.kind, seed, count)
-        proposals = self._draw(together, self.levels[0], count)
+
+        def is_new_point(values: dict[str, Scalar]) -> bool:
+            return len(self.levels) > 1 or is_new({**settings, **values})
+
+        proposals = self._draw(together, self.levels[0], count, is_new_point)
         alone = sampler_of(self.kind, seed + 1, 1)
         for level in self.levels[1:]:
             for values in proposals:
                 active = {d.name for d in self.space.active({**settings, **values})}
                 if dimensions := [d for d in level if d.name in active]:
-                    values.update(self._draw(alone, dimensions, 1, is_conditional=True)[0])
+                    values.update(self._draw(alone, dimensions, 1)[0])
         return [self.space.complete(values, settings) for values in proposals]
 
     def _draw(
-        self, sampler: BaseSampler, dimensions: list[Dimension], count: int, is_conditional: bool = False
+        self,
+        sampler: BaseSampler,
+        dimensions: list[Dimension],
+        count: int,
+        is_new: Callable[[dict[str, Scalar]], bool] = lambda values: True,
     ) -> list[dict[str, Scalar]]:
-        """Values of these dimensions, drawn together; of a Gaussian process each alone under a condition."""
+        """Values of these dimensions, drawn together; of a Gaussian process each alone under a condition.
+
+        TPE draws from the good trials, and proposes the one of its draws that is likeliest among these
+        against the others. Several proposals are the likeliest new ones of several lots of draws.
+        """
         current = self.study.get_trials(deepcopy=False)[0]
-        searched = {d.name: self.distributions[d.name] for d in dimensions}
-        searched = {name: one for name, one in searched.items() if not one.single()}
-        is_alone = not searched or (self.kind == "gp" and is_conditional)
-        sampled = (
-            [dict[str, Any]()] if is_alone else draw_together(sampler, self.study, current, searched, count)
-        )
-        for values in sampled:
-            for d in dimensions:
-                if d.name not in values:
-                    distribution = self.distributions[d.name]
-                    values[d.name] = sampler.sample_independent(self.study, current, d.name, distribution)
-        return [{d.name: decode(d, values[d.name]) for d in dimensions} for values in sampled]
+        distributions = {d.name: self.distributions[d.name] for d in dimensions}
+        searched = {name: one for name, one in distributions.items() if not one.single()}
+        if not searched or (self.kind == "gp" and dimensions[0].when):
+            return [self._completed(sampler, dimensions, {})]
+        proposed = sampler.sample_relative(self.study, current, searched)
+        drawn = getattr(sampler, "drawn", None)
+        if drawn is None:
+            return [self._completed(sampler, dimensions, proposed)]
+        return self._best_of_lots(sampler, dimensions, drawn, count, is_new)
+
+    def _best_of_lots(
+        self,
+        sampler: BaseSampler,
+        dimensions: list[Dimension],
+        drawn: tuple[dict[str, np.ndarray], np.ndarray],
+        count: int,
+        is_new: Callable[[dict[str, Scalar]], bool],
+    ) -> list[dict[str, Scalar]]:
+        import numpy as np
+
+        samples, likelihoods = drawn
+        best = []
+        for lot in np.array_split(np.arange(len(likelihoods)), count):
+            for k in lot[np.argsort(-likelihoods[lot], kind="stable")]:
+                params = {n: self.distributions[n].to_external_repr(s[k].item()) for n, s in samples.items()}
+                values = self._completed(sampler, dimensions, params)
+                if is_new(values):
+                    best.append(values)
+                    break
+        return best
+
+    def _completed(
+        self, sampler: BaseSampler, dimensions: list[Dimension], params: dict[str, Any]
+    ) -> dict[str, Scalar]:
+        """Values of the dimensions: what was not drawn together is drawn alone."""
+        current = self.study.get_trials(deepcopy=False)[0]
+        for name in (d.name for d in dimensions if d.name not in params):
+            distribution = self.distributions[name]
+            params[name] = sampler.sample_independent(self.study, current, name, distribution)
+        return {d.name: decode(d, params[d.name]) for d in dimensions}
 
     def _finished(self, result: TrialResult) -> FrozenTrial | None:
         """A pruned trial has its scores at rungs; one that failed has none, and counts as the worst."""
@@ -176,11 +221,7 @@ def sampler_of(kind: str, seed: int, count: int) -> BaseSampler:
 
 @functools.cache
 def keeping_tpe() -> type[TPESampler]:
-    """Optuna's TPE, which keeps what it drew.
-
-    It draws from the good trials, and proposes the one draw that is likeliest among these against the others.
-    Several proposals are the likeliest of several lots of these draws, and cost little more than one.
-    """
+    """Optuna's TPE, which keeps what it drew, and the logarithm of how likely each draw is to be good."""
     from optuna.samplers import TPESampler
 
     class KeepingTPE(TPESampler):
@@ -194,28 +235,6 @@ def keeping_tpe() -> type[TPESampler]:
             return values
 
     return KeepingTPE
-
-
-def draw_together(
-    sampler: BaseSampler,
-    study: Study,
-    current: FrozenTrial,
-    searched: dict[str, BaseDistribution],
-    count: int,
-) -> list[dict[str, Any]]:
-    """So many proposals of TPE; of another sampler one."""
-    import numpy as np
-
-    proposed = sampler.sample_relative(study, current, searched)
-    drawn = getattr(sampler, "drawn", None)
-    if drawn is None:
-        return [proposed]
-    samples, values = drawn
-    lots = np.array_split(np.arange(len(values)), count)
-    best = [int(lot[np.argmax(values[lot])]) for lot in lots]
-    return [
-        {name: one.to_external_repr(samples[name][k].item()) for name, one in searched.items()} for k in best
-    ]
 
 
 def levels(space: Space) -> list[list[Dimension]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -74,6 +75,7 @@ class Search:
         self.startup, self.least_gain, self.margin = startup, least_gain, margin
         self.start, self.memory, self.prior_trials = start, memory, prior_trials
         self._prior: Prior | None = None
+        self._points: list[tuple[Trial, Point]] = []
 
     def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
         """Settings to try next, feasible and not ``seen``; None: the space is exhausted."""
@@ -106,9 +108,18 @@ class Search:
     def _settings(self, view: TunerView, number: int) -> Settings | None:
         if number == 0 and view.space.is_feasible(view.settings):
             return view.settings
-        seen = points_tried(view)
+        seen = self._points_tried(view)
         first = self.prior(view).next(view, seen, self.prior_trials)
         return self.propose(view, seen) if first is None else first
+
+    def _points_tried(self, view: TunerView) -> frozenset[Point]:
+        """The points that have been or are being tried."""
+        trials = [*(result.trial for result in view.results), *view.pending]
+        known = zip(self._points, trials, strict=False)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0][0] is pair[1], known))
+        new = [(trial, view.space.point(trial.settings)) for trial in trials[same:]]
+        self._points = self._points[:same] + new
+        return frozenset(point for _, point in self._points)
 
     def prior(self, view: TunerView) -> Prior:
         """What earlier studies say; they are the same in all views of a generation."""
@@ -155,12 +166,6 @@ class Search:
             f"tuning bought nothing: {_name(best, results)}, {gain:.1%} more than the settings in force, "
             f"within {self.margin:g} standard errors ({error_of_difference(best, base):.1%} each)"
         )
-
-
-def points_tried(view: TunerView) -> frozenset[Point]:
-    """The points that have been or are being tried."""
-    trials = (*(result.trial for result in view.results), *view.pending)
-    return frozenset(view.space.point(trial.settings) for trial in trials)
 
 
 def draw_new(view: TunerView, seen: frozenset[Point]) -> Settings | None:
