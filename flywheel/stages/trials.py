@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import shutil
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,7 +55,11 @@ class MakeTrial:
             with ranks.alone():
                 return self._make(trial, unit.number)
         except SystemExit as error:
-            raise RuntimeError(f"the recipe left the process: SystemExit: {error}") from error
+            _forget_locals(error)
+            raise RuntimeError(f"the recipe left the process: SystemExit: {error}") from None
+        except Exception as error:
+            _forget_locals(error)
+            raise
         finally:
             _free_memory()
 
@@ -172,6 +177,13 @@ def _scratch(store: Store, key: Key) -> Iterator[Store]:
         yield ScratchStore(folder, store)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Let go of what the calls that raised an error held, the model above all: the error outlives them."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _free_memory() -> None:

@@ -65,10 +65,11 @@ def calm() -> Iterator[tuple[Path, float]]:
         yield folder, event["cost"]["seconds"]
 
 
-def kill_within_tuning(folder: Path, ranks: int, delay: float, victims: int) -> bool:
-    """Kill the first so many ranks a while after tuning began; False if it was over by then."""
-    running = start(folder, ranks)
+def kill_within_tuning(folder: Path, ranks: int, more: int, delay: float, victims: int) -> bool:
+    """Kill the first so many ranks a while after tuning began, or after so many fits; False: it was over."""
+    begun, running = len(fits(folder)), start(folder, ranks)
     wait_until(lambda: tuning_began(folder), "trials")
+    wait_until(lambda: len(fits(folder)) >= begun + more or tuned(folder), "fits")
     time.sleep(delay)
     for rank in running[:victims]:
         rank.signal(signal.SIGKILL)
@@ -87,8 +88,8 @@ def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int) -
         is_over = False
         while killed < kills and not is_over:
             kept, begun = durable(folder), len(fits(folder))
-            delay, victims = instants.uniform(0, 1.0) * seconds, instants.randint(1, ranks)
-            is_over = not kill_within_tuning(folder, ranks, delay, victims)
+            more, delay, victims = instants.randint(0, 3), instants.random(), instants.randint(1, ranks)
+            is_over = not kill_within_tuning(folder, ranks, more, delay * seconds / 4, victims)
             assert not kept & set(fits(folder)[begun:]), "a finished trial was made again"
             killed += not is_over
             after.add(len(durable(folder)))
@@ -103,7 +104,7 @@ def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int) -
         assert flywheel.open_run(run).verify().first_bad is None
         attempt += 1
         assert attempt <= 3 * kills
-    assert len(after) > min(kills, 12) // 5, f"all kills met as many finished trials: {after}"
+    assert len(after) > 1, f"all kills met as many finished trials: {after}"
 
 
 def test_five_kills(folder: Path, calm: tuple[Path, float]) -> None:

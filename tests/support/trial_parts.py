@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
 import torch
+from msgspec.structs import replace
 from torchmetrics import MeanMetric
 
 from flywheel.protocols import TunerView
 from flywheel.records import TRIAL, Choice, Rung, Trial
-from tests.support.probe_parts import Model, fault
+from tests.support.probe_parts import Model, Task, fault
 
 
 @dataclass(kw_only=True)
@@ -73,3 +79,83 @@ class Measured(Model):
         self.losses(loss)
         self.log("mean_loss", self.losses, on_step=False, on_epoch=True)
         return loss
+
+
+class Asks:
+    """Asks for the trials of ``wanted``, and chooses what ``choose`` makes of its view."""
+
+    wanted: ClassVar[list[Trial]] = []
+    """Their settings are those in force but for the ones that they name."""
+    chooses: ClassVar[list[Callable[[TunerView], Choice]]] = []
+
+    def ask(self, view: TunerView) -> Trial | None:
+        left = self.wanted[len(view.results) + len(view.pending) :]
+        return replace(left[0], settings={**view.settings, **left[0].settings}) if left else None
+
+    def choose(self, view: TunerView) -> Choice:
+        return self.chooses[0](view) if self.chooses else Choice(view.settings, view.init)
+
+
+def adopts_first(share: float) -> Callable[[TunerView], Choice]:
+    """The choice of the first trial's settings and weights."""
+    return lambda view: Choice(view.results[0].trial.settings, TRIAL, trial=0, share=share)
+
+
+class Odd(Model):
+    """Fails as its learning rate says, and knows which fitted models are still in memory."""
+
+    fitted: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+    beside: ClassVar[list[int]] = []
+    """Of each fit, how many models of earlier ones were in memory."""
+
+    def on_train_start(self) -> None:
+        self.beside.append(len(self.fitted))
+        self.fitted.add(self)
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if self.lr == NAN:
+            return loss * float("nan")
+        if self.lr in RAISES:
+            raise RAISES[self.lr]
+        return loss
+
+
+NAN = 0.51
+RAISES: dict[float, BaseException] = {
+    0.52: torch.OutOfMemoryError("tried to allocate 80 GiB"),
+    0.53: MemoryError("no room"),
+    0.54: SystemExit(0),
+    0.55: RuntimeError("CUDA error: an illegal memory access"),
+}
+"""Learning rate -> what a fit with it raises."""
+
+
+class Noisy(Model):
+    """Draws from each generator that a process has, and has parts that are in evaluation mode in a fit."""
+
+    def __init__(self, width: int, lr: float) -> None:
+        super().__init__(width=width, lr=lr)
+        self.norm, self.frozen = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+        self.drop = torch.nn.Dropout(0.3)
+
+    def on_train_start(self) -> None:
+        self.frozen.eval()
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = super().forward(self.drop(self.frozen(self.norm(points))))
+        return logits
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        noise = np.random.normal() + random.random()
+        return super().training_step(batch, batch_idx) * (1 + 0.1 * noise)
+
+
+class Draws(Task):
+    """Draws while it evaluates."""
+
+    def evaluate(self, model: Any, opponent: Any, items: pa.Table, keys: Any) -> np.ndarray:
+        torch.rand(3)
+        np.random.random(3)
+        random.random()
+        return super().evaluate(model, opponent, items, keys)
