@@ -43,13 +43,13 @@ ALONE: dict[str, Any] = {"generations": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "loop": {},
     # The length is the same for all of a group, so the first member's answer is taken, whatever it is.
-    "no grader": {"curator.score": "length", "curator.accept": 0.0, "curator.sure_pass_rate": 0.0},
+    "no grader": {"curator.score": "length", "settings.accept": 0.0, "curator.sure_pass_rate": 0.0},
     "verifier": {
         "grader._target_": "flywheel.recipes.addition.verifier.Verifier",
         "curator.score": "verified",
     },
     **{f"seed only, lr {rate}": {**ALONE, "genesis_settings.lr": rate} for rate in RATES},
-    "relative": {**ALONE, "model.position": "relative"},
+    "relative": {**ALONE, "settings.position": "relative"},
 }
 
 

@@ -252,6 +252,15 @@ class Components:
         chosen.pop("_target_", None)
         return chosen
 
+    def settings_after_genesis(self, settings: Settings) -> Settings:
+        """The configured ones, with what was tuned in a genesis that had these.
+
+        What ``genesis_settings`` names is the genesis' own, and ends with it.
+        """
+        own, before = self.resolved["genesis_settings"], self.settings(genesis=True)
+        tuned = {k: v for k, v in settings.items() if k not in own and v != before.get(k)}
+        return {**self.settings(), **tuned}
+
     def build(self, section: str, settings: Settings) -> Any:
         """A new object of a section, its references to settings filled in; one that was given, as it is."""
         if is_object(self.resolved[section]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ _BUCKET = 8  # digits: problems up to the same multiple of it are worked on side
 _SIDE_BY_SIDE = 256  # problems: more of them fit no cache
 _REDRAWS = 100
 _SHORTEST_DEV = 4
+_SHARES = ("threshold", "accept", "newest", "recent")
 
 
 @dataclass(kw_only=True)
@@ -50,14 +51,31 @@ class Settings:
     """Share of the rates that is left at the end."""
     ramp: float
     """Share of the steps over which longer rows join the shorter ones."""
+    threshold: float
+    """Lowest share of the members' votes of a lesson."""
+    accept: float
+    """Lowest share of its problems with a lesson for a length to be taken."""
+    newest: float
+    """Share of batches from the newest lengths."""
+    recent: float
+    """Share of batches from the last few."""
+    layers: int
+    width: int
+    heads: int
+    position: Literal["rotary", "relative"]
+    """How a member tells positions apart; see ``Adders``."""
+    base: float
+    """Of the rotary one: the longest wavelength, in digits, is about 2 pi times as long."""
 
     def __post_init__(self) -> None:
-        for name in ("members", "batches", "groups", "rows", "digits"):
+        for name in ("members", "batches", "groups", "rows", "digits", "layers", "width", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more; it is {getattr(self, name)}.")
-        for name in ("lr", "adam_lr", "decay", "floor", "ramp"):
+        for name in (*("lr", "adam_lr", "decay", "floor", "ramp"), *_SHARES):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1; it is {getattr(self, name)}.")
+        if self.base <= 1:
+            raise ValueError(f"base must be above 1; it is {self.base}.")
 
 
 @dataclass(kw_only=True)

@@ -46,6 +46,8 @@ class Settings:
     """Distorted views that a pseudo-label is averaged over, besides the plain image."""
     view_strength: float
     """Strength of their distortion; 1 is that of training."""
+    threshold: float
+    """Lowest probability of a pseudo-label that is learned from."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "width"):
@@ -54,6 +56,8 @@ class Settings:
         for name in ("human_share", "label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1; it is {getattr(self, name)}.")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be between 0 and 1; it is {self.threshold}.")
         if self.lr <= 0 or self.weight_decay < 0 or self.views < 0 or self.view_strength < 0:
             raise ValueError("lr must be above 0; weight_decay, views and view_strength at least 0.")
 

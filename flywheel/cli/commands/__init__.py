@@ -86,6 +86,10 @@ SUBCOMMANDS = (
         "power recipe=NAME|RUN [--gain 0.01]",
         "how likely the gate sees such a gain, before a run and after; a check of the gate on the run's data",
     ),
+    Subcommand(
+        "tune-space RECIPE|RUN [key=value]",
+        "what a tuner may search, the values in force, and what earlier generations chose",
+    ),
     Subcommand("du [RUN]", "what takes the room, and what prune could free"),
     Subcommand(
         "prune [RUN] [--promoted] [--last N]",
