@@ -27,6 +27,8 @@ LIGHT = {
     "recipes as JSON": (["recipes", "--json"], 0, READS),
     "new": (["new", "beans"], 0, (*HEAVY, "hydra", "omegaconf")),
     "doctor": (["doctor"], None, HEAVY),
+    "tune-space of a recipe": (["tune-space", "moons", "--config-dir", MOONS_CONF], 0, (*HEAVY, "pyarrow")),
+    "tune-space of a run": (["tune-space", "run", "--config-dir", MOONS_CONF], 0, (*HEAVY, "pyarrow")),
     "finished run": ([*MOONS, "name=run", "generations=1"], 0, HEAVY),
     "cfg": ([*MOONS, "--cfg", "job"], 0, HEAVY),
     "no recipe": (["recipe=minst"], 2, (*HEAVY, "hydra", "numpy")),

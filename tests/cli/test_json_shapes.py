@@ -46,6 +46,7 @@ WORDS = {
     "bundle": ("run", "1", "--out", "out"),
     "verify-bundle": ("out",),
     "power": ("run",),
+    "tune-space": ("mnist", "tune.space.lr.when={width: 32}"),
     "du": ("run",),
     "prune": ("run", "--last", "0"),
     "verify": ("run",),

@@ -12,7 +12,7 @@ from flywheel.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from flywheel.lineage.tuning import SearchedSetting, SpaceReport
+    from flywheel.cli.tune_space import SearchedSetting, SpaceReport
 
 _SHOWN = 6
 """Generations beside each other, the newest ones."""
@@ -48,9 +48,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _of_recipe(overrides: Sequence[str], options: argparse.Namespace) -> SpaceReport:
+    from flywheel.cli.tune_space import space_report
     from flywheel.config.components import Components
     from flywheel.config.compose import compose
-    from flywheel.lineage.tuning import space_report
 
     return space_report(Components(compose(overrides, options.config_dir)))
 
@@ -58,11 +58,11 @@ def _of_recipe(overrides: Sequence[str], options: argparse.Namespace) -> SpaceRe
 def _of_run(name: str, more: Sequence[str], options: argparse.Namespace) -> SpaceReport:
     from omegaconf import OmegaConf
 
+    from flywheel.cli.tune_space import space_report
     from flywheel.config.components import Components
     from flywheel.config.remembered import remembered
     from flywheel.launch.recorded import recorded_config, refuse_unknown
     from flywheel.lineage.status import read_state
-    from flywheel.lineage.tuning import space_report
 
     if more:
         raise ConfigError(

@@ -17,6 +17,8 @@ class SearchedSetting(Answer, frozen=True):
     may_be: str
     """Its range or choices for people, e.g. ``0.0001 .. 0.1, log``."""
     dimension: Dimension
+    redo_from: str
+    """The first stage that it changes."""
     current: Scalar
     """The value in force: the configured one, or of a run what its next generation begins with."""
     is_inside: bool
@@ -68,6 +70,7 @@ def space_report(
                 setting=one.name,
                 may_be=str(one),
                 dimension=one,
+                redo_from=one.redo_from,
                 current=in_force[one.name],
                 is_inside=one.allows(in_force[one.name]),
                 is_searched=one.name in active,
