@@ -132,8 +132,8 @@ def print_table(options: argparse.Namespace) -> None:
         print(
             f"| {seed} | {values} | {turns(folder / f'good-s{seed}')} | {trials(folder / f'tuned-s{seed}')} |"
         )
-    for name, summary in {"mean": np.mean, "worst": np.min}.items():
-        print(f"| {name} |", " | ".join(f"{summary(scores[arm]):.4g}" for arm in ARMS), "| | |")
+    for name, method in (("mean", "mean"), ("worst", "min")):
+        print(f"| {name} |", " | ".join(f"{getattr(scores[arm], method)():.4g}" for arm in ARMS), "| | |")
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(seeds), (10_000, len(seeds)))
     low, high = np.percentile(recovered(scores, draws), [2.5, 97.5])

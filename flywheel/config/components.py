@@ -35,7 +35,7 @@ from flywheel.config.arguments import (
 from flywheel.config.modules import Code, defined_in, note_imports
 from flywheel.config.parts import OBJECT, is_object
 from flywheel.config.schema import OPERATIONAL
-from flywheel.config.space import space_of
+from flywheel.config.space import out_of_reach, space_of, uses
 from flywheel.errors import ConfigError, near_misses
 from flywheel.records import Settings
 from flywheel.space import Space
@@ -317,10 +317,26 @@ class Components:
         return model
 
     def tuned(self, settings: Settings) -> Settings:
-        """The settings, as plain scalars, after the checks that the configured ones passed."""
+        """The settings of a tuner, as plain scalars, after the checks that the configured ones passed.
+
+        Raises ConfigError also where a value was changed that a gate, a guard or a suite goes by, whoever
+        changed it.
+        """
         chosen = plain_settings(settings)
         check_settings(self.config, chosen)
+        own = (self.settings(), self.settings(genesis=True))
+        changed = [k for k, value in chosen.items() if all(value != configured[k] for configured in own)]
+        for name in changed:
+            if place := out_of_reach(self._uses[name]):
+                raise ConfigError(
+                    f"settings.{name} is used by {place}, which no tuner may change; it was changed to "
+                    f"{chosen[name]!r}."
+                )
         return chosen
+
+    @cached_property
+    def _uses(self) -> Mapping[str, list[str]]:
+        return uses(self.config, self.settings())
 
 
 def plain_settings(settings: Settings) -> Settings:

@@ -144,11 +144,10 @@ class _Reader:
             )
 
     def _check_reach(self, name: str) -> None:
-        places = [place for place in self._uses[name] if _section(place) not in MAY_REFER]
-        if places:
+        if place := out_of_reach(self._uses[name]):
             raise ConfigError(
-                f"settings.{name} is used by {places[0]}; {_RULE}. Take it out of tune.space, or give "
-                f"{places[0]} a value of its own."
+                f"settings.{name} is used by {place}; {_RULE}. Take it out of tune.space, or give {place} a "
+                "value of its own."
             )
 
     def dimensions(self, entries: Mapping[str, Entry]) -> tuple[Dimension, ...]:
@@ -363,6 +362,11 @@ class _Reader:
                 f"tune.space.{name}: the recipe's settings must take each value; of {value!r} they say: "
                 f"{error} Narrow it, or say in tune.constraints what must hold between settings."
             ) from error
+
+
+def out_of_reach(places: Sequence[str]) -> str | None:
+    """The first of the places that refer to a setting which no tuner may change; None: there is none."""
+    return next((place for place in places if _section(place) not in MAY_REFER), None)
 
 
 def uses(config: DictConfig, settings: Settings) -> dict[str, list[str]]:

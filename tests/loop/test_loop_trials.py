@@ -120,6 +120,24 @@ def test_a_generation_fails_where_all_trials_do_with_the_commonest_reason(probe:
     assert "there is no setting 'momentum'" in reason
 
 
+class Reaches:
+    """Wants the gate's own argument to be another one."""
+
+    def ask(self, view: TunerView) -> None:
+        pass
+
+    def choose(self, view: TunerView) -> Choice:
+        return Choice({**view.settings, "batch_size": 7}, view.init)
+
+
+def test_no_tuner_changes_what_the_gate_goes_by(probe: Probe) -> None:
+    reached = {"tuner___target_": f"{HERE}.Reaches", "+gate.promote": "${settings.batch_size}"}
+    run = probe(**reached, generations=0, settings__batch_size=1)
+    assert run.exit_code is ExitCode.FAILED
+    reason = run.status().json()["generations"][0]["reason"]
+    assert "settings.batch_size is used by gate.promote, which no tuner may change" in reason
+
+
 class Answers(Moons):
     """Notes with which settings it generates and trains."""
 
