@@ -68,6 +68,7 @@ class Optuna(Search):
         check("draws", draws, draws >= 1, "1 or more")
         self.sampler, self.candidates, self.draws = sampler, candidates, draws
         self._proposals: Proposals | None = None
+        self._rows: dict[Point, np.ndarray] = {}
         self._shape: tuple[tuple[TrialResult, ...], Shape] | None = None
 
     def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
@@ -114,19 +115,24 @@ class Optuna(Search):
         """The Gaussian process of the results; its shape is fitted anew ever less often."""
         fitted = view.results[: _last_fit(len(view.results))]
         if self._shape is None or self._shape[0] != fitted:
-            self._shape = (fitted, fit(*observations(view.space, fitted), groups(view.space)))
-        return Process.of(self._shape[1], *observations(view.space, view.results))
+            self._shape = (fitted, fit(*self._observations(view.space, fitted), groups(view.space)))
+        return Process.of(self._shape[1], *self._observations(view.space, view.results))
+
+    def _observations(self, space: Space, results: tuple[TrialResult, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Points and normal ranks of the results, of many the most telling."""
+        import numpy as np
+
+        scores = worths(results)
+        kept = most_telling(scores)
+        settings = {space.point(one): one for one in (results[k].trial.settings for k in kept)}
+        for point in settings.keys() - self._rows.keys():
+            self._rows[point] = features(space, [settings[point]])
+        rows = [self._rows[space.point(results[k].trial.settings)] for k in kept]
+        return np.concatenate(rows), normal_ranks(scores[kept])
 
 
 def _is_new(space: Space, seen: frozenset[Point], settings: Settings) -> bool:
     return space.point(settings) not in seen and space.is_feasible(settings)
-
-
-def observations(space: Space, results: tuple[TrialResult, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normal ranks of the results, of many the most telling."""
-    scores = worths(results)
-    kept = most_telling(scores)
-    return features(space, [results[k].trial.settings for k in kept]), normal_ranks(scores[kept])
 
 
 def _last_fit(count: int) -> int:
