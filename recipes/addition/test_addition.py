@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flywheel
+from flywheel.config.components import Components
+from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, DataError
 from flywheel.keys import Key
 from flywheel.runtime.data import read_data
@@ -317,3 +319,18 @@ def test_members_start_apart():
     torch.manual_seed(0)
     model = Ensemble(width=16, heads=2)
     assert not torch.equal(model.net.embedding[0], model.net.embedding[1])
+
+
+@pytest.mark.parametrize("recipe", ["addition", "addition_paper"])
+def test_every_shape_of_the_space_is_a_model_that_adds(recipe):
+    """The constraint on width and heads keeps out what cannot be built."""
+    components = Components(compose([f"recipe={recipe}", "task.longest=4", "settings.layers=1"]))
+    space, configured = components.space, components.settings()
+    rng = np.random.default_rng(0)
+    drawn = [space.draw(configured, rng) for _ in range(24)]
+    shapes = {d.name for d in space.dimensions if d.shape}
+    assert shapes == {"layers", "width", "heads", "position", "base"}
+    for chosen in filter(space.is_feasible, drawn[:: 1 if recipe == "addition" else 6]):
+        model = components.model({**chosen, "layers": 1}).eval()
+        assert (model.net.width, model.net.heads) == (chosen["width"], chosen["heads"])
+        assert model.answers(sums.read(texts([(12, 7)]))).shape[0] == len(model.swapped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 from itertools import combinations
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from flywheel.recipes.mnist.model import Classifier
 from flywheel.recipes.mnist.task import Mnist
 
 import flywheel
+from flywheel.config.components import Components
+from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, MissingExtra
 from flywheel.keys import Key
 from flywheel.runtime.data import read_data
@@ -278,3 +281,12 @@ def test_the_tiny_run_repeats_and_its_champion_loads(tmp_path):
     assert isinstance(one.champion().load(), Classifier)
     items = pa.table({"image": pa.array([0, 1], pa.int32()), "label": [0, 0]})
     assert set(one.champion().evaluate(items)["score"].to_pylist()) <= {0.0, 1.0}
+
+
+def test_what_the_task_reads_where_it_labels_makes_trials_label_anew():
+    """Nobody can see that from outside: the space says it."""
+    space = Components(compose(["recipe=mnist"])).space
+    source = inspect.getsource(Mnist.generate)
+    read = {one.name for one in space.dimensions if f'settings["{one.name}"]' in source}
+    assert read == {one.name for one in space.dimensions if one.redo_from == "generate"} == {"view_strength"}
+    assert {one.name for one in space.dimensions if one.redo_from == "curate"} == {"threshold"}
