@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler, TPESampler
     from optuna.trial import FrozenTrial
 
-CANDIDATES = 24
-"""Of so many draws TPE proposes the best: Optuna's default."""
+DRAWS = 24
+"""TPE draws at least so many points: Optuna's default."""
+LOT = 8
+"""So many of them for each proposal: 24 were no better on the tables of benchmarks/tuning.py, and slower."""
 REBUILT = 100
 """Of more results than this, those before the last multiple of it are thinned to the most telling."""
 IMPORTANT = 8
@@ -215,8 +217,8 @@ def sampler_of(kind: str, seed: int, count: int) -> BaseSampler:
 
     if kind == "gp":
         return GPSampler(seed=seed % 2**32, n_startup_trials=0)
-    candidates = CANDIDATES * count
-    return keeping_tpe()(seed=seed % 2**32, n_startup_trials=0, n_ei_candidates=candidates)
+    draws = max(DRAWS, LOT * count)
+    return keeping_tpe()(seed=seed % 2**32, n_startup_trials=0, n_ei_candidates=draws)
 
 
 @functools.cache

@@ -40,7 +40,7 @@ class Search:
         margin: By how many standard errors of the score a trial must beat the settings in force to replace
             them.
         start: ``trial``: the best trial's weights are the candidate's start, and its fit does the rest of the
-            steps; None: the configured start.
+            steps, if it is what is chosen; None: the configured start.
         memory: A file of trials that runs share; the core reads and writes it.
         prior_trials: At most so many trials are taken from what prior studies found good, and only while
             that pays; 0: prior studies are not looked at.
@@ -132,7 +132,7 @@ class Search:
         """The best whole trial, if it beats the settings in force by more than its noise; or else these."""
         best, base = best_of(view.results), in_force(view)
         if best is None:
-            return Choice(view.settings, view.init, view.carry, reason=_why_nothing(view.results))
+            return Choice(view.settings, view.init, view.carry, reason=_why_nothing(view))
         if base is not None and not self._beats(best, base):
             best, reason = base, self._why_kept(best, base, view.results)
         elif base is not None:
@@ -140,7 +140,8 @@ class Search:
             reason = f"{_name(best, view.results)}, {gain:.1%} more than the settings in force"
         else:
             reason = f"{_name(best, view.results)}; the settings in force were not scored"
-        is_start = self.start == "trial" and best.trial.keep_weights
+        kept = [result for result in view.results if result.trial.keep_weights]
+        is_start = self.start == "trial" and best_of(kept) is best  # the core keeps the best one's weights
         return Choice(
             best.trial.settings,
             "trial" if is_start else view.init,
@@ -195,10 +196,10 @@ def _new(candidates: Iterable[Settings], view: TunerView, seen: frozenset[Point]
     return (one for one in candidates if space.is_feasible(one) and space.point(one) not in seen)
 
 
-def _why_nothing(results: Sequence[TrialResult]) -> str:
-    if not results:
-        return "there is nothing to search"
-    return f"none of {len(results)} trials was scored at its end: the settings in force stay"
+def _why_nothing(view: TunerView) -> str:
+    if not view.results:
+        return "no trial was made" if view.space else "there is nothing to search"
+    return f"none of {len(view.results)} trials was scored at its end: the settings in force stay"
 
 
 def _name(best: TrialResult, results: Sequence[TrialResult]) -> str:

@@ -121,6 +121,10 @@ def test_nothing_to_search(tuner: Make) -> None:
     assert choice.carry == {"k": 1}
 
 
+def test_no_trial_was_made() -> None:
+    assert Random().choose(view_of()).reason == "no trial was made"
+
+
 @all_tuners
 def test_failed_and_pruned_trials_are_survived(tuner: Make) -> None:
     def score(number: int, settings: dict[str, Any]) -> Any:
@@ -239,6 +243,12 @@ def test_the_candidate_starts_from_the_trial(fidelity: float, share: float) -> N
     choice = Random(start="trial").choose(view_of(results))
     assert (choice.start, choice.trial, choice.share) == ("trial", 1, share)
     assert Random().choose(view_of(results)).start == "fresh"
+
+
+def test_only_the_best_trials_weights_are_a_start() -> None:
+    """The core keeps no others: here the settings in force stay, and a trial is a little better."""
+    choice = Random(start="trial").choose(view_of(trials_of([0.8, 0.81, 0.5], keep_weights=True)))
+    assert (choice.start, choice.trial, choice.share) == ("fresh", 0, 1.0)
 
 
 def test_without_its_weights_it_starts_as_configured() -> None:
