@@ -6,7 +6,7 @@ Rank 0 writes; every rank sees every event and so has the same state.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from flywheel import ranks
 from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
+from flywheel.lineage.code_changes import hashes
 from flywheel.protocols import Tracker
 from flywheel.records import Json, Progress, Role, Settings, Start, Step
 from flywheel.runtime import work
@@ -53,6 +54,8 @@ class StageRunner:
     ledger: Ledger | None
     """None on ranks other than 0."""
     _retention: Retention | None = None
+    _code: dict[int, Json] = field(default_factory=dict)
+    """``seq`` of the session under way -> hashes of its modules."""
 
     @property
     def components(self) -> Components:
@@ -259,9 +262,16 @@ class StageRunner:
         return Decisions(recorded, record)
 
     def _conditions(self) -> Json:
-        """The code, packages and threads of the session: with others, units would come out otherwise."""
+        """The code, packages and threads of the session: with others, units would come out otherwise.
+
+        On rank 0, which keeps units. Of the code its hashes: which texts are kept depends on the trackers.
+        """
         session = self.state.session
-        return session and [*map(session.outputs.get, ("code", "distributions")), session.threads]
+        if session is None or self.ledger is None:
+            return None
+        if session.seq not in self._code:
+            self._code = {session.seq: hashes(self.store.json(session.outputs["code"]))}
+        return [self._code[session.seq], session.outputs["distributions"], session.threads]
 
     def _discard_units(self, stage: str) -> None:
         if self.ledger is not None:

@@ -189,16 +189,17 @@ class Work:
     def do_proposed(
         self,
         work: Callable[[Unit], bytes],
-        propose: Callable[[int], Json | None],
+        propose: Callable[[int, bool], Json | None],
         take: Callable[[UnitResult, bool], None],
         *,
         inputs: Json,
     ) -> UnitsDone:
         """Do units of which each is proposed from the results of others, e.g. trials; all ranks must call it.
 
-        On rank 0 ``propose(number)`` says what the next unit is to do; None: nothing, or nothing before
-        further results are taken. Asked again it must say the same. ``take`` is handed the results in order,
-        those that failed too, and whether they were made in this session. Each is kept at once.
+        On rank 0 ``propose(number, is_kept)`` says what the next unit is to do; None: nothing, or nothing
+        before further results are taken. Asked again it must say the same; ``is_kept``: an earlier session
+        has done that unit. ``take`` is handed the results in order, those that failed too, and whether they
+        were made in this session. Each is kept at once.
         """
         proposed = _Proposed(self, self._open(None, inputs), propose, take)
         is_over = False
@@ -235,7 +236,7 @@ class _Proposed:
 
     _work: Work
     _kept: _Kept
-    _propose: Callable[[int], Json | None]
+    _propose: Callable[[int, bool], Json | None]
     _take: Callable[[UnitResult, bool], None]
     done: UnitsDone = field(default_factory=UnitsDone)
     """Those that were taken."""
@@ -274,7 +275,7 @@ class _Proposed:
 
     def _next(self) -> Json | None:
         self._settle()
-        return self._propose(self._asked)
+        return self._propose(self._asked, self._asked in self._kept)
 
     def _settle(self) -> None:
         while (number := self.done.count) < self._asked and (number in self._made or number in self._kept):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from flywheel import ranks
@@ -99,15 +100,16 @@ class _Search:
     _weights: tuple[int, bytes] | None = None
     """The best trial whose weights may become a start, and these."""
 
-    def propose(self, number: int) -> Json | None:
+    def propose(self, number: int, is_kept: bool) -> Json | None:
         """Trial ``number``, from the results that it may depend on; None: they are not there yet, or no more.
 
+        One that an earlier session has finished is not lost to a limit that was reached beside it.
         Raises StopRequested if a trial would make samples and the run's budget for them is spent.
         """
         if number < len(self._asked):
             return self._asked[number].json()
         known = max(0, number - self._tune["lag"] + 1)
-        if self._is_over or len(self.results) < known or self._is_stopped(number):
+        if self._is_over or len(self.results) < known or self._is_stopped(number, is_kept):
             return None
         view = replace(
             self.view,
@@ -133,10 +135,12 @@ class _Search:
         tune: Mapping[str, Any] = self.ctx.components.resolved["tune"]
         return tune
 
-    def _is_stopped(self, number: int) -> bool:
+    def _is_stopped(self, number: int, is_kept: bool) -> bool:
         """Whether a limit on what trials take has ended the study: as recorded, or now."""
         if (after := self.ctx.decisions.recorded.get("stop")) is not None:
             return number >= int(after)
+        if is_kept:
+            return False
         if self.ctx.decisions.record is not None and not self.why_stop:
             self.why_stop = self._limit_reached() if number else ""
         return bool(self.why_stop)
@@ -165,6 +169,11 @@ class _Search:
             return
         fields, counts, weights = read(result.data)
         done = TrialResult.of({"number": result.number, **fields})
+        if done.trial != msgspec.convert(trial.json(), Trial):
+            raise DataError(
+                f"Expected ask() to name trial {done.number} again as it was made, {done.trial.json()}; got "
+                f"{trial.json()}. Have it depend on its view alone, and draw from view.key."
+            )
         self.results.append(done)
         if is_new:
             self.ctx.work.meter.add_counts(counts)

@@ -14,8 +14,8 @@ import pytest
 import flywheel
 from flywheel.runtime import work
 from flywheel.stages import trials
-from tests.support.harness import PROBE, Child, events, has_run, only_run, wait_until
-from tests.support.loop_runs import quick_folder
+from tests.support.harness import PROBE, Child, events, has_run, kinds, only_run, wait_until
+from tests.support.loop_runs import quick_folder, signal_at
 from tests.support.ranks import fork_ranks
 
 FOLLOWS = "tuner._target_=tests.support.trial_parts.Follows"
@@ -35,10 +35,14 @@ def finish(folder: Path, ranks: int) -> None:
 
 
 def tuned(folder: Path) -> list[dict[str, Any]]:
-    return events(only_run(folder), stage="tune") if has_run(folder) else []
+    return events(only_run(folder), event="stage", stage="tune") if has_run(folder) else []
 
 
-def tuning_began(folder: Path) -> bool:
+def sessions(folder: Path) -> int:
+    return len(events(only_run(folder), event="session_started")) if has_run(folder) else 0
+
+
+def is_tuning(folder: Path) -> bool:
     return any(folder.glob("runs/*/*/work/tune/plan.json")) or bool(tuned(folder))
 
 
@@ -67,8 +71,8 @@ def calm() -> Iterator[tuple[Path, float]]:
 
 def kill_within_tuning(folder: Path, ranks: int, more: int, delay: float, victims: int) -> bool:
     """Kill the first so many ranks a while after tuning began, or after so many fits; False: it was over."""
-    begun, running = len(fits(folder)), start(folder, ranks)
-    wait_until(lambda: tuning_began(folder), "trials")
+    begun, before, running = len(fits(folder)), sessions(folder), start(folder, ranks)
+    wait_until(lambda: sessions(folder) > before and is_tuning(folder), "trials")  # all ranks are there
     wait_until(lambda: len(fits(folder)) >= begun + more or tuned(folder), "fits")
     time.sleep(delay)
     for rank in running[:victims]:
@@ -116,3 +120,41 @@ def test_five_kills(folder: Path, calm: tuple[Path, float]) -> None:
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 30), (2, 12), (3, 6)])
 def test_thirty_kills(folder: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
     check_kills(folder, calm, ranks, kills)
+
+
+@pytest.mark.parametrize(("ranks", "count"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize("is_recorded", [True, pytest.param(False)])
+def test_a_limit_of_seconds_holds_again_after_a_kill(
+    folder: Path, ranks: int, count: int, is_recorded: bool
+) -> None:
+    """Killed right after the event that says so, or right before it, and continued on one rank.
+
+    What was finished is used, though other trackers look on now.
+    """
+    deadly = signal_at(stage="tune", generation=1, number=9)
+    limited = (*WORDS, "tune.seconds=1e-9")
+    running = fork_ranks(
+        (*limited, *(f"{key}={value}" for key, value in deadly.items())), folder, ranks=ranks
+    )
+    assert -signal.SIGKILL in [rank.wait().code for rank in running]
+    run = only_run(folder)
+    assert kinds(run)[-1] == "tune"
+    *before, decided = events(run)
+    assert (decided["event"], decided["what"], decided["value"]) == ("decided", "stop", count)
+    assert "tune.seconds is 1e-09, and the trials took " in decided["reason"]
+    if not is_recorded:
+        lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+        (run / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
+        (run / "HEAD").write_text(before[-1]["hash"] + "\n")
+    kept = len(durable(folder))
+    assert kept == count
+    units = {"PROBE_UNITS": str(folder / "units"), "PROBE_KILLS": ""}
+    (ended,) = [rank.wait() for rank in fork_ranks(limited, folder, ranks=1, **units)]
+    assert ended.code == 0, ended.err
+    assert fits(folder) == []
+    (tuning,) = tuned(folder)
+    assert tuning["facts"]["units"]["count"] == count
+    assert len(events(run, event="decided")) == 1
+    again = flywheel.open_run(run)
+    assert again.verify().first_bad is None
+    assert again.reproduce(1).equal

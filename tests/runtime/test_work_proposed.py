@@ -61,7 +61,7 @@ class Study:
     taken: list[tuple[int, Any, str | None, bool]] = field(default_factory=list)
     asked: dict[int, Any] = field(default_factory=dict)
 
-    def propose(self, number: int) -> Any:
+    def propose(self, number: int, is_kept: bool) -> Any:
         known = max(0, number - self.lag + 1)
         if number == self.count or len(self.taken) < known:
             return None
@@ -188,10 +188,10 @@ def test_a_damaged_unit_is_made_again_and_those_after_it_are_used(tmp_path: Path
 
 def test_what_take_and_propose_raise_ends_it_and_keeps_what_was_made(tmp_path: Path) -> None:
     class Broken(Study):
-        def propose(self, number: int) -> Any:
+        def propose(self, number: int, is_kept: bool) -> Any:
             if number == 6:
                 raise StopRequested("the budget")
-            return super().propose(number)
+            return super().propose(number, is_kept)
 
     with pytest.raises(StopRequested):
         Broken(tmp_path / "tune").do()

@@ -170,3 +170,15 @@ def test_a_refit_begins_with_what_the_champions_trial_began_with(tune: Tune) -> 
     (adopted,) = events(run.path, stage="adopt")
     assert final == {"kind": "parent", "origin": 0, "weights": adopted["outputs"]["weights"]}
     assert first["kind"] == "fresh"
+
+
+def test_a_tuner_that_asks_for_other_trials_than_were_made_fails_its_generation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_parts.Forgets, "sessions", [])
+    overrides = {"tuner___target_": f"{PARTS}.Forgets", "genesis": "fresh", "generations": 1}
+    assert run_probe(folder, **overrides).exit_code is ExitCode.INTERRUPTED
+    run = run_probe(folder, **overrides)
+    assert run.exit_code is ExitCode.FAILED
+    reason = run.status().json()["generations"][1]["reason"]
+    assert "Expected ask() to name trial 0 again as it was made" in reason

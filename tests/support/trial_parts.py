@@ -17,6 +17,7 @@ import torch
 from msgspec.structs import replace
 from torchmetrics import MeanMetric
 
+from flywheel.errors import Interrupted
 from flywheel.protocols import TunerView
 from flywheel.records import TRIAL, Choice, Rung, Trial
 from tests.support.probe_parts import Model, Task, fault
@@ -51,6 +52,23 @@ class Follows:
         best = max((r for r in view.results if r.is_whole), key=lambda result: result.score or 0.0)
         reason = f"of {len(view.results)}"
         return Choice(best.trial.settings, TRIAL, trial=best.number, share=self.share, reason=reason)
+
+
+class Forgets:
+    """Asks for other trials in each session; the first one ends at the third."""
+
+    sessions: ClassVar[list[float]] = []
+
+    def ask(self, view: TunerView) -> Trial | None:
+        number = len(view.results)
+        if number == 2 and len(self.sessions) == 1:
+            raise Interrupted("a person")
+        if number == 0:
+            self.sessions.append(0.01 * (1 + len(self.sessions)))
+        return Trial({**view.settings, "lr": self.sessions[-1]}, 0.25) if number < 3 else None
+
+    def choose(self, view: TunerView) -> Choice:
+        return Choice(view.settings, view.init)
 
 
 class Endless(Model):
