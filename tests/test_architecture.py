@@ -127,7 +127,10 @@ def test_the_page_on_the_layout_is_of_this_code() -> None:
 
 
 def test_stages_do_not_import_each_other() -> None:
-    wrong = [(a, b) for a, b in edges() if a.startswith("stages.") and b.startswith("stages")]
+    """But for the parts of one of them: tune makes trials, which climb rungs."""
+    of_tune = {"stages.trials", "stages.rungs"}
+    among = [(a, b) for a, b in edges() if a.startswith("stages.") and b.startswith("stages")]
+    wrong = [(a, b) for a, b in among if b not in of_tune or a not in {"stages.tune", "stages.trials"}]
     assert wrong == []
 
 
