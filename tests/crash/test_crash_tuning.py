@@ -17,6 +17,7 @@ from flywheel.stages import trials
 from tests.support.harness import PROBE, Child, events, has_run, kinds, only_run, wait_until
 from tests.support.loop_runs import quick_folder, signal_at
 from tests.support.ranks import fork_ranks
+from tests.support.trial_parts import OPTUNA
 
 FOLLOWS = "tuner._target_=tests.support.trial_parts.Follows"
 WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "log=quiet", "tune.lag=2", FOLLOWS)
@@ -24,13 +25,16 @@ WORDS = (*WORDS, "settings.steps=60")
 """Its candidate is a trial's weights as they are, so that all fits are of trials."""
 
 
-def start(folder: Path, ranks: int) -> list[Child]:
+Words = tuple[str, ...]
+
+
+def start(words: Words, folder: Path, ranks: int) -> list[Child]:
     folder.mkdir(exist_ok=True)
-    return fork_ranks(WORDS, folder, ranks=ranks, PROBE_UNITS=str(folder / "units"), PROBE_KILLS="")
+    return fork_ranks(words, folder, ranks=ranks, PROBE_UNITS=str(folder / "units"), PROBE_KILLS="")
 
 
-def finish(folder: Path, ranks: int) -> None:
-    ended = [rank.wait() for rank in start(folder, ranks)]
+def finish(words: Words, folder: Path, ranks: int) -> None:
+    ended = [rank.wait() for rank in start(words, folder, ranks)]
     assert [rank.code for rank in ended] == [0] * ranks, ended[0].err
 
 
@@ -64,14 +68,18 @@ def fits(folder: Path) -> list[str]:
 def calm() -> Iterator[tuple[Path, float]]:
     """A run that was left alone on one rank, and how many seconds its trials took. To be read only."""
     with quick_folder() as folder:
-        finish(folder, 1)
-        (event,) = tuned(folder)
-        yield folder, event["cost"]["seconds"]
+        yield folder, calm_run(WORDS, folder)
 
 
-def kill_within_tuning(folder: Path, ranks: int, more: int, delay: float, victims: int) -> bool:
+def calm_run(words: Words, folder: Path) -> float:
+    finish(words, folder, 1)
+    (event,) = tuned(folder)
+    return float(event["cost"]["seconds"])
+
+
+def kill_within_tuning(words: Words, folder: Path, ranks: int, more: int, delay: float, victims: int) -> bool:
     """Kill the first so many ranks a while after tuning began, or after so many fits; False: it was over."""
-    begun, before, running = len(fits(folder)), sessions(folder), start(folder, ranks)
+    begun, before, running = len(fits(folder)), sessions(folder), start(words, folder, ranks)
     wait_until(lambda: sessions(folder) > before and is_tuning(folder), "trials")  # all ranks are there
     wait_until(lambda: len(fits(folder)) >= begun + more or tuned(folder), "fits")
     time.sleep(delay)
@@ -83,7 +91,7 @@ def kill_within_tuning(folder: Path, ranks: int, more: int, delay: float, victim
     return is_killed and not tuned(folder)
 
 
-def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
+def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int, words: Words = WORDS) -> None:
     """Kill so many times, a run of its own whenever one got beyond its trials, and compare each."""
     reference, seconds = calm
     instants, killed, attempt, after = random.Random(2026 + ranks), 0, 0, set[int]()
@@ -93,12 +101,12 @@ def check_kills(where: Path, calm: tuple[Path, float], ranks: int, kills: int) -
         while killed < kills and not is_over:
             kept, begun = durable(folder), len(fits(folder))
             more, delay, victims = instants.randint(0, 3), instants.random(), instants.randint(1, ranks)
-            is_over = not kill_within_tuning(folder, ranks, more, delay * seconds / 4, victims)
+            is_over = not kill_within_tuning(words, folder, ranks, more, delay * seconds / 4, victims)
             assert not kept & set(fits(folder)[begun:]), "a finished trial was made again"
             killed += not is_over
             after.add(len(durable(folder)))
         kept, begun = durable(folder), len(fits(folder))
-        finish(folder, ranks)
+        finish(words, folder, ranks)
         assert not kept & set(fits(folder)[begun:]), "a finished trial was made again"
         (ours,), (theirs,) = tuned(folder), tuned(reference)
         assert (ours["outputs"], ours["facts"]) == (theirs["outputs"], theirs["facts"])
@@ -120,6 +128,15 @@ def test_five_kills(folder: Path, calm: tuple[Path, float]) -> None:
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 30), (2, 12), (3, 6)])
 def test_thirty_kills(folder: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
     check_kills(folder, calm, ranks, kills)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 10), (2, 10)])
+def test_ten_kills_of_a_search_by_optuna(folder: Path, ranks: int, kills: int) -> None:
+    words = (*WORDS, *OPTUNA)
+    seconds = calm_run(words, folder / "calm")
+    check_kills(folder, (folder / "calm", seconds), ranks, kills, words)
 
 
 @pytest.mark.parametrize(("ranks", "count"), [(1, 1), (2, 2)])

@@ -13,6 +13,7 @@ from flywheel.runtime.stop import request
 from flywheel.storage.store import Store
 from tests.support.harness import PROBE, Child, Ended, events, kinds, only_run, wait_until
 from tests.support.ranks import fork_ranks, run_ranks
+from tests.support.trial_parts import OPTUNA
 
 PARTS = "tests.support.trial_parts"
 WORDS = (*PROBE, "name=run", "generations=1", "genesis=fresh", "log=quiet", f"tuner._target_={PARTS}.Follows")
@@ -56,6 +57,15 @@ def test_the_same_trials_and_the_same_choice_on_any_number_of_ranks(
     assert any(result.get("pruned") for result in results)
     assert any(result.get("failure") for result in results)
     assert flywheel.open_run(several).champion().weights == flywheel.open_run(alone).champion().weights
+
+
+@SLOW
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_search_by_optuna_is_the_same_on_any_number_of_ranks(folder: Path, ranks: int) -> None:
+    words = (*WORDS, "tune.lag=2", *OPTUNA)
+    alone, several = finish(words, folder / "1", 1), finish(words, folder / "n", ranks)
+    assert tuned(several) == tuned(alone)
+    assert tuned(alone)[1]["units"]["count"] == 10
 
 
 @SLOW

@@ -54,6 +54,19 @@ class Follows:
         return Choice(best.trial.settings, TRIAL, trial=best.number, share=self.share, reason=reason)
 
 
+OPTUNA = (
+    "tuner._target_=flywheel.tuners.Optuna",
+    "+tuner.trials=10",
+    "+tuner.start=trial",
+    "+tuner.least_gain=0.0",
+    "+tuner.rungs=[0.25,0.5]",
+    "+tuner.margin=0.0",
+    "+tune.space.lr={low: 0.001, high: 0.1, log: true}",
+    "+tune.space.width={choices: [4, 8, 16], shape: true}",
+)
+"""Overrides for a search whose best trial is the candidate, which needs no other fit."""
+
+
 class Forgets:
     """Asks for other trials in each session; the first one ends at the third."""
 
