@@ -46,8 +46,8 @@ class Optuna(Search):
             needs SciPy).
         candidates: Of so many proposals of TPE a trial is the one that a Gaussian process over the ranks of
             the scores, and of earlier studies', expects most of; 1: TPE alone.
-        draws: So many trials are drawn from the space, less those from earlier studies, before the sampler is
-            asked.
+        draws: So many trials are drawn from the space, less those from earlier studies that paid, before the
+            sampler is asked.
         prior_trials: See ``Search``.
         arguments: Those of ``Search``.
     """
@@ -73,7 +73,8 @@ class Optuna(Search):
 
     def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
         """The best of what the sampler proposes, or a random point where it proposes nothing new."""
-        if len(view.results) < self.draws:
+        in_vain = self.prior(view).in_vain(view, self.prior_trials)
+        if len(view.results) - in_vain < self.draws:
             return draw_new(view, seen)
         candidates = self._candidates(view, seen)
         if len(candidates) > 1:

@@ -65,12 +65,17 @@ class Prior:
 
     def next(self, view: TunerView, seen: frozenset[Point], limit: int) -> Settings | None:
         """The next of the first trials; None: there are no more, or they do not pay."""
-        known = {view.space.point(settings) for settings in self._portfolio[:limit]}
-        tried = [result.number for result in view.results if view.space.point(result.trial.settings) in known]
-        if len(tried) >= PATIENCE and not any(_is_gain(view.results, k) for k in tried[-PATIENCE:]):
+        if self.in_vain(view, limit):
             return None
         left = (one for one in self._portfolio[:limit] if view.space.point(one) not in seen)
         return next(left, None)
+
+    def in_vain(self, view: TunerView, limit: int) -> int:
+        """The number of first trials, if the last few of them were no gain: then earlier studies mislead."""
+        known = {view.space.point(settings) for settings in self._portfolio[:limit]}
+        tried = [k for k, one in enumerate(view.results) if view.space.point(one.trial.settings) in known]
+        is_gain = any(_is_gain(view.results, k) for k in tried[-PATIENCE:])
+        return 0 if is_gain or len(tried) < PATIENCE else len(tried)
 
     def _greedy(self, space: Space) -> list[Settings]:
         """Candidates, each the one that adds most to what is best in each study with those before it."""
@@ -109,7 +114,7 @@ class Prior:
     def votes(self, own: Process, rng: np.random.Generator) -> np.ndarray:
         """The share of samples of the trials that each ranks best, first the own process; they sum to 1.
 
-        The own process ranks each trial as the others predict it.
+        The own process ranks each trial as the others predict it, or by a coin if that is better.
         """
         import numpy as np
 
@@ -122,6 +127,8 @@ class Prior:
         wrong = np.array([(one[:, None] < one[None, :]) != truth for one in predicted], float)
         counts = rng.multinomial(n, np.full(n, 1 / n), SAMPLES).astype(float)
         losses = np.einsum("si,mij,sj->ms", counts, wrong, counts, optimize=True)
+        chance = np.einsum("si,ij,sj->s", counts, truth | truth.T, counts, optimize=True) / 2
+        losses[0] = np.minimum(losses[0], chance)  # few trials predict each other worse than a coin
         is_best = (losses <= losses.min(0)) * weights[:, None]
         votes: np.ndarray = (is_best / is_best.sum(0)).mean(1)
         # A study that is mostly worse than the own process is left out, so that many poor ones do not add up.
