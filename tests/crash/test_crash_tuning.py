@@ -139,8 +139,8 @@ def test_ten_kills_of_a_search_by_optuna(folder: Path, ranks: int, kills: int) -
     check_kills(folder, (folder / "calm", seconds), ranks, kills, words)
 
 
-@pytest.mark.parametrize(("ranks", "count"), [(1, 1), (2, 2)])
-@pytest.mark.parametrize("is_recorded", [True, pytest.param(False)])
+@pytest.mark.parametrize(("ranks", "count"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 2)])
+@pytest.mark.parametrize("is_recorded", [True, False])
 def test_a_limit_of_seconds_holds_again_after_a_kill(
     folder: Path, ranks: int, count: int, is_recorded: bool
 ) -> None:

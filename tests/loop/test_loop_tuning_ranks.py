@@ -87,7 +87,7 @@ ON_ITS_OWN = (
     "trainer.enable_checkpointing=true",
     f"+trainer.callbacks=[{CHECKPOINT},{EARLY}]",
     "settings.batch_size=2",
-    "settings.steps=90",
+    "settings.steps=60",
     "tune.lag=2",
 )
 
