@@ -126,3 +126,18 @@ def test_a_stop_within_a_trial_ends_all_ranks_and_fails_no_trial(folder: Path, h
     assert tuned(again) == tuned(calm)
     assert not set(done) & set(fits()[3:]), "the trials that were finished are not made again"
     assert fits()[2] in fits()[3:], "the one that was cut off is"
+
+
+@SLOW
+@pytest.mark.parametrize("redo_from", ["curate", "grade", "generate"])
+def test_trials_that_do_stages_anew_are_the_same_on_two_ranks(folder: Path, redo_from: str) -> None:
+    tuner = ("tuner._target_=tests.support.probe_parts.Tuner", "+tuner.rates=[0.1,0.02,0.03,0.2]")
+    words = (*WORDS, *tuner, f"+tuner.redo_from={redo_from}", "tune.lag=3", "chunk_size=32")
+    alone, several = finish(words, folder / "1", 1), finish(words, folder / "n", 2)
+    assert tuned(several) == tuned(alone)
+    assert tuned(alone)[1]["units"]["count"] == 4
+    assert "failed" not in tuned(alone)[1]["units"]
+    costs = [events(run, stage="tune")[-1]["cost"] for run in (alone, several)]
+    assert costs[0].get("samples") == costs[1].get("samples")
+    assert not (several / "work").exists()
+    assert flywheel.open_run(several).verify().first_bad is None
