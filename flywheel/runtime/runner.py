@@ -270,8 +270,9 @@ class StageRunner:
         if session is None or self.ledger is None:
             return None
         if session.seq not in self._code:
-            self._code = {session.seq: hashes(self.store.json(session.outputs["code"]))}
-        return [self._code[session.seq], session.outputs["distributions"], session.threads]
+            code = session.outputs.get("code")
+            self._code = {session.seq: code and hashes(self.store.json(code))}
+        return [self._code[session.seq], session.outputs.get("distributions"), session.threads]
 
     def _discard_units(self, stage: str) -> None:
         if self.ledger is not None:
