@@ -39,7 +39,7 @@ COMMON = """
     init; suspect by trained_on; suspect by graded_by; suspect by opponent; suspect by settings_from;
     suspect by saw; fork again: goes on; opened; opened again; fork of an opened run; stage screen; advanced;
     fell_back; look at a frontier; look: promoted; look: advanced; greedy; recalled with a frontier ahead;
-    stage guard
+    stage guard; earlier trials shown
 """
 SELDOM = """
     crash: torn line; crash: HEAD behind; fork again: refused; fork again: another; fork of what an origin
@@ -155,6 +155,7 @@ class History:
             guarded=rng.random() < 0.3,
             advance=rng.choice([0.5, 0.8, 1.0]),
             still=rng.choice([0.0, 0.0, 0.0, 0.2]),
+            tries=rng.choice([0.0, 0.0, 0.5, 1.0]),
         )
 
     def promotion(self) -> dict[str, Any]:
@@ -451,6 +452,7 @@ class History:
                 self.happened["failed genesis"] += failed_genesis
             if kind == "stage":
                 self.happened[f"stage {event['stage']}"] += 1
+                self.happened["earlier trials shown"] += "prior" in event["inputs"]
                 if event["stage"] in ("train", "adopt"):
                     self.happened[f"init {event['facts']['start']['kind']}"] += 1
                 self.check_sources(directory, event)

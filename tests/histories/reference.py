@@ -52,6 +52,8 @@ class Generation:
     champion: int | None = None
     """The one in force when it began, or its look did."""
     stages: dict[str, Event] = field(default_factory=dict)
+    shown: list[int] = field(default_factory=list)
+    """The generations whose trials its tuner was shown."""
     status: str = "unfinished"
     ended_as: str = "unfinished"
     """By its first ``generation_ended``."""
@@ -68,6 +70,10 @@ class Generation:
 
     def output(self, stage: str, name: str) -> str | None:
         return self.stages[stage]["outputs"].get(name) if stage in self.stages else None
+
+    @property
+    def has_trials(self) -> bool:
+        return self.output("tune", "trials") is not None
 
     @property
     def weights(self) -> str | None:
@@ -182,7 +188,12 @@ class Run:
             last = self.looks[-1]
             said, level = event["facts"]["verdict"]["level"], last["level"]
             self.expected.append((f"level of the gate at {event['seq']}", said, level))
-        self.generations[event["generation"]].stages[event["stage"]] = event
+        generation = self.generations[event["generation"]]
+        if event["stage"] == "tune" and generation.parent is not None:
+            generation.shown = [g.number for g in self.generations if g.has_trials and not g.recalled]
+            said = [number for number, _ in self.json(event["inputs"]["prior"])] if generation.shown else []
+            self.expected.append((f"trials shown at {event['seq']}", said, generation.shown))
+        generation.stages[event["stage"]] = event
         for name in event["outputs"].values():
             self.gone.pop(name, None)  # made again
 
@@ -500,7 +511,7 @@ class Run:
         others = {leaver for artifact, leaver in in_force.values() if artifact != EMPTY}
         if g.parent is not None and self.generations[g.parent].parent is not None:
             others.add(g.parent)
-        return sorted(others)
+        return sorted(others | set(g.shown))
 
     def can_be_champion(self, g: Generation) -> bool:
         return g.status == "promoted" and not g.recalled and g.weights not in self.gone

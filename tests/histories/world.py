@@ -26,7 +26,7 @@ from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StopRequested
 from flywheel.executors import Inline
 from flywheel.keys import Key
 from flywheel.launch import fork, session
-from flywheel.records import Start
+from flywheel.records import Start, Trial, TrialResult
 from flywheel.runtime.context import Context, StageOutput, StageTools
 from flywheel.runtime.data import Data
 from flywheel.runtime.runner import StageRunner
@@ -108,6 +108,8 @@ class Config:
     """How often a candidate that is screened does no shown harm."""
     still: float = 0.0
     """How often training changes nothing: weights equal to those that it started from."""
+    tries: float = 0.0
+    """How often a tuner asks for trials."""
     forked_from: ForkedFrom | None = None
 
 
@@ -188,7 +190,12 @@ def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
     rng = ctx.key.numpy()
     chosen = str(rng.choice(sorted(set(starts) & {*ctx.components.config.inits}) or [init]))
-    return left(ctx, "tuner", rng, facts("tune", settings=dict(ctx.settings), start=chosen))
+    output = left(ctx, "tuner", rng, facts("tune", settings=dict(ctx.settings), start=chosen))
+    if rng.random() >= ctx.components.config.tries:
+        return output
+    trial = Trial(dict(ctx.settings), start=chosen)
+    results = [TrialResult(k, trial, float(rng.random())).json() for k in range(rng.integers(0, 3))]
+    return StageOutput({"trials": results, **output.outputs}, output.facts)
 
 
 def train(ctx: Context, *, start: Start, **_: Any) -> StageOutput:
