@@ -41,7 +41,7 @@ class Meter:
             seconds=round(now.seconds, 4),
             cpu_seconds=round(time.process_time() - self._cpu, 4),
             unit_seconds=None if unit_seconds is None else round(unit_seconds, 4),
-            ranks=ranks.world_size(),
+            ranks=ranks.world_of_process(),
             samples=now.samples,
             tokens=now.tokens,
             money=round(now.money, 8) or None,
@@ -58,7 +58,7 @@ class Meter:
     def _now(self) -> Spent:
         """What the stage cost so far."""
         seconds, price = time.monotonic() - self._wall, self._budget.get("price") or {}
-        hours, tokens = device_hours(seconds, ranks.world_size()), self._counted["tokens"]
+        hours, tokens = device_hours(seconds, ranks.world_of_process()), self._counted["tokens"]
         money = hours * price.get("device_hour", 0.0) + tokens / 1000 * price.get("thousand_tokens", 0.0)
         return Spent(seconds, hours, self._counted["samples"], tokens, money)
 

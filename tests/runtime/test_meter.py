@@ -26,7 +26,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_stage_costs_time_devices_rows_tokens_and_money(
     later: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "world_size", lambda: 4)
+    monkeypatch.setattr(ranks, "world_of_process", lambda: 4)
     ours = Meter({"price": {"device_hour": 2.0, "thousand_tokens": 5.0}})
     ours.add(COUNTS, ROWS)
     ours.add(COUNTS, ROWS)
@@ -86,3 +86,14 @@ def test_a_part_that_names_no_column_counts_no_tokens() -> None:
 
 def test_without_a_price_nothing_is_said_of_money() -> None:
     assert "money" not in Meter().cost().json()
+
+
+def test_a_rank_that_works_alone_holds_what_all_of_them_cost(
+    later: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a trial: the others are at trials of their own meanwhile."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    ours = Meter({"device_hours": 2.0})
+    later.append(3600.0)
+    with ranks.alone():
+        assert ours.reached() == "the budget of 2 device hours is spent"
