@@ -272,9 +272,13 @@ def print_prior(options: argparse.Namespace) -> None:
     for count in (5, 10, 15, 20, 30, 40, trials):
         means = [f"{np.mean([row[kind][count - 1] for row in rows]):.4f}" for kind in rows[0]]
         print(f"| {count} | {' | '.join(means)} |")
+    cold = np.mean([row["cold"] for row in rows], axis=0)
+    related = np.mean([row["related"] for row in rows], axis=0)
+    print(
+        f"trials of related until the cold start's mean regret at its end: {trials_until(related, cold[-1])}"
+    )
     print(f"\n| trials lost against the cold start's mean regret | after 10 | 20 | 30 | 40 | {trials - 5} |")
     print("| --- | --- | --- | --- | --- | --- |")
-    cold = np.mean([row["cold"] for row in rows], axis=0)
     for kind in ("inverted", "unrelated"):
         mean = np.mean([row[kind] for row in rows], axis=0)
         lost = [trials_until(mean, cold[count - 1]) - count for count in (10, 20, 30, 40, trials - 5)]

@@ -4,7 +4,8 @@ Each earlier study becomes a Gaussian process over ranks (see ``surrogate``). Th
 that the studies together expect most of, are the first trials of the new study, for as long as one of the
 last few was a gain. Afterwards each study has a vote on the candidates of the sampler, by how well it ranks
 the trials of the new study, against how well these predict each other (ranking-weighted ensemble: Feurer et
-al., "Practical Transfer Learning for Bayesian Optimization", 2018). A study that misleads soon has none.
+al., "Practical Transfer Learning for Bayesian Optimization", 2018), and less with each trial. A study that
+misleads has none.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ BEST = 10
 """Of each study, so many points are candidates."""
 PATIENCE = 3
 """So many trials from earlier studies in a row without a gain end them."""
+FADED = 20
+"""After so many trials earlier studies have no vote: they know the space well, but not where it is best."""
 SAMPLES = 200
 """Of the trials, to see how sure it is which study ranks them best."""
 
@@ -112,17 +115,17 @@ class Prior:
         return means, deviations
 
     def votes(self, own: Process, rng: np.random.Generator) -> np.ndarray:
-        """The share of samples of the trials that each ranks best, first the own process; they sum to 1.
+        """The share of samples of the trials that each ranks best, first the own process'; they sum to 1.
 
         The own process ranks each trial as the others predict it, or by a coin if that is better.
         """
         import numpy as np
 
-        if not self.studies:
-            return np.ones(1)
+        n = len(own.values)
+        if not self.studies or n >= FADED:
+            return np.array([1.0, *(0.0 for _ in self.studies)])
         predicted = [own.left_out(), *(study.process.predict(own.points)[0] for study in self.studies)]
         weights = np.array([1.0, *(study.weight for study in self.studies)])
-        n = len(own.values)
         truth = own.values[:, None] < own.values[None, :]
         wrong = np.array([(one[:, None] < one[None, :]) != truth for one in predicted], float)
         counts = rng.multinomial(n, np.full(n, 1 / n), SAMPLES).astype(float)
@@ -134,7 +137,9 @@ class Prior:
         # A study that is mostly worse than the own process is left out, so that many poor ones do not add up.
         worse = (losses[1:] > losses[:1]).mean(1) > 0.5
         votes[1:][worse] = 0.0
-        return np.asarray(votes / votes.sum()) if votes.sum() > 0 else np.eye(len(votes))[0]
+        votes[1:] *= (1 - n / FADED) / max(votes.sum(), 1e-9)
+        votes[0] = 1 - votes[1:].sum()
+        return votes
 
 
 def _study(study: Study, view: TunerView) -> PriorStudy | None:
