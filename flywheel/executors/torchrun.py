@@ -9,7 +9,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from flywheel import ranks
-from flywheel.errors import StopRequested
+from flywheel.errors import RankDied, StopRequested
 from flywheel.records import Unit, UnitResult
 from flywheel.runtime.work import CutOff, attempt
 
@@ -33,7 +33,13 @@ class Ranks:
             if not batch:
                 return
             mine = [_attempt(work, unit) for unit in batch[ranks.rank() :][:1]]
-            results = ranks.gather([replace(r, error=ranks.portable(r.error)) for r in mine])
+            portable = [replace(result, error=ranks.portable(result.error)) for result in mine]
+            try:
+                results = ranks.gather(portable)
+            except RankDied:
+                # What is finished here need not be lost, too; a failure may be of the death.
+                yield from (result for result in mine if ranks.rank() == 0 and result.error is None)
+                raise
             causes = [result.error for result in results if result.error is not None]
             cause = min(causes, key=ranks.is_of_collective, default=None)
             for result in results:  # a collective that failed since another rank left it is not to blame

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import flywheel
+from flywheel.errors import ExitCode
 from flywheel.runtime import work
 from flywheel.stages import trials
 from tests.support.harness import PROBE, Child, events, has_run, kinds, only_run, wait_until
@@ -128,6 +129,17 @@ def test_five_kills(folder: Path, calm: tuple[Path, float]) -> None:
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 30), (2, 12), (3, 6)])
 def test_thirty_kills(folder: Path, calm: tuple[Path, float], ranks: int, kills: int) -> None:
     check_kills(folder, calm, ranks, kills)
+
+
+def test_the_trial_of_rank_0_outlives_the_death_of_another_rank(
+    folder: Path, calm: tuple[Path, float]
+) -> None:
+    first, second, *_ = fits(calm[0])
+    units = {"PROBE_UNITS": str(folder / "units"), "PROBE_KILLS": f"fit {second}"}
+    ended = [rank.wait() for rank in fork_ranks(WORDS, folder, ranks=2, **units)]
+    assert [rank.code for rank in ended] == [ExitCode.RANK_DIED, -signal.SIGKILL], ended[0].err
+    assert sorted(fits(folder)) == sorted([first, second])
+    assert durable(folder) == {first}
 
 
 @pytest.mark.slow
