@@ -2,10 +2,11 @@
 
 Genesis makes the first champion. Every later generation is one pass along this line:
 
- champion -> generate -> grade -> curate -> tune -> train -> evaluate -> gate -> guard -> review -> champion'
- (parent)    samples     scores   corpus    settings candidate outcomes  verdict alarms   consent
-                ^                    ^        |
-           suites: none       human samples   +- trials: short fits scored on `dev`
+ champion -> generate -> grade -> tune -> curate -> train -> evaluate -> gate -> guard -> review -> champion'
+ (parent)    samples     scores  settings corpus   candidate outcomes  verdict alarms   consent
+                ^                  |         ^
+           suites: none            |   human samples
+                                   +- trials: short fits scored on `dev`
 
 Each ``do`` runs a stage and records its outputs; in a resumed run it returns the record of a stage that
 has run already, so that resuming is replaying.
@@ -23,16 +24,17 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import AwaitingReview, ExitCode, Interrupted, StageFailed, StopRequested
-from flywheel.records import Action, Role, Verdict
+from flywheel.records import Action, Role, Settings, Start, Verdict
 from flywheel.runtime import inputs
 from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
-from flywheel.storage.events import GuardAlarm, RunEnded, Status, limit_is_spent
+from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, limit_is_spent
 from flywheel.storage.policy import EACH, GREEDY
+from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
 
 
@@ -101,54 +103,57 @@ def trace_of(failure: StageFailed) -> str:
 
 def genesis(run: StageRunner, generation: Generation) -> None:
     """The first champion, by definition: trained on the human samples, imported, or untrained."""
-    do = functools.partial(run.do, generation, run.components.settings(genesis=True))
+    settings = run.components.settings(genesis=True)
+    do = functools.partial(run.do, generation, settings)
     human = do(stages.seed)
     starts = inputs.starts_of_genesis(run)
     (start,) = starts.values()
     if run.config["genesis"] == "train":
-        corpus = do(stages.curate, sources=[[human.outputs["samples"], None]], recalled=run.state.recalled)
-        rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-        given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
-        choices = {"starts": starts, "init": start.kind, "memory": inputs.memory_of(run, generation)}
-        chosen = do(stages.tune, **rows, **given, **choices).facts
-        inputs.remember_trials(run, generation)
-        do = functools.partial(run.do, generation, chosen.settings)
-        start = inputs.chosen_start(run, generation, starts)
-        candidate = do(stages.train, **rows, start=start, share=chosen.share)
+        sources = [[human.outputs["samples"], None]]
+        candidate = learn(run, generation, settings, sources, starts, start.kind)
     else:
         candidate = do(stages.adopt, start=start)
-    do(stages.evaluate, weights=candidate.outputs["weights"], opponent=None, **inputs.shown_before(run))
+    weights, shown = candidate.outputs["weights"], inputs.shown_before(run)
+    run.do(generation, generation.settings, stages.evaluate, weights=weights, opponent=None, **shown)
     end(run, generation, Status.PROMOTED, "genesis: the first champion")
 
 
 def turn(run: StageRunner, generation: Generation) -> None:
     """One generation: the frontier, or champion, makes data, a candidate learns from it, evidence decides."""
     parent = run.state.generations[generation.parent or 0]
-    do = functools.partial(run.do, generation, inputs.settings_in_force(run, parent))
+    settings = inputs.settings_in_force(run, parent)
+    do = functools.partial(run.do, generation, settings)
     samples = do(stages.generate, parent=parent)
     scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
     fresh = [samples.outputs["samples"], scores.outputs["scores"]]
-    corpus = do(
-        stages.curate, sources=[*inputs.sources_before(run, parent), fresh], recalled=run.state.recalled
-    )
-    starts = inputs.starts_of(run, parent)
-    rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-    given = {"batches": corpus.inputs["sources"], "recalled": run.state.recalled, "redo": stages.REDO}
-    choices = {
-        "parent": parent,
-        "starts": starts,
-        "init": run.config["init"],
-        "prior": inputs.prior_trials(run),
-        "memory": inputs.memory_of(run, generation),
-    }
-    chosen = do(stages.tune, **rows, **given, **choices).facts
-    inputs.remember_trials(run, generation)
-    do = functools.partial(run.do, generation, chosen.settings)
-    do(stages.train, **rows, start=inputs.chosen_start(run, generation, starts), share=chosen.share)
+    sources, starts = [*inputs.sources_before(run, parent), fresh], inputs.starts_of(run, parent)
+    learn(run, generation, settings, sources, starts, run.config["init"], parent=parent)
     if run.state.promotion.rule == EACH:
         certify(run, generation)
     else:
         screen(run, generation)
+
+
+def learn(
+    run: StageRunner,
+    generation: Generation,
+    settings: Settings,
+    sources: Sequence[Source],
+    starts: Mapping[str, Start],
+    init: str,
+    **of_turn: Any,
+) -> StageDone[Any]:
+    """Settings and a start are chosen by trials; with them the corpus is made, and the candidate trained."""
+    given = {"sources": sources, "recalled": run.state.recalled}
+    known = {"prior": inputs.prior_trials(run), "memory": inputs.memory_of(run, generation)}
+    choices = {"starts": starts, "init": init, "redo": stages.REDO, **known, **of_turn}
+    chosen = run.do(generation, settings, stages.tune, **given, **choices).facts
+    inputs.remember_trials(run, generation)
+    do = functools.partial(run.do, generation, chosen.settings)
+    corpus = do(stages.curate, **given)
+    rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
+    start = inputs.chosen_start(run, generation, starts)
+    return do(stages.train, **rows, start=start, share=chosen.share)
 
 
 def screen(run: StageRunner, generation: Generation) -> None:
@@ -204,17 +209,15 @@ def refit(run: StageRunner, generation: Generation, champion: Generation) -> Non
     Settings are different where ``refit_settings`` says so, of the curator and of the fit.
     It is neither gated nor guarded: there are no gate items left that could tell of it.
     """
-    parent = None if champion.parent is None else run.state.generations[champion.parent]
-    before = inputs.settings_in_force(run, parent) if parent else run.components.settings(genesis=True)
     own, start = run.config["refit_settings"], inputs.start_again(run, champion)
-    do = functools.partial(run.do, generation, {**before, **own})
+    do = functools.partial(run.do, generation, {**champion.settings, **own})
     labels = do(stages.labels)
     human, *others = inputs.sources_again(run, champion)
     sources = [human, [labels.outputs["samples"], None], *others]
     like = champion.output("curate", "corpus")
     corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
-    done = run.do(generation, {**champion.settings, **own}, stages.train, **rows, start=start)
+    done = do(stages.train, **rows, start=start)
     counts = " and ".join(f"{count} of {suite}" for suite, count in labels.facts.by_suite.items())
     trained = done.facts.settings.items()
     but = "".join(f", {key}={value}" for key, value in trained if value != champion.settings[key])

@@ -254,6 +254,11 @@ class Space(Answer, frozen=True):
         changed = (d for d in self.dimensions if settings[d.name] != in_force[d.name])
         return min((d.redo_from for d in changed), key=REDO.index, default="train")
 
+    def of_genesis(self) -> Space:
+        """The space for a genesis, which has only human samples: nothing is generated or graded."""
+        left = tuple(d for d in self.dimensions if d.redo_from not in ("generate", "grade"))
+        return msgspec.structs.replace(self, dimensions=left)
+
     def of_fresh(self, is_fresh: bool) -> Space:
         """The space for a fit that begins from fresh weights, or from given ones: then of no shapes."""
         left = tuple(d for d in self.dimensions if is_fresh or not d.shape)

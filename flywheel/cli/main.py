@@ -18,7 +18,7 @@ usage: python -m flywheel recipe=NAME [key=value ...]      run a recipe, or resu
        python -m flywheel -m recipe=NAME key=a,b           run once for each value (Hydra multirun)
        python -m flywheel SUBCOMMAND [RUN] [--json]
 
-A self-improving training loop: train, generate, grade, curate, tune, evaluate, gate, promote.
+A self-improving training loop: train, generate, grade, tune, curate, evaluate, gate, promote.
 The same command again continues the run; a finished run says so.
 
 options of a run

@@ -50,6 +50,8 @@ class Context:
     generation: int
     key: Key
     """Randomness of this stage of this generation."""
+    root: Key
+    """That of the run."""
     settings: Settings
     """Those in force: the configured ones, or what the tuner chose once it has."""
     components: Components
@@ -141,6 +143,7 @@ class StageTools:
         ctx = Context(
             generation=generation,
             key=key,
+            root=root,
             settings=settings,
             components=self.components,
             store=self.store,

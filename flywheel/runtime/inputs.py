@@ -38,11 +38,7 @@ def settings_in_force(run: StageRunner, parent: Generation) -> Settings:
 
     What ``genesis_settings`` names is the genesis' own, and ends with it.
     """
-    if not parent.is_genesis:
-        return parent.settings
-    own, before = run.config["genesis_settings"], run.components.settings(genesis=True)
-    tuned = {k: v for k, v in parent.settings.items() if k not in own and v != before.get(k)}
-    return {**run.components.settings(), **tuned}
+    return run.components.settings_after_genesis(parent.settings) if parent.is_genesis else parent.settings
 
 
 def human_of(run: StageRunner) -> Generation:

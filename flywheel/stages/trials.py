@@ -6,9 +6,9 @@ import gc
 import math
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from flywheel.runtime.scoring import Means, score_means
 from flywheel.runtime.work import FOLDER, Work
 from flywheel.storage.corpus import read_corpus
 from flywheel.storage.ledger import canonical
-from flywheel.storage.sources import read_sources
+from flywheel.storage.sources import Source, read_sources
 from flywheel.storage.state import Generation
 from flywheel.storage.store import ScratchStore, Store
 
@@ -40,13 +40,13 @@ class MakeTrial:
     """The work of a unit: a trial. The fields are those that ``tune`` is given."""
 
     ctx: Context
-    corpus: str
-    sources: str
-    batches: str
+    sources: Sequence[Source]
     recalled: str | None
     redo: Mapping[str, Stage]
     starts: Mapping[str, Start]
     parent: Generation | None
+    _corpora: dict[bytes, pa.Table] = field(default_factory=dict, init=False)
+    """The corpus that the curator made last of this turn's samples, by its arguments."""
 
     def __call__(self, unit: Unit) -> bytes:
         """What came of it, see ``read``. Raises what made it fail."""
@@ -80,34 +80,55 @@ class MakeTrial:
         return score_means(ctx, model, rival, Role.DEV, self.ctx.key("dev"))
 
     def _rows(self, ctx: Context, trial: Trial, settings: Settings, key: Key) -> pa.Table:
-        """What to train on: the corpus, or one that is made anew and forgotten."""
-        store = ctx.store
-        if trial.redo_from == "train":
-            return read_corpus(store, self.corpus, read_sources(store, self.sources))
-        with _scratch(store, key) as scratch:
-            return self._redo(ctx, trial, settings, scratch, key)
+        """What to train on: what this turn's samples, or others that are made anew and forgotten, come to.
 
-    def _redo(self, ctx: Context, trial: Trial, settings: Settings, scratch: Store, key: Key) -> pa.Table:
+        The curator draws as it will for the candidate, so that the same settings give the same corpus.
+        """
         first, known = trial.redo_from, [*self.redo, "train"]
         if first not in known:
             raise StageFailed("tune", f"redo_from must be one of {', '.join(known)}; it is {first!r}")
-        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
+        if first in ("generate", "grade"):
+            with _scratch(ctx.store, key) as scratch:
+                return self._curated(
+                    ctx, scratch, settings, self._regenerated(ctx, scratch, trial, settings, key)
+                )
+        arguments = canonical(ctx.components.section("curator", settings))
+        if arguments not in self._corpora:
+            with _scratch(ctx.store, key) as scratch:
+                rows = self._curated(ctx, scratch, settings, self.sources)
+            self._corpora.clear()
+            self._corpora[arguments] = rows
+        return self._corpora[arguments]
 
-        def do(name: str, **inputs: Any) -> dict[str, str]:
-            reports, meter = (ctx.report_progress, None), ctx.work.meter
-            given = {"carry": ctx.carry, "reports": reports, "meter": meter, **inputs}
-            output = tools.run(self.redo[name], ctx.generation, key, settings, **given)
-            return {name: scratch.put_value(value) for name, value in output.outputs.items()}
+    def _regenerated(
+        self, ctx: Context, scratch: Store, trial: Trial, settings: Settings, key: Key
+    ) -> list[Source]:
+        """The sources, with the newest batch made, or only graded, anew."""
+        if self.parent is None:
+            raise StageFailed("tune", f"a genesis has nothing that {trial.redo_from} could do anew")
+        *before, (samples, _) = self.sources
+        if trial.redo_from == "generate":
+            given = {"parent": self.parent, "share": trial.data_share}
+            samples = self._do("generate", ctx, scratch, settings, key, **given)["samples"]
+        graded = self._do("grade", ctx, scratch, settings, key, samples=samples, parent=self.parent)
+        return [*before, [samples, graded["scores"]]]
 
-        *before, (samples, scores) = scratch.json(self.batches)
-        if first != "curate":
-            if self.parent is None:
-                raise StageFailed("tune", f"a genesis has nothing that {first} could do anew")
-            if first == "generate":
-                samples = do("generate", parent=self.parent, share=trial.data_share)["samples"]
-            scores = do("grade", samples=samples, parent=self.parent)["scores"]
-        outputs = do("curate", sources=[*before, [samples, scores]], recalled=self.recalled)
+    def _curated(
+        self, ctx: Context, scratch: Store, settings: Settings, sources: Sequence[Source]
+    ) -> pa.Table:
+        given = {"sources": sources, "recalled": self.recalled}
+        outputs = self._do("curate", ctx, scratch, settings, ctx.root, **given)
         return read_corpus(scratch, outputs["corpus"], read_sources(scratch, outputs["sources"]))
+
+    def _do(
+        self, name: str, ctx: Context, scratch: Store, settings: Settings, key: Key, **inputs: Any
+    ) -> dict[str, str]:
+        """The outputs of a stage, in the scratch store."""
+        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
+        reports, meter = (ctx.report_progress, None), ctx.work.meter
+        given = {"carry": ctx.carry, "reports": reports, "meter": meter, **inputs}
+        output = tools.run(self.redo[name], ctx.generation, key, settings, **given)
+        return {name: scratch.put_value(value) for name, value in output.outputs.items()}
 
 
 def check(trial: Trial, starts: Mapping[str, Start]) -> None:
@@ -121,7 +142,7 @@ def check(trial: Trial, starts: Mapping[str, Start]) -> None:
     rungs = [rung.share for rung in trial.rungs]
     if rungs != sorted(set(rungs)) or not all(0 < share < 1 for share in rungs):
         raise StageFailed("tune", f"a trial's rungs must rise between 0 and 1; they are {rungs}")
-    if trial.keep_weights and (trial.redo_from != "train" or trial.data_share != 1):
+    if trial.keep_weights and (trial.redo_from in ("generate", "grade") or trial.data_share != 1):
         raise StageFailed("tune", "only a trial on the whole corpus of its generation may become a start")
 
 

@@ -24,6 +24,7 @@ from flywheel.runtime.work import UnitsDone
 from flywheel.space import Space
 from flywheel.stages.trials import MakeTrial, check_start, read
 from flywheel.storage.events import TuneFacts, device_hours
+from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ _NO_SAMPLES = {"samples": len, "tokens": len}
 def tune(
     ctx: Context,
     *,
-    corpus: str,
-    sources: str,
-    batches: str,
+    sources: Sequence[Source],
     redo: Mapping[str, Stage],
     starts: Mapping[str, Start],
     init: str,
@@ -48,21 +47,21 @@ def tune(
 ) -> StageOutput:
     """The tuner's settings and kind of start, and the trials that it asked for.
 
-    ``batches`` and ``recalled`` are what ``curate`` was given, ``redo`` the stages before this one, in order,
-    which a trial may do anew, ``starts`` what a fit may begin from, by kind;
+    ``sources`` and ``recalled`` are what ``curate`` will be given, ``redo`` the stages that make a corpus, in
+    order, which a trial may do anew, ``starts`` what a fit may begin from, by kind;
     ``init`` is the configured kind. Duels are against ``parent``. ``prior``: earlier generations with trials,
     and the artifacts of these; ``memory``: that of the studies of other runs.
     """
     tuner, carry = ctx.components.build("tuner", ctx.settings), ctx.carry.get("tuner", {})
     space = ctx.components.space.of_fresh(starts[init].weights is None) if init in starts else Space()
-    if parent is None and not ctx.components.resolved["tune"]["genesis"]:
-        space = Space()
+    if parent is None:
+        space = space.of_genesis() if ctx.components.resolved["tune"]["genesis"] else Space()
     studies = studies_of(ctx.store, prior or (), memory)
     view = TunerView(ctx.settings, starts, init, (), studies, carry, ctx.key, space)
     search = _Search(ctx, tuner, view)
-    make = MakeTrial(ctx, corpus, sources, batches, recalled, redo, starts, parent)
+    make = MakeTrial(ctx, sources, recalled, redo, starts, parent)
     begin_from = {kind: start.json() for kind, start in starts.items()}
-    inputs = [corpus, sources, batches, recalled, begin_from, init, prior, memory, carry]
+    inputs = [*map(list, sources), recalled, begin_from, init, prior, memory, ctx.carry]
     search.units = ctx.work.do_proposed(make, search.propose, search.take, inputs=inputs)
     if (why := ranks.from_rank_0(lambda: search.why_stop)) and ctx.decisions.record:
         ctx.decisions.record("stop", ranks.from_rank_0(lambda: len(search.results)), why)

@@ -130,6 +130,9 @@ class Parts:
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
 
+    def settings_after_genesis(self, settings: Any) -> dict[str, Any]:
+        return self.settings()
+
     def build(self, section: str, settings: Any) -> Any:
         if section == "tuner":
             return Fixed()

@@ -159,7 +159,7 @@ def test_a_failed_stage_is_counted_once(tmp_path, clock):
 
 def test_failed_stages_use_the_budget_up(tmp_path, clock):
     play(tmp_path, 0)
-    turn = ("generate", "grade", "curate", "tune", "train")
+    turn = ("generate", "grade", "tune", "curate", "train")
     budget = {"seconds": read_state(tmp_path).seconds + 2.0 * len(turn)}
     leaves = {(number, "train"): StageFailed("train", "on purpose") for number in (1, 2, 3)}
     assert play(tmp_path, 3, leaves=leaves, on_failure="go_on", budget=budget) is ExitCode.STOPPED

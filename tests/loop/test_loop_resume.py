@@ -49,7 +49,7 @@ def test_a_signal_within_a_stage(probe, uninterrupted, stage, number, times, cod
     assert run.exit_code is code
     assert events(run.path)[-1]["reason"] == ("SIGTERM" if number == signal.SIGTERM else "Ctrl-C")
     if stage == "train":
-        assert kinds(run.path)[-2] == "tune", "a fit that was stopped records nothing"
+        assert kinds(run.path)[-2] == "curate", "a fit that was stopped records nothing"
     assert_same_ending(probe(), uninterrupted)
 
 

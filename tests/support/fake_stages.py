@@ -76,6 +76,9 @@ class FakeComponents:
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
         return {"genesis": genesis}
 
+    def settings_after_genesis(self, settings: Any) -> dict[str, Any]:
+        return self.settings()
+
     def build(self, section: str, settings: Any) -> Any:
         assert section in ("curator", "tuner")
         return self._curator if section == "curator" else Fixed()

@@ -116,7 +116,7 @@ class Bench:
         return self.store.put_table(with_provenance(payload, own=("prompt", "group"), **where))
 
     def corpus(self, sources: Sequence[Source]) -> dict[str, Any]:
-        """A corpus of all rows once, as ``train`` and ``tune`` take it."""
+        """A corpus of all rows once, as ``train`` takes it."""
         ids = read(self.store, sources)["id"]
         ones = {"weight": constant(1.0, pa.float64(), len(ids)), "count": constant(1, pa.int32(), len(ids))}
         corpus = self.store.put_table(pa.table({"id": ids, **ones}))

@@ -72,13 +72,12 @@ def check_tuner(tuner: Any) -> None:
 
 def check_tuner_on(bench: Bench, sources: Sequence[Source]) -> None:
     """Check the tuner of a bench, at genesis and in a turn."""
-    champion, rows = bench.champion(), bench.corpus(sources)
+    champion = bench.champion()
     for generation in (0, 1):
         starts = {"fresh": Start("fresh")}
         starts |= {"parent": Start("parent", champion.weights, 0)} if generation else {}
         of_turn = {"parent": champion if generation else None, "redo": stages.REDO}
-        batches = bench.store.put_json([list(source) for source in sources])
-        inputs = {**rows, **of_turn, "batches": batches, "starts": starts, "init": "fresh"}
+        inputs = {**of_turn, "sources": sources, "starts": starts, "init": "fresh"}
         done = bench.twice(stages.tune, generation=generation, **inputs)
         check_carry_kept("tuner", done)
 
