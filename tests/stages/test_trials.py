@@ -150,7 +150,7 @@ def test_a_candidate_goes_on_from_the_weights_of_a_trial(tune: Tune, share: floa
 def test_only_a_trial_on_the_corpus_itself_keeps_weights(tune: Tune) -> None:
     keeps = {"keep_weights": True}
     run = tune(
-        Trial({}, 0.25, redo_from="curate", **keeps),
+        Trial({}, 0.25, redo_from="grade", **keeps),
         Trial({}, 0.25, data_share=0.5, **keeps),
         Trial({}, 0.25),
     )
