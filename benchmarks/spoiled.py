@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 SPOILED: dict[str, list[str]] = {
-    "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=1.0"],
+    "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=0.99"],
     "addition": ["settings.lr=0.0005", "settings.adam_lr=0.00005", "settings.newest=0.95"],
 }
 """Learning rate, mixture and threshold."""
@@ -69,14 +69,19 @@ def measure(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace, seed: int, arm: str, own: list[str]) -> Path:
     """Run it by the command that a user gives, on one thread; go on with one that was cut off."""
-    name = f"{arm}-s{seed}"
-    path: Path = options.runs_dir / options.recipe / name
+    path, name = path_of(options, seed, arm), f"{arm}-s{seed}"
     given = [f"recipe={options.recipe}", f"seed={seed}", f"name={name}", "threads=1", "log=quiet"]
     words = [*given, f"runs_dir={options.runs_dir}", *options.overrides, *own]
     if not is_done(path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "flywheel", *words], check=True, env=environment)
     return path
+
+
+def path_of(options: argparse.Namespace, seed: int, arm: str) -> Path:
+    """Where the run of an arm is."""
+    folder: Path = options.runs_dir / options.recipe
+    return folder / f"{arm}-s{seed}"
 
 
 def is_done(path: Path) -> bool:
@@ -88,17 +93,19 @@ def is_done(path: Path) -> bool:
 def steps_of(path: Path) -> float:
     """Optimiser steps of all fits of a run, trials by their share of a whole fit's."""
     from flywheel.lineage.status import read_state
+
+    fits = [(g.number, g.train.facts.steps) for g in read_state(path).generations if g.train]
+    return sum(steps * (1 + fits_of_trials(path, number)) for number, steps in fits)
+
+
+def fits_of_trials(path: Path, generation: int) -> float:
+    """What the trials of a generation did, in whole fits."""
+    from flywheel.lineage.status import read_state
     from flywheel.storage.store import Store
 
-    store, steps = Store(path), 0.0
-    for generation in read_state(path).generations:
-        done = generation.train
-        if done is None:
-            continue
-        trials = generation.output("tune", "trials")
-        shares = [trial.get("share", 0.0) for trial in (store.json(trials) if trials else ())]
-        steps += done.facts.steps * (1 + sum(shares))
-    return steps
+    trials = read_state(path).generations[generation].output("tune", "trials")
+    results = Store(path).json(trials) if trials else ()
+    return float(sum(result.get("share", 0.0) for result in results))
 
 
 def turns_for(path: Path) -> int:
@@ -122,15 +129,15 @@ def score_of(path: Path) -> float:
 
 def print_table(options: argparse.Namespace) -> None:
     """The scores of the arms, and the share that was recovered."""
-    folder = options.runs_dir / options.recipe
-    seeds = [s for s in options.seeds if all(is_done(folder / f"{arm}-s{s}") for arm in ARMS)]
-    scores = {arm: np.array([score_of(folder / f"{arm}-s{seed}") for seed in seeds]) for arm in ARMS}
+    seeds = [s for s in options.seeds if all(is_done(path_of(options, s, arm)) for arm in ARMS)]
+    scores = {arm: np.array([score_of(path_of(options, s, arm)) for s in seeds]) for arm in ARMS}
     print(f"{options.recipe} spoiled by {' '.join(SPOILED[options.recipe])}; seeds {seeds}\n")
     print("| seed |", " | ".join([*ARMS, "turns of good", "trials of tuned"]), "|\n|" + " --- |" * 6)
     for k, seed in enumerate(seeds):
         values = " | ".join(f"{scores[arm][k]:.4g}" for arm in ARMS)
         print(
-            f"| {seed} | {values} | {turns(folder / f'good-s{seed}')} | {trials(folder / f'tuned-s{seed}')} |"
+            f"| {seed} | {values} | {turns(path_of(options, seed, 'good'))} "
+            f"| {trials(path_of(options, seed, 'tuned'))} |"
         )
     for name, method in (("mean", "mean"), ("worst", "min")):
         print(f"| {name} |", " | ".join(f"{getattr(scores[arm], method)():.4g}" for arm in ARMS), "| | |")

@@ -1,0 +1,69 @@
+"""What pruning trials at rungs saves, and what it costs the model, on paired seeds.
+
+    python -m benchmarks.pruning mnist --seeds 720 721 722
+    python -m benchmarks.pruning mnist --table             # of the runs that are there
+
+Two arms of a seed, both with `tuner=optuna`, the same number of trials, and no end before that: `pruned`
+with the rungs of conf/tuner/optuna.yaml, `whole` with none. Scored is the champion of the end, on all items
+of the first sealed suite, by its first metric. The interval is a 95% t interval of the paired difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.mnist import interval
+from benchmarks.spoiled import fits_of_trials, is_done, path_of, run, score_of, turns
+
+TUNER = ["tuner=optuna", "tuner.trials=12", "tuner.least_gain=0", "generations=2"]
+ARMS = {"pruned": [], "whole": ["tuner.rungs=[]"]}
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(720, 730)))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/pruning"))
+    parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
+    parser.add_argument("overrides", nargs="*", help="of all runs, after --")
+    options = parser.parse_args()
+    if not options.table:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            runs = [
+                pool.submit(run, options, seed, arm, [*TUNER, *own])
+                for seed in options.seeds
+                for arm, own in ARMS.items()
+            ]
+            for done in runs:
+                done.result()
+    print_table(options)
+
+
+def print_table(options: argparse.Namespace) -> None:
+    """Scores and whole fits of the trials, and the differences."""
+    seeds = [s for s in options.seeds if all(is_done(path_of(options, s, arm)) for arm in ARMS)]
+    paths = {arm: [path_of(options, seed, arm) for seed in seeds] for arm in ARMS}
+    scores = {arm: np.array([score_of(path) for path in paths[arm]]) for arm in ARMS}
+    fits = {arm: np.array([fits_of_run(path) for path in paths[arm]]) for arm in ARMS}
+    print("| seed | pruned | whole | fits of trials, pruned | whole |\n|" + " --- |" * 5)
+    for k, seed in enumerate(seeds):
+        values = " | ".join(f"{scores[arm][k]:.4g}" for arm in ARMS)
+        print(f"| {seed} | {values} |", " | ".join(f"{fits[arm][k]:.2f}" for arm in ARMS), "|")
+    saved = 1 - fits["pruned"] / fits["whole"]
+    print(f"\ncompute of trials saved: {saved.mean():.0%}, least {saved.min():.0%}")
+    print(f"pruned - whole: {interval(scores['pruned'] - scores['whole'], '+')} points")
+
+
+def fits_of_run(path: Path) -> float:
+    """What all trials of a run did, in whole fits."""
+    return sum(fits_of_trials(path, number) for number in range(turns(path) + 1))
+
+
+if __name__ == "__main__":
+    main()
