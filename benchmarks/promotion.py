@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--recorded", type=Path, nargs="+", metavar="RUN", help="only tell of these runs")
     parser.add_argument("overrides", nargs="*", help="of all runs, after --")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     runs = options.recorded or [run(options, seed, rule) for seed in options.seeds for rule in options.rules]
     done = [path for path in runs if is_done(path)]
     print_table([recorded(path) for path in done])

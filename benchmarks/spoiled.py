@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/spoiled"))
     parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
     parser.add_argument("overrides", nargs="*", help="of all runs, after --")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if not options.table:
         measure(options)
     print_table(options)
