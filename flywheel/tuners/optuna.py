@@ -7,10 +7,12 @@ seeded anew for each trial, as Optuna keeps no state of its generator, so that a
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from flywheel.errors import ConfigError
+from flywheel.errors import ConfigError, MissingExtra
 from flywheel.protocols import TunerView
 from flywheel.records import Settings, TrialResult
 from flywheel.space import Point, Space
@@ -38,6 +40,7 @@ EARLIER = 10
 """So many of the best points of earlier studies are candidates of each trial."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Optuna(Search):
     """Search with one of Optuna's samplers; extra ``optuna``.
 
@@ -48,28 +51,26 @@ class Optuna(Search):
             the scores, and of earlier studies', expects most of; 1: TPE alone.
         draws: So many trials are drawn from the space, less those from earlier studies that paid, before the
             sampler is asked.
-        prior_trials: See ``Search``.
-        arguments: Those of ``Search``.
+
+    Others are those of ``Search``. Raises ConfigError for a wrong one, MissingExtra without Optuna.
     """
 
-    def __init__(
-        self,
-        *,
-        sampler: str = "tpe",
-        candidates: int = 8,
-        draws: int = 5,
-        prior_trials: int = 5,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(prior_trials=prior_trials, **arguments)
-        if sampler not in SAMPLERS:
-            raise ConfigError(f"tuner.sampler must be tpe or gp, got {sampler}.")
-        check("candidates", candidates, candidates >= 1, "1 or more")
-        check("draws", draws, draws >= 1, "1 or more")
-        self.sampler, self.candidates, self.draws = sampler, candidates, draws
-        self._proposals: Proposals | None = None
-        self._rows: dict[Point, np.ndarray] = {}
-        self._shape: tuple[tuple[TrialResult, ...], Shape] | None = None
+    sampler: str = "tpe"
+    candidates: int = 8
+    draws: int = 5
+    prior_trials: int = 5
+    _proposals: Proposals | None = field(default=None, init=False, repr=False)
+    _rows: dict[Point, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _shape: tuple[tuple[TrialResult, ...], Shape] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"tuner.sampler must be tpe or gp, got {self.sampler}.")
+        check("candidates", self.candidates, self.candidates >= 1, "1 or more")
+        check("draws", self.draws, self.draws >= 1, "1 or more")
+        if not find_spec("optuna"):
+            raise MissingExtra("optuna", "optuna")
 
     def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
         """The best of what the sampler proposes, or a random point where it proposes nothing new."""

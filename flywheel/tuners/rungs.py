@@ -20,12 +20,12 @@ def check_rungs(shares: Sequence[float], eta: float) -> None:
     inside = all(0 < share < 1 for share in shares)
     if not inside or any(a >= b for a, b in itertools.pairwise(shares)):
         raise ConfigError(
-            f"rungs are shares of a trial's steps between 0 and 1, in ascending order; got {list(shares)}. "
-            "Give e.g. rungs=[0.111, 0.333], or rungs=[] to prune nothing."
+            "tuner.rungs must be shares of a trial's steps between 0 and 1, in ascending order, got "
+            f"{list(shares)}. Give e.g. tuner.rungs=[0.111, 0.333], or [] to prune nothing."
         )
     if not eta > 1:
         raise ConfigError(
-            f"1/eta of the trials go on at a rung, so eta is above 1; got {eta:g}. Give e.g. eta=3."
+            f"tuner.eta must be above 1, as 1/eta of the trials go on at a rung, got {eta:g}. Give e.g. 3."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,6 +24,7 @@ ENUMERABLE = 100_000
 """Points of a space that is searched in order where draws find nothing new."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Search:
     """The frame of a tuner: ``propose`` is what is missing.
 
@@ -46,36 +48,32 @@ class Search:
             that pays; 0: prior studies are not looked at.
     """
 
-    def __init__(
-        self,
-        trials: int = 20,
-        fidelity: float = 1.0,
-        data_share: float = 1.0,
-        rungs: Sequence[float] = (),
-        eta: float = 3,
-        hyperband: bool = False,
-        startup: int = 8,
-        least_gain: float = 0.001,
-        margin: float = 1.0,
-        start: str | None = None,
-        memory: str | None = None,
-        prior_trials: int = 0,
-    ) -> None:
-        check_rungs(rungs, eta)
-        check("trials", trials, trials >= 1, "at least 1")
-        check("startup", startup, startup >= 1, "at least 1")
-        check("prior_trials", prior_trials, prior_trials >= 0, "0 or more")
-        check("fidelity", fidelity, 0 < fidelity <= 1, "above 0 and at most 1")
-        check("data_share", data_share, 0 < data_share <= 1, "above 0 and at most 1")
-        check("least_gain", least_gain, least_gain >= 0, "0 or more")
-        check("margin", margin, margin >= 0, "0 or more")
-        check("start", start, start in (None, "trial"), "trial, or null")
-        self.trials, self.fidelity, self.data_share = trials, fidelity, data_share
-        self.rungs, self.eta, self.hyperband = tuple(rungs), eta, hyperband
-        self.startup, self.least_gain, self.margin = startup, least_gain, margin
-        self.start, self.memory, self.prior_trials = start, memory, prior_trials
-        self._prior: Prior | None = None
-        self._points: list[tuple[Trial, Point]] = []
+    trials: int = 20
+    fidelity: float = 1.0
+    data_share: float = 1.0
+    rungs: tuple[float, ...] = ()
+    eta: float = 3.0
+    hyperband: bool = False
+    startup: int = 8
+    least_gain: float = 0.001
+    margin: float = 1.0
+    start: str | None = None
+    memory: str | None = None
+    prior_trials: int = 0
+    _prior: Prior | None = field(default=None, init=False, repr=False)
+    _points: list[tuple[Trial, Point]] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_rungs(self.rungs, self.eta)
+        self.rungs = tuple(self.rungs)
+        check("trials", self.trials, self.trials >= 1, "at least 1")
+        check("startup", self.startup, self.startup >= 1, "at least 1")
+        check("prior_trials", self.prior_trials, self.prior_trials >= 0, "0 or more")
+        check("fidelity", self.fidelity, 0 < self.fidelity <= 1, "above 0 and at most 1")
+        check("data_share", self.data_share, 0 < self.data_share <= 1, "above 0 and at most 1")
+        check("least_gain", self.least_gain, self.least_gain >= 0, "0 or more")
+        check("margin", self.margin, self.margin >= 0, "0 or more")
+        check("start", self.start, self.start in (None, "trial"), "trial, or null")
 
     def propose(self, view: TunerView, seen: frozenset[Point]) -> Settings | None:
         """Settings to try next, feasible and not ``seen``; None: the space is exhausted."""

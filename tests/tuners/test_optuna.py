@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flywheel.config.components import check_components
+from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, MissingExtra
 from flywheel.records import Trial
 from flywheel.space import Dimension, Space
+from flywheel.testing import CONFIG_DIR
 from flywheel.tuners import Optuna, Random
 from flywheel.tuners.proposals import decode, distribution_of, encode, importance_of, levels
 from flywheel.tuners.surrogate import Process, Shape, features, fit, groups, most_telling, normal_ranks
@@ -98,10 +101,10 @@ def test_optuna_keeps_its_verbosity(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_it_says_what_to_install_at_composition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtra, match=r'pip install "flywheel\[optuna\]"'):
-        run(partial(Optuna, trials=12, least_gain=0))
+        check_components(compose(["recipe=moons", "tuner=optuna"], CONFIG_DIR))
     results = run(partial(Random, trials=12, least_gain=0))
     assert Random().choose(view_of(results)).importance == {}
 

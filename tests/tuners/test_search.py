@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from flywheel.config.components import check_components
+from flywheel.config.compose import compose
 from flywheel.errors import ConfigError
 from flywheel.keys import Key
 from flywheel.records import Rung, Study, Trial, TrialResult
 from flywheel.space import Dimension, Space
+from flywheel.testing import CONFIG_DIR
 from flywheel.tuners import Optuna, Random
 from flywheel.tuners.search import Search
 from tests.tuners.views import IN_FORCE, SPACE, peak, result_of, run, view_of
@@ -192,12 +195,36 @@ def test_weights_of_trials_on_a_share_of_the_data_are_not_kept(tuner: Make) -> N
         ({"start": "parent"}, "tuner.start must be trial, or null"),
         ({"rungs": (0.5, 0.2)}, "in ascending order"),
         ({"rungs": (0.5, 1.0)}, "between 0 and 1"),
-        ({"rungs": (0.5,), "eta": 1}, "eta is above 1"),
+        ({"rungs": (0.5,), "eta": 1}, "tuner.eta must be above 1"),
     ],
 )
 def test_arguments_are_checked(tuner: Make, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tuner(**arguments)
+
+
+@pytest.mark.parametrize("name", ["random", "optuna"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+tuner.trails=5", r"tuner\.trails is no argument of .*Did you mean trials"),
+        ("tuner.trials=0", r"tuner\.trials must be at least 1, got 0"),
+        ("tuner.trials=many", r"tuner\.trials.*many"),
+        ("tuner.trials=2.5", r"tuner\.trials.*2\.5"),
+        ("tuner.startup=true", r"tuner\.startup.*[Tt]rue"),
+        ("tuner.margin=null", r"tuner\.margin.*None"),
+        ("tuner.hyperband=later", r"tuner\.hyperband must be true or false"),
+        ("tuner.rungs=0.5", r"tuner\.rungs"),
+        ("tuner.rungs=[a]", r"tuner\.rungs"),
+        ("tuner.rungs=[0.5, 0.2]", r"tuner\.rungs must be shares .*\[0\.5, 0\.2\]"),
+        ("tuner.memory=7", r"tuner\.memory must be a text"),
+    ],
+)
+def test_arguments_are_checked_at_composition(name: str, override: str, message: str) -> None:
+    config = compose(["recipe=moons", f"tuner={name}", override], CONFIG_DIR)
+    with pytest.raises(ConfigError, match=message) as raised:
+        check_components(config)
+    assert "Traceback" not in str(raised.value)
 
 
 def trials_of(scores: list[float | None], **of_all: Any) -> tuple[TrialResult, ...]:
