@@ -189,7 +189,9 @@ class _Watch(lightning.Callback):
         return value if value is not None and math.isfinite(value) else None
 
     def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        late = [name for name, tensor in _tensors(module).items() if self._tensors.get(name) is not tensor]
+        late = [
+            name for name, tensor in _tensors(module).items() if not _is_same(self._tensors.get(name), tensor)
+        ]
         if late:  # they are not there when the weights are loaded again, or the start's weights are lost
             raise StageFailed(
                 "train",
@@ -236,6 +238,17 @@ class _Watch(lightning.Callback):
 
 def _tensors(model: lightning.LightningModule) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _is_same(before: torch.Tensor | None, now: torch.Tensor) -> bool:
+    """Whether it is the tensor that was there, or what became of it on the trainer's device.
+
+    There a parameter is the same object, with other data; a buffer is replaced by a copy.
+    """
+    if before is None or before is now or before.device == now.device:
+        return before is now
+    moved = now.to(before.device)
+    return moved.shape == before.shape and torch.allclose(before, moved, rtol=0, atol=0, equal_nan=True)
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int | None]:
