@@ -5,7 +5,8 @@ pass over the generations in order, since edges only go forward.
 
     hard edges   init (weights -> weights), trained_on (sample -> weights), produced_by (weights -> sample)
     soft edges   graded_by, settings_from, opponent, saw: they chose among data and candidates, but nothing
-                 was learned from them. What a curator saw is in the carry that it left.
+                 was learned from them. What a curator saw is in the carry that it left; what trials saw is in
+                 the settings that were chosen by them.
 
 What hard edges reach from a flaw descends from it; what is reached by soft edges at some point is suspect.
 """
@@ -13,18 +14,20 @@ What hard edges reach from a flaw descends from it; what is reached by soft edge
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flywheel.lineage.status import bare, is_untested
 from flywheel.records import Answer
+from flywheel.storage.events import StageDone
 from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.ledger import canonical
-from flywheel.storage.sources import drawn_of, seen_of
+from flywheel.storage.sources import drawn_of, given_to
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.storage.store import Store
 
@@ -98,7 +101,7 @@ class Opponent(Answer, frozen=True, kw_only=True):
 
 
 class Saw(Answer, frozen=True, kw_only=True):
-    """The batches that were seen by a curator which left a carry."""
+    """The batches that were seen by a curator which left a carry, or by trials."""
 
     type: str = "saw"
     made_in: tuple[int, ...]
@@ -216,15 +219,24 @@ class Graph:
         return [SettingsFrom(generation=number) for number in sorted(chosen)] if generation.stages else []
 
     def saw(self, generation: Generation) -> Saw | None:
-        """What its curator saw, if that left a carry."""
+        """What its curator saw, if that left a carry, and its trials."""
         turns = self.seen_turns(generation)
         return Saw(made_in=tuple(made_in(self.state.generations[turn]) for turn in turns)) if turns else None
 
     def seen_turns(self, generation: Generation) -> list[int]:
-        """The turns that brought the batches which its curator saw, if that left a carry."""
-        if (generation.output("curate", "carry") or EMPTY_CARRY) == EMPTY_CARRY:
-            return []
-        return [self.turns[batch] for batch in seen_of(self.store, generation)]
+        """The turns that brought the batches which its curator saw, if that left a carry, or its trials."""
+        turns = (self.turns_given(stage) for stage in self.seers(generation))
+        return list(dict.fromkeys(itertools.chain.from_iterable(turns)))
+
+    def seers(self, generation: Generation) -> list[StageDone[Any]]:
+        """The stages that left something in which is what they saw: a curator's carry, trials."""
+        has_carry = (generation.output("curate", "carry") or EMPTY_CARRY) != EMPTY_CARRY
+        seers = [generation.tune if generation.output("tune", "trials") and generation.tune else None]
+        return list(filter(None, [*seers, generation.curate if has_carry else None]))
+
+    def turns_given(self, stage: StageDone[Any]) -> list[int]:
+        """The turns that brought the batches which a stage was given."""
+        return [self.turns[batch] for batch in given_to(self.store, stage)]
 
 
 class Node(Answer, frozen=True):
@@ -406,18 +418,21 @@ class _Walk:
         return Level.SUSPECT if self._suspect_batches.intersection(turns) else Level.CLEAN
 
     def _saw(self, generation: Generation) -> bool:
-        """Whether its curator decided on a flawed or suspect sample, and left a carry."""
+        """Whether its trials, or its curator, which left a carry, were given a flawed or suspect sample."""
         if not (self.descent.samples or self._suspect_batches):
             return False
-        turns = self._graph.seen_turns(generation)
-        reached = [turn for turn in turns if turn in self.descent.samples or turn in self._suspect_batches]
-        hidden = generation.curate.inputs.get("recalled") if generation.curate else None
-        return any(self._shows(turn, hidden) for turn in reached)
+        return any(
+            self._shows(turn, stage.inputs.get("recalled"))
+            for stage in self._graph.seers(generation)
+            for turn in self._graph.turns_given(stage)
+        )
 
     def _shows(self, turn: int, hidden: str | None) -> bool:
-        """Whether of a turn's flawed or suspect samples any is not among those hidden from the curator."""
+        """Whether of a turn's flawed or suspect samples any is not among those hidden."""
         import pyarrow.compute as pc
 
+        if turn not in self.descent.samples and turn not in self._suspect_batches:
+            return False
         if hidden is None:
             return True
         ids = self._ids(turn) if turn in self._suspect_batches else self.descent.samples[turn]

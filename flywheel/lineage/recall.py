@@ -360,10 +360,14 @@ def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) 
         carries=() if affected.is_empty else tuple(_put_back(state.carries, affected.carries)),
         unasked=tuple(affected.unasked),
         ends=None if affected.is_empty else affected.ends,
-        memory=_retire(state, affected.generations),
+        memory=_retire(state, [*affected.generations, *_without_corpus(state, affected.suspect)]),
         forks=affected.beside.forks,
         unread=affected.beside.unread,
     )
+
+
+def _without_corpus(state: RunState, numbers: Iterable[int]) -> list[int]:
+    return [number for number in numbers if "curate" not in state.generations[number].stages]
 
 
 def _retire(state: RunState, also: Iterable[int] = (), *, write: bool = False) -> RetiredTrials | None:
@@ -371,7 +375,7 @@ def _retire(state: RunState, also: Iterable[int] = (), *, write: bool = False) -
     path = state.created.config.get("tuner", {}).get("memory") if state.created else None
     if state.created is None or path is None:
         return None
-    flawed = {*also, *(generation.number for generation in state.generations if generation.recalled)}
+    flawed = {*also, *(g.number for g in state.generations if g.are_trials_retired)}
     act = memory.retire if write else memory.in_use
     numbers = act(Path(path), state.created.hash, flawed)
     return RetiredTrials(path, Path(path).exists(), tuple(numbers))

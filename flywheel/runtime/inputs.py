@@ -122,7 +122,7 @@ def remember_trials(run: StageRunner, generation: Generation) -> None:
     assert created is not None
     of = f"{created.recipe}/{created.name}@{generation.number}"
     results = run.store.json(trials)
-    recalled = [g.number for g in run.state.generations if g.recalled]
+    recalled = [g.number for g in run.state.generations if g.are_trials_retired]
 
     def add() -> None:
         if results:
@@ -145,9 +145,9 @@ def _id_of(run: StageRunner) -> str:
 
 
 def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
-    """The generations with trials, but for those that are recalled, and the artifacts of these."""
+    """The generations with trials, but for those that are retired, and the artifacts of these."""
     tried = [run.state.generations[number] for number in run.state.with_trials]
-    return [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.recalled] or None
+    return [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.are_trials_retired] or None
 
 
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:

@@ -8,7 +8,9 @@ available to later turns; only what was drawn was learned from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from flywheel.storage.events import StageDone
 from flywheel.storage.state import Generation
 from flywheel.storage.store import Store
 
@@ -35,6 +37,9 @@ def drawn_of(store: Store, generation: Generation) -> list[str]:
 
 def seen_of(store: Store, generation: Generation) -> list[str]:
     """The batches, artifacts of samples, that a generation's curator decided on."""
-    if generation.curate is None:
-        return []
-    return [str(samples) for samples, _ in read_sources(store, generation.curate.inputs["sources"])]
+    return given_to(store, generation.curate) if generation.curate else []
+
+
+def given_to(store: Store, stage: StageDone[Any]) -> list[str]:
+    """The batches, artifacts of samples, that a stage was given."""
+    return [str(samples) for samples, _ in read_sources(store, stage.inputs["sources"])]

@@ -129,6 +129,14 @@ class Generation:
         return event.outputs.get(name) if event else None
 
     @property
+    def are_trials_retired(self) -> bool:
+        """Whether no tuner is shown its trials: it is recalled, or suspect and without a corpus.
+
+        Only that tells that what is flawed was not learned from.
+        """
+        return self.recalled or (self.suspect and "curate" not in self.stages)
+
+    @property
     def is_genesis(self) -> bool:
         """Whether it has no parent: a first champion, or an attempt at one."""
         return self.parent is None and self.refit_of is None

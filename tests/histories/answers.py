@@ -198,8 +198,7 @@ def rows_of_view(run: reference.Run, g: reference.Generation) -> Iterator[tuple[
     yield from (("trained_on", id) for id in run.drawn(g))
     if g.output("generate", "samples"):
         yield from (("produced_by", reference.bare(row["made_by"])) for row in run.batch(g))
-    if run.carry_of_curator(g):
-        yield from (("saw", reference.bare(run.batch_of(turn))) for turn in run.turns_with(run.seen(g)))
+    yield from (("saw", reference.bare(run.batch_of(turn))) for turn in run.turns_with(run.saw(g)))
     for edge in run.edges(g):
         match edge["type"]:
             case "settings_from":

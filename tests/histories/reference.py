@@ -72,6 +72,10 @@ class Generation:
         return self.stages[stage]["outputs"].get(name) if stage in self.stages else None
 
     @property
+    def are_trials_retired(self) -> bool:
+        return self.recalled or (self.suspect and "curate" not in self.stages)
+
+    @property
     def has_trials(self) -> bool:
         return self.output("tune", "trials") is not None
 
@@ -190,7 +194,7 @@ class Run:
             self.expected.append((f"level of the gate at {event['seq']}", said, level))
         generation = self.generations[event["generation"]]
         if event["stage"] == "tune" and generation.parent is not None:
-            generation.shown = [g.number for g in self.generations if g.has_trials and not g.recalled]
+            generation.shown = [g.number for g in self.generations if g.has_trials and not g.are_trials_retired]
             said = [number for number, _ in self.json(event["inputs"]["prior"])] if generation.shown else []
             self.expected.append((f"trials shown at {event['seq']}", said, generation.shown))
         generation.stages[event["stage"]] = event
@@ -443,12 +447,21 @@ class Run:
 
     def seen(self, g: Generation) -> set[str]:
         """Ids that its curator decided on: those of all its sources, without what was recalled by then."""
-        inputs = g.stages["curate"]["inputs"]
-        shown = {id for source in self.json(inputs["sources"]) for id in self.ids(source[0])}
-        shown -= set(self.ids(inputs.get("recalled")))
+        shown = self.given_to(g, "curate")
         decisions = g.stages["curate"]["outputs"]["decisions"]
         assert decisions in self.stands_in or shown == set(self.ids(decisions))
         return shown
+
+    def given_to(self, g: Generation, stage: str) -> set[str]:
+        """Ids of all sources of a stage, without what was recalled by then."""
+        inputs = g.stages[stage]["inputs"]
+        given = {id for source in self.json(inputs["sources"]) for id in self.ids(source[0])}
+        return given - set(self.ids(inputs.get("recalled")))
+
+    def saw(self, g: Generation) -> set[str]:
+        """Ids that its trials were given, and its curator, if anything is in the carry that it left."""
+        ids = self.seen(g) if self.carry_of_curator(g) else set()
+        return ids | self.given_to(g, "tune") if g.has_trials else ids
 
     # -- recall ---------------------------------------------------------------------------------------------
 
@@ -487,8 +500,8 @@ class Run:
             edges["init"] = max([*same, FLAWED if start in flaw.weights else CLEAN])
         if "curate" in g.stages:
             edges["trained_on"] = max(map(of_sample, self.drawn(g)))
-            if self.carry_of_curator(g):
-                edges["saw"] = min(SUSPECT, max(map(of_sample, self.seen(g))))
+        if ids := self.saw(g):
+            edges["saw"] = min(SUSPECT, max(map(of_sample, ids)))
         if g.status == "unfinished":
             edges["produced_by"] = parent
         if "grade" in g.stages:
@@ -656,8 +669,8 @@ class Run:
             graded = {"grader": facts["grader"], "weights": bare(facts["loaded_parent"])}
             edges.append({"type": "graded_by", **graded})
         edges += [{"type": "opponent", "generation": rival} for rival in self.opponents(g)]
-        if self.carry_of_curator(g):
-            seen = [self.made_in(turn) for turn in self.turns_with(self.seen(g))]
+        if ids := self.saw(g):
+            seen = [self.made_in(turn) for turn in self.turns_with(ids)]
             edges.append({"type": "saw", "made_in": seen})
         chose = self.settings_from(g) if g.stages else []
         return edges + [{"type": "settings_from", "generation": other} for other in chose]

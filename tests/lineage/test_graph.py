@@ -103,7 +103,7 @@ def test_who_began_with_such_a_carry_is_suspect_too(climbing: Path) -> None:
 
 
 def test_a_generation_under_way_whose_curator_saw_the_flaw_is_made_again(run: Path, ladder: None) -> None:
-    climb(run, 1, stages=5 + 3)  # its curate is done, its fit is not
+    climb(run, 1, stages=5 + 4)  # its curate is done, its fit is not
     assert recall(run, where=WRONG, why="wrong", yes=True).ends == 1
     state = read_state(run)
     assert (state.generations[1].status, state.generations[1].suspect) == (Status.FAILED, True)

@@ -10,7 +10,7 @@ from flywheel.cli.commands import recall as recall_command
 from flywheel.errors import ExitCode
 from flywheel.tuners import memory
 from tests.support.harness import events
-from tests.support.loop_runs import run_probe, signal_at
+from tests.support.loop_runs import run_moons, run_probe, signal_at, table_of
 
 
 def run_with(folder: Path, seed: int, **overrides: Any) -> flywheel.Run:
@@ -79,3 +79,32 @@ def test_a_recall_says_where_the_memory_is_not_there(tmp_path: Path) -> None:
     run_with(tmp_path, 1)
     retired = [s["of"] for s in memory.studies(tmp_path / "memory", apart_from="")]
     assert "probe/seed1@1" not in retired, "the next session makes up for it"
+
+
+TUNED = {"+tuner.rates": [0.1, 0.2], "settings__steps": 4, "generations": 1}
+FLAWED = {"where": "made_in = 1 and origin = 'generated'", "why": "wrong"}
+
+
+def test_trials_on_flawed_samples_are_given_up_though_their_generation_has_no_corpus_yet(
+    tmp_path: Path,
+) -> None:
+    stopped = run_probe(tmp_path, **TUNED, **signal_at(stage="tune", generation=1))
+    assert stopped.exit_code is ExitCode.STOPPED
+    assert stopped.generation(1).record.output("tune", "trials")
+    assert not stopped.generation(1).record.output("curate", "corpus")
+    report = stopped.recall(**FLAWED, yes=True)
+    assert report.ends == 1
+    assert {reached.generation: reached.by for reached in report.suspect} == {1: ("saw",)}
+    resumed = run_probe(tmp_path, **TUNED)
+    assert shown(resumed, 2) == "generation 0 1"
+
+
+def test_who_chose_by_trials_on_samples_that_turn_out_flawed_is_suspect(tmp_path: Path) -> None:
+    space = {"tune.space.lr": {"low": 0.001, "high": 0.1}, "tuner": "random", "tuner.trials": 2}
+    run = run_moons(tmp_path, **space, generations=1, settings__steps=8)  # its curator leaves no carry
+    corpus = set(table_of(run, 1, "curate", "corpus")["id"].to_pylist())
+    left = [id for id in table_of(run, 1, "generate", "samples")["id"].to_pylist() if id not in corpus]
+    assert left, "or nothing is left out"
+    report = run.recall(where=f"id = '{left[0]}'", why="wrong")
+    assert not report.generations
+    assert {reached.generation: reached.by for reached in report.suspect} == {1: ("saw",)}
