@@ -194,7 +194,8 @@ class Run:
             self.expected.append((f"level of the gate at {event['seq']}", said, level))
         generation = self.generations[event["generation"]]
         if event["stage"] == "tune" and generation.parent is not None:
-            generation.shown = [g.number for g in self.generations if g.has_trials and not g.are_trials_retired]
+            tried = (g for g in self.generations if g.has_trials)
+            generation.shown = [g.number for g in tried if not g.are_trials_retired]
             said = [number for number, _ in self.json(event["inputs"]["prior"])] if generation.shown else []
             self.expected.append((f"trials shown at {event['seq']}", said, generation.shown))
         generation.stages[event["stage"]] = event
