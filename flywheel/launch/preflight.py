@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
@@ -14,7 +15,7 @@ from flywheel.protocols import Tracker
 from flywheel.records import Role
 from flywheel.storage.policy import EACH, GREEDY
 from flywheel.trackers import TrackerGroup
-from flywheel.tuners import Fixed
+from flywheel.tuners import Fixed, memory
 
 if TYPE_CHECKING:
     from flywheel.runtime.data import Data
@@ -136,8 +137,14 @@ def check_promotion(components: Components, data: Data) -> None:
 
 
 def check_tuner(components: Components, data: Data) -> None:
-    """Check that there is a dev suite, where a space is to be searched. Raises ConfigError."""
-    searches = components.space and not isinstance(components.build("tuner", components.settings()), Fixed)
+    """Check that there is a dev suite, where a space is to be searched, and that a memory can be used.
+
+    Raises ConfigError or DataError.
+    """
+    tuner = components.build("tuner", components.settings())
+    if (path := getattr(tuner, "memory", None)) is not None and ranks.rank() == 0:
+        memory.check(Path(path))
+    searches = components.space and not isinstance(tuner, Fixed)
     if searches and not any(suite.role == Role.DEV for suite in data.suites.values()):
         raise ConfigError(
             f"Trials are scored on suites with role dev, and nothing else; the task has {_roles(data)}. Give "

@@ -23,6 +23,7 @@ from flywheel.storage.ledger import canonical
 
 NEWEST = 50
 """Studies that a tuner is shown, the newest ones."""
+_RULE = "tuner.memory must be a file that can be read and written; {}: {}. Give another path."
 
 
 def studies(path: Path, *, apart_from: str) -> list[dict[str, Json]]:
@@ -32,12 +33,20 @@ def studies(path: Path, *, apart_from: str) -> list[dict[str, Json]]:
     """
     if not path.exists():
         return []
-    with _locked(path, "rb") as file:
-        lines = _lines(path, file.read())
+    with _reading(path) as file:
+        lines = _read(path, file)
     retired = _retired(lines)
     chosen = [line for line in lines if "results" in line and line["run"] != apart_from]
     left = [line for line in chosen if (line["run"], line["generation"]) not in retired]
     return [{"of": line["of"], "results": line["results"]} for line in left[-NEWEST:]]
+
+
+def check(path: Path) -> None:
+    """Raise DataError if it is no memory, or could not be written. Nothing is made."""
+    studies(path, apart_from="")
+    place = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+        raise DataError(_RULE.format(path, f"{place} is none that can be"))
 
 
 def add(path: Path, run: str, generation: int, of: str, results: Sequence[Json]) -> None:
@@ -53,7 +62,7 @@ def in_use(path: Path, run: str, generations: Iterable[int]) -> list[int]:
     """Those of these generations of a run whose studies are shown to tuners."""
     if not path.exists():
         return []
-    with _locked(path, "rb") as file:
+    with _reading(path) as file:
         return _in_use(_read(path, file), run, generations)
 
 
@@ -87,9 +96,17 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         with _locked(path, "rb+") as file:
             yield file
     except OSError as error:
-        raise DataError(
-            f"tuner.memory must be a file that can be written; {path}: {error.strerror}. Give another path."
-        ) from error
+        raise DataError(_RULE.format(path, error.strerror)) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The file, which is there."""
+    try:
+        with _locked(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(_RULE.format(path, error.strerror)) from error
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.errors import ConfigError
+from flywheel.errors import ConfigError, DataError
 from flywheel.records import Role, Suite
 from flywheel.testing.moons.task import Moons
+from flywheel.tuners import memory
 from tests.support.loop_runs import run_moons
 
 
@@ -33,3 +34,17 @@ def test_without_a_tuner_or_a_space_none_is_needed(tmp_path: Path) -> None:
     small = {"generations": 0, "settings.steps": 2, **WITHOUT_DEV}
     assert run_moons(tmp_path, name="fixed", **SPACE, **small).exit_code == 0
     assert run_moons(tmp_path, name="nothing", tuner="random", **small).exit_code == 0
+
+
+@pytest.mark.parametrize("place", ["", "notes", "notes/memory"])
+def test_a_memory_that_cannot_be_used_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "notes").write_text("lr,score\n")
+    with pytest.raises(DataError, match=r"tuner\.memory must be a file that"):
+        run_moons(tmp_path, **SPACE, **{"tuner": "random", "tuner.memory": str(tmp_path / place)})
+    assert not list(tmp_path.rglob("ledger.jsonl"))
+    assert (tmp_path / "notes").read_text() == "lr,score\n"
+
+
+def test_a_memory_that_is_not_there_yet_is_none_of_preflights_business(tmp_path: Path) -> None:
+    memory.check(tmp_path / "new" / "memory")
+    assert not list(tmp_path.iterdir())

@@ -83,7 +83,7 @@ def test_a_file_that_is_no_memory_is_refused_and_left_alone(tmp_path: Path, line
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"tuner\.memory must be a file that can be written"):
+    with pytest.raises(DataError, match=r"tuner\.memory must be a file that can be read and written"):
         add(tmp_path, "a", 0)
 
 
