@@ -113,7 +113,8 @@ class Trial(Answer, frozen=True):
     rungs: tuple[Rung, ...] = ()
     """Where it is scored on the way, in order."""
     keep_weights: bool = False
-    """Whether its weights may become the candidate's start; not where it redoes a stage."""
+    """Whether its weights may become the candidate's start; not where it generates or grades anew, nor on a
+    share of the corpus."""
 
 
 class TrialResult(Answer, frozen=True):
