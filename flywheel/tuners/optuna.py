@@ -7,6 +7,7 @@ seeded anew for each trial, as Optuna keeps no state of its generator, so that a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from flywheel.protocols import TunerView
 from flywheel.records import Settings, TrialResult
 from flywheel.space import Point, Space
 from flywheel.tuners.proposals import Proposals, quiet_optuna
-from flywheel.tuners.search import Search, check, draw_new
+from flywheel.tuners.search import Search, check, draw_new, neighbours
 from flywheel.tuners.surrogate import (
     Process,
     Shape,
@@ -38,6 +39,10 @@ ASKED = 3
 """How often the sampler is asked for a point that is new and feasible, before one is drawn."""
 EARLIER = 10
 """So many of the best points of earlier studies are candidates of each trial."""
+AROUND = 2
+"""With earlier studies, the neighbours of so many of the best trials are too."""
+CLIMBS = 4
+"""And so many times those of the best candidate."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -98,27 +103,36 @@ class Optuna(Search):
     def _most_promising(
         self, view: TunerView, candidates: list[Settings], seen: frozenset[Point]
     ) -> Settings:
-        """The candidate with the greatest expected improvement."""
+        """The candidate with the greatest expected improvement.
+
+        Earlier studies know the good part of a space, and its best points are found step by step: with them
+        candidates are climbed from. Without them that was no better on the tables of benchmarks/tuning.py.
+        """
         import numpy as np
 
-        own, prior = self._process(view), self.prior(view)
-        votes = prior.votes(own, view.key("votes").numpy())
-        is_alone, tried = bool(votes[0] == 1), own.points
-        if not is_alone:
-            earlier = [one for one in prior.best(EARLIER) if view.space.point(one) not in seen]
-            candidates = candidates + [one for one in earlier if one not in candidates]
-        points = features(view.space, candidates)
-        own = own.with_believed(features(view.space, [trial.settings for trial in view.pending]))
-        mean, deviation = prior.predict(points, own, votes)
-        best = own.values.max() if is_alone else prior.predict(tried, own, votes)[0].max()
-        return candidates[int(np.argmax(expected_improvement(mean, deviation, float(best))))]
+        own, space = self._process(view), view.space
+        best = own.values if own.opinions is None else own.predict(own.points)[0]
+        process = own.with_believed(features(space, [trial.settings for trial in view.pending]))
+
+        def promise(settings: list[Settings]) -> np.ndarray:
+            return expected_improvement(*process.predict(features(space, settings)), float(best.max()))
+
+        if own.opinions is None:
+            return candidates[int(np.argmax(promise(candidates)))]
+        order = np.argsort(-worths(view.results), kind="stable")
+        tops = [view.results[k].trial.settings for k in order[:AROUND]]
+        more = [*candidates, *self.prior(view).best(EARLIER), *neighbours(space, tops, seen)]
+        known = {space.point(one): one for one in more if space.point(one) not in seen}
+        return _climbed(space, list(known.values()), seen, promise)
 
     def _process(self, view: TunerView) -> Process:
         """The Gaussian process of the results; its shape is fitted anew ever less often."""
         fitted = view.results[: _last_fit(len(view.results))]
+        opinions = self.prior(view) if self.prior(view).studies else None
         if self._shape is None or self._shape[0] != fitted:
-            self._shape = (fitted, fit(*self._observations(view.space, fitted), groups(view.space)))
-        return Process.of(self._shape[1], *self._observations(view.space, view.results))
+            seen = self._observations(view.space, fitted)
+            self._shape = (fitted, fit(*seen, groups(view.space), opinions))
+        return Process.of(self._shape[1], *self._observations(view.space, view.results), opinions)
 
     def _observations(self, space: Space, results: tuple[TrialResult, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Points and normal ranks of the results, of many the most telling."""
@@ -131,6 +145,26 @@ class Optuna(Search):
             self._rows[point] = features(space, [settings[point]])
         rows = [self._rows[space.point(results[k].trial.settings)] for k in kept]
         return np.concatenate(rows), normal_ranks(scores[kept])
+
+
+def _climbed(
+    space: Space,
+    candidates: list[Settings],
+    seen: frozenset[Point],
+    promise: Callable[[list[Settings]], np.ndarray],
+) -> Settings:
+    """The candidate that promises most, or a neighbour of it that promises more, and so on."""
+    import numpy as np
+
+    promises = promise(candidates)
+    best, most = candidates[int(np.argmax(promises))], promises.max()
+    for _ in range(CLIMBS):
+        around = neighbours(space, [best], seen)
+        promises = promise(around) if around else np.zeros(1)
+        if promises.max() <= most:
+            break
+        best, most = around[int(np.argmax(promises))], promises.max()
+    return best
 
 
 def _is_new(space: Space, seen: frozenset[Point], settings: Settings) -> bool:

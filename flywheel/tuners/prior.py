@@ -2,10 +2,10 @@
 
 Each earlier study becomes a Gaussian process over ranks (see ``surrogate``). Their best points, those first
 that the studies together expect most of, are the first trials of the new study, for as long as one of the
-last few was a gain. Afterwards each study has a vote on the candidates of the sampler, by how well it ranks
-the trials of the new study, against how well these predict each other (ranking-weighted ensemble: Feurer et
-al., "Practical Transfer Learning for Bayesian Optimization", 2018), and less with each trial. A study that
-misleads has none.
+last few was a gain. Afterwards the mean of the new study's own process is what the studies expect, each times
+a weight that the trials teach (see ``Opinions``; a prior mean for transfer is as in Golovin et al., "Google
+Vizier", KDD 2017, whose mean is fixed): a study that says nothing comes to weight 0 within a few trials, and
+an inverted one below that, so that it tells where not to look.
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ BEST = 10
 """Of each study, so many points are candidates."""
 PATIENCE = 3
 """So many trials from earlier studies in a row without a gain end them."""
-FADED = 20
-"""After so many trials earlier studies have no vote: they know the space well, but not where it is best."""
-SAMPLES = 200
-"""Of the trials, to see how sure it is which study ranks them best."""
+TRUST = 0.5
+"""The weight of what all studies together expect, before any trial."""
+DOUBT = 1.0
+"""The standard deviation of that weight."""
+DIFFERENCE = 0.5
+"""That of a single study's weight; by its share of all, studies being independent."""
+LEVEL = 1.0
+"""The standard deviation of what is expected everywhere: ranks are among ever better trials."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,7 @@ class Prior:
         if not candidates:
             return []
         points = features(space, candidates)
-        expected = np.array([study.process.predict(points)[0] for study in self.studies])
+        expected = np.array([study.process.mean(points) for study in self.studies])
         weights = np.array([study.weight for study in self.studies])
         chosen: list[int] = []
         reached = np.full(len(self.studies), expected.min())
@@ -104,42 +108,17 @@ class Prior:
         """The first so many of what the studies expect most of."""
         return self._portfolio[:count]
 
-    def predict(self, points: np.ndarray, own: Process, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and standard deviations of points, by the votes of the own process and of the studies."""
+    def of(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Opinions``; the functions are 1, what the studies expect together, what each of them does."""
         import numpy as np
 
-        processes = [own, *(study.process for study in self.studies)]
-        used = [(vote, one.predict(points)) for vote, one in zip(votes, processes, strict=True) if vote]
-        means = np.sum([vote * mean for vote, (mean, _) in used], axis=0)
-        deviations = np.sum([vote * deviation for vote, (_, deviation) in used], axis=0)
-        return means, deviations
-
-    def votes(self, own: Process, rng: np.random.Generator) -> np.ndarray:
-        """The share of samples of the trials that each ranks best, first the own process'; they sum to 1.
-
-        The own process ranks each trial as the others predict it, or by a coin if that is better.
-        """
-        import numpy as np
-
-        n = len(own.values)
-        if not self.studies or n >= FADED:
-            return np.array([1.0, *(0.0 for _ in self.studies)])
-        predicted = [own.left_out(), *(study.process.predict(own.points)[0] for study in self.studies)]
-        weights = np.array([1.0, *(study.weight for study in self.studies)])
-        truth = own.values[:, None] < own.values[None, :]
-        wrong = np.array([(one[:, None] < one[None, :]) != truth for one in predicted], float)
-        counts = rng.multinomial(n, np.full(n, 1 / n), SAMPLES).astype(float)
-        losses = np.einsum("si,mij,sj->ms", counts, wrong, counts, optimize=True)
-        chance = np.einsum("si,ij,sj->s", counts, truth | truth.T, counts, optimize=True) / 2
-        losses[0] = np.minimum(losses[0], chance)  # few trials predict each other worse than a coin
-        is_best = (losses <= losses.min(0)) * weights[:, None]
-        votes: np.ndarray = (is_best / is_best.sum(0)).mean(1)
-        # A study that is mostly worse than the own process is left out, so that many poor ones do not add up.
-        worse = (losses[1:] > losses[:1]).mean(1) > 0.5
-        votes[1:][worse] = 0.0
-        votes[1:] *= (1 - n / FADED) / max(votes.sum(), 1e-9)
-        votes[0] = 1 - votes[1:].sum()
-        return votes
+        weights = np.array([study.weight for study in self.studies])
+        shares = weights / weights.sum()
+        each = np.column_stack([study.process.mean(points) for study in self.studies])
+        together = each @ shares
+        level = np.full(len(points), LEVEL)
+        functions = np.column_stack([level, DOUBT * together, DIFFERENCE * each * np.sqrt(shares)])
+        return TRUST * together, functions
 
 
 def _study(study: Study, view: TunerView) -> PriorStudy | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import msgspec
 
 from flywheel.errors import ConfigError
 from flywheel.protocols import TunerView
-from flywheel.records import Choice, Settings, Trial, TrialResult
-from flywheel.space import Point
+from flywheel.records import Choice, Scalar, Settings, Trial, TrialResult
+from flywheel.space import Dimension, Point, Space
 from flywheel.tuners.prior import Prior
 from flywheel.tuners.proposals import importance_of
 from flywheel.tuners.rungs import check_rungs, rungs_of
@@ -22,6 +22,10 @@ DRAWS = 1000
 """Draws from a space before it is searched in order, or given up."""
 ENUMERABLE = 100_000
 """Points of a space that is searched in order where draws find nothing new."""
+COARSE = 20
+"""A range of no more values has neighbours one value away."""
+STEPS = (-0.1, -0.03, 0.03, 0.1)
+"""Neighbours in other ranges: shares of the whole range."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -192,6 +196,32 @@ def draw_new(view: TunerView, seen: frozenset[Point]) -> Settings | None:
 def _new(candidates: Iterable[Settings], view: TunerView, seen: frozenset[Point]) -> Iterator[Settings]:
     space = view.space
     return (one for one in candidates if space.is_feasible(one) and space.point(one) not in seen)
+
+
+def neighbours(space: Space, settings: Iterable[Settings], seen: Set[Point]) -> list[Settings]:
+    """Settings of the space that are not ``seen``, each one step in one dimension from one of those given."""
+    steps = (
+        space.complete({**one, dimension.name: value}, one)
+        for one in settings
+        for dimension in space.active(one)
+        for value in _near(dimension, one[dimension.name])
+    )
+    found = {space.point(one): one for one in steps if space.allows(one)}
+    return [one for point, one in found.items() if point not in seen]
+
+
+def _near(dimension: Dimension, value: Scalar) -> Iterator[Scalar]:
+    """The values beside one; of choices without order the others, of fine ranges some way off."""
+    count = dimension.count
+    if not dimension.allows(value):
+        return iter(())
+    if not dimension.is_ordered:
+        return (one for one in dimension.choices if one != value)
+    if count is not None and count <= COARSE:
+        k = dimension.position(value) or 0
+        return (dimension.value(j) for j in (k - 1, k + 1) if 0 <= j < count)
+    shares = (dimension.share(value) + step for step in STEPS)
+    return (dimension.at(share) for share in shares if 0 <= share < 1)
 
 
 def _why_nothing(view: TunerView) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flywheel.records import Settings, TrialResult
 from flywheel.space import Space
@@ -24,6 +24,8 @@ SCALES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Length scales that are tried for each dimension; each is 1 from its least to its greatest value."""
 NOISES = (0.01, 0.03, 0.1, 0.3)
 """Variances of the noise that are tried, of scores with variance 1."""
+AMPLITUDES = (0.1, 0.3, 1.0)
+"""Variances that are tried of what opinions do not explain."""
 MIDDLE = 0.8
 """The length scale that is assumed at first."""
 ROUNDS = 2
@@ -111,12 +113,29 @@ def matern(distance: np.ndarray) -> np.ndarray:
     return kernel
 
 
+class Opinions(Protocol):
+    """What is expected of points beforehand: a sum of functions, each times a weight that is not certain.
+
+    The weights are Gaussian, so that observations teach them in closed form, together with the process of
+    what the functions do not explain (Rasmussen and Williams, "Gaussian Processes for Machine Learning",
+    2006, section 2.7).
+    """
+
+    def of(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The expected sum, shape (points,); the functions, shape (points, functions).
+
+        Each function is multiplied by the standard deviation of its weight.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Shape:
     """What is fitted of a process: its length scales, shape (features,), and its noise."""
 
     scales: np.ndarray
     noise: float
+    amplitude: float = 1.0
+    """The variance of what opinions do not explain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,37 +147,47 @@ class Process:
     """Float, shape (observations, features)."""
     values: np.ndarray
     """Float, shape (observations,)."""
+    opinions: Opinions | None
+    functions: np.ndarray | None
+    """Of the opinions at the points."""
     factor: np.ndarray
     """The lower Cholesky factor of the covariance."""
     weights: np.ndarray
     """Of the observations in a prediction."""
 
     @classmethod
-    def of(cls, shape: Shape, points: np.ndarray, values: np.ndarray) -> Process:
+    def of(
+        cls, shape: Shape, points: np.ndarray, values: np.ndarray, opinions: Opinions | None = None
+    ) -> Process:
         """The process of these observations."""
         import numpy as np
 
-        factor = _factor(points, shape)
-        weights = np.linalg.solve(factor.T, np.linalg.solve(factor, values))
-        return cls(shape, points, values, factor, weights)
+        expected, functions = (0.0, None) if opinions is None else opinions.of(points)
+        factor = _factor(points, shape, functions)
+        weights = np.linalg.solve(factor.T, np.linalg.solve(factor, values - expected))
+        return cls(shape, points, values, opinions, functions, factor, weights)
+
+    def mean(self, points: np.ndarray) -> np.ndarray:
+        """Shape (points,); without opinions, and quicker than ``predict``."""
+        mean: np.ndarray = self._kernel(points) @ self.weights
+        return mean
 
     def predict(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations, each of shape (points,)."""
         import numpy as np
 
-        kernel = matern(distances(points, self.points, self.shape.scales))
+        kernel, expected, variance = self._kernel(points), np.zeros(len(points)), self.shape.amplitude
+        if self.opinions is not None:
+            assert self.functions is not None
+            expected, functions = self.opinions.of(points)
+            kernel = kernel + functions @ self.functions.T
+            variance = variance + (functions * functions).sum(1)
         solved = np.linalg.solve(self.factor, kernel.T)
-        variance = np.maximum(1 - (solved * solved).sum(0), 1e-9)
-        return kernel @ self.weights, np.sqrt(variance)
+        left = np.maximum(variance - (solved * solved).sum(0), 1e-9)
+        return expected + kernel @ self.weights, np.sqrt(left)
 
-    def left_out(self) -> np.ndarray:
-        """What each observation would be predicted as from the others; shape (observations,)."""
-        import numpy as np
-
-        inverse = np.linalg.inv(self.factor)
-        precision = (inverse * inverse).sum(0)
-        left: np.ndarray = self.values - self.weights / precision
-        return left
+    def _kernel(self, points: np.ndarray) -> np.ndarray:
+        return self.shape.amplitude * matern(distances(points, self.points, self.shape.scales))
 
     def with_believed(self, points: np.ndarray) -> Process:
         """The process if these points turn out as it predicts: then there is little to gain near them."""
@@ -167,47 +196,56 @@ class Process:
         if not len(points):
             return self
         values = np.concatenate([self.values, self.predict(points)[0]])
-        return Process.of(self.shape, np.concatenate([self.points, points]), values)
+        return Process.of(self.shape, np.concatenate([self.points, points]), values, self.opinions)
 
 
-def fit(points: np.ndarray, values: np.ndarray, group: np.ndarray) -> Shape:
-    """The likeliest length scales and noise of those that are tried, one after the other.
+def fit(points: np.ndarray, values: np.ndarray, group: np.ndarray, opinions: Opinions | None = None) -> Shape:
+    """The likeliest length scales, noise and amplitude of those that are tried, one after the other.
 
-    ``group``: the dimension of each feature, see ``groups``.
+    ``group``: the dimension of each feature, see ``groups``. The amplitude is 1 without opinions.
     """
     import numpy as np
 
-    scales, noise = np.full(int(group.max()) + 1, MIDDLE), 0.1
-    best = _likelihood(points, values, Shape(scales[group], noise))
+    scales, noise, amplitude = np.full(int(group.max()) + 1, MIDDLE), 0.1, 1.0
+    expected, functions = (0.0, None) if opinions is None else opinions.of(points)
+    values = values - expected
+
+    def likelihood(scales: np.ndarray, noise: float, amplitude: float) -> float:
+        return _likelihood(points, values, Shape(scales[group], noise, amplitude), functions)
+
+    best = likelihood(scales, noise, amplitude)
     for _ in range(ROUNDS):
         for k in range(len(scales)):
             for scale in SCALES:
                 other = scales.copy()
                 other[k] = scale
-                likelihood = _likelihood(points, values, Shape(other[group], noise))
-                if likelihood > best:
-                    best, scales = likelihood, other
+                if (found := likelihood(other, noise, amplitude)) > best:
+                    best, scales = found, other
         for one in NOISES:
-            likelihood = _likelihood(points, values, Shape(scales[group], one))
-            if likelihood > best:
-                best, noise = likelihood, one
-    return Shape(scales[group], noise)
+            if (found := likelihood(scales, one, amplitude)) > best:
+                best, noise = found, one
+        for one in AMPLITUDES if opinions is not None else ():
+            if (found := likelihood(scales, noise, one)) > best:
+                best, amplitude = found, one
+    return Shape(scales[group], noise, amplitude)
 
 
-def _factor(points: np.ndarray, shape: Shape) -> np.ndarray:
+def _factor(points: np.ndarray, shape: Shape, functions: np.ndarray | None) -> np.ndarray:
     import numpy as np
 
-    kernel = matern(distances(points, points, shape.scales))
-    kernel[np.diag_indices(len(kernel))] = 1 + shape.noise
+    kernel = shape.amplitude * matern(distances(points, points, shape.scales))
+    kernel[np.diag_indices(len(kernel))] = shape.amplitude + shape.noise
+    if functions is not None:
+        kernel += functions @ functions.T
     factor: np.ndarray = np.linalg.cholesky(kernel)
     return factor
 
 
-def _likelihood(points: np.ndarray, values: np.ndarray, shape: Shape) -> float:
+def _likelihood(points: np.ndarray, values: np.ndarray, shape: Shape, functions: np.ndarray | None) -> float:
     """The logarithm, with a weak prior of length scales around the middle."""
     import numpy as np
 
-    factor = _factor(points, shape)
+    factor = _factor(points, shape, functions)
     solved = np.linalg.solve(factor, values)
     prior = float((np.log(shape.scales / MIDDLE) ** 2).sum()) / 4
     return float(-0.5 * solved @ solved - np.log(np.diag(factor)).sum()) - prior

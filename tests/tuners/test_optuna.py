@@ -160,15 +160,31 @@ def test_a_process_predicts_what_it_saw_and_is_unsure_elsewhere() -> None:
     assert deviation[0] < 0.3 < 0.9 < deviation[1]
 
 
-def test_what_is_left_out_is_predicted_from_the_others() -> None:
+class Slope:
+    """The opinion that values grow with the first feature."""
+
+    def of(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return points[:, 0], points[:, :1]
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0, -1.0])
+def test_observations_teach_whether_an_opinion_is_right(slope: float) -> None:
+    points = np.random.default_rng(0).random((8, 3))
+    values = slope * points[:, 0]
+    far = np.array([[3.0, 9.0, 9.0]])  # the opinion alone says something of it
+    untaught = Process.of(Shape(np.full(3, 0.4), 0.01, 0.1), points[:1], values[:1], Slope())
+    taught = Process.of(Shape(np.full(3, 0.4), 0.01, 0.1), points, values, Slope())
+    means, deviations = zip(*(process.predict(far) for process in (untaught, taught)), strict=True)
+    assert abs(means[1][0] - 3 * slope) < 0.5
+    assert abs(means[1][0] - 3 * slope) <= abs(means[0][0] - 3 * slope) + 0.05
+    assert deviations[1][0] < deviations[0][0]
+
+
+def test_without_opinions_the_mean_alone_is_the_same() -> None:
     rng = np.random.default_rng(0)
     points, values = rng.random((9, 2)), rng.normal(size=9)
-    shape = Shape(np.array([0.4, 0.8]), 0.1)
-    left = Process.of(shape, points, values).left_out()
-    for k in range(9):
-        others = np.arange(9) != k
-        mean, _ = Process.of(shape, points[others], values[others]).predict(points[k : k + 1])
-        assert left[k] == pytest.approx(mean[0])
+    process = Process.of(Shape(np.array([0.4, 0.8]), 0.1), points, values)
+    assert process.mean(points) == pytest.approx(process.predict(points)[0])
 
 
 def test_features_of_settings_that_are_not_active_or_outside() -> None:

@@ -16,7 +16,7 @@ from flywheel.records import Rung, Study, Trial, TrialResult
 from flywheel.space import Dimension, Space
 from flywheel.testing import CONFIG_DIR
 from flywheel.tuners import Optuna, Random
-from flywheel.tuners.search import Search
+from flywheel.tuners.search import Search, neighbours
 from tests.tuners.views import IN_FORCE, SPACE, peak, result_of, run, view_of
 
 Make = Callable[..., Search]
@@ -345,3 +345,55 @@ def test_misleading_prior_studies_are_dropped(tuner: Make) -> None:
     from_prior = [SPACE.point(result.trial.settings) in known for result in results[1:]]
     assert from_prior[:3] == [True] * 3
     assert sum(from_prior) <= 5
+
+
+def test_what_inverted_studies_say_is_not_followed() -> None:
+    make = partial(Optuna, trials=20, least_gain=0)
+    inverted = run(
+        partial(Random, trials=30, least_gain=0),
+        lambda number, settings: 1 - peak(number, settings),
+        key=Key.root(3),
+    )
+    in_force = {**IN_FORCE, "lr": 0.1}
+    cold = run(make, in_force=in_force)
+    misled = run(make, prior=(Study("1", 1, inverted),), in_force=in_force)
+    best = [max(result.score or 0 for result in results) for results in (cold, misled)]
+    assert best[1] > best[0] - 0.02
+
+
+def test_related_studies_lead_to_the_best_point_sooner() -> None:
+    space = Space(tuple(Dimension(name, choices=tuple(range(12))) for name in "abcd"))
+    in_force = dict.fromkeys("abcd", 0)
+
+    def near(best: int) -> Callable[[int, dict[str, Any]], float]:
+        return lambda number, settings: 1 - sum((settings[name] - best) ** 2 for name in "abcd") / 500
+
+    make = partial(Optuna, trials=30, least_gain=0)
+    first = run(make, near(8), space=space, in_force=in_force, key=Key.root(3))
+    cold = run(make, near(9), space=space, in_force=in_force)
+    prior = (Study("1", 1, first),)
+    led = run(make, near(9), space=space, in_force=in_force, prior=prior)
+    target = max(result.score or 0 for result in cold)
+    assert next(k for k, result in enumerate(led) if (result.score or 0) >= target) <= 15
+    assert max(result.score or 0 for result in led) == 1
+
+
+def test_neighbours_are_one_step_away_new_and_feasible() -> None:
+    space = Space(
+        (
+            Dimension("lr", low=0.0, high=1.0),
+            Dimension("width", low=8, high=64, step=8),
+            Dimension("optimizer", choices=("sgd", "adamw", "lion")),
+            Dimension("momentum", low=0.0, high=0.9, when={"optimizer": ("sgd",)}),
+        ),
+        ("width <= 32",),
+    )
+    one = {"lr": 0.05, "width": 32, "optimizer": "adamw", "momentum": 0.5, "epochs": 3}
+    seen = {space.point({**one, "optimizer": "lion"})}
+    found = neighbours(space, [one], seen)
+    assert [other["width"] for other in found if other["width"] != 32] == [24]
+    assert [other["optimizer"] for other in found if other["optimizer"] != "adamw"] == ["sgd"]
+    assert [other["lr"] for other in found if other["lr"] != 0.05] == pytest.approx([0.02, 0.08, 0.15])
+    assert all(other["momentum"] == 0.5 and other["epochs"] == 3 for other in found)
+    outside = {**one, "optimizer": None, "lr": 2.0}  # as settings in force may be
+    assert neighbours(space, [outside], set()) == []
