@@ -39,6 +39,8 @@ ASKED = 3
 """How often the sampler is asked for a point that is new and feasible, before one is drawn."""
 EARLIER = 10
 """So many of the best points of earlier studies are candidates of each trial."""
+HEARD = 100
+"""After so many trials these say enough: earlier studies would only take time."""
 AROUND = 2
 """With earlier studies, the neighbours of so many of the best trials are too."""
 CLIMBS = 4
@@ -128,7 +130,8 @@ class Optuna(Search):
     def _process(self, view: TunerView) -> Process:
         """The Gaussian process of the results; its shape is fitted anew ever less often."""
         fitted = view.results[: _last_fit(len(view.results))]
-        opinions = self.prior(view) if self.prior(view).studies else None
+        is_heard = len(fitted) < HEARD and bool(self.prior(view).studies)
+        opinions = self.prior(view) if is_heard else None
         if self._shape is None or self._shape[0] != fitted:
             seen = self._observations(view.space, fitted)
             self._shape = (fitted, fit(*seen, groups(view.space), opinions))
