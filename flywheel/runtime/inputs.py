@@ -145,9 +145,10 @@ def _id_of(run: StageRunner) -> str:
 
 
 def prior_trials(run: StageRunner) -> list[tuple[int, str]] | None:
-    """The generations with trials, but for those that are retired, and the artifacts of these."""
-    tried = [run.state.generations[number] for number in run.state.with_trials]
-    return [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.are_trials_retired] or None
+    """The newest generations whose trials are not retired, the oldest first; and these trials."""
+    tried = (run.state.generations[number] for number in run.state.with_trials)
+    left = [(g.number, str(g.output("tune", "trials"))) for g in tried if not g.are_trials_retired]
+    return left[-memory.NEWEST :] or None
 
 
 def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
