@@ -300,6 +300,8 @@ class Config:
         if self.name is not None:
             rule = "must be letters, digits and . _ - and start with a letter or digit"
             check("name", self.name, bool(re.fullmatch(r"[^\W_][\w.-]*", self.name)), rule)
+        if self.tune.money is not None and not self.budget.price.device_hour:
+            raise ValueError("tune.money needs a price of trials: give budget.price.device_hour.")
         self._check_base()
         self._check_devices()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.config.schema import Budget, Config, Genesis, Init, Price
+from flywheel.config.schema import Budget, Config, Genesis, Init, Price, Tune
 
 
 def config(**values: Any) -> Config:
@@ -87,3 +87,9 @@ def test_more_devices_need_torchrun(devices: Any, ranks: int, monkeypatch: pytes
 def test_one_device_needs_none(devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     config(trainer={"devices": devices})
+
+
+def test_a_limit_on_the_money_of_trials_needs_their_price() -> None:
+    with pytest.raises(ValueError, match=r"tune\.money needs a price of trials: give budget\.price"):
+        Config(recipe="r", tune=Tune(money=1.0))
+    Config(recipe="r", tune=Tune(money=1.0), budget=Budget(price=Price(device_hour=2.0)))
