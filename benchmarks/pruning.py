@@ -1,6 +1,7 @@
 """What pruning trials at rungs saves, and what it costs the model, on paired seeds.
 
     python -m benchmarks.pruning mnist --seeds 720 721 722
+    python -m benchmarks.pruning mnist -- generations=0    # of generation 0 alone
     python -m benchmarks.pruning mnist --table             # of the runs that are there
 
 Two arms of a seed, both with `tuner=optuna`, the same number of trials, and no end before that: `pruned`
@@ -36,7 +37,7 @@ def main() -> None:
     if not options.table:
         with ThreadPoolExecutor(options.jobs) as pool:
             runs = [
-                pool.submit(run, options, seed, arm, [*TUNER, *own])
+                pool.submit(run, options, seed, arm, [*TUNER, *own, *options.overrides])
                 for seed in options.seeds
                 for arm, own in ARMS.items()
             ]
