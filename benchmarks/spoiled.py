@@ -31,7 +31,12 @@ import numpy as np
 
 SPOILED: dict[str, list[str]] = {
     "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=0.99"],
-    "addition": ["settings.lr=0.0005", "settings.adam_lr=0.00005", "settings.newest=0.95"],
+    "addition": [
+        "settings.lr=0.0005",
+        "settings.adam_lr=0.00005",
+        "settings.newest=0.95",
+        "settings.recent=0.05",
+    ],
 }
 """Learning rate, mixture and threshold."""
 TUNER = ["tuner=optuna", "tuner.trials=12"]
