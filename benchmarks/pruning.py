@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.mnist import interval
-from benchmarks.spoiled import fits_of_trials, is_done, path_of, run, score_of, turns
+from benchmarks.promotion import is_done
+from benchmarks.spoiled import fits_of_trials, path_of, read_options, run, score_of
 
 TUNER = ["tuner=optuna", "tuner.trials=12", "tuner.least_gain=0", "generations=2"]
 ARMS = {"pruned": [], "whole": ["tuner.rungs=[]"]}
@@ -26,14 +26,7 @@ ARMS = {"pruned": [], "whole": ["tuner.rungs=[]"]}
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(720, 730)))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/pruning"))
-    parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
-    parser.add_argument("overrides", nargs="*", help="of all runs, after --")
-    options = parser.parse_intermixed_args()
+    options = read_options(__doc__, ["mnist", "addition"], "pruning", range(720, 730))
     if not options.table:
         with ThreadPoolExecutor(options.jobs) as pool:
             runs = [
@@ -51,7 +44,7 @@ def print_table(options: argparse.Namespace) -> None:
     seeds = [s for s in options.seeds if all(is_done(path_of(options, s, arm)) for arm in ARMS)]
     paths = {arm: [path_of(options, seed, arm) for seed in seeds] for arm in ARMS}
     scores = {arm: np.array([score_of(path) for path in paths[arm]]) for arm in ARMS}
-    fits = {arm: np.array([fits_of_run(path) for path in paths[arm]]) for arm in ARMS}
+    fits = {arm: np.array([sum(fits_of_trials(path).values()) for path in paths[arm]]) for arm in ARMS}
     print("| seed | pruned | whole | fits of trials, pruned | whole |\n|" + " --- |" * 5)
     for k, seed in enumerate(seeds):
         values = " | ".join(f"{scores[arm][k]:.4g}" for arm in ARMS)
@@ -59,11 +52,6 @@ def print_table(options: argparse.Namespace) -> None:
     saved = 1 - fits["pruned"] / fits["whole"]
     print(f"\ncompute of trials saved: {saved.mean():.0%}, least {saved.min():.0%}")
     print(f"pruned - whole: {interval(scores['pruned'] - scores['whole'], '+')} points")
-
-
-def fits_of_run(path: Path) -> float:
-    """What all trials of a run did, in whole fits."""
-    return sum(fits_of_trials(path, number) for number in range(turns(path) + 1))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.promotion import is_done
+
 SPOILED: dict[str, list[str]] = {
     "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=0.99"],
     "addition": [
@@ -45,17 +47,22 @@ ARMS = ("good", "spoiled", "tuned")
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe", choices=list(SPOILED))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(700, 710)))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark/spoiled"))
-    parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
-    parser.add_argument("overrides", nargs="*", help="of all runs, after --")
-    options = parser.parse_intermixed_args()
+    options = read_options(__doc__, list(SPOILED), "spoiled", range(700, 710))
     if not options.table:
         measure(options)
     print_table(options)
+
+
+def read_options(page: str | None, recipes: list[str], folder: str, seeds: range) -> argparse.Namespace:
+    """The options of a benchmark that runs arms of a recipe on paired seeds."""
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recipe", choices=recipes)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/benchmark", folder))
+    parser.add_argument("--table", action="store_true", help="only print the table of the runs that are done")
+    parser.add_argument("overrides", nargs="*", help="of all runs, after --")
+    return parser.parse_intermixed_args()
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -89,37 +96,31 @@ def path_of(options: argparse.Namespace, seed: int, arm: str) -> Path:
     return folder / f"{arm}-s{seed}"
 
 
-def is_done(path: Path) -> bool:
-    """Whether a run has finished."""
-    ledger = path / "ledger.jsonl"
-    return ledger.exists() and '"run_finished"' in ledger.read_text()
-
-
-def steps_of(path: Path) -> float:
-    """Optimiser steps of all fits of a run, trials by their share of a whole fit's."""
-    from flywheel.lineage.status import read_state
-
-    fits = [(g.number, g.train.facts.steps) for g in read_state(path).generations if g.train]
-    return sum(steps * (1 + fits_of_trials(path, number)) for number, steps in fits)
-
-
-def fits_of_trials(path: Path, generation: int) -> float:
-    """What the trials of a generation did, in whole fits."""
+def fits_of_trials(path: Path) -> dict[int, float]:
+    """What the trials of each generation that was trained did, in whole fits."""
     from flywheel.lineage.status import read_state
     from flywheel.storage.store import Store
 
-    trials = read_state(path).generations[generation].output("tune", "trials")
-    results = Store(path).json(trials) if trials else ()
-    return float(sum(result.get("share", 0.0) for result in results))
+    store, fits = Store(path), {}
+    for generation in read_state(path).generations:
+        if generation.train:
+            trials = generation.output("tune", "trials")
+            fits[generation.number] = (
+                float(sum(r.get("share", 0.0) for r in store.json(trials))) if trials else 0.0
+            )
+    return fits
 
 
 def turns_for(path: Path) -> int:
     """Turns after which a run with no tuner has done as many steps as this one, trials included."""
     from flywheel.lineage.status import read_state
 
-    generations = [g for g in read_state(path).generations if g.train and g.refit_of is None]
-    genesis, turn = (g.train.facts.steps for g in (generations[0], generations[-1]) if g.train)
-    return math.ceil((steps_of(path) - genesis) / turn)
+    generations = read_state(path).generations
+    steps = {g.number: g.train.facts.steps for g in generations if g.train and g.refit_of is None}
+    every = sum(
+        steps[number] * (1 + fits) for number, fits in fits_of_trials(path).items() if number in steps
+    )
+    return math.ceil((every - steps[0]) / steps[max(steps)])
 
 
 def score_of(path: Path) -> float:
