@@ -234,6 +234,12 @@ class Components:
         return space_of(self.config, self.resolved, _settings_class(self.resolved))
 
     @cached_property
+    def tuner_memory(self) -> Path | None:
+        """The file that the tuner shares with those of other runs; None: it shares none."""
+        path = getattr(self.build("tuner", self.settings()), "memory", None)
+        return None if path is None else Path(path)
+
+    @cached_property
     def code(self) -> Code:
         """The source of every class that is named, as it was imported: to be read when a session starts."""
         return Code.of(self.modules(self.resolved))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
@@ -142,8 +141,8 @@ def check_tuner(components: Components, data: Data) -> None:
     Raises ConfigError or DataError.
     """
     tuner = components.build("tuner", components.settings())
-    if (path := getattr(tuner, "memory", None)) is not None and ranks.rank() == 0:
-        memory.check(Path(path))
+    if components.tuner_memory is not None and ranks.rank() == 0:
+        memory.check(components.tuner_memory)
     searches = components.space and not isinstance(tuner, Fixed)
     if searches and not any(suite.role == Role.DEV for suite in data.suites.values()):
         raise ConfigError(

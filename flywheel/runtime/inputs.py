@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from flywheel import ranks
@@ -96,7 +95,7 @@ def start_again(run: StageRunner, champion: Generation) -> Start:
 
 def memory_of(run: StageRunner, generation: Generation) -> str | None:
     """The artifact of what the tuner's memory held of other runs when first asked; None: it has none."""
-    path = memory_path(run)
+    path = run.components.tuner_memory
     if path is None:
         return None
 
@@ -115,7 +114,7 @@ def memory_of(run: StageRunner, generation: Generation) -> str | None:
 
 def remember_trials(run: StageRunner, generation: Generation) -> None:
     """Add the generation's trials to the tuner's memory, once; and retire there what is recalled here."""
-    path, trials = memory_path(run), generation.output("tune", "trials")
+    path, trials = run.components.tuner_memory, generation.output("tune", "trials")
     if path is None or trials is None:
         return
     created = run.state.created
@@ -130,13 +129,6 @@ def remember_trials(run: StageRunner, generation: Generation) -> None:
         memory.retire(path, _id_of(run), recalled)
 
     ranks.from_rank_0(add)
-
-
-def memory_path(run: StageRunner) -> Path | None:
-    """The file that the tuner shares with those of other runs."""
-    tuner = run.components.build("tuner", run.components.settings())
-    path = getattr(tuner, "memory", None)
-    return None if path is None else Path(path)
 
 
 def _id_of(run: StageRunner) -> str:

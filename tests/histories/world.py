@@ -38,7 +38,6 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
-from flywheel.tuners import Fixed
 from tests.support.events import event_of, facts
 from tests.support.fake_stages import drawn_verdict, put
 
@@ -116,6 +115,8 @@ class Config:
 class Parts:
     """In place of ``Components``: the configuration, a curator, and the fate of each stage."""
 
+    tuner_memory = None
+
     def __init__(
         self, directory: Path, config: Config, clocks: Clocks, fates: Fates, **operational: Any
     ) -> None:
@@ -134,8 +135,6 @@ class Parts:
         return self.settings()
 
     def build(self, section: str, settings: Any) -> Any:
-        if section == "tuner":
-            return Fixed()
         assert section == "curator"
         return self
 

@@ -32,7 +32,6 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import with_provenance
 from flywheel.trackers import NoTracker
-from flywheel.tuners import Fixed
 from tests.support.events import event_of, facts
 
 HUMAN, MADE = 4, 3
@@ -43,6 +42,7 @@ class FakeComponents:
     """In place of ``Components``: a curator that keeps and draws at random, and counts its turns."""
 
     carry_kept = "always"
+    tuner_memory = None
 
     def __init__(self, curator: Any = None, **config: Any) -> None:
         self._curator = curator or self
@@ -80,8 +80,8 @@ class FakeComponents:
         return self.settings()
 
     def build(self, section: str, settings: Any) -> Any:
-        assert section in ("curator", "tuner")
-        return self._curator if section == "curator" else Fixed()
+        assert section == "curator"
+        return self._curator
 
     def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
         rng, rows = key.numpy(), len(samples)
