@@ -142,7 +142,9 @@ class Dimension(Answer, frozen=True, omit_defaults=True):
     def share(self, value: Scalar) -> float:
         """How far a value that it allows is on the way, in [0, 1]: ``at``, turned round."""
         if self.choices:
-            return (self.choices.index(value) + 0.5) / len(self.choices)
+            k = self.position(value)
+            assert k is not None, "its share is asked for of a value that it allows"
+            return (k + 0.5) / len(self.choices)
         low, high, _ = self._range
         number = float(value)  # type: ignore[arg-type]
         if high == low:

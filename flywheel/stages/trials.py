@@ -24,6 +24,7 @@ from flywheel.runtime.context import Context, Stage, StageTools
 from flywheel.runtime.meter import Meter
 from flywheel.runtime.scoring import Means, score_means
 from flywheel.runtime.work import FOLDER, Work
+from flywheel.space import REDO
 from flywheel.storage.corpus import read_corpus
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import Source, read_sources
@@ -84,10 +85,7 @@ class MakeTrial:
 
         The curator draws as it will for the candidate, so that the same settings give the same corpus.
         """
-        first, known = trial.redo_from, [*self.redo, "train"]
-        if first not in known:
-            raise StageFailed("tune", f"redo_from must be one of {', '.join(known)}; it is {first!r}")
-        if first in ("generate", "grade"):
+        if trial.redo_from in ("generate", "grade"):
             with _scratch(ctx.store, key) as scratch:
                 return self._curated(
                     ctx, scratch, settings, self._regenerated(ctx, scratch, trial, settings, key)
@@ -134,6 +132,8 @@ class MakeTrial:
 def check(trial: Trial, starts: Mapping[str, Start]) -> None:
     """Raise StageFailed for a trial that cannot be made."""
     check_start(trial.start, starts)
+    if trial.redo_from not in REDO:
+        raise StageFailed("tune", f"redo_from must be one of {', '.join(REDO)}; it is {trial.redo_from!r}")
     shares = {"fidelity": trial.fidelity, "data_share": trial.data_share}
     for name, share in shares.items():
         if not share > 0 or (name == "data_share" and share > 1):
