@@ -182,7 +182,8 @@ def certify(run: StageRunner, generation: Generation) -> None:
     verdict: Verdict = do(stages.gate, **evidence, level=look.level).facts.verdict
     judged = {"judged": generation, "opponent": champion, "verdict": verdict}
     has_guards = any(run.config["guards"].values())
-    alarms = do(stages.guard, **judged, **evidence).facts.alarms if has_guards else ()
+    earlier = inputs.seen_by_guards(run, generation) if has_guards else {}
+    alarms = do(stages.guard, **judged, **evidence, **earlier).facts.alarms if has_guards else ()
     conclude(run, generation, verdict, alarms)
 
 

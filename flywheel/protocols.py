@@ -273,6 +273,19 @@ class GuardView(msgspec.Struct, frozen=True):
     """Outcomes of the champion's weights on the same items."""
     evidence: Evidence
     """Paired differences on the guard suites."""
+    suites: Mapping[str, Suite] = msgspec.field(default_factory=dict)
+    """The dev and guard suites by name, with their items."""
+    parent: Generation | None = None
+    """The one that made the data of this turn."""
+    first_champion: Generation | None = None
+    outcomes: Mapping[int, pa.Table] = msgspec.field(default_factory=dict)
+    """Of the parent and the first champion, by number: their outcomes on dev and guard suites, read when they
+    are asked for. A parent that no look certified has those on dev only."""
+    batches: Mapping[int, pa.Table] = msgspec.field(default_factory=dict)
+    """What this turn and the run's first turns generated, by number: samples beside their graders' columns,
+    read when they are asked for. Turns that are recalled or pruned are missing."""
+    measured: Mapping[int, Mapping[str, float]] = msgspec.field(default_factory=dict)
+    """``Alarm.numbers`` that this guard gave in the first turns that it looked at, by number."""
 
 
 class Guard(Protocol):

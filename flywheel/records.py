@@ -289,6 +289,8 @@ class Alarm(Answer, frozen=True):
     action: Action
     reason: str
     """One sentence for people, e.g. ``guard fell from 91.0% to 84.5%``."""
+    numbers: Mapping[str, float] = msgspec.field(default_factory=dict)
+    """What it measured, e.g. ``{"entropy": 3.1}``; it is recorded, and shown to this guard in later turns."""
 
 
 class Consent(Answer, frozen=True):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from flywheel.guards.collapse import Collapse
+from flywheel.guards.flips import Flips
+from flywheel.guards.length import Length
 from flywheel.guards.non_inferior import NonInferior
+from flywheel.guards.slices import Slices
 
-__all__ = ["NonInferior"]
+__all__ = ["Collapse", "Flips", "Length", "NonInferior", "Slices"]

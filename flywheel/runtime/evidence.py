@@ -1,8 +1,8 @@
-"""What parts may know of two models' outcomes: paired differences."""
+"""What gates and guards may look at: paired differences of outcomes, and tables that are read lazily."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,3 +52,19 @@ def _numbered(clusters: list[str]) -> np.ndarray:
     """The number of each item's cluster, clusters in order of first appearance."""
     order = {cluster: k for k, cluster in enumerate(dict.fromkeys(clusters))}
     return np.array([order[cluster] for cluster in clusters], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class LazyTables(Mapping[int, pa.Table]):
+    """Tables by generation, each read when it is asked for."""
+
+    _readers: Mapping[int, Callable[[], pa.Table]]
+
+    def __getitem__(self, generation: int) -> pa.Table:
+        return self._readers[generation]()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from flywheel import ranks
@@ -13,6 +14,9 @@ from flywheel.storage.events import Decided
 from flywheel.storage.sources import Source, sources_of
 from flywheel.storage.state import Generation
 from flywheel.tuners import memory
+
+FIRST_TURNS = 4
+"""Turns at the beginning of a run that guards may compare a later one with."""
 
 
 def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
@@ -30,6 +34,38 @@ def dev_outcomes(generations: Iterable[Generation | None]) -> dict[str, str]:
         name = generation.output("screen", "outcomes") or generation.output("evaluate", "outcomes")
         outcomes[str(generation.number)] = str(name)
     return outcomes
+
+
+def seen_by_guards(run: StageRunner, generation: Generation) -> dict[str, Any]:
+    """What guards compare a generation with besides its champion.
+
+    The parent and the first champion with their outcomes; of the first turns that have them, and of this
+    one, what was generated, and of the first that were guarded what guards measured. As few as they are, a
+    guard costs the same however many turns there were.
+    """
+    parent, first = run.state.generations[generation.parent or 0], run.state.first_champion
+    known = [g for g in (parent, first) if g and not g.recalled]
+    outcomes = {
+        str(g.number): str(g.output("evaluate", "outcomes") or g.output("screen", "outcomes")) for g in known
+    }
+    turns = [*islice(_earlier_batches(run, generation), FIRST_TURNS), generation]
+    batches = [[g.number, g.output("generate", "samples"), g.output("grade", "scores")] for g in turns]
+    guarded = (g for g in run.state.generations[: generation.number] if g.guard and not g.recalled)
+    measured = {
+        g.number: {alarm.guard: alarm.numbers for alarm in g.guard.facts.alarms if alarm.numbers}
+        for g in islice(guarded, FIRST_TURNS)
+        if g.guard
+    }
+    before = {"parent": parent, "first_champion": first, "outcomes": outcomes}
+    return {**before, "batches": batches, "measured": measured}
+
+
+def _earlier_batches(run: StageRunner, generation: Generation) -> Iterator[Generation]:
+    """Turns before a generation whose batches are there, the oldest first."""
+    for earlier in run.state.generations[: generation.number]:
+        names = [earlier.output("generate", "samples"), earlier.output("grade", "scores")]
+        if None not in names and not earlier.recalled and not run.state.pruned.keys() & set(names):
+            yield earlier
 
 
 def settings_in_force(run: StageRunner, parent: Generation) -> Settings:

@@ -349,6 +349,8 @@ class GuardAlarm(Fields, frozen=True, kw_only=True):
     action: Action
     reason: str
     """For people, e.g. ``guard fell from 91.0% to 84.5%``."""
+    numbers: dict[str, float] = msgspec.field(default_factory=dict)
+    """What it measured, e.g. ``{"entropy": 3.1}``."""
 
 
 class GuardFacts(Fields, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from flywheel.curators.confident import Confident
 from flywheel.errors import ConfigError, DataError, StageFailed
 from flywheel.gates.paired import Paired
 from flywheel.graders.confidence import Confidence
-from flywheel.guards import NonInferior
+from flywheel.guards import Collapse, Flips, NonInferior, Slices
 from flywheel.protocols import GuardView
 from flywheel.records import Action, Alarm
 from flywheel.reviewers import NoReview
@@ -70,6 +70,9 @@ def check_part(part: Any) -> None:
         NoReview(),
         HaltsOnAFall(),
         NonInferior(allow_low_power=True),
+        Collapse(label="label"),
+        Flips(),
+        Slices(columns=["label"]),
     ],
     ids=lambda part: type(part).__name__,
 )
