@@ -32,7 +32,7 @@ from flywheel.records import Action, Role, Settings, Start, Verdict
 from flywheel.runtime import inputs
 from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
-from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, limit_is_spent
+from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, finishes, limit_is_spent
 from flywheel.storage.policy import EACH, GREEDY
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
@@ -241,7 +241,7 @@ def ending_due(run: StageRunner) -> RunEnded | None:
     if ended and ended.status is Status.FAILED and failure_stops:
         return RunEnded(event="run_failed", reason=ended.reason)
     over = why_over(run)
-    if over == "budget":
+    if over == "budget" and not (champion and finishes(run.config["budget"])):
         key = run.state.spent.reached(run.config["budget"]) or ""
         return RunEnded(event="run_stopped", reason=limit_is_spent(key, run.config["budget"][key]))
     if run.state.is_look_due(is_over=over is not None):

@@ -54,6 +54,13 @@ class Seal(Enum):
     reopen = "reopen"
 
 
+class AtLimit(Enum):
+    """What a run does that reaches a limit of its budget."""
+
+    stop = "stop"
+    finish = "finish"
+
+
 class ErrorRule(Enum):
     """Which wrong promotions the error budget limits."""
 
@@ -101,7 +108,7 @@ class Price:
 
 @dataclass(kw_only=True, slots=True)
 class Budget:
-    """What a run may cost. A limit that is reached stops the run, also within a stage."""
+    """What a run may cost. A limit that is reached stops the run, also within a stage; see ``at_limit``."""
 
     seconds: float | None = None
     """Wall time of all stages together, in seconds."""
@@ -111,12 +118,17 @@ class Budget:
     """Rows that are generated; once they are reached no more are, and the turn is the last."""
     tokens: int | None = None
     """Those that the task and the grader report; held where more of them would be used."""
+    flops: float | None = None
+    """Of the steps of all fits, those of trials too, as counted by ``runtime.flops``."""
     money: float | None = None
     """Device hours and tokens, at ``price``."""
     price: Price = field(default_factory=Price)
+    at_limit: AtLimit = AtLimit.stop
+    """``stop``: at the next step or unit; a larger budget lets the run go on. ``finish``: the turn under way
+    is made to its end, and the run finishes as it does by ``generations``: it looks at its sealed suites."""
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "device_hours", "samples", "tokens", "money"):
+        for name in ("seconds", "device_hours", "samples", "tokens", "flops", "money"):
             limit = getattr(self, name)
             check(f"budget.{name}", limit, limit is None or limit > 0, "must be above 0")
         if self.money is not None and not (self.price.device_hour or self.price.thousand_tokens):

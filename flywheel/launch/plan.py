@@ -15,6 +15,7 @@ from flywheel.launch.fork import Origin
 from flywheel.lineage.status import read_state
 from flywheel.records import Role
 from flywheel.storage import lock
+from flywheel.storage.events import finishes
 from flywheel.storage.state import RunState, RunStateName
 
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ class Plan:
 
 
 def _is_over(state: RunState, config: Mapping[str, Any]) -> bool:
-    return state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None
+    if state.is_over(config["generations"], config["patience"], config["on_failure"]) is not None:
+        return True
+    budget = config.get("budget") or {}
+    is_at_end = finishes(budget) and state.champion is not None and state.current is None
+    return is_at_end and state.spent.reached(budget) is not None
 
 
 def _is_refit_due(state: RunState, config: Mapping[str, Any]) -> bool:

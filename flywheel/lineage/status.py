@@ -79,6 +79,8 @@ class Cost(Answer, frozen=True):
     """Wall time of stages that failed or were cut off."""
     steps: int
     """Optimizer steps of the fit."""
+    flops: float
+    """Of the steps of the fit and of trials, those of stages that are done; see ``runtime.flops``."""
     stages: Mapping[str, float]
     """Wall time of each stage that is done, in seconds."""
 
@@ -323,13 +325,20 @@ def status(directory: Path) -> RunStatus:
     )
 
 
+_OVER = {
+    "generations": "all generations are made",
+    "patience": "patience ran out",
+    "budget": "the budget is spent",
+}
+
+
 def summary_line(directory: Path, state: RunState) -> str:
     """Where a run stands, in a line."""
     work, origin = lock.work_under_way(directory), forked_from(state)
     name = state.name(is_running=work is lock.Work.RUN)
     recipe = state.created.recipe if state.created else None
     reason = state.last.reason if isinstance(state.last, RunEnded) else ""
-    reason = {"generations": "all generations are made", "patience": "patience ran out"}.get(reason, reason)
+    reason = _OVER.get(reason, reason)
     other = f"(being {work.passive})" if work not in (None, lock.Work.RUN) else ""
     rule = "promotion=greedy: no test" if state.promotion.rule == GREEDY else ""
     parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other, rule]
@@ -456,5 +465,6 @@ def cost(generation: Generation) -> Cost:
         cpu_seconds=round(sum(cost.cpu_seconds for cost in costs.values()), 3),
         lost_seconds=round(generation.lost_seconds, 3),
         steps=generation.train.facts.steps if generation.train else 0,
+        flops=sum(cost.flops for cost in costs.values()),
         stages={stage: cost.seconds for stage, cost in costs.items()},
     )

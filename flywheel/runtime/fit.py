@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from flywheel.keys import Key
 from flywheel.records import Settings, Weights
 from flywheel.runtime.checkpoints import kept_aside, take_best
 from flywheel.runtime.context import Context
+from flywheel.runtime.flops import FlopCount
 from flywheel.runtime.weights import load_weights, not_finite, take_weights
 from flywheel.storage.events import Best
 
@@ -42,6 +43,8 @@ class Fit:
     loss: float | None
     best: Best | None
     """The checkpoint that the weights are of, if a ModelCheckpoint chose one; see ``checkpoints``."""
+    flops: float
+    """Of its steps, on all ranks; see ``runtime.flops``."""
 
 
 def fit(
@@ -61,10 +64,12 @@ def fit(
     """
     model, data, trainer = ranks.run_on_all_ranks(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
     watch = _Watch(ctx, model, settings)
+    world = ranks.world_size()  # all ranks have as many steps
+    count = FlopCount(lambda flops: ctx.work.meter.add_counts({"flops": flops * world}))
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
-    trainer.callbacks += [watch, *callbacks]  # type: ignore[attr-defined]
-    with kept_aside(trainer, ctx.store.directory, str(ctx.work.stage["stage"])):
+    trainer.callbacks = [count, *trainer.callbacks, watch, *callbacks]  # type: ignore[attr-defined]
+    with kept_aside(trainer, ctx.store.directory, str(ctx.work.stage["stage"])), closing(count):
         _run(trainer, model, data)
         if trainer.global_step == 0:
             reason = "the fit ended without a step: the data gave no batch, or max_steps is 0"
@@ -77,7 +82,7 @@ def fit(
             f"weights are not finite after {trainer.global_step} steps: {bad[0][0]}. What is infinite by "
             "design must be a buffer, and be so before the fit",
         )
-    return Fit(model, trainer.global_step, watch.loss, best)
+    return Fit(model, trainer.global_step, watch.loss, best, count.flops * world)
 
 
 def check_loads(ctx: Context, settings: Settings, weights: Weights) -> Weights:

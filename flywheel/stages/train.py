@@ -27,6 +27,7 @@ def train(ctx: Context, *, corpus: str, sources: str, start: Start, share: float
         loss=done.loss,
         best=done.best,
         share=share,
+        flops=done.flops,
     )
     return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
 

@@ -152,7 +152,7 @@ def check_start(start: str, starts: Mapping[str, Start]) -> None:
         raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner named {start!r}")
 
 
-def read(data: Any) -> tuple[dict[str, Json], dict[str, int], bytes]:
+def read(data: Any) -> tuple[dict[str, Json], dict[str, float], bytes]:
     """Of a trial that was made: the fields of its result, what it counts, and its weights, or none."""
     line, _, weights = bytes(data).partition(b"\n")
     fields = msgspec.json.decode(line)

@@ -72,6 +72,8 @@ class Cost(Fields, frozen=True, kw_only=True):
     """Rows that it generated, in this session; those of trials too."""
     tokens: int = 0
     """What its task or grader reported, in this session, see ``runtime.meter``."""
+    flops: float = 0.0
+    """Of the steps of its fits, in this session, those of trials too; see ``runtime.flops``."""
     money: float | None = None
     """At the prices of this session, ``budget.price``; None: it has none."""
 
@@ -81,6 +83,7 @@ UNITS = {
     "device_hours": "device hours",
     "samples": "samples",
     "tokens": "tokens",
+    "flops": "FLOPs",
     "money": "in money",
 }
 """The limits of a run's ``budget``, and what their numbers are of, e.g. ``the budget of 600 s is spent``."""
@@ -100,6 +103,8 @@ class Spent(Answer, frozen=True):
     """Those that the task and the grader reported."""
     money: float = 0.0
     """At the prices that held when it was spent."""
+    flops: float = 0.0
+    """Of the steps of all fits, e.g. 1.2e13."""
 
     def after(self, cost: Cost) -> Spent:
         """With what one more stage cost."""
@@ -109,6 +114,7 @@ class Spent(Answer, frozen=True):
             self.samples + cost.samples,
             self.tokens + cost.tokens,
             self.money + (cost.money or 0.0),
+            self.flops + cost.flops,
         )
 
     def plus(self, other: Spent) -> Spent:
@@ -119,6 +125,7 @@ class Spent(Answer, frozen=True):
             self.samples + other.samples,
             self.tokens + other.tokens,
             self.money + other.money,
+            self.flops + other.flops,
         )
 
     def reached(self, budget: Mapping[str, Json]) -> str | None:
@@ -142,6 +149,11 @@ class Spent(Answer, frozen=True):
 def device_hours(seconds: float, ranks: int) -> float:
     """Of so many ranks, one device each, that are held for so long."""
     return seconds * ranks / _HOUR
+
+
+def finishes(budget: Mapping[str, Json]) -> bool:
+    """Whether a run that reaches a limit of its budget ends its turn and finishes, and is not stopped."""
+    return budget.get("at_limit") == "finish"
 
 
 def limit_is_spent(key: str, limit: float) -> str:
@@ -297,6 +309,8 @@ class TrainFacts(Fields, frozen=True, kw_only=True):
     best: Best | None = None
     share: float = 1.0
     """Of the configured steps or epochs that it was to do; 0: the start is the candidate."""
+    flops: float = 0.0
+    """Of its steps, on all ranks, e.g. 2.1e11; see ``runtime.flops``."""
 
 
 class EvaluateFacts(Fields, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ def test_a_value_out_of_range_is_told_with_key_rule_and_value(key: str, values: 
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("key", ["seconds", "device_hours", "samples", "tokens", "money"])
+@pytest.mark.parametrize("key", ["seconds", "device_hours", "samples", "tokens", "flops", "money"])
 def test_a_budget_is_above_nothing(key: str, limit: float) -> None:
     with pytest.raises(ValueError, match=rf"budget\.{key} must be above 0"):
         Budget(**{key: limit})  # type: ignore[arg-type]

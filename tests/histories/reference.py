@@ -411,7 +411,10 @@ class Run:
         return {
             "seconds": self.seconds(),
             "device_hours": sum(cost["seconds"] * cost.get("ranks", 1) for cost in costs) / 3600,
-            **{key: sum(cost.get(key, 0) for cost in costs) for key in ("samples", "tokens", "money")},
+            **{
+                key: sum(cost.get(key, 0) for cost in costs)
+                for key in ("samples", "tokens", "flops", "money")
+            },
         }
 
     def state(self) -> str:

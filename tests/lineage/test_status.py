@@ -93,7 +93,8 @@ def test_a_status_says_what_each_generation_is(report: dict[str, Any]) -> None:
             assert set(numbers) == {"value", "low", "high"}
             assert 0 <= numbers["low"] <= numbers["value"] <= numbers["high"] <= 1
         cost = generation["cost"]
-        assert set(cost) == {"seconds", "cpu_seconds", "lost_seconds", "steps", "stages"}
+        assert set(cost) == {"seconds", "cpu_seconds", "lost_seconds", "steps", "flops", "stages"}
+        assert cost["flops"] > 0
         assert cost["steps"] == 40
         assert cost["seconds"] == pytest.approx(sum(cost["stages"].values()), abs=0.01)
 

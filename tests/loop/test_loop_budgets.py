@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import ConfigError, ExitCode
+from flywheel.errors import ConfigError, ExitCode, RunError
 from flywheel.lineage.status import read_state
 from flywheel.storage.events import Spent
 from flywheel.testing.moons.task import Moons
@@ -92,6 +92,53 @@ def test_money_is_at_the_price_of_its_time(moons: Any) -> None:
     assert run.status().spent.money == pytest.approx(2.0 * ROWS * TOKENS / 1000)
     again = moons(**{"budget.price.thousand_tokens": 50.0, "generations": 2})
     assert again.status().spent.money == pytest.approx(52.0 * ROWS * TOKENS / 1000)
+
+
+def test_flops_are_counted_and_held_at_the_next_step(moons: Any) -> None:
+    run = moons(**{"settings.steps": 6})
+    status = run.status()
+    trained = [g.record.stages["train"].facts.flops for g in run.generations()]
+    assert trained[0] > 0
+    assert status.spent.flops == sum(trained)
+    assert [g.cost.flops for g in status.generations] == trained
+    step = trained[0] / 6
+    cut = moons(name="cut", **{"settings.steps": 6, "budget.flops": 2.5 * step})
+    assert cut.exit_code is ExitCode.STOPPED
+    assert last_of(cut)["reason"] == f"the budget of {2.5 * step:g} FLOPs is spent"
+    assert last_of(cut)["cost"]["flops"] == 3 * step
+    assert moons(name="cut", **{"settings.steps": 6}).exit_code is ExitCode.FINISHED
+    assert cut.status().spent.flops == sum(trained) + 3 * step, "what was cut off is done again, and counted"
+
+
+def test_flops_of_trials_are_counted(moons: Any) -> None:
+    tuner = {"tuner": "random", "tuner.trials": 2, "tune.genesis": False, "tuner.start": None}
+    run = moons(**tuner, **{"tune.space": {"lr": {"low": 0.001, "high": 0.1}}})
+    tuned, fit = (run.generation(1).record.stages[stage].cost.flops for stage in ("tune", "train"))
+    assert tuned == 2 * fit > 0
+
+
+def test_a_run_may_finish_at_its_limit(moons: Any) -> None:
+    genesis, turn = (generation.cost.flops for generation in moons().status().generations)
+    limit = {"budget.at_limit": "finish", "budget.flops": genesis + 1.5 * turn}
+    finish = {"generations": 9, "seal": "keep", **limit}
+    run = moons(name="other", **finish)
+    assert run.exit_code is ExitCode.FINISHED
+    assert (last_of(run)["event"], last_of(run)["reason"]) == ("run_finished", "budget")
+    assert len(statuses(run)) == 3
+    assert "unfinished" not in statuses(run)
+    assert run.status().spent.flops == genesis + 2 * turn
+    assert run.champion().state.sealed, "its sealed suites are looked at"
+    before = last_of(run)
+    assert moons(name="other", **finish).exit_code is ExitCode.FINISHED
+    assert last_of(run) == before, "it is over"
+    with pytest.raises(RunError, match="A run ends when its sealed suites are opened"):
+        moons(name="other", **finish | {"budget.flops": 9 * turn})
+
+
+def test_a_run_that_may_finish_is_cut_off_nowhere(moons: Any) -> None:
+    run = moons(**{"budget.at_limit": "finish", "budget.seconds": 1e-6, "budget.samples": 1})
+    assert run.exit_code is ExitCode.FINISHED
+    assert statuses(run) == ["promoted"]
 
 
 def test_the_remedy_names_the_limit(moons: Any) -> None:

@@ -41,6 +41,7 @@ def test_a_stage_costs_time_devices_rows_tokens_and_money(
     ("budget", "spent", "sentence"),
     [
         ({"seconds": 11.5}, Spent(seconds=1.5), "the budget of 11.5 s is spent"),
+        ({"seconds": 11.5, "at_limit": "finish"}, Spent(seconds=1.5), None),
         ({"device_hours": 1.0}, Spent(device_hours=0.999), "the budget of 1 device hours is spent"),
         (
             {"money": 2.5, "price": {"device_hour": 360.0}},
@@ -50,7 +51,7 @@ def test_a_stage_costs_time_devices_rows_tokens_and_money(
     ],
 )
 def test_time_and_money_are_held_at_every_step(
-    later: list[float], budget: dict[str, object], spent: Spent, sentence: str
+    later: list[float], budget: dict[str, object], spent: Spent, sentence: str | None
 ) -> None:
     ours = Meter(budget, spent)
     later.append(3.0)
