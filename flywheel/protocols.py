@@ -13,6 +13,11 @@ A task or a grader that asks an outside service, as a judge behind an API, has a
 one begins (on several ranks: the next one of each), so that a run that is killed asks for no unit twice. Of
 other units the last few seconds' are done again.
 
+A grader that judges an answer, as a verifier does, has an attribute ``checked_answer``, the name of the
+payload column that it judges: it is tried on wrong answers before a run starts, see
+``flywheel.graders.controls``. With a method ``close()`` it is closed at the end of the stage; its next
+``grade`` may open it again. A composition of graders has them in ``graders``, by name.
+
 A task or a grader that uses tokens, as a language model does, has an attribute ``tokens_column``, the name of
 a column of what ``generate`` or ``grade`` returns: whole numbers, how many each row took. The budget counts
 them (``budget.tokens``, ``budget.price.thousand_tokens``); those that ``evaluate`` uses it does not know.
@@ -154,8 +159,9 @@ class Grader(Protocol):
     def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> Columns:
         """Columns of scores, row for row, for whole groups of about ``chunk_size`` samples together.
 
-        ``load_parent()`` gives the parent model, in evaluation mode; units share it: do not change it.
-        ``keys`` has the key of each row's group.
+        The first column is the score. It is null where the grader failed on a sample, never 0, with the
+        reason in a text column ``failure``. ``load_parent()`` gives the parent model, in evaluation mode;
+        units share it: do not change it. ``keys`` has the key of each row's group.
         """
 
 

@@ -2,9 +2,10 @@
 
 A run is identified and built by what is recorded, so an object becomes a section of the configuration:
 
-- A dataclass whose class can be imported, with plain values in its fields: ``_target_`` and its fields, as
-  YAML would have it. The run builds it anew from them; it can be resumed, forked and loaded by anybody who
-  trusts the class. The same for a function of the settings that can be imported.
+- A dataclass whose class can be imported, with plain values in its fields, functions that can be imported,
+  or such dataclasses: ``_target_`` and its fields, as YAML has it. The run builds it anew from them; it
+  can be resumed, forked and loaded by anybody who trusts the class. The same for a function of the settings
+  that can be imported.
 - Anything else, e.g. a lambda, a class of a notebook: ``_object_``, the path of its class or function and a
   digest of what it holds: attributes, closure, and the globals that a function reads. Code of classes is no
   part of it, as it is none of a run's identity. It cannot be built from the record: whoever goes on with the
@@ -17,10 +18,13 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from flywheel.config.arguments import field_types, without_none
 from flywheel.errors import ConfigError, near_misses
 from flywheel.storage.ledger import canonical
 
@@ -55,11 +59,10 @@ def section_of(name: str, part: Any) -> dict[str, Any]:
             )
         if isinstance(part, FunctionType) and _is_importable(part) and part.__code__.co_argcount == 1:
             return {"_target_": _path(part), part.__code__.co_varnames[0]: "${settings}"}
-    elif is_dataclass(part) and _is_importable(type(part)):
-        arguments = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
-        own_init = set(inspect.signature(type(part)).parameters) != set(arguments)
-        if not own_init and _is_plain(arguments):
-            return {"_target_": _path(type(part)), **arguments}
+    elif is_dataclass(part):
+        with suppress(_NotPlainError):
+            section: dict[str, Any] = _plain(part)
+            return section
     try:
         held = hashlib.sha256(canonical(_content(part, []))).hexdigest()
     except Exception as error:
@@ -68,6 +71,13 @@ def section_of(name: str, part: Any) -> dict[str, Any]:
             "Make it a dataclass of plain values in a module, or open what it needs later, in its methods."
         ) from error
     return {OBJECT: {"of": _path(part if hasattr(part, "__qualname__") else type(part)), "sha256": held}}
+
+
+def _by_name(part: Any, field: str) -> Any:
+    """What a field holds; the member of an Enum that it is annotated with by its name."""
+    value = getattr(part, field)
+    is_member = isinstance(value, Enum) and without_none(field_types(type(part)).get(field)) is type(value)
+    return value.name if is_member else value
 
 
 def _path(named: Any) -> str:
@@ -82,14 +92,25 @@ def _is_importable(named: Any) -> bool:
     return value is named and named.__module__ != "__main__"
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether YAML gives back the same value."""
-    if isinstance(value, Mapping):
-        has_texts = type(value) is dict and all(type(key) is str for key in value)
-        return has_texts and all(map(_is_plain, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float) or (type(value) is str and "${" not in value)
+class _NotPlainError(Exception):
+    """A value that YAML cannot give back."""
+
+
+def _plain(value: Any) -> Any:
+    """What YAML gives the same value, or an equal part, back from. Raises _NotPlainError."""
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return [_plain(inner) for inner in value]
+    if value is None or type(value) in (bool, int, float) or (type(value) is str and "${" not in value):
+        return value
+    if isinstance(value, FunctionType) and _is_importable(value):
+        return {"_target_": _path(value), "_partial_": True}
+    if is_dataclass(value) and _is_importable(type(value)):
+        arguments = {field.name: _by_name(value, field.name) for field in fields(value) if field.init}
+        if set(inspect.signature(type(value)).parameters) == set(arguments):
+            return {"_target_": _path(type(value)), **_plain(arguments)}
+    raise _NotPlainError
 
 
 def _content(value: Any, above: list[Any]) -> Any:

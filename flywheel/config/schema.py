@@ -268,6 +268,8 @@ class Config:
     """Rows in a unit of ``generate``, ``evaluate`` and ``grade``; floats depend on it, but not on ranks."""
     on_unit_failure: OnUnitFailure = OnUnitFailure.fail
     """Whether a unit that raises fails the stage, or is skipped: no samples, null scores, outcomes of 0."""
+    max_failures: float = operational(0.5)
+    """Share of the samples that may stay without a score, as a grader failed; above it the stage fails."""
     init: Init = Init.parent
     """Weights that a candidate starts from: its parent's, the base checkpoint's, or fresh ones."""
     genesis: Genesis = Genesis.train
@@ -299,6 +301,8 @@ class Config:
     def __post_init__(self) -> None:
         check("generations", self.generations, self.generations >= 0, "must be 0 or more")
         check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
+        share = self.max_failures
+        check("max_failures", share, 0 <= share <= 1, "must be a share, from 0 to 1")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
         several = {} if {"_target_", "_object_"} & set(self.tracker) else self.tracker

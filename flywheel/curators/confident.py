@@ -45,12 +45,14 @@ class Confident:
         made_in = samples["made_in"].to_numpy()
         fresh = ~human & (made_in == made_in.max())
         scores = self._scores(samples)
+        unscored = fresh & np.isnan(scores)  # the grader failed on them: they pass no threshold
         sure = fresh & (scores >= self.threshold)
         fraction = self.fractions[min(max(int(made_in.max()), 1), len(self.fractions)) - 1]
         chosen = self._top(sure, scores, samples, fraction)
+        passed = f"top {fraction:g} by {self.score}"
         reason = np.select(
-            [human, chosen, sure, fresh],
-            ["human", f"top {fraction:g} by {self.score}", f"not in the top {fraction:g}", "below threshold"],
+            [human, chosen, sure, unscored, fresh],
+            ["human", passed, f"not in the top {fraction:g}", "no score", "below threshold"],
             "superseded",
         )
         ones = np.ones(len(samples))
@@ -67,7 +69,7 @@ class Confident:
             raise DataError(
                 f"score must be a column of numbers; {self.score!r} is {samples[self.score].type}."
             )
-        return np.where(np.isnan(scores), -np.inf, scores)
+        return scores
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
         labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flywheel import ranks
+from flywheel.config.arguments import explain
 from flywheel.config.components import Components, check_components
 from flywheel.errors import ConfigError, wrap_user_errors
 from flywheel.launch.plan import Plan, refuse_to_go_on
@@ -56,6 +57,8 @@ def preflight(plan: Plan) -> Ready:
     check_promotion(components, data)
     check_tuner(components, data)
     check_tokens(components)
+    if plan.recorded is None:
+        check_grader(components, data)
     if components.resolved["refit"]:
         check_labels(components, data)
     if plan.origin:
@@ -149,6 +152,22 @@ def check_tuner(components: Components, data: Data) -> None:
             f"Trials are scored on suites with role dev, and nothing else; the task has {_roles(data)}. Give "
             "it a dev suite, or take tuner=fixed."
         )
+
+
+def check_grader(components: Components, data: Data) -> None:
+    """Have a grader that checks answers score wrong ones, made of the seed samples. Raises ConfigError."""
+    from flywheel.graders.controls import check_controls
+    from flywheel.runtime.grading import closing
+
+    def check() -> None:
+        try:
+            grader = components.build("grader", components.settings())
+        except Exception as error:
+            raise explain("grader", error) from error
+        with closing(grader), wrap_user_errors("A grader must be able to score the seed samples' answers:"):
+            check_controls(grader, data.human)
+
+    ranks.from_rank_0(check)
 
 
 def _roles(data: Data) -> str:

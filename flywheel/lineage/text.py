@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flywheel.records import Interval
 
 _SHORT = 12
@@ -37,3 +39,10 @@ def size_text(size: float) -> str:
     while abs(size) >= 1024 and (larger := next(units, None)):
         size, unit = size / 1024, larger
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 10 else f"{size:.1f} {unit}"
+
+
+def ungraded_text(failed: int, rows: int, reasons: Mapping[str, int]) -> str:
+    """What follows a grader that failed on samples, e.g. ``; 3 of 300 (1%) without a score: timed out``."""
+    if not failed:
+        return ""
+    return f"; {failed} of {rows} ({failed / rows:.0%}) without a score: {next(iter(reasons), '')}"

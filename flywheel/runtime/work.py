@@ -38,7 +38,8 @@ FOLDER, PLAN = "work", "plan.json"
 KEEP_EVERY_SECONDS = 2.0
 """How long what units made is in memory alone."""
 _KEEP_BYTES = 64 << 20
-_REASONS, _REASON_LENGTH = 3, 200
+REASONS, REASON_LENGTH = 3, 200
+"""How many reasons of failures are recorded, and how much of each, in characters."""
 _IS_PAID = b'"outside_service":true'
 
 
@@ -106,7 +107,7 @@ class UnitsDone:
     def facts(self) -> Units:
         """Count and digest, and of those that failed how many and why: the same for any ranks and kills."""
         made = Units(count=self.count, digest=self._digest.hexdigest())
-        reasons = dict(self.reasons.most_common(_REASONS))
+        reasons = dict(self.reasons.most_common(REASONS))
         return replace(made, failed=self.reasons.total(), reasons=reasons) if reasons else made
 
     @property
@@ -227,7 +228,7 @@ def _skipped(result: UnitResult) -> UnitResult:
     if result.error is None:
         return result
     reason = without_secrets(f"{type(result.error).__name__}: {result.error}")
-    return replace(result, error=_Skipped(reason[:_REASON_LENGTH]))
+    return replace(result, error=_Skipped(reason[:REASON_LENGTH]))
 
 
 @dataclass(slots=True)

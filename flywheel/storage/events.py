@@ -233,6 +233,19 @@ class GenerateFacts(Fields, frozen=True, kw_only=True):
     units: Units
 
 
+class PartGraded(Fields, frozen=True, kw_only=True):
+    """What a part of a composition of graders did."""
+
+    grader: str
+    """Its class, e.g. ``Vote``."""
+    version: str | None = None
+    """Hash of its arguments and of the modules behind it; None: not known."""
+    failed: int = 0
+    """Samples that it could not score, e.g. 3."""
+    reasons: dict[str, int] = msgspec.field(default_factory=dict)
+    """The three most frequent reasons, and how often, e.g. ``{"timed out after 5 s": 3}``."""
+
+
 class GradeFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``grade``."""
 
@@ -243,6 +256,14 @@ class GradeFacts(Fields, frozen=True, kw_only=True):
     loaded_parent: str | None
     """Artifact of the weights that it loaded; None: none."""
     units: Units
+    rows: int = 0
+    """Samples that it was given, e.g. 3000."""
+    failed: int = 0
+    """Those that have no score, e.g. 3; see the column ``failure`` of the scores."""
+    reasons: dict[str, int] = msgspec.field(default_factory=dict)
+    """The three most frequent reasons, and how often, e.g. ``{"timed out after 5 s": 3}``."""
+    parts: dict[str, PartGraded] = msgspec.field(default_factory=dict)
+    """Of a composition, its parts by their names, however deep."""
 
 
 class PartFacts(Fields, frozen=True, kw_only=True):

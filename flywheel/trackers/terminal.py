@@ -30,7 +30,7 @@ from flywheel.lineage.status import (
     is_untested,
     metrics,
 )
-from flywheel.lineage.text import estimate_text, opened_text
+from flywheel.lineage.text import estimate_text, opened_text, ungraded_text
 from flywheel.records import Interval, Progress, Role
 from flywheel.storage.events import (
     CodeChanged,
@@ -374,7 +374,7 @@ def stage_text(event: StageDone[Any]) -> str:
             left_out = LEFT_OUT.format(left_out=facts.left_out) if facts.left_out else ""
             return f"{facts.made} samples{left_out}"
         case GradeFacts():
-            return f"by {facts.grader}"
+            return f"by {facts.grader}{printable(ungraded_text(facts.failed, facts.rows, facts.reasons))}"
         case CurateFacts():
             return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}"
         case TuneFacts():

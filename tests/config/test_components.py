@@ -394,6 +394,7 @@ OPERATIONAL_CHANGES = {
     "patience": "patience=3",
     "budget": "budget.seconds=5",
     "on_failure": "on_failure=go_on",
+    "max_failures": "max_failures=0.1",
     "retention": "retention.promoted=true",
     "log": "log=quiet",
     "threads": "threads=2",

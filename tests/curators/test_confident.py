@@ -128,3 +128,18 @@ def test_labels_of_text_are_balanced_too() -> None:
     samples = made(0.9, 0.8, 0.7, 0.6, labels=["cat", "cat", "cat", "dog"])
     decisions = decide(Confident(by="label", fractions=[0.5]), samples)
     assert decisions["keep"].to_pylist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("threshold", [0.0, float("-inf")])
+def test_a_row_without_a_score_is_not_kept_and_said_to_have_none(threshold):
+    samples = pa.table(
+        {
+            "id": ["h", "x", "y"],
+            "origin": ["human", "generated", "generated"],
+            "made_in": pa.array([0, 1, 1], pa.int32()),
+            "confidence": pa.array([None, None, 0.0]),
+        }
+    )
+    decisions, _ = Confident(threshold=threshold).curate(samples, {}, Key.root(0))
+    assert decisions["keep"].tolist() == [True, False, True]
+    assert decisions["reason"].tolist() == ["human", "no score", "top 1 by confidence"]

@@ -131,3 +131,14 @@ def test_never_trains_on_what_did_not_pass(passed, seed):
     assert (decisions["count"][~decisions["keep"]] == 0).all()
     assert decisions["count"].sum() == 40
     assert 2 <= carry["frontier"] <= 2 + len(passed)
+
+
+def test_a_row_without_a_score_passes_nothing_and_leads_no_group():
+    """A grader that failed on a row says nothing for it, whatever the threshold."""
+    alone = [("generated", 1, f"g{i}", 3, None) for i in range(4)]
+    beside = [("generated", 1, f"h{i}", 3, vote) for i in range(4) for vote in (None, 0.6)]
+    decisions, carry = curated(rows(HUMAN, alone), threshold=0.0)
+    assert carry["frontier"] == 2
+    assert not decisions["keep"][len(HUMAN) :].any()
+    decisions, _ = curated(rows(HUMAN, alone, beside), threshold=0.0)
+    assert decisions["keep"][len(HUMAN) :].tolist() == [False] * 4 + [False, True] * 4

@@ -48,3 +48,30 @@ def test_a_memory_that_cannot_be_used_is_refused(tmp_path: Path, place: str) -> 
 def test_a_memory_that_is_not_there_yet_is_none_of_preflights_business(tmp_path: Path) -> None:
     memory.check(tmp_path / "new" / "memory")
     assert not list(tmp_path.iterdir())
+
+
+GRADER = {
+    "grader._target_": "flywheel.graders.Verifier",
+    "+grader.function._target_": "tests.support.verifiers.AtLeast",
+    "+grader.function.least": 0,
+    "+grader.function.column": "label",
+    "+grader.answer": "label",
+    "+grader.workers": 1,
+    "curator.threshold": 0.5,
+    "+curator.score": "verified",
+}
+
+
+def test_a_verifier_that_a_constant_answer_passes_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at most 10% of constant ones may pass"):
+        run_moons(tmp_path, **GRADER)
+    assert not list(tmp_path.rglob("ledger.jsonl"))
+
+
+def test_a_function_by_its_name_alone_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    by_name = {
+        "+grader.function": "tests.support.verifiers.never",
+        "grader._target_": GRADER["grader._target_"],
+    }
+    with pytest.raises(ConfigError, match=r"grader\.function must be a function.*_partial_: true"):
+        run_moons(tmp_path, **by_name)

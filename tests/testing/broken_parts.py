@@ -57,6 +57,7 @@ SQUEEZES_ONE_ROW = changed(Moons, "evaluate", lambda scores, *_: np.asarray(scor
 SCORES_IN_PERCENT = changed(Moons, "evaluate", lambda scores, *_: scores * 100)
 NO_BATCHES = changed(Moons, "data", lambda *_: DataLoader([]))
 SCORES_SOME = grading("confidence", lambda samples: samples["probability"][1:])
+NO_REASON = grading("confidence", lambda samples: [None] * len(samples))
 NO_SCORE = grading("answer", lambda samples: samples["prompt"])
 GUESSES = grading("confidence", unkeyed)
 TAKES_A_COLUMN = grading("probability", lambda samples: samples["probability"])

@@ -13,7 +13,7 @@ import pytest
 from flywheel.curators.confident import Confident
 from flywheel.errors import ConfigError, DataError, StageFailed
 from flywheel.gates.paired import Paired
-from flywheel.graders.confidence import Confidence
+from flywheel.graders import AllOf, AnyOf, Cascade, Confidence, Verifier, Vote
 from flywheel.guards import Collapse, Flips, NonInferior, Slices
 from flywheel.protocols import GuardView
 from flywheel.records import Action, Alarm
@@ -32,11 +32,15 @@ from flywheel.testing import (
 from flywheel.testing.moons.model import Classifier
 from flywheel.testing.moons.task import Moons
 from flywheel.tuners.fixed import Fixed
+from tests.support.verifiers import AtLeast
 
 SETTINGS = {"batch_size": 32}
 HUMAN = {"prompt": ["a", "b"], "label": [0, 1]}
 GENERATED = {"prompt": list("cdef"), "label": [0, 1, 0, 1], "confidence": [0.9, 0.8, 0.4, 0.6]}
 SAMPLES = {"prompt": list("cdef"), "group": list("ccdd"), "probability": [0.9, 0.8, 0.4, 0.6]}
+
+
+LIKELY = Verifier(function=AtLeast(0.85), workers=1)
 
 
 class HaltsOnAFall:
@@ -63,6 +67,11 @@ def check_part(part: Any) -> None:
     [
         Moons(),
         Confidence(),
+        Vote(answer="prompt"),
+        LIKELY,
+        AllOf(graders={"sure": Confidence(), "likely": LIKELY}),
+        AnyOf(graders={"sure": Confidence(), "likely": LIKELY}),
+        Cascade(graders={"sure": Confidence(), "likely": LIKELY}),
         Confident(threshold=0.5),
         Confident(by="label", fractions=[0.5]),
         Fixed(),
@@ -99,6 +108,7 @@ BROKEN = [
     (broken.NO_BATCHES, StageFailed, "the fit ended without a step"),
     (broken.InfinitePoints(), StageFailed, "not finite"),
     (broken.SCORES_SOME, ValueError, "must score every sample"),
+    (broken.NO_REASON, DataError, "must have a reason; [24] values of column 'confidence' are null"),
     (broken.NO_SCORE, ContractBroken, r"must be its score, as float64.*\['string'\]"),
     (broken.GUESSES, ContractBroken, "grade: run again with the same inputs"),
     (broken.TAKES_A_COLUMN, DataError, "names of their own"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.cli.commands import add_run, directory_of, generation_word, reply
 from flywheel.cli.rendering import edge_text
 from flywheel.errors import ExitCode
-from flywheel.lineage.text import estimate_text, opened_text, short
+from flywheel.lineage.text import estimate_text, opened_text, short, ungraded_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -106,6 +106,7 @@ def _origin(report: Shown) -> dict[str, Any]:
         "weights": report.weights,
         "prompts": _left_out(report),
         "grader": _grader(report.batch) if report.batch else "",
+        **(_graders(report.batch) if report.batch else {}),
         "corpus": report.data.corpus,
         "parent of": ", ".join(map(str, report.children)),
     }
@@ -123,7 +124,17 @@ def _grader(batch: Batch) -> str:
     if batch.grader is None:
         return ""
     weights = f", with the weights {short(batch.loaded_parent)}" if batch.loaded_parent else ""
-    return f"{batch.grader}, version {short(batch.version or 'unknown')}{weights}"
+    failed = ungraded_text(batch.ungraded, batch.made, batch.reasons)
+    return f"{batch.grader}, version {short(batch.version or 'unknown')}{weights}{failed}"
+
+
+def _graders(batch: Batch) -> dict[str, str]:
+    """The parts of a composition of graders, a line each."""
+    return {
+        f"grader {name}": f"{part.grader}, version {short(part.version or 'unknown')}"
+        f"{ungraded_text(part.failed, batch.made, part.reasons)}"
+        for name, part in batch.parts.items()
+    }
 
 
 def _left_out(report: Shown) -> str:
