@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from flywheel.keys import Key
 
+_RIGHT = 0.5
+"""What an audit finds from here on is right."""
+
 
 @dataclass(kw_only=True)
 class Curriculum:
@@ -24,6 +27,11 @@ class Curriculum:
     threshold. A level above the frontier is taken if the share of its groups with a lesson, the pass
     rate, is at least ``accept``; more than ``max_levels_below_sure_rate`` levels in one generation only at
     ``sure_pass_rate``. The first level that is not taken ends the climb, and the frontier is carried on.
+
+    Lessons that an audit found wrong are dropped, and the first level whose new lessons it found right in
+    less than ``least_precision`` of cases ends the climb, too. If it was taken before, and was asked once
+    more, the frontier steps back below it. With ``renew`` the lessons of a level are those of the newest
+    generation that made as many as a batch has rows: a model that is better by now takes back what it taught.
 
     The corpus is drawn in batches of one level: some from the newest levels, some from the last few,
     the rest from all, human ones included. Lessons that were not drawn stay available (count 0).
@@ -53,10 +61,16 @@ class Curriculum:
     recent: float = 0.3
     """Share of batches from the last ``window`` levels."""
     window: int = 6
+    least_precision: float = 0.9
+    """Lowest share of right ones among the new lessons of a level that were audited, if any were."""
+    renew: bool = True
+    """Whether newer lessons of a level replace older ones."""
 
     def __post_init__(self) -> None:
         if self.batches < 1 or self.batch_size < 1 or self.window < 1:
             raise ValueError("batches, batch_size and window must be 1 or more.")
+        if not 0 <= self.least_precision <= 1:
+            raise ValueError(f"least_precision must be between 0 and 1; it is {self.least_precision}.")
         if self.newest < 0 or self.recent < 0 or self.newest + self.recent > 1:
             raise ValueError(
                 "newest and recent must be shares of at most 1 together; "
@@ -68,14 +82,20 @@ class Curriculum:
         human = np.equal(samples["origin"].to_numpy(), "human")
         levels, made_in = samples[self.level].to_numpy(), samples["made_in"].to_numpy()
         first, lesson = self._lessons(samples, human, made_in)
-        fresh = ~human & (made_in == made_in.max())
+        fresh, audited = ~human & (made_in == made_in.max()), _audited(samples)
         frontier = carry.get("frontier", int(levels[human].max(initial=0)))
         reached = self._climb(frontier, levels[fresh & first], levels[fresh & lesson])
-        oldest_new = frontier + 1 if reached > frontier else carry.get("oldest_new", 1)
-        kept = human | (lesson & (levels <= reached))
+        reached = self._backed(reached, levels[fresh & lesson], audited[fresh & lesson])
+        reached = max(reached, int(levels[human].max(initial=0)))
+        oldest_new = frontier + 1 if reached > frontier else min(carry.get("oldest_new", 1), reached)
+        right = lesson & ~(audited < _RIGHT) & (levels <= reached)
+        kept = human | (right & ~self._replaced(right, levels, made_in))
         reason = np.select(
-            [human, kept, lesson, first],
-            ["human", "lesson", f"above level {reached}", f"{self.score} below {self.threshold:g}"],
+            [human, kept, right, lesson & (levels <= reached), lesson, first],
+            [
+                *("human", "lesson", "replaced by newer lessons", "wrong by the audit"),
+                *(f"above level {reached}", f"{self.score} below {self.threshold:g}"),
+            ],
             "not its group's best",
         )
         count = self._draw(levels, kept, oldest_new, reached, key.numpy())
@@ -113,6 +133,26 @@ class Curriculum:
             reached += 1
         return reached
 
+    def _backed(self, reached: int, levels: np.ndarray, audited: np.ndarray) -> int:
+        """Below the first level of the new lessons that the audit finds too often wrong."""
+        for level in np.unique(levels[~np.isnan(audited)]):
+            own = audited[(levels == level) & ~np.isnan(audited)]
+            if level <= reached and (own >= _RIGHT).mean() < self.least_precision:
+                return int(level) - 1
+        return reached
+
+    def _replaced(self, lesson: np.ndarray, levels: np.ndarray, made_in: np.ndarray) -> np.ndarray:
+        """Lessons of levels that a later generation has made enough of."""
+        replaced = np.zeros(len(lesson), bool)
+        if not self.renew:
+            return replaced
+        for level in np.unique(levels[lesson]):
+            own = np.flatnonzero(lesson & (levels == level))
+            generations, counts = np.unique(made_in[own], return_counts=True)
+            enough = generations[counts >= rows_of(int(level), self.batch_size, self.level_sum)]
+            replaced[own] = made_in[own] < enough.max(initial=0)
+        return replaced
+
     def _draw(
         self, levels: np.ndarray, kept: np.ndarray, oldest_new: int, reached: int, rng: np.random.Generator
     ) -> np.ndarray:
@@ -129,6 +169,14 @@ class Curriculum:
                 rows, size = by_level[int(level)], rows_of(int(level), self.batch_size, self.level_sum)
                 np.add.at(count, rng.choice(rows, size, len(rows) < size), 1)
         return count
+
+
+def _audited(samples: pa.Table) -> np.ndarray:
+    """Of each row what an audit found, in [0, 1]; NaN: it was not audited."""
+    if "audited" not in samples.column_names:
+        return np.full(len(samples), np.nan)
+    found: np.ndarray = samples["audited"].to_numpy().astype(float)
+    return found
 
 
 def rows_of(level: int, batch_size: int, level_sum: int | None) -> int:

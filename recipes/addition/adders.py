@@ -85,7 +85,7 @@ class Adders(nn.Module):
         mask = self._mask(torch.cat([prompts, prompts.new_zeros(members, batch, width)], -1))
         shape = (members, batch, self.heads, start + width, self.width // self.heads)
         layers = self._layers()
-        cache = [(turn.new_empty(shape), turn.new_empty(shape)) for _ in layers]
+        cache = [(self.embedding.new_empty(shape), self.embedding.new_empty(shape)) for _ in layers]
         answers = torch.empty(members, batch, width + 1, dtype=torch.uint8, device=prompts.device)
         tokens, begin = prompts, 0
         for place in range(width + 1):
@@ -123,9 +123,9 @@ class Adders(nn.Module):
         return bias.masked_fill(~visible, -torch.inf)
 
     def _turn(self, positions: Tensor) -> Tensor:
-        """Cosines and sines ``[2, members, 1, 1, time, head width / 2]``."""
+        """Unit complex numbers ``[members, 1, 1, time, head width / 2]``."""
         angles = positions.to(self.rates)[:, None] * self.rates[:, None, None, None]
-        return torch.stack([angles.cos(), angles.sin()])
+        return torch.polar(torch.ones_like(angles), angles)
 
 
 class Layer(nn.Module):
@@ -198,6 +198,6 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, turn: Tensor) -> Tensor:
-    cos, sin = turn
-    left, right = x.chunk(2, -1)
-    return torch.cat([left * cos - right * sin, left * sin + right * cos], -1)
+    """Neighbours taken as one complex number each, and turned: one pass over memory instead of six."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from .sums import Sums
 
-_BUCKET = 8  # digits: problems up to the same multiple of it are worked on side by side
-_SIDE_BY_SIDE = 256  # problems: more of them fit no cache
+_DECODED = (8, 256)  # digits: problems up to the same multiple of it are decoded side by side; so many
+_SCORED = (1, 48)  # of one length, which need no blanks; in one pass more of them fit no cache
 _REDRAWS = 100
 _SHORTEST_DEV = 4
 _SHARES = ("threshold", "accept", "newest", "recent")
@@ -99,6 +99,8 @@ class Addition:
     """Digits of all first operands of those problems, about."""
     new_lengths: int = 6
     """Lengths above the frontier that it is asked in one generation."""
+    again: int = 4
+    """Lengths up to the frontier that it is asked once more: what it says by now is better."""
     mix: dict[str, float] = field(default_factory=lambda: {"uniform": 0.6, "uneven": 0.3, "carry": 0.1})
     """Kinds of problems, by share; see ``sums.draw``."""
     longest: int = 64
@@ -160,13 +162,14 @@ class Addition:
         return [Suite("dev", Role.DEV, self._apart(items, draw, judging), exact)] if len(items) else []
 
     def prompts(self, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
-        """Problems of the lengths just above the curriculum's frontier."""
+        """Problems of the lengths just above the curriculum's frontier, and of the last ones below."""
         import pyarrow as pa
 
         from flywheel.curators.curriculum import rows_of
 
         frontier = carry.get("curator", {}).get("frontier", self.seed_digits)
-        lengths = range(frontier + 1, frontier + self.new_lengths + 1)
+        lowest = max(self.seed_digits, frontier - self.again) + 1
+        lengths = range(lowest, frontier + self.new_lengths + 1)
         counts = {n: rows_of(n, self.problems, self.problem_digits) for n in lengths}
         drawn = [_problems(n, count, self.mix, key(n).numpy()) for n, count in counts.items()]
         return pa.concat_tables(_distinct(table) for table in drawn)
@@ -179,7 +182,7 @@ class Addition:
 
         members, columns, sums = len(model.swapped), {}, _read(prompts)
         said = np.zeros((members, len(sums), sums.width + 1), np.uint8)
-        for rows, width in _alike(sums):
+        for rows, width in _alike(sums, *_DECODED):
             said[:, rows, : width + 1] = model.answers(sums.take(rows, width))
         for name in ("prompt", "length"):
             columns[name] = prompts[name].take(np.repeat(np.arange(len(prompts)), members))
@@ -202,7 +205,7 @@ class Addition:
         """1 where more than half of the members say the sum; without a majority there is no answer."""
         sums = _read(items)
         right = np.zeros((len(model.swapped), len(sums)), bool)
-        for rows, width in _alike(sums):
+        for rows, width in _alike(sums, *_SCORED):
             right[:, rows] = model.solves(sums.take(rows, width))
         majority: np.ndarray = right.mean(0) > 0.5
         return majority.astype(float)
@@ -286,13 +289,13 @@ def clashes(problems: pa.Table, taken: pa.Array) -> pa.ChunkedArray:
     return pc.and_(many, pc.is_in(unordered(problems), value_set=taken))
 
 
-def _alike(sums: Sums) -> Iterator[tuple[np.ndarray, int]]:
-    """Problems of like length, to be worked on side by side: their rows, and the digits to make room for."""
-    widths = np.minimum(-(-sums.length // _BUCKET) * _BUCKET, sums.width)
+def _alike(sums: Sums, bucket: int, most: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Problems of like length, at most so many side by side: their rows, and the digits to make room for."""
+    widths = np.minimum(-(-sums.length // bucket) * bucket, sums.width)
     for width in np.unique(widths):
         rows = np.flatnonzero(widths == width)
-        for start in range(0, len(rows), _SIDE_BY_SIDE):
-            yield rows[start : start + _SIDE_BY_SIDE], int(width)
+        for start in range(0, len(rows), most):
+            yield rows[start : start + most], int(width)
 
 
 def _read(problems: pa.Table) -> Sums:

@@ -234,7 +234,7 @@ def test_prompts_follow_the_frontier(task):
     first = task.prompts(1, {}, Key.root(0))
     later = task.prompts(5, {"curator": {"frontier": 9}}, Key.root(0))
     assert set(first["length"].to_pylist()) == {4, 5, 6, 7, 8, 9}
-    assert set(later["length"].to_pylist()) == {10, 11, 12, 13, 14, 15}
+    assert set(later["length"].to_pylist()) == set(range(6, 16)), "the last four of those it knows, too"
     assert (
         later["prompt"].to_pylist()
         == task.prompts(6, {"curator": {"frontier": 9}}, Key.root(0))["prompt"].to_pylist()

@@ -142,3 +142,63 @@ def test_a_row_without_a_score_passes_nothing_and_leads_no_group():
     assert not decisions["keep"][len(HUMAN) :].any()
     decisions, _ = curated(rows(HUMAN, alone, beside), threshold=0.0)
     assert decisions["keep"][len(HUMAN) :].tolist() == [False] * 4 + [False, True] * 4
+
+
+def audited(table, found):
+    """The table with what an audit found of each row; None: it was not looked at."""
+    return table.append_column("audited", pa.array(found, pa.float64()))
+
+
+def test_lessons_of_a_later_generation_replace_those_of_the_same_level():
+    table = rows(HUMAN, level(3, 10, 10, members=1), level(3, 4, 10, generation=2, members=1))
+    decisions, _ = curated(table, {"frontier": 3})
+    older, newer = decisions["keep"][8:18], decisions["keep"][18:]
+    assert not older.any()
+    assert newer.sum() == 4
+    assert set(decisions["reason"][8:18]) == {"replaced by newer lessons"}
+    decisions, _ = curated(table, {"frontier": 3}, renew=False)
+    assert decisions["keep"][8:18].all()
+
+
+def test_fewer_lessons_than_a_batch_has_rows_replace_none():
+    table = rows(HUMAN, level(3, 10, 10, members=1), level(3, 3, 10, generation=2, members=1))
+    decisions, _ = curated(table, {"frontier": 3})
+    assert decisions["keep"][8:18].all()
+    assert decisions["keep"][18:].sum() == 3
+
+
+def test_what_an_audit_found_wrong_is_no_lesson_any_more():
+    table = rows(HUMAN, level(3, 10, 10, members=1), level(4, 10, 10, generation=2, members=1))
+    found = [None] * 8 + [0.0, 1.0] + [None] * 8 + [0.0] + [1.0] * 9
+    decisions, carry = curated(audited(table, found), {"frontier": 3})
+    assert carry["frontier"] == 4
+    assert list(np.flatnonzero(decisions["reason"] == "wrong by the audit")) == [8, 18]
+    assert not decisions["keep"][[8, 18]].any()
+
+
+def test_a_level_that_an_audit_finds_wrong_too_often_ends_the_climb():
+    table = rows(HUMAN, level(3, 10, 10, members=1), level(4, 10, 10, members=1), level(5, 10, 10, members=1))
+    found = [None] * 8 + [1.0] * 10 + [0.0, 0.0] + [1.0] * 8 + [None] * 10
+    _, carry = curated(audited(table, found), sure_pass_rate=0.5)
+    assert carry["frontier"] == 3
+    _, carry = curated(audited(table, found), sure_pass_rate=0.5, least_precision=0.8)
+    assert carry["frontier"] == 5
+
+
+def test_the_frontier_steps_back_below_a_level_that_was_taken_and_is_wrong_by_now():
+    table = rows(HUMAN, level(3, 10, 10, generation=2, members=1), level(4, 10, 10, generation=2, members=1))
+    found = [None] * 8 + [1.0] * 10 + [0.0] * 10
+    decisions, carry = curated(audited(table, found), {"frontier": 6, "oldest_new": 5})
+    assert carry == {"frontier": 3, "oldest_new": 3}
+    assert not decisions["keep"][18:].any()
+    found = [None] * 8 + [0.0] * 20
+    _, carry = curated(audited(table, found), {"frontier": 6, "oldest_new": 5})
+    assert carry["frontier"] == 2, "what people taught stays"
+
+
+def test_an_audit_that_looked_at_nothing_changes_nothing():
+    table = rows(HUMAN, level(3, 9, 10), level(4, 9, 10))
+    plain, carry = curated(table)
+    with_audit, same = curated(audited(table, [None] * len(table)))
+    assert carry == same
+    assert all((plain[name] == with_audit[name]).all() for name in plain)
