@@ -87,6 +87,11 @@ class Task(Protocol):
     may share problems: both judge a finished candidate). If prompts have the columns, too, prompts that are
     problems of a suite are left out. Without this attribute nothing is compared, and every report says so.
 
+    ``slice_columns``, e.g. ``("digit",)``: columns of the items of dev suites. ``prompts`` is then called
+    with a further keyword, ``results``: a table of how the model that will answer them did there, a row for
+    each combination of values, with these columns, ``items`` (how many) and ``score`` (their mean); None
+    where it was not evaluated. ``flywheel.prompting.WeakSpots`` decides from it how much to ask of what.
+
     ``exhaustible``, a sequence of ``flywheel.records.Exhaustible``: problems that are exempt, because
     there are too few of them. Every report counts them.
     """

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "keys", "records", "space", "protocols", "tables", "ranks", "recipes"),
     ("storage",),
     ("config",),
-    ("lineage", "graders", "curators", "gates", "guards", "tuners", "reviewers", "metrics"),
+    ("lineage", "graders", "curators", "gates", "guards", "tuners", "reviewers", "metrics", "prompting"),
     ("runtime",),
     ("stages", "trackers", "export", "executors"),
     ("loop", "launch"),

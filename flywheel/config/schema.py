@@ -270,6 +270,9 @@ class Config:
     """Whether a unit that raises fails the stage, or is skipped: no samples, null scores, outcomes of 0."""
     max_failures: float = operational(0.5)
     """Share of the samples that may stay without a score, as a grader failed; above it the stage fails."""
+    human_share: float | None = None
+    """Least share, in (0, 1), of a corpus's draws that are human rows, which are drawn more often for it,
+    whatever the curator; null: as the curator says."""
     init: Init = Init.parent
     """Weights that a candidate starts from: its parent's, the base checkpoint's, or fresh ones."""
     genesis: Genesis = Genesis.train
@@ -303,6 +306,8 @@ class Config:
         check("chunk_size", self.chunk_size, self.chunk_size >= 1, "must be 1 or more")
         share = self.max_failures
         check("max_failures", share, 0 <= share <= 1, "must be a share, from 0 to 1")
+        least = self.human_share
+        check("human_share", least, least is None or 0 < least < 1, "must be between 0 and 1, or null")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
         several = {} if {"_target_", "_object_"} & set(self.tracker) else self.tracker

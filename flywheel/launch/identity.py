@@ -11,8 +11,9 @@ from flywheel import ranks
 from flywheel.config.components import Components
 from flywheel.config.identity import differences, leaf_text, refuse_other
 from flywheel.errors import IdentityError
-from flywheel.runtime.data import Data
-from flywheel.stages.generate import draw_prompts
+from flywheel.records import Role
+from flywheel.runtime.data import Data, recorded_suites
+from flywheel.stages.generate import draw_prompts, shown_results
 from flywheel.storage import lock
 from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
@@ -55,10 +56,12 @@ def check_prompts(directory: Path, state: RunState, store: Store, components: Co
         return
     newest, facts = generations[-1]
     carry = {part: store.json(name) for part, name in newest.carry_before.artifacts.items()}
-    key = state.key(newest.number, "generate")
+    key, task = state.key(newest.number, "generate"), components.task
+    parent = state.generations[newest.parent or 0]
 
     def changed() -> str | None:
-        prompts = draw_prompts(components.task, newest.number, carry, key)
+        results = shown_results(task, recorded_suites(state, store, Role.DEV), store, parent)
+        prompts = draw_prompts(task, newest.number, carry, key, results)
         return sketch_difference(facts.prompts, sketch(prompts))
 
     change = ranks.from_rank_0(changed)

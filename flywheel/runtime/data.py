@@ -18,6 +18,7 @@ from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 from flywheel.tables import PROVENANCE, as_table, require, with_provenance
 from flywheel.tables.digests import columns_of, table_digest
+from flywheel.tables.slices import check_slices
 from flywheel.tables.types import is_known, matched, stored
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def read_data(task: Any, *, needs_seed: bool) -> Data:
         missing = {c for m in suite.metrics for c in m.columns} - set(suite.items.column_names)
         if missing:
             raise DataError(f"Suite {suite.name} must have the columns of its metrics: {sorted(missing)}.")
+    check_slices(task, named)
     problems = Problems.of(task)
     shared = problems.check(human, named)
     return Data(human, suites, problems, problems.held_out(named), shared)

@@ -29,11 +29,7 @@ def shown_before(run: StageRunner) -> dict[str, dict[str, Any]]:
 
 def dev_outcomes(generations: Iterable[Generation | None]) -> dict[str, str]:
     """Number -> table with the outcomes on dev, of each of these generations, in their order."""
-    outcomes: dict[str, str] = {}
-    for generation in filter(None, generations):
-        name = generation.output("screen", "outcomes") or generation.output("evaluate", "outcomes")
-        outcomes[str(generation.number)] = str(name)
-    return outcomes
+    return {str(generation.number): str(generation.dev_outcomes) for generation in filter(None, generations)}
 
 
 def seen_by_guards(run: StageRunner, generation: Generation) -> dict[str, Any]:

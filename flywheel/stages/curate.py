@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ def curate(
     ``sources`` run from the human samples over earlier generations' to the newest. Those of which something
     was kept are the output ``sources``, with the number of rows drawn: see ``storage.sources``. It is an
     artifact, since they may grow with the number of generations.
+    Human rows are drawn more often where they are less than ``human_share`` of the draws: models that are
+    trained on what replaces people's data collapse, and what is added to them does not (Gerstgrasser et al.
+    2024, arXiv 2404.01413; Kazdan et al. 2024, arXiv 2410.16713).
     The samples whose ids are in the artifact ``recalled`` are not shown to the curator. ``like``: an earlier
     corpus, whose share of human draws the new one is to have, though there are more human samples by now.
     """
@@ -41,6 +45,9 @@ def curate(
     decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
     if like is not None:
         decisions = _balanced(decisions, samples, ctx.store.table(like))
+    least = ctx.components.resolved["human_share"]
+    if least is not None:
+        decisions = _with_human_share(decisions, samples, least)
     kept = decisions.filter(decisions["keep"])
     corpus = kept.filter(pc.greater(kept["count"], 0)).select(["id", "weight", "count"])
     if len(corpus) == 0:
@@ -51,6 +58,7 @@ def curate(
         rows=len(corpus),
         by_origin=_counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
         by_reason=_counts(decisions["reason"]),
+        human_share=None if least is None else round(_human_share(decisions, samples), 9),
         carry_kept=carry_kept,
     )
     outputs = {"decisions": decisions, "corpus": corpus, "sources": _used(ctx.store, sources, kept)}
@@ -89,9 +97,37 @@ def _balanced(decisions: pa.Table, samples: pa.Table, like: pa.Table) -> pa.Tabl
     if not (now and then and others_now and others_then):
         return decisions
     factor = max(1.0, float(now * others_then / (then * others_now)))
-    sums = np.floor(np.cumsum(counts[~human]) * factor + 1e-9)  # rounded together, so that the sum is right
-    counts = counts.copy()
-    counts[~human] = np.diff(sums, prepend=0.0)
+    return _drawn_more(decisions, ~human, factor)
+
+
+def _with_human_share(decisions: pa.Table, samples: pa.Table, least: float) -> pa.Table:
+    """The decisions, but with human rows drawn so often that they are this share of the draws."""
+    human = np.equal(samples["origin"].to_numpy(), "human")
+    counts = decisions["count"].to_numpy().astype(np.int64)
+    own, others = int(counts[human].sum()), int(counts[~human].sum())
+    if not others:
+        return decisions
+    if not own:
+        raise StageFailed(
+            "curate",
+            f"human_share={least:g} must be reached by human rows, and the curator draws none. Have it keep "
+            "some, or set human_share=null",
+        )
+    needed = math.ceil(others * least / (1 - least) - 1e-9)
+    return _drawn_more(decisions, human, needed / own) if needed > own else decisions
+
+
+def _human_share(decisions: pa.Table, samples: pa.Table) -> float:
+    """The share of the draws that are human rows."""
+    counts = decisions["count"].to_numpy().astype(np.int64)
+    return float(counts[np.equal(samples["origin"].to_numpy(), "human")].sum() / max(1, counts.sum()))
+
+
+def _drawn_more(decisions: pa.Table, rows: np.ndarray, factor: float) -> pa.Table:
+    """The decisions, but with some rows drawn more often; none is drawn less often."""
+    counts = decisions["count"].to_numpy().copy()
+    sums = np.floor(np.cumsum(counts[rows]) * factor + 1e-6)  # rounded together, so that the sum is right
+    counts[rows] = np.diff(sums, prepend=0.0)
     field = DECISIONS.field("count")
     return decisions.set_column(DECISIONS.get_field_index("count"), field, pa.array(counts, field.type))
 

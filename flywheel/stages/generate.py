@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from flywheel import ranks
 from flywheel.errors import DataError, StageFailed
 from flywheel.keys import Key, Keys
-from flywheel.records import Carry, Settings, Unit
+from flywheel.records import Carry, Settings, Suite, Unit
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.data import own_types
 from flywheel.runtime.meter import tokens_of
@@ -21,7 +21,7 @@ from flywheel.runtime.work import cut, to_bytes
 from flywheel.storage.events import GenerateFacts
 from flywheel.storage.parquet import GROUP_BYTES, GROUP_ROWS
 from flywheel.storage.state import Generation
-from flywheel.storage.store import Stored
+from flywheel.storage.store import Store, Stored
 from flywheel.tables import (
     as_table,
     as_text,
@@ -31,6 +31,7 @@ from flywheel.tables import (
     with_provenance,
 )
 from flywheel.tables.digests import sketch
+from flywheel.tables.slices import results_by_slice, slice_columns
 from flywheel.tables.types import is_known, matched, stored
 
 
@@ -41,7 +42,8 @@ def generate(ctx: Context, *, parent: Generation, share: float = 1.0) -> StageOu
     the first ones, that a trial has answered.
     """
     task, config = ctx.components.task, ctx.components.resolved
-    drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key)
+    results = shown_results(task, ctx.data.suites, ctx.store, parent)
+    drawn = draw_prompts(task, ctx.generation, ctx.carry, ctx.key, results)
     prompts, left_out = ctx.data.hold_out(drawn)
     prompts = prompts[: max(1, round(len(prompts) * share))]
     if len(prompts) == 0:
@@ -72,11 +74,25 @@ def generate(ctx: Context, *, parent: Generation, share: float = 1.0) -> StageOu
     return StageOutput({"samples": Stored(writer.name)}, facts, units.seconds)
 
 
-def draw_prompts(task: Any, generation: int, carry: Mapping[str, Carry], key: Key) -> pa.Table:
-    """The prompts of a generation; ``key``: that of its stage ``generate``. The gate's carry is left out."""
+def shown_results(
+    task: Any, suites: Mapping[str, Suite], store: Store, parent: Generation
+) -> pa.Table | None:
+    """What prompts are shown of the parent's results; None: the task names no slices, or there are none."""
+    outcomes = parent.dev_outcomes if slice_columns(task) else None
+    return results_by_slice(task, suites, store.table(outcomes)) if outcomes else None
+
+
+def draw_prompts(
+    task: Any, generation: int, carry: Mapping[str, Carry], key: Key, results: pa.Table | None
+) -> pa.Table:
+    """The prompts of a generation; ``key``: that of its stage ``generate``. The gate's carry is left out.
+
+    ``results``: the parent's on dev, for a task that names slices.
+    """
     key.seed_globals()
     seen = {part: own for part, own in carry.items() if part != "gate"}
-    prompts = as_table(task.prompts(generation, seen, key("prompts")))
+    shown = {"results": results} if slice_columns(task) else {}
+    prompts = as_table(task.prompts(generation, seen, key("prompts"), **shown))
     return require(stored(prompts, "Prompts"), "Prompts", unique="prompt")
 
 

@@ -29,7 +29,7 @@ _turn: dict[str, Any] = {"of_a_turn": True}
 _all: dict[str, Any] = {"on_all_ranks": True}
 seed     = _row("seed",     part="task",    sees=tuple(Role))
 labels   = _row("labels",   part="task",    at="seed.labels", sees=(Role.DEV, Role.GATE))
-generate = _row("generate", part="task",    **_all, **_turn)
+generate = _row("generate", part="task",    **_all, **_turn, sees=(Role.DEV,))
 grade    = _row("grade",    part="grader",  **_all, **_turn)
 tune     = _row("tune",     part="tuner",   **_all, **_turn, has_carry=True, sees=(Role.DEV,))
 curate   = _row("curate",   part="curator", **_turn, has_carry=True)

@@ -284,6 +284,8 @@ class CurateFacts(PartFacts, frozen=True, kw_only=True):
     """Those of each origin, e.g. ``{"human": 100, "generated": 2354}``."""
     by_reason: dict[str, int]
     """Samples that were decided on, by the reason given, e.g. ``{"below threshold": 646}``."""
+    human_share: float | None = None
+    """Share of the corpus's draws that are human rows, e.g. 0.2; None: the run has no floor for it."""
 
 
 class TuneFacts(PartFacts, frozen=True, kw_only=True):

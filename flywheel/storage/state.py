@@ -152,6 +152,11 @@ class Generation:
         return self.train.outputs["weights"] if self.train else None
 
     @property
+    def dev_outcomes(self) -> str | None:
+        """Table with its outcomes on dev, perhaps with those on other suites; None: it was not evaluated."""
+        return self.output("screen", "outcomes") or self.output("evaluate", "outcomes")
+
+    @property
     def start(self) -> Start | None:
         """What its weights started from; None before it was trained."""
         return self.train.facts.start if self.train else None

@@ -15,6 +15,7 @@ from flywheel.records import Role, Start, Suite
 from flywheel.runtime.data import read_data
 from flywheel.runtime.weights import take_weights, without_gradients
 from flywheel.stages import table as stages
+from flywheel.stages.generate import draw_prompts
 from flywheel.storage.state import Generation
 from flywheel.tables import as_table
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
@@ -59,7 +60,7 @@ def check_reading(bench: Bench) -> None:
 
 def check_samples(bench: Bench, task: Watched, champion: Generation, generation: int) -> str:
     """Generate in units, the last of one row (which breaks code that squeezes); return the samples."""
-    prompts = as_table(task.prompts(generation, {}, Key.root(0)))
+    prompts = draw_prompts(task, generation, {}, Key.root(0), None)
     bench.components.resolved["chunk_size"] = max(1, len(prompts) - 1)
     outputs = bench.twice(stages.generate, generation=generation, parent=champion)
     task.check_order()
