@@ -34,7 +34,7 @@ from flywheel.runtime.runner import StageRunner
 from flywheel.stages import table as stages
 from flywheel.storage.events import GuardAlarm, RunEnded, StageDone, Status, finishes, limit_is_spent
 from flywheel.storage.policy import EACH, GREEDY
-from flywheel.storage.sources import Source
+from flywheel.storage.sources import Source, batch_source
 from flywheel.storage.state import Generation
 
 
@@ -109,7 +109,7 @@ def genesis(run: StageRunner, generation: Generation) -> None:
     starts = inputs.starts_of_genesis(run)
     (start,) = starts.values()
     if run.config["genesis"] == "train":
-        sources = [[human.outputs["samples"], None]]
+        sources = [inputs.of_people(human.outputs["samples"])]
         candidate = learn(run, generation, settings, sources, starts, start.kind)
     else:
         candidate = do(stages.adopt, start=start)
@@ -125,7 +125,7 @@ def turn(run: StageRunner, generation: Generation) -> None:
     do = functools.partial(run.do, generation, settings)
     samples = do(stages.generate, parent=parent)
     scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
-    fresh = [samples.outputs["samples"], scores.outputs["scores"]]
+    fresh = [samples.outputs["samples"], scores.outputs["scores"], None]
     sources, starts = [*inputs.sources_before(run, parent), fresh], inputs.starts_of(run, parent)
     learn(run, generation, settings, sources, starts, run.config["init"], parent=parent)
     if run.state.promotion.rule == EACH:
@@ -141,15 +141,22 @@ def learn(
     sources: Sequence[Source],
     starts: Mapping[str, Start],
     init: str,
-    **of_turn: Any,
+    parent: Generation | None = None,
 ) -> StageDone[Any]:
-    """Settings and a start are chosen by trials; with them the corpus is made, and the candidate trained."""
+    """Settings and a start are chosen by trials; with them the corpus is made, and the candidate trained.
+
+    Between the two the rows that would be kept of a turn's batch are audited, if there is a trusted grader.
+    """
     given = {"sources": sources, "recalled": run.state.recalled}
     known = {"prior": inputs.prior_trials(run), "memory": inputs.memory_of(run, generation)}
-    choices = {"starts": starts, "init": init, "redo": stages.REDO, **known, **of_turn}
+    choices = {"starts": starts, "init": init, "redo": stages.REDO, "parent": parent, **known}
     chosen = run.do(generation, settings, stages.tune, **given, **choices).facts
     inputs.remember_trials(run, generation)
     do = functools.partial(run.do, generation, chosen.settings)
+    if parent is not None and run.config["audit"]["grader"]:
+        before = inputs.audits_before(run, generation)
+        do(stages.audit, parent=parent, before=before, curate=stages.curate, **given)
+        given["sources"] = [*sources[:-1], batch_source(generation)]
     corpus = do(stages.curate, **given)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}
     start = inputs.chosen_start(run, generation, starts)
@@ -214,7 +221,7 @@ def refit(run: StageRunner, generation: Generation, champion: Generation) -> Non
     do = functools.partial(run.do, generation, {**champion.settings, **own})
     labels = do(stages.labels)
     human, *others = inputs.sources_again(run, champion)
-    sources = [human, [labels.outputs["samples"], None], *others]
+    sources = [human, inputs.of_people(labels.outputs["samples"]), *others]
     like = champion.output("curate", "corpus")
     corpus = do(stages.curate, sources=sources, recalled=run.state.recalled, like=like)
     rows = {"corpus": corpus.outputs["corpus"], "sources": corpus.outputs["sources"]}

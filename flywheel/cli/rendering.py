@@ -107,7 +107,8 @@ def edge_text(edge: Edge) -> str:
             maker = "people" if edge.generation is None else f"generation {edge.generation}"
             return f"{maker}, made in {edge.made_in}; samples {short(edge.samples)}"
         case GradedBy():
-            return f"{edge.grader} with weights {short(edge.weights)}" if edge.weights else edge.grader
+            grader = f"{edge.grader}, audit" if edge.stage == "audit" else edge.grader
+            return f"{grader} with weights {short(edge.weights)}" if edge.weights else grader
         case Saw():
             return f"samples made in {', '.join(map(str, edge.made_in))}"
     return f"generation {edge.generation}"

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Light components first: an error in them is reported before a model's module imports torch.
 _ORDERS = "key_orders"
 SECTIONS = (
-    *("settings", "gate", "guards", "curator", "grader", "tuner", "review", "tracker"),
+    *("settings", "gate", "guards", "curator", "grader", "audit", "tuner", "review", "tracker"),
     *("task", "model", "trainer"),
 )
 _REQUIRED = ("gate", "curator", "grader", "tuner", "review", "task", "model", "trainer")

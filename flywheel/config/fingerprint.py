@@ -10,13 +10,18 @@ from flywheel.records import Settings
 from flywheel.storage.ledger import canonical
 
 
-def fingerprint(components: Components, section: str, settings: Settings) -> str | None:
+def fingerprint(
+    components: Components, section: str, settings: Settings, part: str | None = None
+) -> str | None:
     """SHA-256 of a section's arguments and of the modules behind every class that it names.
+
+    ``part``: a key of the section that is meant, instead of the whole.
 
     The sources are those of the session's start: see ``flywheel.config.modules`` for which, and why not
     those that are on the disk by now. None: what ran is not known.
     """
-    return _version(components, section, components.section(section, settings, by_name=True))
+    arguments = components.section(section, settings, by_name=True)
+    return _version(components, section, arguments if part is None else arguments[part])
 
 
 def fingerprints_of_parts(components: Components, section: str, settings: Settings) -> dict[str, str | None]:

@@ -230,6 +230,30 @@ class Retention:
 
 
 @dataclass(kw_only=True, slots=True)
+class Audit:
+    """What checks, in every turn, whether the samples that are kept are right; see docs/audits.md."""
+
+    grader: dict[str, Any] | None = field(default_factory=dict)
+    """The trusted grader, by ``_target_``: known answers, a dearer grader, labels of a person; null: none."""
+    column: str | None = None
+    """The trusted grader's column to go by: a row is right where it is .5 or more; null: its first."""
+    size: int = 200
+    """Kept rows that are drawn in a turn; all, where fewer are kept. Of dropped rows a quarter as many."""
+    by: list[str] | None = None
+    """Columns of samples by whose values precision is reported too, e.g. ``[length]``."""
+    least_precision: float = 0.95
+    """The share of right rows among those kept below which an audit says so."""
+
+    def __post_init__(self) -> None:
+        check("audit.size", self.size, self.size >= 1, "must be 1 or more")
+        holds = 0 < self.least_precision <= 1
+        check("audit.least_precision", self.least_precision, holds, "must be above 0 and at most 1")
+        grader = self.grader
+        if grader and "_target_" not in grader:
+            raise ValueError(f"audit.grader must name a class by _target_; it has {sorted(grader)}.")
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """All keys of ``python -m flywheel``. The components are dicts with ``_target_``."""
 
@@ -298,6 +322,8 @@ class Config:
     """By a name each: what looks at every generation and may warn, ask for a person, reject the candidate, or
     halt the run; null: none by this name."""
     review: dict[str, Any] = field(default_factory=dict)
+    audit: Audit = field(default_factory=Audit)
+    """A trusted grader that checks some of what is kept in every turn."""
     tracker: dict[str, Any] = field(default_factory=dict, metadata={"operational": True})
     """What follows the run: one class by its ``_target_``, or several by a name each."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEVER = frozenset(
     {"gate", "guards", "budget", "error_budget", "promotion", "review", "task", "tuner", "tune", "retention"}
-    | {"seed", "seal", "refit", "suites", "evaluator", "evaluate"}
+    | {"seed", "seal", "refit", "suites", "evaluator", "evaluate", "audit"}
 )
 """First parts of keys that no space may name, whatever a setting is called."""
 MAY_REFER = frozenset(
@@ -27,7 +27,7 @@ MAY_REFER = frozenset(
     | {"tracker"}
 )
 """Sections that may refer to a setting that is tuned: they are built anew from the settings in force."""
-_RULE = "evaluator, gate, guards, budget and suites are never tuned"
+_RULE = "evaluator, gate, guards, audit, budget and suites are never tuned"
 _DECLARED = "flywheel.tunable"
 _BOUNDS = ("low", "high", "step")
 _KEYS = (*_BOUNDS, "log", "choices", "when", "redo_from", "shape")

@@ -77,9 +77,11 @@ class ProducedBy(Answer, frozen=True, kw_only=True):
 
 
 class GradedBy(Answer, frozen=True, kw_only=True):
-    """What scored the turn's batch."""
+    """What scored the turn's batch, or checked some of it in an audit."""
 
     type: str = "graded_by"
+    stage: str
+    """``grade`` or ``audit``."""
     grader: str
     """Its class, e.g. ``Vote``."""
     weights: str | None
@@ -136,7 +138,7 @@ class Graph:
         """All edges from a generation to what it was made from."""
         edges: list[Edge | None] = [self.init(generation), self.trained_on(generation)]
         edges += self.produced_by(generation)
-        edges.append(self.graded_by(generation))
+        edges += self.graded_by(generation)
         edges += self.settings_from(generation)
         edges += [*self.opponents(generation), self.saw(generation)]
         return [edge for edge in edges if edge is not None]
@@ -188,12 +190,13 @@ class Graph:
         maker = turn.parent if turn.generate else None
         return ProducedBy(generation=maker, made_in=made_in(turn), samples=samples)
 
-    def graded_by(self, generation: Generation) -> GradedBy | None:
-        """Who graded its turn's batch; None: nobody."""
-        if generation.grade is None:
-            return None
-        facts = generation.grade.facts
-        return GradedBy(grader=facts.grader, weights=bare(facts.loaded_parent))
+    def graded_by(self, generation: Generation) -> list[GradedBy]:
+        """Who graded its turn's batch, and who audited it."""
+        done: list[StageDone[Any] | None] = [generation.grade, generation.audit]
+        return [
+            GradedBy(stage=one.stage, grader=one.facts.grader, weights=bare(one.facts.loaded_parent))
+            for one in filter(None, done)
+        ]
 
     def opponents(self, generation: Generation) -> list[Opponent]:
         """Whom it was compared with: on dev, where it was screened, and at a gate the champion."""

@@ -15,6 +15,7 @@ from flywheel.lineage.status import read_state
 from flywheel.storage.corpus import beside, read
 from flywheel.storage.ids import batch_of
 from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.sources import batch_source
 from flywheel.storage.state import Generation, RunState
 from flywheel.storage.store import Store
 
@@ -39,7 +40,7 @@ def samples_of(store: Store, state: RunState, generation: Generation) -> pa.Tabl
     if batch in state.pruned:
         rows = store.table(state.resolve_pruned(batch))
     else:
-        rows = read(store, [[batch, generation.output("grade", "scores")]])
+        rows = read(store, [[batch, *batch_source(generation)[1:]]])
     decided = generation.output("curate", "decisions")
     if decided is None or "keep" in rows.column_names:
         return rows

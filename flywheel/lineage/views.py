@@ -158,15 +158,16 @@ def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
         return {"type": kind, "generation": g.number, **names}
 
     number, all_of = ("generation", str(g.number)), graph.state.generations
-    init, graded = graph.init(g), graph.graded_by(g)
+    init = graph.init(g)
     if init and init.weights:
         yield edge("init", ("weights", g.weights), ("weights", f"{init.weights}.safetensors"))
     for chosen in graph.settings_from(g):
         yield edge("settings_from", number, ("generation", str(chosen.generation)))
     for turn in graph.seen_turns(g):
         yield edge("saw", number, ("samples", batch_of(all_of[turn])))
-    if graded:
-        scores = ("scores", g.output("grade", "scores"))
+    for graded in graph.graded_by(g):
+        kind = {"grade": "scores", "audit": "audits"}[graded.stage]
+        scores = (kind, g.output(graded.stage, kind))
         yield edge("graded_by", scores, ("grader", graded.grader))
         if graded.weights:
             yield edge("graded_by", scores, ("weights", f"{graded.weights}.safetensors"))

@@ -129,6 +129,14 @@ class HeldOut:
     asked: pa.Array | None = None
     schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
 
+    def is_asked(self, rows: pa.Table) -> Any:
+        """Which rows the suites ask, a mask, exhaustible ones too; None if they cannot be compared."""
+        columns = set(self.problems.columns)
+        if not columns or not columns <= set(rows.column_names):
+            return None
+        self.problems.check_types({**self.schemas, "the samples": rows.schema})
+        return pc.is_in(self.problems.texts(rows, "Samples"), value_set=self.asked)
+
     def leave_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
         """The prompts that are in no suite, and how many were left out; None if they cannot be compared.
 

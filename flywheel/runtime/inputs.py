@@ -8,10 +8,11 @@ from typing import Any
 
 from flywheel import ranks
 from flywheel.lineage.status import forked_from
+from flywheel.metrics import audits
 from flywheel.records import TRIAL, Settings, Start
 from flywheel.runtime.runner import StageRunner
-from flywheel.storage.events import Decided
-from flywheel.storage.sources import Source, sources_of
+from flywheel.storage.events import AuditsBefore, Decided
+from flywheel.storage.sources import Source, batch_source, sources_of
 from flywheel.storage.state import Generation
 from flywheel.tuners import memory
 
@@ -181,10 +182,9 @@ def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
     The human one, those in the parent's corpus, and those of its turns that were rejected or abandoned; none
     that is recalled. None of them was pruned: see ``storage.retention``.
     """
-    human = [human_of(run).output("seed", "samples"), None]
+    human = of_people(human_of(run).output("seed", "samples"))
     turns = (run.state.generations[number] for number in parent.turns)
-    batches = [[g.output("generate", "samples"), g.output("grade", "scores")] for g in turns]
-    earlier = [*sources_of(run.store, parent), *batches]
+    earlier = [*sources_of(run.store, parent), *map(batch_source, turns)]
     recalled = run.state.recalled_batches
     return [human, *(source for source in earlier if source != human and source[0] not in recalled)]
 
@@ -194,8 +194,19 @@ def sources_again(run: StageRunner, champion: Generation) -> list[Source]:
 
     None of them was pruned, as a champion is kept whole; those that it kept nothing of may be gone.
     """
-    human = [human_of(run).output("seed", "samples"), None]
-    own = [[champion.output("generate", "samples"), champion.output("grade", "scores")]]
+    human = of_people(human_of(run).output("seed", "samples"))
+    own = [batch_source(champion)]
     kept = [source for source in sources_of(run.store, champion) if source not in (human, *own)]
     earlier = [source for source in kept if source[0] not in run.state.recalled_batches]
     return [human, *earlier, *(own if champion.generate else [])]
+
+
+def of_people(samples: str | None) -> Source:
+    """What people made, as a source: it is neither scored nor audited."""
+    return [samples, None, None]
+
+
+def audits_before(run: StageRunner, generation: Generation) -> AuditsBefore | None:
+    """What the audits of earlier turns found together, but for those that are recalled."""
+    earlier = run.state.generations[: generation.number]
+    return audits.before(g.audit.facts for g in earlier if g.audit and not g.recalled)

@@ -32,6 +32,7 @@ labels   = _row("labels",   part="task",    at="seed.labels", sees=(Role.DEV, Ro
 generate = _row("generate", part="task",    **_all, **_turn, sees=(Role.DEV,))
 grade    = _row("grade",    part="grader",  **_all, **_turn)
 tune     = _row("tune",     part="tuner",   **_all, **_turn, has_carry=True, sees=(Role.DEV,))
+audit    = _row("audit",    part="audit",   **_all, sees=(Role.DEV,))
 curate   = _row("curate",   part="curator", **_turn, has_carry=True)
 train    = _row("train",    part="trainer", **_all, **_turn)
 adopt    = _row("adopt",    part="model",   at="train.adopt")

@@ -104,12 +104,12 @@ class MakeTrial:
         """The sources, with the newest batch made, or only graded, anew."""
         if self.parent is None:
             raise StageFailed("tune", f"a genesis has nothing that {trial.redo_from} could do anew")
-        *before, (samples, _) = self.sources
+        *before, (samples, *_) = self.sources
         if trial.redo_from == "generate":
             given = {"parent": self.parent, "share": trial.data_share}
             samples = self._do("generate", ctx, scratch, settings, key, **given)["samples"]
         graded = self._do("grade", ctx, scratch, settings, key, samples=samples, parent=self.parent)
-        return [*before, [samples, graded["scores"]]]
+        return [*before, [samples, graded["scores"], None]]
 
     def _curated(
         self, ctx: Context, scratch: Store, settings: Settings, sources: Sequence[Source]

@@ -10,17 +10,22 @@ import pyarrow.compute as pc
 from flywheel.errors import DataError
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store
+from flywheel.tables import AUDITED
 
 
 def read(store: Store, sources: Sequence[Source]) -> pa.Table:
     """All rows of the sources, samples beside their scores; columns that a batch lacks are null.
 
+    Where any batch was audited there is a column ``audited``: what the trusted grader said, 1 for right and 0
+    for wrong; null for rows that were not audited.
+
     Raises DataError if a sample occurs twice, or batches have columns of one name and types that do not meet.
     """
     batches = []
-    for samples, scores in sources:
+    for samples, scores, audits in sources:
         batch = store.table(str(samples))
-        batches.append(batch if scores is None else beside(batch, store.table(scores)))
+        batch = batch if scores is None else beside(batch, store.table(scores))
+        batches.append(batch if audits is None else _audited(batch, store.table(audits)))
     try:
         rows = pa.concat_tables(batches, promote_options="permissive")
     except pa.ArrowException as error:
@@ -33,6 +38,11 @@ def read(store: Store, sources: Sequence[Source]) -> pa.Table:
             f"A corpus has each sample once; {twice} ids occur again among its {len(sources)} batches."
         )
     return rows
+
+
+def _audited(batch: pa.Table, audits: pa.Table) -> pa.Table:
+    where = pc.index_in(batch["id"], value_set=audits["id"])
+    return batch.append_column(AUDITED, audits["trusted"].take(where))
 
 
 def _types_that_differ(batches: Sequence[pa.Table]) -> str:

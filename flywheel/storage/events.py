@@ -266,6 +266,67 @@ class GradeFacts(Fields, frozen=True, kw_only=True):
     """Of a composition, its parts by their names, however deep."""
 
 
+class Checked(Fields, frozen=True, kw_only=True):
+    """Rows of a batch of which some were drawn for an audit."""
+
+    rows: int
+    """How many there are, e.g. 1840."""
+    drawn: int
+    """Those that the trusted grader was given, e.g. 200."""
+    graded: int
+    """Those that it gave an answer to."""
+    right: int
+    """Those that it found right."""
+
+
+class AuditsBefore(Fields, frozen=True, kw_only=True):
+    """What earlier audits of a run found of kept rows, up to the first one that drifted."""
+
+    graded: int = 0
+    right: int = 0
+    gap: Interval | None = None
+    """Mean over those rows of the loop's own score - what the trusted grader said."""
+
+
+class AuditFacts(Fields, frozen=True, kw_only=True):
+    """Facts of ``audit``."""
+
+    grader: str
+    """The trusted grader's class, e.g. ``Verifier``."""
+    version: str | None
+    """Hash of its arguments and of the modules behind it; None: not known."""
+    column: str | None
+    """Its column, e.g. ``verified``; None: it answered nothing."""
+    kept: Checked
+    """The turn's rows that the curator would keep, but for those that a dev suite asks."""
+    dropped: Checked
+    """Its rows that are dropped though they are the best, or the only one, of their group."""
+    loaded_parent: str | None = None
+    """Artifact of the weights that the trusted grader loaded; None: none."""
+    left_out: int | None = None
+    """Rows that dev suites ask, of which none is drawn; None: they could not be compared."""
+    precision: Interval | None = None
+    """The share of right rows among those kept, exact; None: nothing is known of it."""
+    recall: Interval | None = None
+    """The share of kept rows among the right ones of ``kept`` and ``dropped``; None: not known."""
+    by: dict[str, dict[str, Interval]] = msgspec.field(default_factory=dict)
+    """Column -> its value -> precision there, e.g. ``{"length": {"8": ...}}``."""
+    score: str | None = None
+    """The loop's own score: the curator's column, else the grader's first."""
+    gaps: dict[str, Interval] = msgspec.field(default_factory=dict)
+    """The loop's grader's column -> its mean - the trusted grader's, over the same kept rows, in [-1, 1]."""
+    failures: dict[str, int] = msgspec.field(default_factory=dict)
+    """Why the trusted grader gave no answer, and for how many rows."""
+    before: AuditsBefore | None = None
+    """What earlier audits found, with which this one is compared; None: there were none."""
+    flagged: str | None = None
+    """A sentence where too few kept rows are right, or nothing was found out."""
+    drift: str | None = None
+    """A sentence where fewer are right than before, or the loop's grader's gap is larger."""
+    units: Units | None = None
+    """Those of the trusted grader; None: there was nothing to grade."""
+
+
 class PartFacts(Fields, frozen=True, kw_only=True):
     """Facts of a stage whose part may leave a carry."""
 
@@ -410,6 +471,7 @@ FACTS: dict[str, type[Fields]] = {
     "labels": LabelsFacts,
     "generate": GenerateFacts,
     "grade": GradeFacts,
+    "audit": AuditFacts,
     "curate": CurateFacts,
     "tune": TuneFacts,
     "train": TrainFacts,

@@ -16,6 +16,7 @@ from flywheel.keys import Key
 from flywheel.records import Consent, Role, Settings, Start
 from flywheel.storage import rules
 from flywheel.storage.events import (
+    AuditFacts,
     CodeChanged,
     Consented,
     Cost,
@@ -113,6 +114,7 @@ class Generation:
     labels = _Done[LabelsFacts]("labels")
     generate = _Done[GenerateFacts]("generate")
     grade = _Done[GradeFacts]("grade")
+    audit = _Done[AuditFacts]("audit")
     curate = _Done[CurateFacts]("curate")
     tune = _Done[TuneFacts]("tune")
     train = _Done[TrainFacts]("train", "adopt")

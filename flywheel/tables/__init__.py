@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from flywheel.tables.columns import (
+    AUDITED,
+    AUDITS,
     DECISIONS,
     OUTCOMES,
     PROVENANCE,
@@ -19,6 +21,8 @@ from flywheel.tables.columns import (
 )
 
 __all__ = [
+    "AUDITED",
+    "AUDITS",
     "DECISIONS",
     "OUTCOMES",
     "PROVENANCE",

@@ -46,7 +46,13 @@ OUTCOMES = pa.schema(
     ]
 )
 
-RESERVED = frozenset(PROVENANCE.names) | frozenset(DECISIONS.names)
+AUDITS = pa.schema(
+    [("id", pa.string()), ("trusted", pa.float64()), ("kept", pa.bool_()), ("failure", pa.string())]
+)
+AUDITED = "audited"
+"""Column in which curators find what the trusted grader said of a sample; null where it was not asked."""
+
+RESERVED = frozenset(PROVENANCE.names) | frozenset(DECISIONS.names) | {AUDITED}
 """Column names that say what the loop and the curator say of a sample: no payload's or grader's to have."""
 
 

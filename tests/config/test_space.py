@@ -325,6 +325,7 @@ def test_a_key_that_is_no_setting_is_to_become_one(name: str) -> None:
             "retention.last",
             "seed",
             "suites",
+            "audit.size",
             "evaluator",
         ),
     ],
@@ -332,7 +333,7 @@ def test_a_key_that_is_no_setting_is_to_become_one(name: str) -> None:
 def test_what_is_never_tuned_is_refused_by_name(name: str) -> None:
     message = refused({name: {"low": 1, "high": 2}})
     assert f"tune.space.{name} is refused" in message
-    assert "evaluator, gate, guards, budget and suites are never tuned" in message
+    assert "evaluator, gate, guards, audit, budget and suites are never tuned" in message
 
 
 def test_a_setting_by_the_name_of_what_is_never_tuned_is_refused_too() -> None:

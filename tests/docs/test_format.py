@@ -124,7 +124,7 @@ def test_a_corpus_leads_back_to_its_samples_and_their_makers(
 ) -> None:
     curate = stage(events, "curate", 1)
     sources = json.loads(artifact(finished_run, curate["outputs"]["sources"]).read_text())
-    batches = [pq.read_table(artifact(finished_run, samples)).to_pylist() for samples, _, _ in sources]
+    batches = [pq.read_table(artifact(finished_run, samples)).to_pylist() for samples, *_ in sources]
     rows = [row for batch in batches for row in batch]
     by_id = {row["id"]: row for row in rows}
     corpus = pq.read_table(artifact(finished_run, curate["outputs"]["corpus"])).to_pylist()

@@ -156,6 +156,7 @@ class History:
             advance=rng.choice([0.5, 0.8, 1.0]),
             still=rng.choice([0.0, 0.0, 0.0, 0.2]),
             tries=rng.choice([0.0, 0.0, 0.5, 1.0]),
+            audited=rng.random() < 0.3,
         )
 
     def promotion(self) -> dict[str, Any]:

@@ -668,10 +668,11 @@ class Run:
             for turn in self.turns_with(drawn):
                 made = {"samples": bare(self.batch_of(turn)), "made_in": self.made_in(turn)}
                 edges.append({"type": "produced_by", "generation": turn.parent, **made})
-        if "grade" in g.stages:
-            facts = g.stages["grade"]["facts"]
-            graded = {"grader": facts["grader"], "weights": bare(facts["loaded_parent"])}
-            edges.append({"type": "graded_by", **graded})
+        for stage in ("grade", "audit"):
+            if stage in g.stages:
+                facts = g.stages[stage]["facts"]
+                graded = {"grader": facts["grader"], "weights": bare(facts.get("loaded_parent"))}
+                edges.append({"type": "graded_by", "stage": stage, **graded})
         edges += [{"type": "opponent", "generation": rival} for rival in self.opponents(g)]
         if ids := self.saw(g):
             seen = [self.made_in(turn) for turn in self.turns_with(ids)]
@@ -785,7 +786,7 @@ class Run:
     def sources(self, g: Generation) -> set[str]:
         """The batches of its corpus, with their scores."""
         name = g.output("curate", "sources")
-        return {n for source in self.json(name) for n in source[:2] if n} if name else set()
+        return {n for source in self.json(name) for n in source[:3] if n} if name else set()
 
     def drawn_on_next(self, g: Generation) -> set[str]:
         """What the next corpus may draw on while this generation is champion, or frontier."""

@@ -36,7 +36,7 @@ from flywheel.storage.events import Event, Fields, ForkedFrom, ReviewFacts
 from flywheel.storage.ledger import Ledger
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, Stored
-from flywheel.tables import OUTCOMES, with_provenance
+from flywheel.tables import AUDITS, OUTCOMES, with_provenance
 from flywheel.trackers import NoTracker
 from tests.support.events import event_of, facts
 from tests.support.fake_stages import drawn_verdict, put
@@ -48,6 +48,7 @@ STAGES = [
     "seed",
     "generate",
     "grade",
+    "audit",
     "curate",
     "tune",
     "train",
@@ -103,6 +104,7 @@ class Config:
     promotion: dict[str, Any] = field(default_factory=dict)
     """The rule by which it promotes; empty: each."""
     guarded: bool = False
+    audited: bool = False
     advance: float = 0.8
     """How often a candidate that is screened does no shown harm."""
     still: float = 0.0
@@ -126,6 +128,7 @@ class Parts:
         self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
         self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", **operational}
         self.resolved |= {"genesis_settings": {}}
+        self.resolved["audit"] = {"grader": "drawn" if config.audited else None}
         self.resolved["guards"] = {"drawn": config.guarded or None}
 
     def settings(self, *, genesis: bool = False) -> dict[str, Any]:
@@ -187,6 +190,16 @@ def grade(ctx: Context, *, samples: str, parent: Any) -> StageOutput:
     scores = pa.table({"id": ids, "score": ctx.key.numpy().random(len(ids))})
     loaded_parent = parent.weights if ctx.components.config.lends else None
     return StageOutput({"scores": scores}, facts("grade", grader="Fake", loaded_parent=loaded_parent))
+
+
+def audit(ctx: Context, *, sources: Any, parent: Any, **_: Any) -> StageOutput:
+    ids = ctx.store.table(sources[-1][0])["id"][:2]
+    audits = [ids, ctx.key.numpy().random(len(ids)), [True] * len(ids), [None] * len(ids)]
+    loaded_parent = parent.weights if ctx.components.config.lends else None
+    return StageOutput(
+        {"audits": pa.table(audits, schema=AUDITS)},
+        facts("audit", grader="Fake", loaded_parent=loaded_parent),
+    )
 
 
 def tune(ctx: Context, *, init: str, starts: Any, **_: Any) -> StageOutput:
@@ -357,6 +370,7 @@ def staged() -> Iterator[Clocks]:
             seed,
             generate,
             grade,
+            audit,
             tune,
             train,
             adopt,

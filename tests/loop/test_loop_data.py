@@ -71,7 +71,9 @@ def test_a_genesis_that_is_tried_again_has_each_human_row_once(folder, fault, wh
 
 def test_an_id_twice_among_the_sources_is_refused(typed, whole, monkeypatch) -> None:
     human = outputs_of(whole, "seed", 0)["samples"]
-    monkeypatch.setattr("flywheel.runtime.inputs.sources_before", lambda *_: [[human, None], [human, None]])
+    monkeypatch.setattr(
+        "flywheel.runtime.inputs.sources_before", lambda *_: [[human, None, None], [human, None, None]]
+    )
     failed = typed(generations=2)
     assert failed.exit_code is ExitCode.FAILED
     assert "A corpus has each sample once; 6 ids occur again" in failed.status().reason

@@ -153,6 +153,6 @@ def test_a_rollback_draws_on_what_was_rejected_before_it(tmp_path: Path) -> None
         play(tmp_path / name, 7, verdicts=verdicts, retention=policy)
     curated = [read_state(tmp_path / name).generations[6].stages["curate"] for name in "ab"]
     assert curated[0].inputs == curated[1].inputs
-    batches = [samples for samples, _ in Store(tmp_path / "a").json(curated[0].inputs["sources"])]
+    batches = [samples for samples, *_ in Store(tmp_path / "a").json(curated[0].inputs["sources"])]
     state = read_state(tmp_path / "a")
     assert {state.generations[n].output("generate", "samples") for n in (1, 2)} <= set(batches)

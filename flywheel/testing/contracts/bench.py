@@ -106,7 +106,7 @@ class Bench:
 
     def human(self) -> Source:
         """The human samples, as a source of a corpus."""
-        return [self.store.put_table(self.data.human), None]
+        return [self.store.put_table(self.data.human), None, None]
 
     def samples(self, rows: Any, generation: int) -> str:
         """Payload rows as samples: those of generation 0 are human."""

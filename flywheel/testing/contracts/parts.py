@@ -49,7 +49,7 @@ def check_curator(curator: Any, human: Any, generated: Any) -> None:
     """Check a curator on payload rows of people, and of a model with its graders' columns beside them."""
     with bench_of(given(curator=curator)) as bench:
         rows = (human, generated, generated)
-        check_curator_on(bench, [[bench.samples(rows[k], k), None] for k in range(3)])
+        check_curator_on(bench, [[bench.samples(rows[k], k), None, None] for k in range(3)])
 
 
 def check_curator_on(bench: Bench, sources: Sequence[Source]) -> None:

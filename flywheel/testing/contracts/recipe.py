@@ -51,7 +51,7 @@ def check_recipe(
 def check_parts(bench: Bench) -> None:
     """Every seam, each with what the one before made."""
     samples = check_task_on(bench)
-    generated = [[name, check_grader_on(bench, name)] for name in samples]
+    generated = [[name, check_grader_on(bench, name), None] for name in samples]
     check_curator_on(bench, [bench.human(), *generated])
     check_tuner_on(bench, [bench.human(), generated[0]])
     check_guards_on(bench)

@@ -40,7 +40,7 @@ def check_task_on(bench: Bench) -> list[str]:
         check_scores(bench, watched, champion, suite)
     bench.components.task, bench.components.resolved["chunk_size"] = task, size
     human = [bench.human()] if len(bench.data.human) else []
-    for rows in (human, [*human, [samples[0], None]]):
+    for rows in (human, [*human, [samples[0], None, None]]):
         if rows:
             bench.twice(stages.train, **bench.corpus(rows), start=Start("fresh"))
     return samples
