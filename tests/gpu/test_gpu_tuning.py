@@ -21,5 +21,5 @@ def test_trials_are_made_on_a_gpu_and_may_become_the_start(trials, tmp_path):
     shown = run.show(1)
     assert [result.failure for result in shown.trials] == [None] * trials
     assert all(len(result.rungs) == 1 for result in shown.trials)
-    assert trials > 1 or shown.init.init == "trial", "of one trial it is that; of several it depends on scores"
+    assert trials > 1 or shown.init.init == "trial", "of several it depends on scores"
     assert run.verify().first_bad is None

@@ -127,7 +127,7 @@ class Parts:
         base = str(config.base) if config.base else None
         self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
         self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", **operational}
-        self.resolved |= {"genesis_settings": {}}
+        self.resolved |= {"genesis_settings": {}, "human_share": None}
         self.resolved["audit"] = {"grader": "drawn" if config.audited else None}
         self.resolved["guards"] = {"drawn": config.guarded or None}
 

@@ -55,7 +55,7 @@ class FakeComponents:
             "refit": False,
         }
         ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
-        ours |= {"audit": {"grader": None}}
+        ours |= {"audit": {"grader": None}, "human_share": None}
         ours |= {"promotion": {}, "advances": {}, "scores": {}, "genesis_settings": {}}
         self.resolved = {"seed": 0, "budget": {"seconds": None}, **ours, **config}
 
