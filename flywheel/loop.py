@@ -249,7 +249,7 @@ def ending_due(run: StageRunner) -> RunEnded | None:
         return RunEnded(event="run_failed", reason=ended.reason)
     over = why_over(run)
     if over == "budget" and not (champion and finishes(run.config["budget"])):
-        key = run.state.spent.reached(run.config["budget"]) or ""
+        key = run.state.limit_reached(run.config["budget"]) or ""
         return RunEnded(event="run_stopped", reason=limit_is_spent(key, run.config["budget"][key]))
     if run.state.is_look_due(is_over=over is not None):
         return None
@@ -270,7 +270,7 @@ def why_over(run: StageRunner) -> str | None:
     if run.state.current:
         return None
     config = run.config
-    spent = "budget" if run.state.spent.reached(config["budget"]) else None
+    spent = "budget" if run.state.limit_reached(config["budget"]) else None
     return run.state.is_over(config["generations"], config["patience"], config["on_failure"]) or spent
 
 

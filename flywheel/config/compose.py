@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -18,19 +19,18 @@ from flywheel.errors import ConfigError, near_misses
 def compose(
     overrides: Sequence[str],
     config_dir: str | None = None,
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> Any:
     """The checked configuration (a DictConfig) of these overrides. Raises ConfigError.
 
-    ``sections``: of parts that are given as objects, in the places of the composed ones.
+    ``sections``: of parts that are given as objects, in the places of the composed ones; and values of other
+    keys.
     """
     check_recipe_name(overrides, config_dir)
     return _composed(overrides, config_dir, sections)
 
 
-def _composed(
-    overrides: Sequence[str], config_dir: str | None, sections: Mapping[str, Mapping[str, Any]] | None
-) -> Any:
+def _composed(overrides: Sequence[str], config_dir: str | None, sections: Mapping[str, Any] | None) -> Any:
     check_overlay(overrides, config_dir)
     with hydra_session(config_dir):
         with explained(overrides, config_dir):
@@ -41,7 +41,7 @@ def _composed(
 def compose_mapping(
     config: Mapping[str, Any],
     config_dir: str | None = None,
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> Any:
     """As ``compose``, of a mapping. With a task and a model it is a recipe itself: no YAML is needed.
 
@@ -73,7 +73,7 @@ def recompose(
     recorded: Mapping[str, Any],
     overrides: Sequence[str],
     config_dir: str | None = None,
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> Any:
     """A configuration that was composed before, with overrides on top, checked anew. Raises ConfigError.
 
@@ -210,7 +210,7 @@ def _compose(name: str, overrides: list[str]) -> Any:
     return hydra_compose(name, overrides, return_hydra_config=True)
 
 
-def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
+def checked(config: Any, choices: Any = None, sections: Mapping[str, Any] | None = None) -> Any:
     """A composed configuration without Hydra's own part, types and rules checked.
 
     ``choices``: Hydra's, of which recipe and debug are named in it.
@@ -223,7 +223,8 @@ def checked(config: Any, choices: Any = None, sections: Mapping[str, Mapping[str
         if choices is not None:
             config.recipe, config.debug = choices.recipe, choices.debug
         for name, section in (sections or {}).items():
-            config[name] = section
+            has_schema = dataclasses.is_dataclass(OmegaConf.get_type(config, name))
+            OmegaConf.update(config, name, section, merge=has_schema)
         written: Any = OmegaConf.to_container(config, resolve=False)
         for key in ("runs_dir", "base"):  # a shell fills in ~ only at the beginning of a word, Python nowhere
             if str(written[key]).startswith("~/"):

@@ -124,8 +124,8 @@ class Budget:
     """Device hours and tokens, at ``price``."""
     price: Price = field(default_factory=Price)
     at_limit: AtLimit = AtLimit.stop
-    """``stop``: at the next step or unit; a larger budget lets the run go on. ``finish``: the turn under way
-    is made to its end, and the run finishes as it does by ``generations``: it looks at its sealed suites."""
+    """``stop``: at the next step or unit; a larger budget lets the run go on. ``finish``: with the turn that
+    ends nearest to the limit, as by ``generations``: the run looks at its sealed suites, and is finished."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "device_hours", "samples", "tokens", "flops", "money"):

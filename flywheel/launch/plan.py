@@ -74,7 +74,7 @@ def _is_over(state: RunState, config: Mapping[str, Any]) -> bool:
         return True
     budget = config.get("budget") or {}
     is_at_end = finishes(budget) and state.champion is not None and state.current is None
-    return is_at_end and state.spent.reached(budget) is not None
+    return is_at_end and state.limit_reached(budget) is not None
 
 
 def _is_refit_due(state: RunState, config: Mapping[str, Any]) -> bool:

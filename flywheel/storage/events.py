@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec import structs
 from msgspec.structs import replace
 
 from flywheel.records import (
@@ -127,6 +128,10 @@ class Spent(Answer, frozen=True):
             self.money + other.money,
             self.flops + other.flops,
         )
+
+    def times(self, factor: float) -> Spent:
+        """As often; a share of a sample or token is none."""
+        return Spent(**{key: type(value)(value * factor) for key, value in structs.asdict(self).items()})
 
     def reached(self, budget: Mapping[str, Json]) -> str | None:
         """The first limit of ``budget`` that is reached, by its key; None: none is."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from flywheel.errors import DamagedError
 from flywheel.keys import Key
-from flywheel.records import Consent, Role, Settings, Start
+from flywheel.records import Consent, Json, Role, Settings, Start
 from flywheel.storage import rules
 from flywheel.storage.events import (
     AuditFacts,
@@ -46,6 +46,7 @@ from flywheel.storage.events import (
     StageDone,
     TrainFacts,
     TuneFacts,
+    finishes,
 )
 from flywheel.storage.events import Status as Status
 from flywheel.storage.ledger import no_garbage_collection
@@ -556,6 +557,20 @@ class RunState:
     def seconds(self) -> float:
         """Wall time of all stages, those that failed or were cut off too."""
         return self.spent.seconds
+
+    def limit_reached(self, budget: Mapping[str, Json]) -> str | None:
+        """The limit of a budget that ends the run before another turn, by its key; None: none does.
+
+        Where a run finishes at its limit it does so with the turn that ends nearest: one more like the last
+        would end farther beyond the limit than this one ended below.
+        """
+        last = self.generations[-1] if self.generations else None
+        if not (finishes(budget) and last and last.is_turn):
+            return self.spent.reached(budget)
+        turn = Spent()
+        for stage in last.stages.values():
+            turn = turn.after(stage.cost)
+        return self.spent.plus(turn.times(0.5)).reached(budget)
 
     @property
     def turns_in_force(self) -> int:

@@ -46,6 +46,10 @@ WORDS = {
     "bundle": ("run", "1", "--out", "out"),
     "verify-bundle": ("out",),
     "power": ("run",),
+    "controls": (
+        *(*HAVE_CONF, "recipe=moons", "settings.steps=2", "generations=1", "threads=1"),
+        *("--seeds", "1", "--arms", "no-grading"),
+    ),
     "tune-space": ("mnist", "tune.space.lr.when={width: 32}"),
     "du": ("run",),
     "prune": ("run", "--last", "0"),

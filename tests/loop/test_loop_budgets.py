@@ -119,7 +119,7 @@ def test_flops_of_trials_are_counted(moons: Any) -> None:
 
 def test_a_run_may_finish_at_its_limit(moons: Any) -> None:
     genesis, turn = (generation.cost.flops for generation in moons().status().generations)
-    limit = {"budget.at_limit": "finish", "budget.flops": genesis + 1.5 * turn}
+    limit = {"budget.at_limit": "finish", "budget.flops": genesis + 1.6 * turn}
     finish = {"generations": 9, "seal": "keep", **limit}
     run = moons(name="other", **finish)
     assert run.exit_code is ExitCode.FINISHED
@@ -133,6 +133,13 @@ def test_a_run_may_finish_at_its_limit(moons: Any) -> None:
     assert last_of(run) == before, "it is over"
     with pytest.raises(RunError, match="A run ends when its sealed suites are opened"):
         moons(name="other", **finish | {"budget.flops": 9 * turn})
+
+
+def test_a_run_finishes_with_the_turn_that_ends_nearest_to_its_limit(moons: Any) -> None:
+    genesis, turn = (generation.cost.flops for generation in moons().status().generations)
+    for name, share, turns in (("below", 2.4, 2), ("above", 2.6, 3)):
+        limit = {"budget.at_limit": "finish", "budget.flops": genesis + share * turn}
+        assert len(statuses(moons(name=name, generations=9, **limit))) == 1 + turns
 
 
 def test_a_run_that_may_finish_is_cut_off_nowhere(moons: Any) -> None:

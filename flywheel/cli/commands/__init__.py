@@ -87,6 +87,10 @@ SUBCOMMANDS = (
         "how likely the gate sees such a gain, before a run and after; a check of the gate on the run's data",
     ),
     Subcommand(
+        "controls recipe=NAME [--seeds 5] [--budget 90s] [--arms a,b]",
+        "what each part of the loop is worth: arms with one part off, at equal training FLOPs",
+    ),
+    Subcommand(
         "tune-space RECIPE|RUN [key=value]",
         "what a tuner may search, the values in force, and what earlier generations chose",
     ),
