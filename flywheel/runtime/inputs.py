@@ -46,7 +46,7 @@ def seen_by_guards(run: StageRunner, generation: Generation) -> dict[str, Any]:
         str(g.number): str(g.output("evaluate", "outcomes") or g.output("screen", "outcomes")) for g in known
     }
     turns = [*islice(_earlier_batches(run, generation), FIRST_TURNS), generation]
-    batches = [[g.number, g.output("generate", "samples"), g.output("grade", "scores")] for g in turns]
+    batches = [[g.number, *batch_source(g)] for g in turns]
     guarded = (g for g in run.state.generations[: generation.number] if g.guard and not g.recalled)
     measured = {
         g.number: {alarm.guard: alarm.numbers for alarm in g.guard.facts.alarms if alarm.numbers}
