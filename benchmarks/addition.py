@@ -9,7 +9,8 @@
 taught, are solved by the vote of the members, looked at after the run, for each champion on its way:
 
     loop          `recipe=addition` as committed
-    no grader     the same, keeping the first member's answers whatever the others say
+    no grader     the same, keeping the first member's answers whatever the others say; no audit
+    no audit      the same as the loop, but nobody looks whether lessons are right
     verifier      the same, keeping the answers that are true
     seed only     no loop: as many FLOPs as the loop's training and generating, on the seed data; the best
                   of three learning rates
@@ -37,13 +38,19 @@ from flywheel.records import Interval
 KINDS = ("uniform", "uneven", "carry")
 ITEMS, SHARE, LONGEST = 128, 0.95, 128
 RATES = (0.01, 0.02, 0.04)
-LOOKED_AT = {0, 1, 2}
+LOOKED_AT = {0, 1, 2, 11, 12, *range(100, 107)}
 """Seeds that were looked at while the settings were chosen."""
 ALONE: dict[str, Any] = {"generations": 0}
 ARMS: dict[str, dict[str, Any]] = {
     "loop": {},
     # The length is the same for all of a group, so the first member's answer is taken, whatever it is.
-    "no grader": {"curator.score": "length", "settings.accept": 0.0, "curator.sure_pass_rate": 0.0},
+    "no grader": {
+        "audit.grader": None,
+        "curator.score": "length",
+        "settings.accept": 0.0,
+        "curator.sure_pass_rate": 0.0,
+    },
+    "no audit": {"audit.grader": None},
     "verifier": {
         "grader._target_": "flywheel.recipes.addition.verifier.Verifier",
         "curator.score": "verified",
@@ -177,6 +184,7 @@ def recorded(path: Path) -> dict[str, Any]:
         **{kind: last[kind]["digits95"] for kind in KINDS},
         "genesis": first["uniform"]["digits95"],
         "promoted": f"{statuses.count('promoted') - 1} of {len(statuses) - 1}",
+        "audits": [view.record.audit.facts for view in run.generations() if view.record.audit],
         "seconds": times[-1] - times[0],
     }
 
@@ -196,14 +204,23 @@ def sealed(run: Any, number: int) -> dict[str, dict[str, Interval]]:
 
 def print_recorded(rows: list[dict[str, Any]]) -> None:
     """A line for each run, and how far apart they end."""
-    print("| seed | uniform | uneven | carry | genesis, uniform | promoted | time |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| seed | uniform | uneven | carry | genesis, uniform | promoted | right by the audits | time |")
+    print("|" + " --- |" * 8)
     for row in sorted(rows, key=lambda row: int(row["seed"])):
         cells = [level_text(row[kind]) for kind in (*KINDS, "genesis")]
         minutes, seconds = divmod(round(row["seconds"]), 60)
-        print(f"| {row['seed']} | {' | '.join(cells)} | {row['promoted']} | {minutes} min {seconds} s |")
+        cells += [row["promoted"], audits_text(row["audits"]), f"{minutes} min {seconds} s"]
+        print(f"| {row['seed']} | {' | '.join(cells)} |")
     print()
     print_spread([{"seed": row["seed"], **{kind: row[kind].value for kind in KINDS}} for row in rows])
+
+
+def audits_text(audits: list[Any]) -> str:
+    """The lowest share of right lessons that audits found, the last one, and how many were flagged."""
+    shares = [audit.precision.value for audit in audits if audit.precision]
+    flagged = sum(audit.flagged is not None for audit in audits)
+    least = f"{min(shares):.1%}, last {shares[-1]:.1%}" if shares else "no audit"
+    return f"{least}, {flagged} flagged" if flagged else least
 
 
 def level_text(number: Interval) -> str:
