@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from flywheel.config.space import tunable
     from flywheel.keys import Key, Keys
     from flywheel.metrics import Mean, Reach
-    from flywheel.records import Exhaustible, Role, Suite
+    from flywheel.records import Decontaminate, Exhaustible, Role, Suite
 
 __version__ = "0.1.0"
 __all__ = [
+    "Decontaminate",
     "Exhaustible",
     "Key",
     "Keys",
@@ -33,7 +34,13 @@ __all__ = [
     "tunable",
 ]
 _HOMES = {"Key": "keys", "Keys": "keys", "Mean": "metrics", "Reach": "metrics"}
-_HOMES |= {"Exhaustible": "records", "Role": "records", "Suite": "records", "tunable": "config.space"}
+_HOMES |= {
+    "Decontaminate": "records",
+    "Exhaustible": "records",
+    "Role": "records",
+    "Suite": "records",
+    "tunable": "config.space",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -79,13 +79,20 @@ class Task(Protocol):
     ``samples_of(items: pa.Table) -> Columns``: a row for each item that has a label, with the columns of
     ``seed()`` but ``source``, which names the suite; ``prompt`` is unique in a suite.
 
-    Two optional attributes keep the items of suites apart from the rows that are trained on:
+    Optional attributes keep the items of suites apart from the rows that are trained on:
 
     ``identity_columns``, e.g. ``("prompt",)``: columns that the seed samples and the items of every suite
     have. Two rows with equal values there are the same problem. Before anything is trained, a suite is
     refused if it shares a problem with the seed samples, or with a suite of another role (a gate and a guard
     may share problems: both judge a finished candidate). If prompts have the columns, too, prompts that are
     problems of a suite are left out. Without this attribute nothing is compared, and every report says so.
+
+    Generated rows are compared, too, whatever the curator says: one that is a problem of a suite gets into no
+    corpus. Its decision says so, ``leaked: suite gate asks it``.
+
+    ``decontaminate``, a ``flywheel.records.Decontaminate``: columns with texts, as of questions. Seed samples
+    that have an n-gram of words in common with items of a suite are refused, and generated rows get into
+    no corpus.
 
     ``slice_columns``, e.g. ``("digit",)``: columns of the items of dev suites. ``prompts`` is then called
     with a further keyword, ``results``: a table of how the model that will answer them did there, a row for

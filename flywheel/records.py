@@ -224,6 +224,18 @@ class Exhaustible(Answer, frozen=True):
     """Why they must recur: the end of a sentence, for people."""
 
 
+class Decontaminate(Answer, frozen=True):
+    """Columns with texts that no row to be trained on may have n-grams of words of in common with any suite.
+
+    E.g. ``Decontaminate(("question",))``.
+    """
+
+    columns: tuple[str, ...]
+    """Columns of samples and items, of texts."""
+    ngram: int = 13
+    """Words, without case and punctuation; of a shorter text the whole is compared."""
+
+
 class Sketch(Answer, frozen=True):
     """By what a table is known again, see ``tables.digests.sketch``."""
 

@@ -92,6 +92,10 @@ class CorpusData(Answer, frozen=True):
     by_origin: tuple[DataShare, ...]
     by_reason: Mapping[str, int]
     """Samples by the rule that decided on them, e.g. ``{"kept": 40, "low vote": 20}``."""
+    leaked: int = 0
+    """Generated rows that a suite asks, which the curator would have kept."""
+    human_share: float | None = None
+    """Share of the draws that are human rows; None: the run has no floor for it."""
 
 
 class StageArtifacts(Answer, frozen=True):
@@ -319,4 +323,5 @@ def _corpus(record: Record, generation: Generation) -> CorpusData:
     if generation.curate is None:
         return CorpusData(None, 0, (), {})
     facts = generation.curate.facts
-    return CorpusData(facts.corpus, facts.rows, by_origin(record, generation), facts.by_reason)
+    origins = by_origin(record, generation)
+    return CorpusData(facts.corpus, facts.rows, origins, facts.by_reason, facts.leaked, facts.human_share)

@@ -357,11 +357,16 @@ def held_out(state: RunState) -> HeldOut | None:
 
 def held_out_text(recorded: HeldOut) -> str:
     """``held_out`` as a line for people."""
+    texts, also = recorded.decontaminate, ""
+    if texts:
+        also = f"; texts of {', '.join(texts.columns)} by {texts.ngram} words in a row"
+    if not recorded.columns and texts:
+        return f"held out by{also.removeprefix(';')}"
     if not recorded.columns:
         return "not checked whether suites ask what was taught: the task names no identity_columns"
     text = f"held out by {', '.join(recorded.columns)}"
     if not recorded.shared:
-        return f"{text}: no item is a seed sample, or in a suite of another role"
+        return f"{text}: no item is a seed sample, or in a suite of another role{also}"
     by_other: dict[str, list[str]] = {}
     for entry in recorded.shared:
         by_other.setdefault(entry.other, []).append(f"{entry.items} of {entry.of} items of {entry.suite}")
@@ -369,7 +374,7 @@ def held_out_text(recorded: HeldOut) -> str:
     few = "; ".join(
         f"{rule.column} {', '.join(map(str, rule.values))}: {rule.reason}" for rule in recorded.exhaustible
     )
-    return f"{text}, except {shared}" + (f" ({few})" if few else "")
+    return f"{text}, except {shared}" + (f" ({few})" if few else "") + also
 
 
 def metrics(generation: Generation, state: RunState) -> Metrics:

@@ -60,7 +60,12 @@ class Data(msgspec.Struct, frozen=True):
     def held_out(self) -> events.HeldOut:
         """By which columns suites are held out, and what was exempt."""
         problems = self.problems
-        return events.HeldOut(columns=problems.columns, exhaustible=problems.exhaustible, shared=self.shared)
+        return events.HeldOut(
+            columns=problems.columns,
+            exhaustible=problems.exhaustible,
+            shared=self.shared,
+            decontaminate=problems.texts_of,
+        )
 
     def hold_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
         """The prompts that are in no suite, and how many were left out; None if they cannot be compared."""

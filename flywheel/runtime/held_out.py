@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import DataError
-from flywheel.records import Exhaustible, Role, Suite
+from flywheel.records import Decontaminate, Exhaustible, Role, Suite
 from flywheel.storage.events import Shared
 from flywheel.tables.digests import column_texts, joined_texts
+from flywheel.tables.ngrams import ngrams_of, overlaps
 
 SEED = "the seed samples"
 _JUDGES = {Role.GATE, Role.GUARD}  # both judge a candidate that is finished: one tells the other nothing
@@ -30,6 +32,8 @@ class Problems:
 
     columns: tuple[str, ...] = ()
     exhaustible: tuple[Exhaustible, ...] = ()
+    texts_of: Decontaminate | None = None
+    """Texts that are compared by their n-grams; None: none are."""
 
     @classmethod
     def of(cls, task: Any) -> Problems:
@@ -42,13 +46,26 @@ class Problems:
                 "exhaustible must be a sequence of flywheel.records.Exhaustible; it is "
                 f"{exhaustible!r}. Give (Exhaustible(column, values, reason),)."
             )
-        return cls(tuple(columns), tuple(exhaustible))
+        texts = getattr(task, "decontaminate", None)
+        if texts is not None and not isinstance(texts, Decontaminate):
+            raise DataError(
+                f"decontaminate must be a flywheel.records.Decontaminate; it is {texts!r}. Give "
+                "Decontaminate((column,), ngram=13)."
+            )
+        if texts is not None and (
+            texts.ngram < 1 or not isinstance(texts.columns, tuple) or not texts.columns
+        ):
+            raise DataError(
+                f"decontaminate must name columns, as ('question',), and 1 word or more; it is {texts!r}."
+            )
+        return cls(tuple(columns), tuple(exhaustible), texts)
 
     def check(self, human: pa.Table, suites: Sequence[Suite]) -> tuple[Shared, ...]:
         """What suites have in common with the seed samples and with suites of another role, and may.
 
         Raises DataError, naming the suite, how many items and three of them, for what they may not.
         """
+        self._check_texts(human, suites)
         if not self.columns:
             return ()
         tables = ({SEED: human} if len(human) else {}) | {suite.name: suite.items for suite in suites}
@@ -68,10 +85,13 @@ class Problems:
 
     def held_out(self, suites: Sequence[Suite]) -> HeldOut:
         """The problems of these suites."""
+        grams = {suite.name: self._ngrams(suite) for suite in suites} if self.texts_of else {}
         if not self.columns:
-            return HeldOut(self)
+            return HeldOut(self, grams=grams)
         texts = [chunk for suite in suites for chunk in self.texts(suite.items, _title(suite.name)).chunks]
-        return HeldOut(self, pa.concat_arrays(texts), {suite.name: suite.items.schema for suite in suites})
+        names = np.repeat([suite.name for suite in suites], [len(suite.items) for suite in suites])
+        schemas = {suite.name: suite.items.schema for suite in suites}
+        return HeldOut(self, pa.concat_arrays(texts), schemas, pa.array(names.tolist(), pa.string()), grams)
 
     def texts(self, table: pa.Table, what: str) -> pa.ChunkedArray:
         """Each row's problem as one text. Raises DataError if it has none."""
@@ -102,6 +122,40 @@ class Problems:
                 few = pc.or_(few, pc.is_in(table[rule.column].cast(pa.string()), value_set=values))
         return few
 
+    def _check_texts(self, human: pa.Table, suites: Sequence[Suite]) -> None:
+        """Raise DataError if texts of seed samples and items have n-grams in common, or there are none."""
+        if self.texts_of is None:
+            return
+        columns, n = self.texts_of.columns, self.texts_of.ngram
+        tables = ({SEED: human} if len(human) else {}) | {suite.name: suite.items for suite in suites}
+        for name, table in tables.items():
+            for column in set(columns) & set(table.column_names):
+                kind = table.schema.field(column).type
+                if _kind(kind) != "a string":
+                    raise DataError(
+                        f"Columns of decontaminate must have texts; {column!r} of {name} is {kind}."
+                    )
+        if not any(set(columns) & set(suite.items.column_names) for suite in suites):
+            raise DataError(
+                f"Columns of decontaminate must be of a suite's items; no suite has {list(columns)}."
+            )
+        for suite in suites:
+            own = human.filter(pc.invert(self.few(human)))
+            clashes = own.filter(overlaps(own, columns, n, self._ngrams(suite)))
+            if len(clashes):
+                few = clashes.slice(0, _SHOWN).select([c for c in columns if c in clashes.column_names])
+                examples = "; ".join(_short(value) for row in few.to_pylist() for value in row.values())
+                raise DataError(
+                    f"Suite {suite.name} must hold out what it asks: {len(clashes)} seed samples have {n} "
+                    f"words in a row in common with its items, by {', '.join(columns)}: {examples}. Leave "
+                    "them out in the task's seed() or suites()."
+                )
+
+    def _ngrams(self, suite: Suite) -> np.ndarray:
+        assert self.texts_of is not None
+        items = suite.items.filter(pc.invert(self.few(suite.items)))
+        return ngrams_of([items], self.texts_of.columns, self.texts_of.ngram)
+
     def check_types(self, schemas: Mapping[str, pa.Schema]) -> None:
         """Raise DataError unless the identity columns have one type in all of these."""
         for column in self.columns:
@@ -128,6 +182,35 @@ class HeldOut:
     problems: Problems = Problems()
     asked: pa.Array | None = None
     schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+    suites: pa.Array | None = None
+    """The suite of each of ``asked``."""
+    grams: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Of each suite, hashes of the n-grams of its texts."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is anything to compare rows by."""
+        return self.asked is not None or bool(self.grams)
+
+    def asked_by(self, rows: pa.Table) -> pa.Array:
+        """Of each row the suite that asks it, by identity or n-grams; null where none does.
+
+        Rows without the identity columns are compared by n-grams alone. Exhaustible ones are none's.
+        """
+        problems = self.problems
+        names = pa.nulls(len(rows), pa.string())
+        if self.asked is not None and set(problems.columns) <= set(rows.column_names):
+            problems.check_types({**self.schemas, "the generated rows": rows.schema})
+            texts = [column_texts(rows[name]) for name in problems.columns]
+            where = pc.index_in(pc.binary_join_element_wise(*texts, "\x1f"), value_set=self.asked)
+            names = pc.take(self.suites, where.combine_chunks())
+        for suite, grams in self.grams.items():
+            texts_of = problems.texts_of
+            assert texts_of is not None, "there are n-grams of texts that are compared"
+            shared = pa.array(overlaps(rows, texts_of.columns, texts_of.ngram, grams))
+            names = pc.coalesce(names, pc.if_else(shared, suite, pa.scalar(None, pa.string())))
+        few = pc.fill_null(problems.few(rows), False).combine_chunks()
+        return pc.if_else(few, pa.scalar(None, pa.string()), names)
 
     def is_asked(self, rows: pa.Table) -> Any:
         """Which rows the suites ask, a mask, exhaustible ones too; None if they cannot be compared."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from flywheel.errors import DataError, StageFailed
 from flywheel.runtime.context import Context, StageOutput, carry_of
+from flywheel.runtime.held_out import HeldOut
 from flywheel.storage.corpus import read
 from flywheel.storage.events import CurateFacts
 from flywheel.storage.sources import Source
@@ -43,6 +44,7 @@ def curate(
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
     decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
+    decisions, leaked = _without_leaks(decisions, samples, ctx.data.asked)
     if like is not None:
         decisions = _balanced(decisions, samples, ctx.store.table(like))
     least = ctx.components.resolved["human_share"]
@@ -58,6 +60,7 @@ def curate(
         rows=len(corpus),
         by_origin=_counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
         by_reason=_counts(decisions["reason"]),
+        leaked=leaked,
         human_share=None if least is None else round(_human_share(decisions, samples), 9),
         carry_kept=carry_kept,
     )
@@ -82,6 +85,32 @@ def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
     if not pc.all(pc.fill_null(good, False), min_count=0).as_py():
         raise DataError("Kept samples must have a weight above 0 and a count of 0 or more.")
     return decisions
+
+
+def _without_leaks(decisions: pa.Table, samples: pa.Table, asked: HeldOut) -> tuple[pa.Table, int]:
+    """The decisions, but with no generated row kept that a suite asks; and how many were to be.
+
+    Human rows are not compared here: seed samples were when the run began, and in a refit the labels of dev
+    and gate are to be learned.
+    """
+    if not asked.compares:
+        return decisions, 0
+    generated = pc.equal(samples["origin"], "generated")
+    rows = np.flatnonzero(pc.and_(decisions["keep"], generated).to_numpy())
+    suites = asked.asked_by(samples.take(rows))
+    is_leaked = suites.is_valid().to_numpy(zero_copy_only=False)
+    if not is_leaked.any():
+        return decisions, 0
+    keep, counts = (decisions[name].to_numpy().copy() for name in ("keep", "count"))
+    reasons = decisions["reason"].to_numpy(zero_copy_only=False).astype(object)
+    leaked = rows[is_leaked]
+    keep[leaked], counts[leaked] = False, 0
+    reasons[leaked] = [f"leaked: suite {name} asks it" for name in suites.drop_null().to_pylist()]
+    changed = {"keep": keep, "reason": reasons, "count": counts}
+    columns = {
+        name: pa.array(changed[name]) if name in changed else decisions[name] for name in DECISIONS.names
+    }
+    return pa.table(columns).cast(DECISIONS), len(leaked)
 
 
 def _balanced(decisions: pa.Table, samples: pa.Table, like: pa.Table) -> pa.Table:

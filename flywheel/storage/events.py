@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from flywheel.records import (
     Action,
     Answer,
+    Decontaminate,
     Exhaustible,
     Interval,
     Json,
@@ -207,6 +208,8 @@ class HeldOut(Fields, frozen=True, kw_only=True):
     """Problems so few that they must recur."""
     shared: tuple[Shared, ...]
     """What recurs."""
+    decontaminate: Decontaminate | None = None
+    """Texts that are compared by n-grams, too; None: none are."""
 
 
 class SeedFacts(Fields, frozen=True, kw_only=True):
@@ -350,6 +353,8 @@ class CurateFacts(PartFacts, frozen=True, kw_only=True):
     """Those of each origin, e.g. ``{"human": 100, "generated": 2354}``."""
     by_reason: dict[str, int]
     """Samples that were decided on, by the reason given, e.g. ``{"below threshold": 646}``."""
+    leaked: int = 0
+    """Generated rows that the curator would have kept and a suite asks, e.g. 3; none is in the corpus."""
     human_share: float | None = None
     """Share of the corpus's draws that are human rows, e.g. 0.2; None: the run has no floor for it."""
 

@@ -376,7 +376,8 @@ def stage_text(event: StageDone[Any]) -> str:
         case GradeFacts():
             return f"by {facts.grader}{printable(ungraded_text(facts.failed, facts.rows, facts.reasons))}"
         case CurateFacts():
-            return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}"
+            leaked = f", {facts.leaked} leaked rows that a suite asks left out" if facts.leaked else ""
+            return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}{leaked}"
         case TuneFacts():
             trials = f"{facts.units.count} trials; {facts.reason}; " if facts.units else ""
             return f"{trials}init {facts.start}"

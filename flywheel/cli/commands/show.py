@@ -108,6 +108,8 @@ def _origin(report: Shown) -> dict[str, Any]:
         "grader": _grader(report.batch) if report.batch else "",
         **(_graders(report.batch) if report.batch else {}),
         "corpus": report.data.corpus,
+        "leaked": report.data.leaked and f"{report.data.leaked} rows left out that a suite asks",
+        "human share": report.data.human_share and f"{report.data.human_share:.1%} of the draws",
         "parent of": ", ".join(map(str, report.children)),
     }
     return {name: value for name, value in made_from.items() if value}
