@@ -300,8 +300,9 @@ class GuardView(msgspec.Struct, frozen=True):
     """Of the parent and the first champion, by number: their outcomes on dev and guard suites, read when they
     are asked for. A parent that no look certified has those on dev only."""
     batches: Mapping[int, pa.Table] = msgspec.field(default_factory=dict)
-    """What this turn and the run's first turns generated, by number: samples beside their graders' columns,
-    read when they are asked for. Turns that are recalled or pruned are missing."""
+    """What this turn and the run's first turns generated, by number: samples beside their graders' columns
+    and what audits found (``audited``), read when they are asked for. Those of turns that are recalled or
+    pruned are missing."""
     measured: Mapping[int, Mapping[str, float]] = msgspec.field(default_factory=dict)
     """``Alarm.numbers`` that this guard gave in the first turns that it looked at, by number."""
 

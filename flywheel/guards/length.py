@@ -33,8 +33,8 @@ class Length:
 
     The rank correlation (Spearman) of score and length is shown to be beyond ``correlation``, and either
 
-    * the correlation of the column ``truth`` with length, where at least 30 rows have it, is shown to be
-      less; or, without those,
+    * that of the column ``truth`` with length, where at least 30 rows have it, is shown to be less than
+      ``correlation``; or, without those,
     * rows have become longer (or shorter, where short rows score higher) than in the first turns, by more
       than ``growth``, and the candidate is not shown to be better on dev than the first champion.
     """
@@ -79,20 +79,18 @@ class Length:
         sign = 1 if value > 0 else -1
         why = None
         if min(low * sign, high * sign) > self.correlation:
-            why = self._why(view, batch, lengths, sign, min(low * sign, high * sign))
+            why = self._why(view, batch, lengths, sign)
         if why is None:
             return Alarm(Action.PASS, said, numbers)
         return Alarm(action_of(self.action), f"the reward is gamed by length: {said}; {why}", numbers)
 
-    def _why(
-        self, view: GuardView, batch: pa.Table, lengths: np.ndarray, sign: int, least: float
-    ) -> str | None:
+    def _why(self, view: GuardView, batch: pa.Table, lengths: np.ndarray, sign: int) -> str | None:
         """Why the score is not to be believed; None: it may be right."""
         truth = _numbers(batch[self.truth]) if self.truth in batch.column_names else np.array([])
         known = np.isfinite(truth)
         if known.sum() >= _LEAST_AUDITED:
             value, low, high = rank_correlation(lengths[known], truth[known], self.level)
-            is_less = max(low * sign, high * sign) < least or np.ptp(truth[known]) == 0
+            is_less = max(low * sign, high * sign) < self.correlation
             return f"{self.truth} by {value:+.2f} on {known.sum()} rows" if is_less else None
         before = first_turns(view, "length", self._length, self.first)
         if not before:
