@@ -33,6 +33,8 @@ from flywheel.storage.state import RunState, RunStateName
 
 MORE_TRAINING = "more-training"
 FOLDER = "controls"
+_MATCHED = 0.1
+"""Share by which training FLOPs may differ before it is said that they are not equal."""
 _NO_END = 10_000
 """Turns of a loop that a budget ends."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -494,6 +496,7 @@ def contribution(
     }
     score = differences.pop(metric, None)
     flops = [other.flops / loop.flops for loop, other in both if loop.flops]
+    farthest = max(flops, key=lambda ratio: abs(ratio - 1)) if flops else None
     return Contribution(
         arm=arm.name,
         off=arm.off,
@@ -502,9 +505,9 @@ def contribution(
         score=score,
         others=tuple(differences.values()),
         flops_ratio=float(np.mean(flops)) if flops else None,
-        flops_farthest=max(flops, key=lambda ratio: abs(ratio - 1)) if flops else None,
+        flops_farthest=farthest,
         seconds_ratio=float(np.mean([b.seconds / max(a.seconds, 1e-9) for a, b in both])) if both else None,
-        sentence=_sentence(arm, score, len(both)),
+        sentence=_sentence(arm, score, len(both)) + _unequal_text(farthest),
         notes=tuple(f"seed {run.seed}, {run.arm}: {run.note}" for pair in pairs for run in pair if run.note),
     )
 
@@ -532,6 +535,16 @@ def _sentence(arm: Arm, score: Difference | None, seeds: int) -> str:
         how = "better" if score.clear_sign > 0 else "worse"
         return f"With {arm.off} the champion is {how}, by {by} over {count}."
     return f"Whether the champion is better or worse with {arm.off} is not shown by {count}: {by} holds zero."
+
+
+def _unequal_text(farthest: float | None) -> str:
+    """What is to be said where an arm's compute is not the loop's."""
+    if farthest is None or abs(farthest - 1) <= _MATCHED:
+        return ""
+    return (
+        f" But compute is not equal: with a seed the arm has {farthest:.2f} times the loop's training FLOPs. "
+        "Give a budget of more turns."
+    )
 
 
 def value_text(value: float, unit: str | None) -> str:

@@ -23,7 +23,7 @@ from flywheel.graders import Confidence
 from flywheel.keys import Key
 from flywheel.records import Action, Alarm, Interval, Role
 from flywheel.storage.ledger import read_head
-from flywheel.testing import CONFIG_DIR
+from flywheel.testing import CONFIG_DIR, check_curator, check_grader
 from flywheel.testing.moons.task import Moons
 from tests.support.loop_runs import quick_folder
 
@@ -288,6 +288,25 @@ def test_a_difference_is_paired_and_its_interval_students() -> None:
 )
 def test_a_sentence_says_what_is_shown(ours: list[float], theirs: list[float], says: str) -> None:
     assert compared(ours, theirs).sentence.startswith(says)
+
+
+def test_unequal_compute_is_said() -> None:
+    pair = [
+        ArmRun(arm, 0, arm, "finished", sealed={"sealed": {"accuracy": Interval(0.5, 0, 1)}}, flops=flops)
+        for arm, flops in (("loop", 10.0), ("no-grading", 12.0))
+    ]
+    one = controls.contribution(
+        ARMS["no-grading"], [(pair[0], pair[1])], ("sealed", "accuracy"), {"sealed": 0.01}
+    )
+    assert one.flops_farthest == pytest.approx(1.2)
+    assert "compute is not equal: with a seed the arm has 1.20 times the loop's" in one.sentence
+
+
+def test_parts_of_arms_keep_the_contracts() -> None:
+    people = {"prompt": ["p", "q"], "label": [0, 1]}
+    answers = {**people, "probability": [0.6, 0.9]}
+    check_grader(control_parts.SameScore(Confidence()), answers)
+    check_curator(control_parts.HumanOnly(Confident()), people, {**answers, "confidence": [0.6, 0.9]})
 
 
 def test_levels_are_no_shares() -> None:
