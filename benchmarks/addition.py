@@ -2,8 +2,8 @@
 
     python benchmarks/addition.py                            # seeds 0, 1, 2, all arms: about 2 hours
     python benchmarks/addition.py --arms loop --seeds 0 11 12
-    python benchmarks/addition.py --table runs/benchmark/addition.jsonl --picture docs/addition.svg
-    python benchmarks/addition.py --recorded runs/addition/*   # runs that are done, by their sealed suites
+    python benchmarks/addition.py --table runs/benchmark/addition.jsonl
+    python benchmarks/addition.py --recorded runs/addition/* --picture docs/addition.svg
 
 `digits95` is the longest L such that at every length up to L at least 95% of 128 fresh problems, none of them
 taught, are solved by the vote of the members, looked at after the run, for each champion on its way:
@@ -71,17 +71,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark/addition.jsonl"))
     parser.add_argument("--table", type=Path, help="only print the table of this file")
     parser.add_argument("--recorded", type=Path, nargs="+", metavar="RUN", help="only tell of these runs")
-    parser.add_argument("--picture", type=Path, help="draw the curves into this file")
+    parser.add_argument("--picture", type=Path, help="draw the recorded runs into this file")
     options = parser.parse_args()
     if options.recorded:
-        print_recorded([recorded(path) for path in options.recorded])
+        found = [recorded(path) for path in options.recorded]
+        print_recorded(found)
+        if options.picture:
+            draw(found, options.picture)
         return
     if not options.table:
         measure(options)
     rows = read(options.table or options.out)
     print_table(rows)
-    if options.picture:
-        draw(rows, options.picture)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -186,7 +187,18 @@ def recorded(path: Path) -> dict[str, Any]:
         "promoted": f"{statuses.count('promoted') - 1} of {len(statuses) - 1}",
         "audits": [view.record.audit.facts for view in run.generations() if view.record.audit],
         "seconds": times[-1] - times[0],
+        "curve": curve_of(status.generations),
     }
+
+
+def curve_of(generations: Any) -> list[tuple[float, float]]:
+    """Processor seconds up to each look at the gate's items, and the share of them that is solved."""
+    spent, points = 0.0, []
+    for generation in generations:
+        spent += generation.cost.cpu_seconds
+        if gate := generation.metrics.get("gate"):
+            points.append((spent, float(gate["exact"].value)))
+    return points
 
 
 def sealed(run: Any, number: int) -> dict[str, dict[str, Interval]]:
@@ -314,29 +326,22 @@ def by_arm(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """digits95 against seconds."""
+    """The share of the gate's sums that are solved against processor seconds, a line for each run."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    colours = {"loop": "C0", "verifier": "C2", "no grader": "C1", "seed only": "C3", "relative": "C4"}
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for name, own in by_arm(rows).items():
-        for row in own:
-            if name != "loop":  # where it ends; a control may have run on a busy machine
-                every = ", ".join(str(each["uniform"]) for each in own)
-                ends = f"{name}: {every}" if row is own[0] else None
-                axes.axhline(row["uniform"], color=colours[name], linewidth=0.8, label=ends)
-                continue
-            seconds = [point["seconds"] for point in row["curve"]]
-            for kind, style in (("uniform", "-"), ("uneven", ":")):
-                label = f"loop, {kind}" if row is own[0] else None
-                digits = [point[kind] for point in row["curve"]]
-                axes.plot(seconds, digits, f"{style}o", color=colours[name], label=label, markersize=3)
-    axes.axhline(8, color="grey", linewidth=0.8, linestyle="--", label="taught by people: 8")
-    axes.set(xlabel="seconds on two cores", ylabel="digits95", title="Sums solved, by number of digits")
-    axes.legend(fontsize=8)
+    for row in rows:
+        seconds, shares = zip(*row["curve"], strict=True)
+        axes.plot(seconds, [100 * share for share in shares], "-o", color="C0", alpha=0.5, markersize=3)
+    taught = 100 * sum(row["curve"][0][1] for row in rows) / len(rows)
+    label = f"after genesis, on what people taught: {taught:.0f}% on average"
+    axes.axhline(taught, color="grey", linewidth=0.8, linestyle="--", label=label)
+    axes.set(xlabel="processor seconds, one thread", ylabel="% of 512 sums of 1 to 64 digits solved")
+    axes.set(ylim=(0, 101), xlim=(0, None), title=f"addition, {len(rows)} seeds, a line each")
+    axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path)
 
 
