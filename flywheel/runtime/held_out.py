@@ -192,6 +192,13 @@ class HeldOut:
         """Whether there is anything to compare rows by."""
         return self.asked is not None or bool(self.grams)
 
+    def columns_of(self, rows: pa.Table) -> list[str]:
+        """The columns of rows that ``asked_by`` looks at."""
+        problems, texts = self.problems, self.problems.texts_of
+        names = {*problems.columns, *(texts.columns if texts else ())}
+        names |= {rule.column for rule in problems.exhaustible}
+        return [name for name in rows.column_names if name in names]
+
     def asked_by(self, rows: pa.Table) -> pa.Array:
         """Of each row the suite that asks it, by identity or n-grams; null where none does.
 

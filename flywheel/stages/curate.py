@@ -97,7 +97,7 @@ def _without_leaks(decisions: pa.Table, samples: pa.Table, asked: HeldOut) -> tu
         return decisions, 0
     generated = pc.equal(samples["origin"], "generated")
     rows = np.flatnonzero(pc.and_(decisions["keep"], generated).to_numpy())
-    suites = asked.asked_by(samples.take(rows))
+    suites = asked.asked_by(samples.select(["id", *asked.columns_of(samples)]).take(rows))
     is_leaked = suites.is_valid().to_numpy(zero_copy_only=False)
     if not is_leaked.any():
         return decisions, 0
