@@ -16,7 +16,7 @@ from flywheel.tables.types import stored
 def read_items(path: str | Path, like: pa.Schema) -> pa.Table:
     """Items from a .csv, .jsonl or .parquet file; see ``as_items``."""
     try:
-        table = _read(Path(path), like)
+        table = read_table(Path(path), like)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"Items must be readable from {path}: {error}.") from error
     return as_items(table, like, f"The items of {path}")
@@ -57,7 +57,8 @@ def _column(values: Any, kind: pa.DataType | None) -> pa.Array:
     return values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, kind)
 
 
-def _read(path: Path, like: pa.Schema) -> pa.Table:
+def read_table(path: Path, like: pa.Schema) -> pa.Table:
+    """A file's rows; columns of a .csv have the types of ``like``. Raises DataError for other files."""
     if path.suffix == ".csv":
         from pyarrow import csv
 
@@ -71,4 +72,4 @@ def _read(path: Path, like: pa.Schema) -> pa.Table:
         from pyarrow import parquet
 
         return parquet.read_table(path)
-    raise DataError(f"Items must be in a .csv, .jsonl or .parquet file; {str(path)!r} is none.")
+    raise DataError(f"Rows must be in a .csv, .jsonl or .parquet file; {str(path)!r} is none.")
