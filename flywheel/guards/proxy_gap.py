@@ -15,10 +15,10 @@ from flywheel.storage.events import AuditFacts
 class ProxyGap:
     """What the turn's audit found, beside what the loop's own grader says of the same rows.
 
-    It fires where the audit is flagged: too few of the kept rows are right, or nothing could be audited; where
-    the loop's score overstates the trusted grader's by more than ``max_gap``, on average over the kept rows
-    that were audited, beyond chance; and where the audit says drift: fewer kept rows are right than in earlier
-    audits, or the gap is larger. A run without audits has it say so, with ``warn``, in each turn.
+    It fires where the audit is flagged: too few of the kept rows are right, or nothing could be audited;
+    where the loop's score overstates the trusted grader's by more than ``max_gap``, on average over the kept
+    rows that were audited, beyond chance; and where the audit says drift: fewer kept rows are right than in
+    earlier audits, or the gap is larger. Without an audit it says so, with ``warn``.
     """
 
     column: str | None = None

@@ -14,7 +14,7 @@ from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Final, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, TrialResult, Verdict
-from flywheel.storage.events import Compared, GuardAlarm, HeldOut, PartGraded, SessionStarted
+from flywheel.storage.events import AuditFacts, Compared, GuardAlarm, HeldOut, PartGraded, SessionStarted
 from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
@@ -164,6 +164,8 @@ class Shown(Answer, frozen=True):
     sessions: tuple[Session, ...]
     seeds: Seeds
     batch: Batch | None
+    audit: AuditFacts | None
+    """What a trusted grader found of the samples that were kept; None: there was no audit."""
     data: CorpusData
     metrics: Metrics
     sealed_openings: int
@@ -215,6 +217,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         sessions=tuple(_session(record, event) for event in record.sessions(number)),
         seeds=_seeds(record, generation),
         batch=_batch(generation),
+        audit=generation.audit.facts if generation.audit else None,
         data=_corpus(record, generation),
         metrics=metrics(generation, state),
         sealed_openings=state.times_opened,

@@ -85,6 +85,54 @@ class Cost(Answer, frozen=True):
     """Wall time of each stage that is done, in seconds."""
 
 
+class AuditStatus(Answer, frozen=True):
+    """What a trusted grader found of the samples that a turn kept; see docs/audits.md."""
+
+    grader: str
+    """Its class, e.g. ``Verifier``."""
+    graded: int
+    """Kept samples that it answered for, e.g. 200."""
+    precision: Interval | None
+    """The share of right ones among those kept; None: nothing is known of it."""
+    recall: Interval | None
+    """The share of kept ones among the right ones; None likewise."""
+    flagged: str | None
+    """A sentence where too few are right, or nothing was found out."""
+    drift: str | None
+    """A sentence where fewer are right than in earlier turns, or the loop's grader's gap is larger."""
+
+    @classmethod
+    def of(cls, generation: Generation) -> AuditStatus | None:
+        """That of a generation; None: it was not audited."""
+        if generation.audit is None:
+            return None
+        facts = generation.audit.facts
+        own = facts.precision, facts.recall, facts.flagged, facts.drift
+        return cls(facts.grader, facts.kept.graded, *own)
+
+
+NO_AUDIT = "no audit: nothing checked whether kept samples are right"
+
+
+def audit_text(state: RunState) -> Iterator[str]:
+    """What audits say: a line for each turn that one finds fault with, and the trend."""
+    turns = [g for g in state.generations if g.curate and g.is_turn]
+    audited = [g.audit.facts for g in turns if g.audit]
+    if not turns:
+        return
+    if not audited:
+        yield NO_AUDIT
+        return
+    faults = [(g.number, g.audit.facts.fault) for g in turns if g.audit and g.audit.facts.fault]
+    for number, fault in faults[-_LISTED:]:
+        yield f"audit of generation {number}: {fault}"
+    known = [facts.precision for facts in audited if facts.precision]
+    trend = (
+        f"; right among those kept: {known[0].value:.1%} first, {known[-1].value:.1%} last" if known else ""
+    )
+    yield f"audits of {len(audited)} turns found fault with {len(faults) or 'none'}{trend}"
+
+
 class GenerationStatus(Answer, frozen=True):
     """Where one generation stands."""
 
@@ -112,6 +160,8 @@ class GenerationStatus(Answer, frozen=True):
     by_origin: Mapping[str, int]
     """Rows of the corpus by origin, e.g. ``{"human": 40, "generated": 20}``."""
     metrics: Metrics
+    audit: AuditStatus | None
+    """None: nothing checked whether the samples that it kept are right."""
     cost: Cost
 
 
@@ -458,6 +508,7 @@ def _generation(generation: Generation, state: RunState) -> GenerationStatus:
         corpus=generation.curate.facts.corpus if generation.curate else None,
         by_origin=generation.curate.facts.by_origin if generation.curate else {},
         metrics=metrics(generation, state),
+        audit=AuditStatus.of(generation),
         cost=cost(generation),
     )
 

@@ -334,6 +334,11 @@ class AuditFacts(Fields, frozen=True, kw_only=True):
     units: Units | None = None
     """Those of the trusted grader; None: there was nothing to grade."""
 
+    @property
+    def fault(self) -> str:
+        """What it finds fault with, in words; empty: with nothing."""
+        return "; ".join(filter(None, [self.flagged, self.drift]))
+
 
 class PartFacts(Fields, frozen=True, kw_only=True):
     """Facts of a stage whose part may leave a carry."""

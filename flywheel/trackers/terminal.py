@@ -23,6 +23,7 @@ from flywheel.lineage.status import (
     Final,
     Metrics,
     PromotionStatus,
+    audit_text,
     estimates,
     gate_beside_sealed_text,
     held_out,
@@ -33,6 +34,7 @@ from flywheel.lineage.status import (
 from flywheel.lineage.text import estimate_text, opened_text, ungraded_text
 from flywheel.records import Interval, Progress, Role
 from flywheel.storage.events import (
+    AuditFacts,
     CodeChanged,
     CurateFacts,
     EvaluateFacts,
@@ -354,13 +356,20 @@ def stages_ahead(generation: Generation, state: RunState) -> list[str]:
     """The stages of a turn, or of the look at a frontier, as the run's rule has them."""
     from flywheel.stages.table import STAGES  # whoever shows a status imports this module, and no Arrow
 
-    names = [stage.name for stage in STAGES if stage.of_a_turn]
+    audit = "audit" if _is_audited(state) and not generation.is_genesis else None
+    names = [stage.name for stage in STAGES if stage.of_a_turn or stage.name == audit]
     rule, certifying = state.promotion.rule, names.index("evaluate")
     if rule == EACH or generation.is_genesis:
         return names
     if is_looked_at(generation):
         return names[certifying:]
     return [*names[:certifying], "screen", *(["review"] if rule == GREEDY else [])]
+
+
+def _is_audited(state: RunState) -> bool:
+    """Whether the run has a trusted grader."""
+    config = state.created.config if state.created else {}
+    return bool((config.get("audit") or {}).get("grader"))
 
 
 def stage_text(event: StageDone[Any]) -> str:
@@ -375,6 +384,10 @@ def stage_text(event: StageDone[Any]) -> str:
             return f"{facts.made} samples{left_out}"
         case GradeFacts():
             return f"by {facts.grader}{printable(ungraded_text(facts.failed, facts.rows, facts.reasons))}"
+        case AuditFacts():
+            right = estimate_text(facts.precision) if facts.precision else "unknown"
+            fault = f"; {facts.fault}" if facts.fault else ""
+            return printable(f"by {facts.grader}: {right} of {facts.kept.rows} kept are right{fault}")
         case CurateFacts():
             leaked = f", {facts.leaked} leaked rows that a suite asks left out" if facts.leaked else ""
             return f"{facts.rows} rows kept, {_counts_text(facts.by_origin)}{leaked}"
@@ -455,9 +468,10 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     statuses = [_status_cell(g, state) for g in shown]
     longer = max([len(cell) - len(Status.PROMOTED) for cell in statuses if "no test" in cell] + [0])
-    made_from = width >= _FIXED_WIDTH + longer + _SUITE_WIDTH * len(suites)
+    made_from = width >= _FIXED_WIDTH + longer + _SUITE_WIDTH * (len(suites) + any(g.audit for g in shown))
     origin = ("init", "data by") if made_from else ()
-    for name in ("gen", "status", *origin, "rows", *(printable(suite) for suite, _ in suites), "s"):
+    audited = ("right",) if any(g.audit for g in shown) else ()
+    for name in ("gen", "status", *origin, "rows", *audited, *(printable(suite) for suite, _ in suites), "s"):
         is_left = name in ("status", *origin)
         table.add_column(name, justify="left" if is_left else "right", no_wrap=True)
     for g, by_suite, status in zip(shown, measured, statuses, strict=True):
@@ -466,6 +480,7 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
             status,
             *((g.init or "-", _maker_text(g)) if made_from else ()),
             str(g.curate.facts.rows) if g.curate else "-",
+            *([_audit_cell(g)] if audited else []),
             *(_estimate_cell(by_suite, *names) for names in suites),
             f"{g.seconds:.0f}",
         )
@@ -473,6 +488,7 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
     notes = ["* champion"] if state.champion else []
     notes += ["> frontier"] if state.ahead else []
     notes += [f"{names} with 95% interval"] if names else []
+    notes += ["right: of the rows kept, by the audit"] if audited else []
     notes += [f"the last {_SHOWN} of {len(state.generations)} generations, --json has all"] if hidden else []
     lines = ["; ".join(notes)] if notes else []
     lines += [str(PromotionStatus.of(state))] if state.promotion.rule != EACH else []
@@ -485,10 +501,19 @@ def generations_table(state: RunState, width: int = FILE_WIDTH) -> Table:
         lines.append(printable(final))
     if state.seconds:
         lines.append(f"spent {state.spent}")
+    lines += map(printable, audit_text(state))
     if (recorded := held_out(state)) is not None:
         lines.append(printable(held_out_text(recorded)))
     table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
+
+
+def _audit_cell(generation: Generation) -> Text:
+    """Precision of what it kept; in red where the audit finds fault with it."""
+    facts = generation.audit.facts if generation.audit else None
+    if facts is None or facts.precision is None:
+        return Text("unknown" if facts else "")
+    return Text(estimate_text(facts.precision, "\n"), "bold red" if facts.fault else "")
 
 
 def _maker_text(generation: Generation) -> str:

@@ -143,8 +143,22 @@ def _generation_values(number: int, state: RunState) -> dict[str, Any]:
     origins = generation.curate.facts.by_origin if generation.curate else {}
     rows = {f"corpus/{origin}": count for origin, count in origins.items()}
     verdict = {"status": str(generation.status), "reason": generation.reason}
-    tuned = _tune_values(generation)
-    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **tuned, **measured}
+    own = {**_tune_values(generation), **_audit_values(generation)}
+    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **own, **measured}
+
+
+def _audit_values(generation: Generation) -> dict[str, Any]:
+    """What a trusted grader found of the samples that were kept."""
+    facts = generation.audit.facts if generation.audit else None
+    if facts is None:
+        return {}
+    found = {"precision": facts.precision, "recall": facts.recall}
+    found |= {f"gap_{name}": gap for name, gap in facts.gaps.items()}
+    values: dict[str, Any] = {"flagged": bool(facts.flagged), "drift": bool(facts.drift)}
+    for name, share in found.items():
+        if share is not None:
+            values |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+    return {f"audit/{name}": value for name, value in values.items()}
 
 
 def _tune_values(generation: Generation) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield _title(report)
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
+    yield section("audit", *_audit(report))
     yield section("settings", pairs(report.settings))
     yield section("tuned", *_tuned(report))
     rows = [(suite, metric, estimate_text(value)) for suite, metric, value in estimates(report.metrics)]
@@ -158,6 +159,30 @@ def _data(report: Shown) -> RenderableType | None:
         maker = f"generation {share.made_by_generation}" if share.made_by else ""
         rows.append((share.origin, share.source or "", maker, share.made_in, share.rows, share.drawn))
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
+
+
+def _audit(report: Shown) -> Iterator[RenderableType | None]:
+    """What a trusted grader found of the samples that were kept."""
+    from flywheel.cli.rendering import grid_of, pairs
+    from flywheel.lineage.status import NO_AUDIT
+
+    facts = report.audit
+    if facts is None:
+        if report.batch is not None and report.parent is not None and report.data.rows:
+            yield NO_AUDIT
+        return
+    kept, dropped = facts.kept, facts.dropped
+    values: dict[str, Any] = {"fault": facts.fault}
+    values["grader"] = f"{facts.grader}, version {short(facts.version or 'unknown')}"
+    values["kept"] = f"{kept.right} of {kept.graded} right, of {kept.rows}"
+    values["dropped"] = f"{dropped.right} of {dropped.graded} right, of {dropped.rows} that lead their groups"
+    values |= {f"no answer: {reason}": count for reason, count in facts.failures.items()}
+    yield pairs({name: value for name, value in values.items() if value})
+    shares = {"precision": facts.precision, "recall": facts.recall}
+    shares |= {f"{name} - truth": gap for name, gap in facts.gaps.items()}
+    by = ((f"precision, {c} {v}", share) for c, each in facts.by.items() for v, share in each.items())
+    rows = [(name, estimate_text(share)) for name, share in (*shares.items(), *by) if share]
+    yield grid_of(("", "value [95% interval]"), rows)
 
 
 def _tuned(report: Shown) -> Iterator[RenderableType | None]:
