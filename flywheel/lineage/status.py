@@ -110,6 +110,12 @@ class AuditStatus(Answer, frozen=True):
         own = facts.precision, facts.recall, facts.flagged, facts.drift
         return cls(facts.grader, facts.kept.graded, *own)
 
+    def __str__(self) -> str:
+        """E.g. ``98.5% [95.7, 99.7] of the kept samples are right, 200 graded by Verifier``."""
+        share = estimate_text(self.precision) if self.precision else "it is not known how many"
+        text = f"{share} of the kept samples are right, {self.graded} graded by {self.grader}"
+        return "; ".join(filter(None, [text, self.flagged, self.drift]))
+
 
 NO_AUDIT = "no audit: nothing checked whether kept samples are right"
 

@@ -47,6 +47,10 @@ SUBCOMMANDS = (
         "samples [RUN] [GEN] [--kept|--dropped]", "what a generation made, with scores and what became of it"
     ),
     Subcommand(
+        "audit [RUN] [GEN] [--out FILE|--labels FILE]",
+        "how many of the samples that a turn kept are right; rows for a person to label",
+    ),
+    Subcommand(
         "evaluate [RUN] --items FILE [--generation N]",
         "how good a generation is on items of your own (.csv, .jsonl, .parquet)",
     ),
