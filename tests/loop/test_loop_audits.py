@@ -12,10 +12,14 @@ import pyarrow as pa
 import pytest
 
 import flywheel
+from flywheel.cli.commands import run as subcommand
+from flywheel.errors import ExitCode
+from flywheel.lineage.graph import GradedBy
+from flywheel.lineage.status import NO_AUDIT, audit_text, read_state
 from flywheel.metrics.proportions import proportion, recall
 from flywheel.storage.store import Store
 from tests.support.harness import artifacts, events, kinds
-from tests.support.loop_runs import run_moons, table_of
+from tests.support.loop_runs import run_moons, signal_at, table_of
 
 HERE = "tests.loop.test_loop_audits"
 
@@ -60,7 +64,7 @@ class KeepsAll:
 
 
 AUDIT = {"+audit__grader___target_": f"{HERE}.Truth", "audit__size": 40}
-SMALL = {"settings__steps": 8, "task__unlabelled": 120, "task__items": 60}
+SMALL = {"settings__steps": 8, "task__unlabelled": 120, "task__items": 60, "chunk_size": 16}
 
 
 def audit_facts(run: flywheel.Run) -> dict[int, dict[str, Any]]:
@@ -104,7 +108,8 @@ def test_some_of_what_would_be_kept_is_graded_by_the_trusted_grader(audited: fly
 
 def test_a_curator_sees_what_was_audited_in_this_turn_and_in_earlier_ones(tmp_path: Path) -> None:
     own = {"curator___target_": f"{HERE}.KeepsAll"}
-    run = run_moons(tmp_path, name="run", generations=2, **SMALL, **AUDIT, **own)
+    run = run_moons(tmp_path, name="run", generations=2, refit=True, **SMALL, **AUDIT, **own)
+    assert kinds(run.path).count("audit") == 2, "a refit makes none"
     carry = Store(run.path).json(run.generation(2).record.output("curate", "carry"))
     assert carry["seen"] == [{"0": 0}, {"0": 0, "1": 40}, {"0": 0, "1": 40, "2": 40}]
     reasons = table_of(run, 1, "curate", "decisions")["reason"].to_pylist()
@@ -119,6 +124,59 @@ def test_without_a_trusted_grader_there_is_no_audit(tmp_path: Path) -> None:
     assert "audited" not in run.generation(1).corpus().column_names
 
 
-def test_a_resumed_audit_is_the_same(audited: flywheel.Run, tmp_path: Path) -> None:
-    again = run_moons(tmp_path, name="again", generations=2, **SMALL, **AUDIT, audit__by=["label"])
+def test_an_audit_that_is_interrupted_goes_on_and_is_the_same(audited: flywheel.Run, tmp_path: Path) -> None:
+    own: dict[str, Any] = {**SMALL, **AUDIT, "audit__by": ["label"], "name": "again", "generations": 2}
+    cut = run_moons(tmp_path, **own, **signal_at(stage="audit", generation=1, within=True))
+    assert cut.exit_code is ExitCode.STOPPED
+    assert kinds(cut.path).count("audit") == 0
+    assert list((cut.path / "work" / "audit").glob("*.arrow")), "finished units are kept"
+    again = run_moons(tmp_path, **own)
     assert artifacts(again.path) == artifacts(audited.path)
+    assert again.verify().first_bad is None
+
+
+def test_rows_without_an_answer_are_null_with_the_reason_and_the_weights_of_the_grader_an_edge(
+    tmp_path: Path,
+) -> None:
+    own = {"+audit__grader__unknown": 3, "+audit__grader__loads": True}
+    run = run_moons(tmp_path, name="run", generations=1, **SMALL, **AUDIT, **own)
+    facts = audit_facts(run)[1]
+    audits = table_of(run, 1, "audit", "audits").to_pylist()
+    failed = [row for row in audits if row["trusted"] is None]
+    assert failed
+    assert {row["failure"] for row in failed} == {"not in the book"}
+    assert facts["failures"] == {"not in the book": len(failed)}
+    unknown = sum(row["kept"] for row in failed)
+    assert facts["kept"]["graded"] == facts["kept"]["drawn"] - unknown
+    assert facts["loaded_parent"] == run.generation(0).record.weights
+    edges = [edge for edge in run.lineage().generations[1].edges if isinstance(edge, GradedBy)]
+    assert [(edge.stage, edge.grader) for edge in edges] == [("grade", "Confidence"), ("audit", "Truth")]
+    assert f"{edges[1].weights}.safetensors" == facts["loaded_parent"]
+
+
+def test_what_audits_found_is_shown_and_that_there_was_none(audited: flywheel.Run, tmp_path: Path) -> None:
+    answer = audited.status().generations[1].audit
+    assert answer is not None
+    facts = audit_facts(audited)[1]
+    assert (answer.graded, answer.precision.json()) == (40, facts["precision"])
+    text = " ".join(audit_text(read_state(audited.path)))
+    assert "audits of 2 turns found fault with" in text
+    plain = run_moons(tmp_path, name="run", generations=1, **SMALL)
+    assert list(audit_text(read_state(plain.path))) == [NO_AUDIT]
+    assert plain.status().generations[1].audit is None
+
+
+def test_the_rows_of_an_audit_are_written_for_a_person_and_labels_are_read(
+    audited: flywheel.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert subcommand("audit", [str(audited.path), "1", "--out", str(path)]) == 0
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    drawn = table_of(audited, 1, "audit", "audits").to_pylist()
+    assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in drawn if row["kept"])
+    assert not {"trusted", "confidence", "keep"} & set(rows[0])
+    labelled = [{"id": row["id"], "label": number % 4 > 0} for number, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    capsys.readouterr()
+    assert subcommand("audit", [str(audited.path), "1", "--labels", str(path)]) == 0
+    assert "75.0% [" in capsys.readouterr().out
