@@ -2,10 +2,11 @@
 
 Genesis makes the first champion. Every later generation is one pass along this line:
 
- champion -> generate -> grade -> tune -> curate -> train -> evaluate -> gate -> guard -> review -> champion'
- (parent)    samples     scores  settings corpus   candidate outcomes  verdict alarms   consent
-                ^                  |         ^
-           suites: none            |   human samples
+ champion -> generate -> grade -> tune -> audit -> curate -> train -> evaluate -> gate -> guard -> review
+ (parent)    samples     scores  settings truth    corpus   candidate outcomes  verdict alarms   consent
+                ^                  |         |        ^                                        -> champion'
+           suites: none            |         |  human samples
+                                   |         +- some of what would be kept, by a trusted grader
                                    +- trials: short fits scored on `dev`
 
 Each ``do`` runs a stage and records its outputs; in a resumed run it returns the record of a stage that

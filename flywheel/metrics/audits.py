@@ -77,15 +77,13 @@ def drift(kept: Checked, gap: Interval | None, before: AuditsBefore | None) -> s
             f"the share of right samples among those kept fell from {in_words(then, before.graded)} to "
             f"{in_words(now, kept.graded)}, p {p_value:.2g}"
         )
-    if gap is None or before.gap is None:
+    if gap is None or before.gap is None or gap.low <= 0:  # a score that understates it misleads nobody
         return None
-    rise = gap.value - before.gap.value
-    if rise > _ERRORS * math.hypot(_error(gap), _error(before.gap)):
-        return (
-            f"the loop's own score overstates what is right by {gap.value:.1%}, and did so by "
-            f"{before.gap.value:.1%} before"
-        )
-    return None
+    rise, so_far = gap.value - before.gap.value, before.gap.value
+    if rise <= _ERRORS * math.hypot(_error(gap), _error(before.gap)):
+        return None
+    earlier = f"did so by {so_far:.1%}" if so_far > 0 else f"understated it by {-so_far:.1%}"
+    return f"the loop's own score overstates what is right by {gap.value:.1%}, and {earlier} before"
 
 
 def before(audits: Iterable[AuditFacts]) -> AuditsBefore | None:

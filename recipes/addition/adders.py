@@ -199,5 +199,5 @@ def _norm(x: Tensor) -> Tensor:
 
 def _rotate(x: Tensor, turn: Tensor) -> Tensor:
     """Neighbours taken as one complex number each, and turned: one pass over memory instead of six."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

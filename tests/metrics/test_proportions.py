@@ -74,6 +74,15 @@ def test_a_gap_that_grows_while_as_much_is_right_is_drift() -> None:
     assert "overstates what is right by 9.0%" in str(drift(audit(199).kept, large, known))
 
 
+def test_a_score_that_understates_what_is_right_is_no_drift_whatever_it_did_before() -> None:
+    """A vote of two of three scores .67 what is nearly always right: to understate it less is no fault."""
+    known = before([audit(199, gap=Interval(-0.2, -0.22, -0.18))] * 2)
+    assert drift(audit(199).kept, Interval(-0.05, -0.07, -0.03), known) is None
+    assert drift(audit(199).kept, Interval(0.01, -0.01, 0.03), known) is None
+    said = str(drift(audit(199).kept, Interval(0.09, 0.07, 0.11), known))
+    assert "overstates what is right by 9.0%, and understated it by 20.0% before" in said
+
+
 def test_a_gap_is_of_floats_from_0_to_1_where_both_are_known() -> None:
     import pyarrow as pa
 
