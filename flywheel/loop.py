@@ -124,11 +124,12 @@ def turn(run: StageRunner, generation: Generation) -> None:
     parent = run.state.generations[generation.parent or 0]
     settings = inputs.settings_in_force(run, parent)
     do = functools.partial(run.do, generation, settings)
-    samples = do(stages.generate, parent=parent)
+    rivals = inputs.rivals_of(run, parent)
+    samples = do(stages.generate, parent=parent, rivals=rivals)
     scores = do(stages.grade, samples=samples.outputs["samples"], parent=parent)
     fresh = [samples.outputs["samples"], scores.outputs["scores"], None]
     sources, starts = [*inputs.sources_before(run, parent), fresh], inputs.starts_of(run, parent)
-    learn(run, generation, settings, sources, starts, run.config["init"], parent=parent)
+    learn(run, generation, settings, sources, starts, run.config["init"], parent, rivals)
     if run.state.promotion.rule == EACH:
         certify(run, generation)
     else:
@@ -143,6 +144,7 @@ def learn(
     starts: Mapping[str, Start],
     init: str,
     parent: Generation | None = None,
+    rivals: Mapping[str, Generation | Start] | None = None,
 ) -> StageDone[Any]:
     """Settings and a start are chosen by trials; with them the corpus is made, and the candidate trained.
 
@@ -150,7 +152,8 @@ def learn(
     """
     given = {"sources": sources, "recalled": run.state.recalled}
     known = {"prior": inputs.prior_trials(run), "memory": inputs.memory_of(run, generation)}
-    choices = {"starts": starts, "init": init, "redo": stages.REDO, "parent": parent, **known}
+    producers = {"parent": parent, "rivals": rivals or {}}
+    choices = {"starts": starts, "init": init, "redo": stages.REDO, **producers, **known}
     chosen = run.do(generation, settings, stages.tune, **given, **choices).facts
     inputs.remember_trials(run, generation)
     do = functools.partial(run.do, generation, chosen.settings)

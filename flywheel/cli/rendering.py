@@ -104,7 +104,8 @@ def edge_text(edge: Edge) -> str:
             counts = ", ".join(f"{n} {origin}" for origin, n in sorted(edge.by_origin.items()))
             return f"{counts}; corpus {short(edge.corpus)}"
         case ProducedBy():
-            maker = "people" if edge.generation is None else f"generation {edge.generation}"
+            outside = f"weights {short(edge.weights)} from elsewhere" if edge.weights else "people"
+            maker = outside if edge.generation is None else f"generation {edge.generation}"
             return f"{maker}, made in {edge.made_in}; samples {short(edge.samples)}"
         case GradedBy():
             grader = f"{edge.grader}, audit" if edge.stage == "audit" else edge.grader

@@ -11,7 +11,7 @@ import hashlib
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +34,7 @@ from flywheel.config.arguments import (
 )
 from flywheel.config.modules import Code, defined_in, note_imports
 from flywheel.config.parts import OBJECT, is_object
-from flywheel.config.schema import OPERATIONAL
+from flywheel.config.schema import OPERATIONAL, file_of, rivals_in
 from flywheel.config.space import out_of_reach, space_of, uses
 from flywheel.errors import ConfigError, near_misses
 from flywheel.records import Settings
@@ -72,13 +72,22 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def identity_part(config: DictConfig) -> dict[str, Any]:
-    """The part of the configuration that changes results; the base checkpoint by its content."""
+    """The part of the configuration that changes results; weights from elsewhere by their content."""
     part = {key: value for key, value in plain(config).items() if key not in OPERATIONAL}
     part["trainer"] = {k: v for k, v in part["trainer"].items() if k not in TRAINER_OPERATIONAL}
     if part["base"] is not None:
-        part["base"] = hashlib.sha256(Path(part["base"]).read_bytes()).hexdigest()
+        part["base"] = _content_of(part["base"])
+    rivals = {name: asdict(rival) for name, rival in rivals_in(part["rivals"]).items()}
+    part["rivals"] = {
+        name: rival | {"weights": rival["weights"] and _content_of(rival["weights"])}
+        for name, rival in rivals.items()
+    }
     orders = list(key_orders(part))
     return part | ({_ORDERS: orders} if orders else {})
+
+
+def _content_of(weights: str) -> str:
+    return hashlib.sha256(Path(file_of(weights)).read_bytes()).hexdigest()
 
 
 def identity(config: DictConfig) -> str:

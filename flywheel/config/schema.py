@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
@@ -216,6 +217,29 @@ class Tune:
 
 
 @dataclass(kw_only=True, slots=True)
+class Rival:
+    """A model that answers prompts beside the one that a turn builds on; see docs/rivals.md."""
+
+    generation: int | None = None
+    """An earlier generation of the run, by its number; in turns that have none such, it does not answer."""
+    weights: str | None = None
+    """Weights from elsewhere: a .safetensors or Lightning .ckpt file, or a bundle's folder."""
+    share: float = 1.0
+    """Share of the prompts that it answers."""
+
+    def __post_init__(self) -> None:
+        given = {"generation": self.generation, "weights": self.weights}
+        has_one = (self.generation is None) != (self.weights is None)
+        check("rivals.NAME", given, has_one, "must have one of generation and weights")
+        check("rivals.NAME.generation", self.generation, (self.generation or 0) >= 0, "must be 0 or more")
+        check("rivals.NAME.share", self.share, 0 < self.share <= 1, "must be above 0 and at most 1")
+        if self.weights is not None:
+            is_file = os.path.isfile(file_of(self.weights))
+            rule = "must be an existing .safetensors or .ckpt file, or a bundle's folder"
+            check("rivals.NAME.weights", self.weights, is_file, rule)
+
+
+@dataclass(kw_only=True, slots=True)
 class Retention:
     """What stays on disk after each generation, besides what the run needs; by default everything."""
 
@@ -303,6 +327,9 @@ class Config:
     """First champion: trained on the seed samples, the base checkpoint as it is, or an untrained model."""
     base: str | None = None
     """Your own weights to start from: a .safetensors or Lightning .ckpt file."""
+    rivals: dict[str, Any] = field(default_factory=dict)
+    """By a name each: what answers prompts beside the model that a turn builds on, see ``Rival``; null: none
+    by this name."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the tuner may change; other keys refer to them as ``${settings.lr}``."""
     genesis_settings: dict[str, Any] = field(default_factory=dict)
@@ -336,6 +363,10 @@ class Config:
         check("human_share", least, least is None or 0 < least < 1, "must be between 0 and 1, or null")
         for key, value in (("patience", self.patience), ("threads", self.threads)):
             check(key, value, value is None or value >= 1, "must be 1 or more, or null")
+        for name in self.rivals:
+            holds = bool(re.fullmatch(r"\w+", name))
+            check("rivals", name, holds, "must have names of letters, digits and _")
+        rivals_in(self.rivals)
         several = {} if {"_target_", "_object_"} & set(self.tracker) else self.tracker
         for key, named in (("guards", self.guards), ("tracker", several)):
             for name, part in named.items():
@@ -378,6 +409,20 @@ def _device_count(devices: Any) -> int:
     if isinstance(devices, (list, tuple)):
         return len(devices)
     return int(devices) if str(devices).isdigit() else 1
+
+
+def rivals_in(section: Mapping[str, Any]) -> dict[str, Rival]:
+    """The rivals that a section ``rivals`` names. Raises ValueError."""
+    known = [f.name for f in fields(Rival)]
+    for name, node in section.items():
+        strange = [key for key in node or () if key not in known]
+        check(f"rivals.{name}", strange, not strange, f"may have the keys {', '.join(known)}")
+    return {name: Rival(**node) for name, node in section.items() if node is not None}
+
+
+def file_of(weights: str) -> str:
+    """The file with the weights that a path names: itself, or of a bundle's folder the one in it."""
+    return os.path.join(weights, "model.safetensors") if os.path.isdir(weights) else weights
 
 
 def check(key: str, value: object, holds: bool, rule: str) -> None:

@@ -133,6 +133,8 @@ def ancestry(record: Record, generation: Generation) -> list[Generation]:
             before = (known[number].parent, known[number].refit_of, known[number].champion)
             waiting += [number for number in before if number is not None]
             waiting += graph.drawn_turns(known[number])
+            makers = record.state.makers_of(known[number]).values()
+            waiting += [maker for maker in makers if maker is not None]
     return [known[number] for number in sorted(numbers)]
 
 

@@ -111,6 +111,8 @@ _DRAWN = (
 def _origin_text(entry: DataShare) -> str:
     if entry.origin == "human":
         return f"human: {_plain(str(entry.source))}"
+    if entry.made_by_generation is None:
+        return f"made by the rival {_plain(str(entry.rival))}, weights from elsewhere"
     return f"made by generation {entry.made_by_generation}"
 
 

@@ -84,7 +84,13 @@ def check_module(components: Components) -> None:
     """Build the model once and check that Lightning can train it. Raises ConfigError."""
     import lightning
 
-    from flywheel.runtime.weights import has_lazy_layers, load_weights, read_base, take_weights
+    from flywheel.runtime.weights import (
+        has_lazy_layers,
+        load_weights,
+        read_base,
+        take_weights,
+        weights_of_rivals,
+    )
 
     model = components.model(components.settings())
     name = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -101,6 +107,9 @@ def check_module(components: Components) -> None:
     _check_trainer(components)
     if components.resolved["base"] is not None:
         load_weights(model, read_base(components.resolved["base"]))
+    for name, weights in weights_of_rivals(components.resolved).items():
+        with wrap_user_errors(f"The weights of rivals.{name} must fit the model of the configured settings:"):
+            load_weights(components.model(components.settings()), weights)
     if not has_lazy_layers(model) or components.resolved["genesis"] == "fresh":
         load_weights(components.model(components.settings()), take_weights(model))
 

@@ -28,13 +28,15 @@ class DataShare(Answer, frozen=True):
     made_by: str | None
     """SHA-256 of the weights that made them; None: people did."""
     made_by_generation: int | None
-    """The generation with these weights."""
+    """The generation with these weights; None: people made them, or weights from elsewhere did."""
     source: str | None
     """Where human rows come from."""
     rows: int
     drawn: int
     """A row counts as often as it was drawn for the corpus. A fit of more or fewer steps than the corpus has
     batches saw it more or less often."""
+    rival: str | None = None
+    """Its name, if it was a rival that made them, and not the parent."""
 
 
 def by_origin(record: Record, generation: Generation) -> tuple[DataShare, ...]:
@@ -49,7 +51,7 @@ def by_origin(record: Record, generation: Generation) -> tuple[DataShare, ...]:
     origins = pa.concat_tables(known, promote_options="permissive")
     rows = corpus.join(origins, "id", join_type="left outer")
     counted = rows.group_by(list(_FROM)).aggregate([("count", "count"), ("count", "sum")])
-    counted = counted.sort_by([(name, "ascending") for name in ("made_in", "origin", "source")])
+    counted = counted.sort_by([(name, "ascending") for name in ("made_in", "origin", "source", "made_by")])
     return tuple(_share(record, **row) for row in counted.to_pylist())
 
 
@@ -63,5 +65,7 @@ def _share(
     count_count: int,
     count_sum: int,
 ) -> DataShare:
-    maker = record.state.generations[made_in].parent if made_by else None
-    return DataShare(origin, made_in, bare(made_by), maker, source, count_count, count_sum)
+    turn = record.state.generations[made_in]
+    maker = record.state.makers_of(turn).get(made_by) if made_by else None
+    rival = next((name for name, one in turn.rivals.items() if one.weights == made_by), None)
+    return DataShare(origin, made_in, bare(made_by), maker, source, count_count, count_sum, rival)

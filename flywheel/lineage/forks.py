@@ -21,7 +21,7 @@ from flywheel.storage import ledger
 from flywheel.storage.events import ForkedFrom, RunCreated
 from flywheel.storage.ids import batch_of
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.state import Generation, RunState
+from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class _Run:
 
     path: Path
     starts: frozenset[str]
-    """Weights from elsewhere that it began from."""
+    """Weights from elsewhere that it began from, or that are a rival's."""
     makers: frozenset[str]
     """Weights that made its samples, and ``HUMAN``."""
 
@@ -197,7 +197,8 @@ class _Flaw:
         makers = makers_in(state)
         ids: dict[str, list[pa.Array]] = {}
         for turn, column in descent.samples.items():
-            ids.setdefault(makers[turn], []).extend(column.chunks)
+            for maker in makers[turn]:
+                ids.setdefault(maker, []).extend(column.chunks)
         for maker, chunks in ids.items():
             self.samples.setdefault(maker, {})[run] = pa.chunked_array(chunks, pa.string())
         of_runs = (column for runs in self.samples.values() for column in runs.values())
@@ -208,8 +209,9 @@ class _Flaw:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        for turn, maker in makers_in(state).items():
-            chunks = [chunk for ids in self.samples.get(maker, {}).values() for chunk in ids.chunks]
+        for turn, makers in makers_in(state).items():
+            found = (ids for maker in makers for ids in self.samples.get(maker, {}).values())
+            chunks = [chunk for ids in found for chunk in ids.chunks]
             if chunks:
                 batch = str(batch_of(state.generations[turn]))
                 ids = store.table(state.resolve_pruned(batch), ["id"])["id"]
@@ -220,18 +222,14 @@ class _Flaw:
     def of_samples(self, samples: Mapping[int, pa.ChunkedArray], state: RunState) -> str:
         """The run in which such samples were found flawed first."""
         makers = makers_in(state)
-        return next(run for turn in samples for run in self.samples[makers[turn]])
+        found = ((turn, maker) for turn in samples for maker in makers[turn])
+        return next(run for _, maker in found for run in self.samples.get(maker, {}))
 
 
-def makers_in(state: RunState) -> dict[int, str]:
+def makers_in(state: RunState) -> dict[int, tuple[str, ...]]:
     """Turn -> the weights that made its batch, or ``HUMAN``; of the human one, the first genesis."""
-    return {turn: _maker(state, state.generations[turn]) for turn in turns_by_batch(state).values()}
-
-
-def _maker(state: RunState, turn: Generation) -> str:
-    if turn.parent is None or turn.output("generate", "samples") is None:
-        return HUMAN
-    return str(state.generations[turn.parent].weights)
+    turns = {turn: state.generations[turn] for turn in turns_by_batch(state).values()}
+    return {number: tuple(state.makers_of(turn)) or (HUMAN,) for number, turn in turns.items()}
 
 
 def _beside(directory: Path) -> list[Path]:
@@ -249,9 +247,15 @@ def _others(directory: Path, unread: list[Unread]) -> Iterator[_Run]:
 
 def _run(path: Path, state: RunState) -> _Run:
     origin = state.created.forked_from if state.created else None
-    based = (generation.output("seed", "base") for generation in state.generations)
-    starts = frozenset(filter(None, [origin.weights if origin else None, *based]))
-    return _Run(path, starts, frozenset(makers_in(state).values()))
+    seeds = [generation.seed.outputs for generation in state.generations if generation.seed]
+    given = (weights for outputs in seeds for name, weights in outputs.items() if _is_weights(name))
+    starts = frozenset(filter(None, [origin.weights if origin else None, *given]))
+    return _Run(path, starts, frozenset(maker for makers in makers_in(state).values() for maker in makers))
+
+
+def _is_weights(output: str) -> bool:
+    """Whether an output of ``seed`` is weights from elsewhere."""
+    return output == "base" or output.startswith("rival_")
 
 
 def _unread(path: Path, error: BaseException) -> Unread:

@@ -65,15 +65,17 @@ class TrainedOn(Answer, frozen=True, kw_only=True):
 
 
 class ProducedBy(Answer, frozen=True, kw_only=True):
-    """A batch of which a generation's corpus has rows, and who made it."""
+    """A batch of which a generation's corpus has rows, and one of those who made these."""
 
     type: str = "produced_by"
     generation: int | None
-    """The generation whose weights made it; None: people did."""
+    """The generation whose weights made them; None: people did, or weights from elsewhere."""
     made_in: int
-    """The generation in whose turn it was made; 0 for what people made."""
+    """The generation in whose turn they were made; 0 for what people made."""
     samples: str
     """SHA-256 of the batch."""
+    weights: str | None = None
+    """SHA-256 of the weights from elsewhere, a rival's, that made them; None: none did."""
 
 
 class GradedBy(Answer, frozen=True, kw_only=True):
@@ -179,16 +181,37 @@ class Graph:
 
     def produced_by(self, generation: Generation) -> list[ProducedBy]:
         """The batches that its corpus drew on, and their makers."""
-        return [self._batch(self.state.generations[turn]) for turn in self.drawn_turns(generation)]
+        turns = (self.state.generations[turn] for turn in self.drawn_turns(generation))
+        return [edge for turn in turns for edge in self._producers(generation, turn)]
 
     def drawn_turns(self, generation: Generation) -> list[int]:
         """The turns that brought the batches of which its corpus has rows."""
         return [self.turns[batch] for batch in drawn_of(self.store, generation)]
 
-    def _batch(self, turn: Generation) -> ProducedBy:
+    def _producers(self, generation: Generation, turn: Generation) -> list[ProducedBy]:
+        """Who made the rows of a turn's batch that a generation's corpus has."""
+        makers = self.state.makers_of(turn)
+        if turn.rivals:
+            drawn = self._made_by(generation, turn)
+            makers = {weights: maker for weights, maker in makers.items() if weights in drawn}
         samples = str(batch_of(turn)).partition(".")[0]
-        maker = turn.parent if turn.generate else None
-        return ProducedBy(generation=maker, made_in=made_in(turn), samples=samples)
+        return [
+            ProducedBy(
+                generation=maker,
+                made_in=made_in(turn),
+                samples=samples,
+                weights=bare(weights) if weights and maker is None else None,
+            )
+            for weights, maker in (makers or {"": None}).items()
+        ]
+
+    def _made_by(self, generation: Generation, turn: Generation) -> set[str]:
+        """The weights that made those rows of a turn's batch that are in a generation's corpus."""
+        import pyarrow.compute as pc
+
+        batch = self.store.table(self.state.resolve_pruned(str(batch_of(turn))), ["id", "made_by"])
+        corpus = self.store.table(str(generation.output("curate", "corpus")), ["id"])["id"].combine_chunks()
+        return set(batch.filter(pc.is_in(batch["id"], value_set=corpus))["made_by"].to_pylist())
 
     def graded_by(self, generation: Generation) -> list[GradedBy]:
         """Who graded its turn's batch, and who audited it."""
@@ -374,23 +397,42 @@ class _Walk:
         batch = generation.output("generate", "samples")
         if batch is None:  # a genesis: what people made does not descend from it
             return
-        by = self._level(generation.parent)
-        if named or by is Level.FLAWED:
+        levels = {
+            weights: self._weights.get(bare(weights), Level.CLEAN) if maker is None else self._level(maker)
+            for weights, maker in self._state.makers_of(generation).items()
+        }
+        flawed = [weights for weights, level in levels.items() if level is Level.FLAWED]
+        if named or len(flawed) == len(levels):
             self.descent.samples[generation.number] = self._ids(generation.number)
-        elif by is Level.SUSPECT:
+        elif flawed:
+            known = self.descent.samples.get(generation.number)
+            self.descent.samples[generation.number] = self._ids(generation.number, flawed, known)
+        if Level.SUSPECT in levels.values():
             self._suspect_batches.add(generation.number)
 
-    def _ids(self, turn: int) -> pa.ChunkedArray:
-        """Ids of the samples that a turn brought."""
-        batch = str(batch_of(self._state.generations[turn]))
-        return self._store.table(self._state.resolve_pruned(batch), ["id"])["id"]
+    def _ids(
+        self, turn: int, made_by: Collection[str] | None = None, others: pa.ChunkedArray | None = None
+    ) -> pa.ChunkedArray:
+        """Ids of the samples that a turn brought; of those that some weights made alone, and others."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        batch = self._state.resolve_pruned(str(batch_of(self._state.generations[turn])))
+        if made_by is None:
+            return self._store.table(batch, ["id"])["id"]
+        rows = self._store.table(batch, ["id", "made_by"])
+        wanted = pc.is_in(rows["made_by"], value_set=pa.array(list(made_by), pa.string()))
+        if others is not None:
+            wanted = pc.or_(wanted, pc.is_in(rows["id"], value_set=others.combine_chunks()))
+        return rows["id"].filter(wanted)
 
     def _edges(self, generation: Generation) -> Iterator[tuple[str, Level]]:
         parent = self._level(generation.parent)
         yield "init", self._init(generation)
         yield "trained_on", self._corpus(generation)
         if generation.status is Status.UNFINISHED:  # whatever it makes will be made of what its parent made
-            yield "produced_by", max(parent, self._level(generation.refit_of))
+            others = [rival.generation for rival in generation.rivals.values()]
+            yield "produced_by", max(map(self._level, (generation.parent, generation.refit_of, *others)))
         soft = min(parent, Level.SUSPECT)
         if "grade" in generation.stages:
             yield "graded_by", soft

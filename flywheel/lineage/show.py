@@ -14,7 +14,15 @@ from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, Final, Metrics, bare, cost, held_out, metrics
 from flywheel.records import Answer, TrialResult, Verdict
-from flywheel.storage.events import AuditFacts, Compared, GuardAlarm, HeldOut, PartGraded, SessionStarted
+from flywheel.storage.events import (
+    AuditFacts,
+    Compared,
+    GuardAlarm,
+    HeldOut,
+    PartGraded,
+    Producer,
+    SessionStarted,
+)
 from flywheel.storage.ids import batch_of, rows_of
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import Generation
@@ -75,6 +83,8 @@ class Batch(Answer, frozen=True):
     """Hash of the grader's source and arguments."""
     loaded_parent: str | None
     """SHA-256 of the weights with which it graded; None: with none."""
+    rivals: Mapping[str, Producer]
+    """Who answered its prompts beside the parent, by name."""
     ungraded: int
     """Samples without a score, as the grader failed on them."""
     reasons: Mapping[str, int]
@@ -296,6 +306,7 @@ def _batch(generation: Generation) -> Batch | None:
         grader=graded.grader if graded else None,
         version=graded.version if graded else None,
         loaded_parent=bare(graded.loaded_parent if graded else None),
+        rivals=generation.rivals,
         ungraded=graded.failed if graded else 0,
         reasons=graded.reasons if graded else {},
         parts=graded.parts if graded else {},

@@ -204,12 +204,12 @@ def _row(record: Record, turn: int, name: str) -> TracedSample:
     generation = record.state.generations[turn]
     rows = samples_of(record.store, record.state, generation)
     (row,) = rows.filter(pc.equal(rows["id"], name)).to_pylist()
-    recalled = record.table(record.state.recalled)
+    recalled, state_makers = record.table(record.state.recalled), record.state.makers_of(generation)
     return TracedSample(
         id=name,
         row=row,
         made_by=bare(row["made_by"]),
-        made_by_generation=None if row["origin"] == "human" else generation.parent,
+        made_by_generation=state_makers.get(row["made_by"]),
         recalled=recalled is not None and bool(pc.any(pc.equal(recalled["id"], name)).as_py()),
         graded_by=generation.grade.facts.grader if generation.grade else None,
     )

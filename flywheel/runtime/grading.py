@@ -13,18 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel import ranks
-from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
 from flywheel.errors import DataError
 from flywheel.graders.failures import FAILURE, is_failure, with_reasons
 from flywheel.keys import Keys
-from flywheel.records import Json, Settings, Unit
+from flywheel.records import Json, Unit
 from flywheel.runtime.context import Context
 from flywheel.runtime.meter import tokens_of
-from flywheel.runtime.weights import load_model, without_gradients
+from flywheel.runtime.weights import ModelLoader, without_gradients
 from flywheel.runtime.work import REASON_LENGTH, REASONS, UnitsDone, to_bytes
 from flywheel.storage.state import Generation
-from flywheel.storage.store import Store
 from flywheel.tables import RESERVED, constant, require_finite
 from flywheel.tables.types import is_known, matched, stored
 
@@ -78,7 +76,7 @@ def grade_in_units(
     rows = samples.take(order)
     names = ctx.key("group").each(name or "" for name in groups.dictionary.to_pylist())
     keys = names[groups.indices.to_numpy()[order]]
-    load_parent = Parent(ctx.components, ctx.store, str(parent.weights), parent.settings)
+    load_parent = ModelLoader(ctx.components, ctx.store, str(parent.weights), parent.settings)
     work = GradeGroups(grader, rows, keys, load_parent, config["trainer"])
     parts: list[tuple[Unit, pa.Table | str]] = []
     loaded: list[str | None] = []
@@ -120,26 +118,6 @@ def blocks(groups: pa.ChunkedArray, size: int) -> tuple[np.ndarray, list[int], p
         if end - boundaries[-1] >= size:
             boundaries.append(end)
     return order, [*boundaries, len(codes)] if boundaries[-1] < len(codes) else boundaries, encoded
-
-
-@dataclass(slots=True)
-class Parent:
-    """Loads the parent's model, once for all units of a rank."""
-
-    components: Components
-    store: Store
-    weights: str
-    settings: Settings
-    model: Any = None
-
-    def __call__(self) -> Any:
-        """The model, in evaluation mode."""
-        import torch
-
-        if self.model is None:
-            with torch.inference_mode(False):  # its parameters are then no inference tensors
-                self.model = load_model(self.components, self.store, self.weights, self.settings)
-        return self.model
 
 
 @dataclass(frozen=True, slots=True)

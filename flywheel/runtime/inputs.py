@@ -84,6 +84,22 @@ def base_of(run: StageRunner) -> Start | None:
     return Start("base", base, forked_from(run.state)) if base else None
 
 
+def rivals_of(run: StageRunner, parent: Generation) -> dict[str, Generation | Start]:
+    """Who answers prompts beside the parent, by name: generations, and weights from elsewhere.
+
+    None has the weights of the parent or of another one.
+    """
+    rivals: dict[str, Generation | Start] = {}
+    known, own = {parent.weights}, run.state.rivals
+    for name in run.config["rivals"]:
+        imported = human_of(run).output("seed", f"rival_{name}")
+        rival = Start("rival", imported) if imported else own.get(name)
+        if rival is not None and rival.weights not in known:
+            rivals[name] = rival
+            known.add(rival.weights)
+    return rivals
+
+
 def starts_of_genesis(run: StageRunner) -> dict[str, Start]:
     """What a genesis may start from, by kind."""
     start = base_of(run) or Start("fresh")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from flywheel.config.schema import file_of, rivals_in
 from flywheel.errors import ConfigError
 from flywheel.records import Settings, Weights
 from flywheel.runtime.environment import device
@@ -113,6 +115,24 @@ def load_model(
     return model.eval().to(device(components.resolved["trainer"]))
 
 
+@dataclass(slots=True)
+class ModelLoader:
+    """Loads a model when it is first asked for, and keeps it: one for all units of a rank."""
+
+    components: Components
+    store: Store
+    weights: str
+    settings: Settings
+    model: Any = None
+
+    def __call__(self) -> Any:
+        """The model, in evaluation mode."""
+        if self.model is None:
+            with torch.inference_mode(False):  # its parameters are then no inference tensors
+                self.model = load_model(self.components, self.store, self.weights, self.settings)
+        return self.model
+
+
 def _call_hook(model: nn.Module, hook: str, checkpoint: dict[str, Any]) -> None:
     """Let a LightningModule read or change a checkpoint. Raises ConfigError if its hook fails."""
     own = getattr(type(model), hook, None)
@@ -160,10 +180,16 @@ def not_finite(model: nn.Module) -> set[tuple[str, str]]:
     return faults
 
 
-def read_base(path: str) -> Weights:
+def weights_of_rivals(config: Mapping[str, Any]) -> dict[str, Weights]:
+    """The weights of the rivals that come from elsewhere, by their names. Raises ConfigError."""
+    paths = {name: rival.weights for name, rival in rivals_in(config["rivals"]).items()}
+    return {name: read_base(file_of(path), f"rivals.{name}.weights") for name, path in paths.items() if path}
+
+
+def read_base(path: str, key: str = "base") -> Weights:
     """The weights of a user's .safetensors or Lightning .ckpt file. Nothing is unpickled.
 
-    Raises ConfigError if the file is neither.
+    Raises ConfigError, which names the ``key``, if the file is neither.
     """
     try:
         if Path(path).suffix == ".safetensors":
@@ -171,11 +197,11 @@ def read_base(path: str) -> Weights:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConfigError(
-            f"base must be a .safetensors file, or a .ckpt that loads with weights_only=True; "
+            f"{key} must be a .safetensors file, or a .ckpt that loads with weights_only=True; "
             f"{path} is not: {error}"
         ) from error
     if not isinstance(checkpoint, dict) or not any(map(_is_tensor, _state_of(checkpoint).values())):
-        raise ConfigError(f"base must hold a state dict; {path} holds a {type(checkpoint).__name__}.")
+        raise ConfigError(f"{key} must hold a state dict; {path} holds a {type(checkpoint).__name__}.")
     return weights_of(checkpoint)
 
 

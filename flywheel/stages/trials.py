@@ -46,6 +46,7 @@ class MakeTrial:
     redo: Mapping[str, Stage]
     starts: Mapping[str, Start]
     parent: Generation | None
+    rivals: Mapping[str, Generation | Start]
     _corpora: dict[bytes, pa.Table] = field(default_factory=dict, init=False)
     """The corpus that the curator made last of this turn's samples, by its arguments."""
 
@@ -106,7 +107,7 @@ class MakeTrial:
             raise StageFailed("tune", f"a genesis has nothing that {trial.redo_from} could do anew")
         *before, (samples, *_) = self.sources
         if trial.redo_from == "generate":
-            given = {"parent": self.parent, "share": trial.data_share}
+            given = {"parent": self.parent, "rivals": self.rivals, "share": trial.data_share}
             samples = self._do("generate", ctx, scratch, settings, key, **given)["samples"]
         graded = self._do("grade", ctx, scratch, settings, key, samples=samples, parent=self.parent)
         return [*before, [samples, graded["scores"], None]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,6 +43,7 @@ def tune(
     init: str,
     recalled: str | None = None,
     parent: Generation | None = None,
+    rivals: Mapping[str, Generation | Start] = MappingProxyType({}),
     prior: Sequence[tuple[int, str]] | None = None,
     memory: str | None = None,
 ) -> StageOutput:
@@ -49,8 +51,9 @@ def tune(
 
     ``sources`` and ``recalled`` are what ``curate`` will be given, ``redo`` the stages that make a corpus, in
     order, which a trial may do anew, ``starts`` what a fit may begin from, by kind;
-    ``init`` is the configured kind. Duels are against ``parent``. ``prior``: earlier generations with trials,
-    and the artifacts of these; ``memory``: that of the studies of other runs.
+    ``init`` is the configured kind. Duels are against ``parent``; ``rivals`` answer prompts beside it.
+    ``prior``: earlier generations with trials, and the artifacts of these; ``memory``: that of the studies of
+    other runs.
     """
     tuner, carry = ctx.components.build("tuner", ctx.settings), ctx.carry.get("tuner", {})
     space = ctx.components.space.of_fresh(starts[init].weights is None) if init in starts else Space()
@@ -59,7 +62,7 @@ def tune(
     studies = studies_of(ctx.store, prior or (), memory)
     view = TunerView(ctx.settings, starts, init, (), studies, carry, ctx.key, space)
     search = _Search(ctx, tuner, view)
-    make = MakeTrial(ctx, sources, recalled, redo, starts, parent)
+    make = MakeTrial(ctx, sources, recalled, redo, starts, parent, rivals)
     begin_from = {kind: start.json() for kind, start in starts.items()}
     inputs = [*map(list, sources), recalled, begin_from, init, prior, memory, ctx.carry]
     search.units = ctx.work.do_proposed(make, search.propose, search.take, inputs=inputs)

@@ -229,6 +229,19 @@ class LabelsFacts(Fields, frozen=True, kw_only=True):
     """Those of each suite, e.g. ``{"dev": 250, "gate": 750}``."""
 
 
+class Producer(Fields, frozen=True, kw_only=True):
+    """A rival that answered prompts beside the parent."""
+
+    weights: str
+    """Artifact."""
+    generation: int | None
+    """The one with these weights; None: they are from elsewhere."""
+    prompts: int
+    """How many it was asked, e.g. 60."""
+    samples: int
+    """Rows that it made, e.g. 60."""
+
+
 class GenerateFacts(Fields, frozen=True, kw_only=True):
     """Facts of ``generate``."""
 
@@ -239,6 +252,8 @@ class GenerateFacts(Fields, frozen=True, kw_only=True):
     prompts: Sketch
     """By what the prompts are known again."""
     units: Units
+    rivals: dict[str, Producer] = msgspec.field(default_factory=dict)
+    """By their names, those that answered too; all other rows are the parent's."""
 
 
 class PartGraded(Fields, frozen=True, kw_only=True):

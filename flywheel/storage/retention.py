@@ -2,7 +2,7 @@
 
 A generation that is kept stays whole: what its stages made, and what its weights were trained and
 evaluated from, so that it can be reproduced. Kept are the first champion, the one in force and its final, the
-frontier, a generation under way and its parent, and those that the policy names. Of the others go
+frontier, a generation under way and its parent, rivals, and those that the policy names. Of the others go
 
     weights      the file
     samples      the payload; a slim table stays with what recall and trace go by: ``slim.SLIM``
@@ -12,8 +12,8 @@ frontier, a generation under way and its parent, and those that the policy names
 unless somebody else needs them: a kept generation, or a champion or former frontier that a recall or rollback
 may go back to. What such a one may draw on stays as long as its weights do: the batches of its corpus, and
 those of its turns that were rejected or have advanced. So later turns are the same with and without a policy.
-Human samples, suites, the base weights, corpora, outcomes and carries always stay, and so does what stands in
-for something that went.
+Human samples, suites, weights from elsewhere, corpora, outcomes and carries always stay, and so does what
+stands in for something that went.
 
 The ``pruned`` event comes first, with the size of each object that goes; then the files are deleted. What a
 crash between the two leaves behind is deleted when the run is opened or pruned the next time.
@@ -196,7 +196,7 @@ class Retention:
 
 
 def _in_use(state: RunState) -> tuple[Generation | None, ...]:
-    return (state.champion, state.first_champion, state.final, state.frontier)
+    return (state.champion, state.first_champion, state.final, state.frontier, *state.rivals.values())
 
 
 def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:

@@ -33,6 +33,7 @@ from flywheel.storage.events import (
     GuardFacts,
     LabelsFacts,
     Look,
+    Producer,
     Pruned,
     Recalled,
     ReviewFacts,
@@ -130,6 +131,11 @@ class Generation:
         """Name of an artifact that a stage made, or None if the stage is not done."""
         event = self.stages.get(stage)
         return event.outputs.get(name) if event else None
+
+    @property
+    def rivals(self) -> Mapping[str, Producer]:
+        """Who answered its prompts beside its parent, by name."""
+        return self.generate.facts.rivals if self.generate else {}
 
     @property
     def are_trials_retired(self) -> bool:
@@ -501,6 +507,35 @@ class RunState:
     def has_suites(self, role: Role) -> bool:
         """Whether the run has a suite of this role."""
         return role in self.roles.values()
+
+    def makers_of(self, turn: Generation) -> dict[str, int | None]:
+        """Weights that made a turn's batch -> the generation that has them; None: they are from elsewhere.
+
+        None at all made one that people made.
+        """
+        if turn.parent is None or turn.generate is None:
+            return {}
+        rivals = {rival.weights: rival.generation for rival in turn.rivals.values()}
+        return {str(self.generations[turn.parent].weights): turn.parent, **rivals}
+
+    @property
+    def rivals(self) -> dict[str, Generation]:
+        """Name -> the generation that is a rival by its number, of those that may be one now.
+
+        It has ended with weights that are there, is not recalled, and learned nothing from what judges.
+        """
+        asked = self.created.config.get("rivals", {}) if self.created else {}
+        numbers = {name: rival["generation"] for name, rival in asked.items()}
+        return {
+            name: self.generations[number]
+            for name, number in numbers.items()
+            if number is not None and number < len(self.generations) and self._may_be_rival(number)
+        }
+
+    def _may_be_rival(self, number: int) -> bool:
+        generation = self.generations[number]
+        is_barred = generation.recalled or generation.status in (Status.UNFINISHED, Status.FINAL)
+        return generation.weights is not None and generation.weights not in self.pruned and not is_barred
 
     @property
     def champions_to_look_at(self) -> list[Generation]:

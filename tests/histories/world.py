@@ -126,6 +126,7 @@ class Parts:
         self.calls, self.fate = 0, None
         base = str(config.base) if config.base else None
         self.resolved = {"seed": config.seed, "genesis": config.genesis, "base": base, "refit": False}
+        self.resolved |= {"rivals": {}}
         self.resolved |= {"init": config.inits[0], "on_unit_failure": "fail", **operational}
         self.resolved |= {"genesis_settings": {}, "human_share": None}
         self.resolved["audit"] = {"grader": "drawn" if config.audited else None}
@@ -176,7 +177,7 @@ def seed(ctx: Context) -> StageOutput:
     return StageOutput({"samples": ctx.data.human, **weights}, facts("seed", human=len(ctx.data.human)))
 
 
-def generate(ctx: Context, *, parent: Any) -> StageOutput:
+def generate(ctx: Context, *, parent: Any, **_: Any) -> StageOutput:
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": ctx.key.seed}
     words = [ctx.key("word", n).numpy().bytes(WORD_BYTES).hex() for n in range(MADE)]
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": words})

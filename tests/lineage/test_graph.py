@@ -35,7 +35,7 @@ def leveled(rows: pa.Table, level: int) -> pa.Table:
     return rows.append_column("level", pa.array([level] * len(rows), pa.int64()))
 
 
-def generate(ctx: Context, *, parent: Any) -> StageOutput:
+def generate(ctx: Context, *, parent: Any, **_: Any) -> StageOutput:
     """Six answers, one level above what people wrote."""
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})

@@ -52,6 +52,7 @@ class FakeComponents:
             "patience": None,
             "on_failure": "stop",
             "base": None,
+            "rivals": {},
             "refit": False,
         }
         ours |= {"on_unit_failure": "fail", "retention": KEEP_ALL, "guards": {}, "verdicts": {}, "leaves": {}}
@@ -92,7 +93,7 @@ class FakeComponents:
         return columns | {"count": count}, {"turns": carry.get("turns", 0) + 1}
 
 
-def generate(ctx: Context, *, parent: Any) -> StageOutput:
+def generate(ctx: Context, *, parent: Any, **_: Any) -> StageOutput:
     where = {"made_in": ctx.generation, "made_by": parent.weights, "key": 1}
     rows = pa.table({"prompt": [f"p{n}" for n in range(MADE)], "word": ["made"] * MADE})
     return StageOutput(

@@ -106,6 +106,7 @@ def _origin(report: Shown) -> dict[str, Any]:
         "init": edge_text(report.init) if report.init else None,
         "weights": report.weights,
         "prompts": _left_out(report),
+        **(_rivals(report.batch) if report.batch else {}),
         "grader": _grader(report.batch) if report.batch else "",
         **(_graders(report.batch) if report.batch else {}),
         "corpus": report.data.corpus,
@@ -129,6 +130,15 @@ def _grader(batch: Batch) -> str:
     weights = f", with the weights {short(batch.loaded_parent)}" if batch.loaded_parent else ""
     failed = ungraded_text(batch.ungraded, batch.made, batch.reasons)
     return f"{batch.grader}, version {short(batch.version or 'unknown')}{weights}{failed}"
+
+
+def _rivals(batch: Batch) -> dict[str, str]:
+    """Who answered prompts beside the parent, a line each."""
+    return {
+        f"rival {name}": f"{rival.samples} of {batch.made} samples, of {rival.prompts} prompts; weights "
+        f"{short(rival.weights)}"
+        for name, rival in batch.rivals.items()
+    }
 
 
 def _graders(batch: Batch) -> dict[str, str]:
@@ -156,7 +166,8 @@ def _data(report: Shown) -> RenderableType | None:
 
     rows = []
     for share in report.data.by_origin:
-        maker = f"generation {share.made_by_generation}" if share.made_by else ""
+        known = f"generation {share.made_by_generation}" if share.made_by_generation is not None else ""
+        maker = ", ".join(filter(None, [known, share.rival and f"rival {share.rival}"]))
         rows.append((share.origin, share.source or "", maker, share.made_in, share.rows, share.drawn))
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
 
