@@ -38,6 +38,7 @@ WORDS = {
     "show": ("run", "1"),
     "diff": ("run", "0", "1"),
     "query": ("run", "SELECT generation, status FROM generations"),
+    "audit": ("run",),
     "trace": ("run", "--item", "gate/gate-1"),
     "recall": ("run", "--generation", "1", "--why", "a test"),
     "fork": ("run@1", "name=fork", "generations=0", "seal=reopen", *HAVE_CONF),
