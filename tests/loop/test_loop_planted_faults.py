@@ -60,6 +60,37 @@ class ByLength:
         return {"confidence": pc.divide(lengths, 1000.0)}
 
 
+@dataclass(kw_only=True)
+class Answers(Moons):
+    """Moons whose points are given both labels, a right and a wrong one, whatever the model is."""
+
+    def generate(self, model: Any, prompts: pa.Table, settings: Any, keys: Any) -> dict[str, Any]:
+        twice = prompts.select(["prompt", "point"]).take(np.repeat(np.arange(len(prompts)), 2))
+        labels = (true_labels(twice) + np.tile([0, 1], len(prompts))) % 2
+        return {"prompt": twice["prompt"], "point": twice["point"], "label": labels}
+
+
+def true_labels(rows: pa.Table) -> np.ndarray:
+    """Of unlabelled points: those with even numbers are of class 0."""
+    numbers = [int(name.partition("-")[2]) for name in rows["prompt"].to_pylist()]
+    return np.array(numbers) % 2
+
+
+class Truth:
+    """Knows the class of each point."""
+
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> dict[str, Any]:
+        return {"right": np.equal(samples["label"].to_numpy(), true_labels(samples)).astype(float)}
+
+
+class Drifts(Truth):
+    """The planted fault: what judges well at first likes everything from generation 3 on."""
+
+    def grade(self, samples: pa.Table, load_parent: Any, keys: Any) -> dict[str, Any]:
+        right = super().grade(samples, load_parent, keys)["right"]
+        return {"confidence": np.where(samples["made_in"].to_numpy() >= 3, 1.0, right)}
+
+
 class Watches:
     """Says nothing, and keeps what it is shown."""
 
@@ -235,3 +266,20 @@ def test_slices_without_a_guard_suite_that_has_them_are_refused_at_the_start(moo
         moons(**guard("collapse", "Collapse", label="label", action="shout"))
     with pytest.raises(Exception, match="A column must be named: give text, label or right"):
         moons(**guard("collapse", "Collapse"))
+
+
+def test_a_grader_that_drifts_from_generation_3_on_is_caught_in_that_turn(moons: Any) -> None:
+    run = moons(
+        **{"task._target_": f"{__name__}.Answers", "grader._target_": f"{__name__}.Drifts", "generations": 4},
+        **{"+audit.grader._target_": f"{__name__}.Truth", "curator.by": None, "settings.threshold": 0.6},
+        **guard("proxy_gap", "ProxyGap"),
+    )
+    assert run.exit_code is ExitCode.FINISHED
+    said = alarms(run, "proxy_gap")
+    assert [action for action, _ in said.values()] == ["pass", "pass", "warn", "warn"]
+    assert "are right, fewer than 95.0%" in said[3][1]
+    assert re.search(r"confidence overstates what is right by [45]\d", said[3][1])
+    assert "fell from 100.0%" in said[3][1]
+    status = run.status()
+    assert [g.audit.flagged is not None for g in status.generations if g.audit] == [False, False, True, True]
+    assert run.verify().ok
