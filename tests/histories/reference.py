@@ -667,6 +667,7 @@ class Run:
             edges.append({"type": "trained_on", "corpus": corpus, "by_origin": by_origin})
             for turn in self.turns_with(drawn):
                 made = {"samples": bare(self.batch_of(turn)), "made_in": self.made_in(turn)}
+                made["weights"] = None  # there are no rivals from elsewhere here
                 edges.append({"type": "produced_by", "generation": turn.parent, **made})
         for stage in ("grade", "audit"):
             if stage in g.stages:

@@ -79,7 +79,7 @@ def test_a_status_says_where_a_run_stands(finished_run: Path, report: dict[str, 
 def test_a_status_says_what_each_generation_is(report: dict[str, Any]) -> None:
     genesis, first, second = report["generations"]
     assert [g["generation"] for g in (genesis, first, second)] == [0, 1, 2]
-    end = {"status", "reason", "recalled", "suspect", "abandoned", "metrics", "cost"}
+    end = {"status", "reason", "recalled", "suspect", "abandoned", "audit", "metrics", "cost"}
     origin = {"generation", "parent", "champion", "refit_of", "init", "weights", "corpus", "by_origin"}
     assert (genesis["parent"], genesis["status"], genesis["init"]) == (None, "promoted", "fresh")
     assert genesis["by_origin"] == {"human": 10}

@@ -89,4 +89,4 @@ def test_prompts_are_drawn_without_the_gates_carry() -> None:
             return super().prompts(generation, carry, key)
 
     carry = {"curator": {"level": 3}, "gate": {"ratings": [1]}}
-    assert len(draw_prompts(Watches(), 1, carry, Key.root(0)))
+    assert len(draw_prompts(Watches(), 1, carry, Key.root(0), None))
