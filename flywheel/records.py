@@ -46,6 +46,8 @@ Settings = dict[str, Any]
 """What the tuner may change: scalars by name."""
 Carry = Mapping[str, Json]
 """What a component keeps from turn to turn: JSON values. Empty at first."""
+RIGHT = 0.5
+"""What a grader scores from here on is right, where nothing else is said."""
 TRIAL = "trial"
 """The kind of start that is the weights of a trial."""
 CHAMPION, LAST, FINAL = "champion", "last", "final"

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flywheel.errors import DataError
-from flywheel.records import Carry
+from flywheel.records import RIGHT, Carry
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from flywheel.keys import Key
-
-_RIGHT = 0.5
-"""What an audit finds from here on is right."""
 
 
 @dataclass(kw_only=True)
@@ -83,12 +80,13 @@ class Curriculum:
         levels, made_in = samples[self.level].to_numpy(), samples["made_in"].to_numpy()
         first, lesson = self._lessons(samples, human, made_in)
         fresh, audited = ~human & (made_in == made_in.max()), _audited(samples)
-        frontier = carry.get("frontier", int(levels[human].max(initial=0)))
+        taught = int(levels[human].max(initial=0))
+        frontier = carry.get("frontier", taught)
         reached = self._climb(frontier, levels[fresh & first], levels[fresh & lesson])
         reached = self._backed(reached, levels[fresh & lesson], audited[fresh & lesson])
-        reached = max(reached, int(levels[human].max(initial=0)))
+        reached = max(reached, taught)
         oldest_new = frontier + 1 if reached > frontier else min(carry.get("oldest_new", 1), reached)
-        right = lesson & ~(audited < _RIGHT) & (levels <= reached)
+        right = lesson & ~(audited < RIGHT) & (levels <= reached)
         kept = human | (right & ~self._replaced(right, levels, made_in))
         reason = np.select(
             [human, kept, right, lesson & (levels <= reached), lesson, first],
@@ -107,18 +105,16 @@ class Curriculum:
         self, samples: pa.Table, human: np.ndarray, made_in: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Masks of the rows that speak for their groups, and of those among them that pass."""
-        first = np.zeros(len(samples), bool)
+        from flywheel.tables import best_of_groups  # heavy: a configuration is checked without
+
         if human.all():
-            return first, first
+            none = np.zeros(len(samples), bool)
+            return none, none
         if self.score not in samples.column_names:
             raise DataError(f"score must be a column of the grader; {self.score!r} is none.")
         scores = np.where(human, -np.inf, samples[self.score].to_numpy())
         groups = samples["group"].combine_chunks().dictionary_encode().indices.to_numpy()
-        order = np.lexsort((-scores, groups, made_in))  # stable: the first among equals leads
-        starts = np.ones(len(order), bool)
-        starts[1:] = np.any(np.diff(np.stack([groups[order], made_in[order]])), axis=0)
-        first[order[starts]] = True
-        first &= ~human
+        first = best_of_groups(scores, groups, made_in) & ~human
         return first, first & (scores >= self.threshold)
 
     def _climb(self, frontier: int, asked: np.ndarray, passed: np.ndarray) -> int:
@@ -137,7 +133,7 @@ class Curriculum:
         """Below the first level of the new lessons that the audit finds too often wrong."""
         for level in np.unique(levels[~np.isnan(audited)]):
             own = audited[(levels == level) & ~np.isnan(audited)]
-            if level <= reached and (own >= _RIGHT).mean() < self.least_precision:
+            if level <= reached and (own >= RIGHT).mean() < self.least_precision:
                 return int(level) - 1
         return reached
 

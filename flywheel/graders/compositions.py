@@ -12,14 +12,12 @@ import numpy as np
 
 from flywheel.errors import DataError
 from flywheel.graders.failures import FAILURE, OF_PART, score_of, with_reasons
+from flywheel.records import RIGHT
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from flywheel.keys import Keys
-
-PASSES = 0.5
-"""A score from here on passes, where nothing else is said."""
 
 
 def parts_of(grader: Any) -> dict[str, Any]:
@@ -105,7 +103,7 @@ class _Composition:
         answer = with_reasons(self.graders[name].grade(samples, load_parent, keys), samples)
         columns = {column: answer[column] for column in answer.column_names}
         scores = columns[score_of(answer)].cast(pa.float64()).to_numpy()
-        passes = np.where(np.isnan(scores), np.nan, scores >= self.pass_at.get(name, PASSES))
+        passes = np.where(np.isnan(scores), np.nan, scores >= self.pass_at.get(name, RIGHT))
         reasons = columns.pop(FAILURE, pa.chunked_array([pa.nulls(len(samples), pa.string())]))
         return _OfPart(scores, passes, {**columns, f"{OF_PART}{name}": reasons})
 

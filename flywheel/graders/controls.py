@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError, DataError
-from flywheel.graders.compositions import PASSES
 from flywheel.graders.failures import FAILURE, score_of, with_reasons
 from flywheel.keys import Key
+from flywheel.records import RIGHT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ def check_controls(grader: Any, human: pa.Table) -> None:
         if passed and sum(passed) > MOST * len(wrong):
             raise ConfigError(
                 f"A grader must score wrong answers low: at most {MOST:.0%} of {kind} ones may pass, with "
-                f"{PASSES:g} or more; {sum(passed)} of {len(wrong)} do (column {answer!r}). A model would "
+                f"{RIGHT:g} or more; {sum(passed)} of {len(wrong)} do (column {answer!r}). A model would "
                 f"learn to give such answers: mend the grader. {_OPT_OUT}"
             )
 
@@ -106,7 +106,7 @@ def _passed(grader: Any, samples: pa.Table) -> tuple[list[bool], str]:
     scores = with_reasons(grader.grade(samples, _no_model, keys), samples)
     values = scores[score_of(scores)].to_pylist()
     reasons = scores[FAILURE].drop_null().to_pylist() if FAILURE in scores.column_names else []
-    return [value >= PASSES for value in values if value is not None], next(iter(reasons), "")
+    return [value >= RIGHT for value in values if value is not None], next(iter(reasons), "")
 
 
 def _no_model() -> Any:

@@ -25,7 +25,7 @@ from flywheel.guards.measures import (
 )
 from flywheel.guards.pairs import action_of, check_ranges
 from flywheel.protocols import GuardView
-from flywheel.records import Action, Alarm
+from flywheel.records import RIGHT, Action, Alarm
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +150,7 @@ class Collapse:
     def _pass_at(self, k: int, batch: pa.Table) -> Estimate:
         scores = column(batch, str(self.right), "right")
         known = batch.filter(np.isfinite(scores.to_numpy().astype(float)))
-        right = known[str(self.right)].to_numpy() >= 0.5
+        right = known[str(self.right)].to_numpy() >= RIGHT
         estimate = pass_at(known["group"].to_pylist(), right, k)
         if not estimate.n and len(batch):
             raise DataError(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flywheel import ranks
 from flywheel.config.credentials import without_secrets
@@ -23,7 +22,7 @@ from flywheel.runtime.meter import tokens_of
 from flywheel.runtime.weights import ModelLoader, without_gradients
 from flywheel.runtime.work import REASON_LENGTH, REASONS, UnitsDone, to_bytes
 from flywheel.storage.state import Generation
-from flywheel.tables import RESERVED, constant, require_finite
+from flywheel.tables import RESERVED, constant, counts_of, require_finite
 from flywheel.tables.types import is_known, matched, stored
 
 _LOADED = b"loaded_parent"
@@ -58,8 +57,7 @@ class Failures:
         """Those that a column says a reason of; none if there is no such column."""
         if column not in scores.column_names:
             return cls(0, {})
-        entries = pc.value_counts(scores[column].drop_null()).to_pylist()
-        reasons = Counter({entry["values"]: entry["counts"] for entry in entries})
+        reasons = Counter(counts_of(scores[column].drop_null()))
         return cls(reasons.total(), dict(reasons.most_common(REASONS)))
 
 

@@ -22,15 +22,14 @@ from flywheel.errors import DataError
 from flywheel.graders.failures import FAILURE, is_failure
 from flywheel.metrics.audits import drift, flaw, gaps
 from flywheel.metrics.proportions import proportion, recall
-from flywheel.records import Interval
+from flywheel.records import RIGHT, Interval
 from flywheel.runtime.context import Context, Stage, StageOutput, StageTools
 from flywheel.runtime.grading import grade_in_units
+from flywheel.storage.corpus import beside
 from flywheel.storage.events import AuditFacts, AuditsBefore, Checked
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
-from flywheel.tables import AUDITS
-
-_RIGHT = 0.5
+from flywheel.tables import AUDITS, best_of_groups, counts_of
 
 
 def audit(
@@ -51,8 +50,9 @@ def audit(
     samples, scores, _ = sources[-1]
     config = ctx.components.resolved["audit"]
     grader = ctx.components.build("audit", ctx.settings)["grader"]
-    batch, own = ctx.store.table(str(samples)), ctx.store.table(str(scores)).drop_columns("id")
-    graded_batch = _beside(batch, own)
+    batch, own = ctx.store.table(str(samples)), ctx.store.table(str(scores))
+    graded_batch = beside(batch, own)
+    own = own.drop_columns("id")
 
     def draw_rows() -> _Drawn:
         decisions = _preview(ctx, curate, sources, recalled)
@@ -76,13 +76,6 @@ def audit(
         **_findings(audits, graded_batch.take(drawn.rows), own, drawn, config, before),
     )
     return StageOutput({"audits": audits}, facts, graded.units.seconds if graded else None)
-
-
-def _beside(samples: pa.Table, scores: pa.Table) -> pa.Table:
-    """Samples beside the grader's columns, row for row as they are stored."""
-    for name in scores.column_names:
-        samples = samples.append_column(name, scores[name])
-    return samples
 
 
 def _preview(ctx: Context, curate: Stage, sources: Sequence[Source], recalled: str | None) -> pa.Table:
@@ -156,11 +149,7 @@ def _leads(batch: pa.Table, name: str | None) -> np.ndarray:
     if name is None:
         alone: np.ndarray = np.bincount(groups)[groups] == 1
         return alone
-    scores = np.nan_to_num(batch[name].to_numpy(), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    order = np.lexsort((-scores, groups))
-    leads = np.zeros(len(batch), bool)
-    leads[order[np.unique(groups[order], return_index=True)[1]]] = True
-    return leads
+    return best_of_groups(batch[name].to_numpy(), groups)
 
 
 def _answers(
@@ -207,8 +196,7 @@ def _findings(
     trusted, kept = audits["trusted"].to_numpy(), audits["kept"].to_numpy()
     ours, others = _checked(trusted[kept], drawn.of_kept), _checked(trusted[~kept], drawn.of_dropped)
     precision = proportion(ours.right, ours.graded) if ours.graded else None
-    counted = pc.value_counts(audits["failure"].drop_null()).to_pylist()
-    failures = {str(entry["values"]): entry["counts"] for entry in counted}
+    failures = counts_of(audits["failure"].drop_null())
     of_columns = gaps(rows.filter(pa.array(kept)).select(scores.column_names), trusted[kept])
     return {
         "kept": ours,
@@ -226,7 +214,7 @@ def _findings(
 
 def _checked(trusted: np.ndarray, rows: int) -> Checked:
     graded = trusted[~np.isnan(trusted)]
-    right = int((graded >= _RIGHT).sum())
+    right = int((graded >= RIGHT).sum())
     return Checked(rows=rows, drawn=len(trusted), graded=len(graded), right=right)
 
 
@@ -237,7 +225,7 @@ def _by(name: str, rows: pa.Table, trusted: np.ndarray, kept: np.ndarray) -> dic
             f"audit.by must name columns of samples or scores, {rows.column_names}; got {name!r}."
         )
     where = kept & ~np.isnan(trusted)
-    right, values = trusted[where] >= _RIGHT, rows[name].filter(pa.array(where))
+    right, values = trusted[where] >= RIGHT, rows[name].filter(pa.array(where))
     encoded = values.combine_chunks().dictionary_encode("encode")
     names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     found = {str(value): right[codes == code] for code, value in sorted(enumerate(names), key=_in_order)}

@@ -16,7 +16,7 @@ from flywheel.storage.corpus import read
 from flywheel.storage.events import CurateFacts
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store
-from flywheel.tables import DECISIONS, as_table, require_same_rows
+from flywheel.tables import DECISIONS, as_table, counts_of, require_same_rows
 from flywheel.tables.digests import table_digest
 
 
@@ -58,8 +58,8 @@ def curate(
     facts = CurateFacts(
         corpus=table_digest(corpus),
         rows=len(corpus),
-        by_origin=_counts(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
-        by_reason=_counts(decisions["reason"]),
+        by_origin=counts_of(samples["origin"].filter(pc.is_in(samples["id"], value_set=corpus["id"]))),
+        by_reason=counts_of(decisions["reason"]),
         leaked=leaked,
         human_share=None if least is None else round(_human_share(decisions, samples), 9),
         carry_kept=carry_kept,
@@ -174,7 +174,3 @@ def _kept_and_drawn(ids: pa.ChunkedArray, kept: pa.Table) -> tuple[bool, int]:
 
 def _is_among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.is_in(ids, value_set=others.combine_chunks())
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {str(entry["values"]): entry["counts"] for entry in pc.value_counts(column).to_pylist()}

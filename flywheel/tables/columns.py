@@ -175,6 +175,24 @@ def _occurrence(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(counts, pa.string())])
 
 
+def counts_of(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often a column has each of its values, by its text, in the order of first appearance."""
+    return {str(entry["values"]): entry["counts"] for entry in column.value_counts().to_pylist()}
+
+
+def best_of_groups(scores: np.ndarray, *groups: np.ndarray) -> np.ndarray:
+    """Which rows have the highest score of their group, the first among equals; bool, shape (rows,).
+
+    Rows are of one group that agree in all of ``groups``. NaN is lower than any score.
+    """
+    order = np.lexsort((-scores, *groups))  # stable: the first among equals leads
+    starts = np.ones(len(order), bool)
+    starts[1:] = np.any(np.diff(np.stack([codes[order] for codes in groups])), axis=0)
+    best = np.zeros(len(order), bool)
+    best[order[starts]] = True
+    return best
+
+
 def require(table: pa.Table, what: str, unique: str, *, may_be_empty: bool = False) -> pa.Table:
     """The table, if it has rows, a unique key column, and only finite numbers; DataError if not."""
     if unique not in table.column_names:
