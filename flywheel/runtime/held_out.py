@@ -139,9 +139,10 @@ class Problems:
             raise DataError(
                 f"Columns of decontaminate must be of a suite's items; no suite has {list(columns)}."
             )
+        own = human.filter(pc.invert(self.few(human)))
+        shared = overlaps(own, columns, n, {suite.name: self._ngrams(suite) for suite in suites})
         for suite in suites:
-            own = human.filter(pc.invert(self.few(human)))
-            clashes = own.filter(overlaps(own, columns, n, self._ngrams(suite)))
+            clashes = own.filter(shared[suite.name])
             if len(clashes):
                 few = clashes.slice(0, _SHOWN).select([c for c in columns if c in clashes.column_names])
                 examples = "; ".join(_short(value) for row in few.to_pylist() for value in row.values())
@@ -211,33 +212,31 @@ class HeldOut:
             texts = [column_texts(rows[name]) for name in problems.columns]
             where = pc.index_in(pc.binary_join_element_wise(*texts, "\x1f"), value_set=self.asked)
             names = pc.take(self.suites, where.combine_chunks())
-        for suite, grams in self.grams.items():
-            texts_of = problems.texts_of
-            assert texts_of is not None, "there are n-grams of texts that are compared"
-            shared = pa.array(overlaps(rows, texts_of.columns, texts_of.ngram, grams))
-            names = pc.coalesce(names, pc.if_else(shared, suite, pa.scalar(None, pa.string())))
+        if problems.texts_of is not None:
+            by = problems.texts_of
+            for suite, shared in overlaps(rows, by.columns, by.ngram, self.grams).items():
+                theirs = pc.if_else(pa.array(shared), suite, pa.scalar(None, pa.string()))
+                names = pc.coalesce(names, theirs)
         few = pc.fill_null(problems.few(rows), False).combine_chunks()
         return pc.if_else(few, pa.scalar(None, pa.string()), names)
 
-    def is_asked(self, rows: pa.Table) -> Any:
+    def is_asked(self, rows: pa.Table, what: str = "samples") -> Any:
         """Which rows the suites ask, a mask, exhaustible ones too; None if they cannot be compared."""
         columns = set(self.problems.columns)
         if not columns or not columns <= set(rows.column_names):
             return None
-        self.problems.check_types({**self.schemas, "the samples": rows.schema})
-        return pc.is_in(self.problems.texts(rows, "Samples"), value_set=self.asked)
+        self.problems.check_types({**self.schemas, f"the {what}": rows.schema})
+        return pc.is_in(self.problems.texts(rows, what.capitalize()), value_set=self.asked)
 
     def leave_out(self, prompts: pa.Table) -> tuple[pa.Table, int | None]:
         """The prompts that are in no suite, and how many were left out; None if they cannot be compared.
 
         Exhaustible ones stay.
         """
-        problems = self.problems
-        if not problems.columns or not set(problems.columns) <= set(prompts.column_names):
+        is_asked = self.is_asked(prompts, "prompts")
+        if is_asked is None:
             return prompts, None
-        problems.check_types({**self.schemas, "the prompts": prompts.schema})
-        is_asked = pc.is_in(problems.texts(prompts, "Prompts"), value_set=self.asked)
-        kept = prompts.filter(pc.or_(pc.invert(is_asked), problems.few(prompts)))
+        kept = prompts.filter(pc.or_(pc.invert(is_asked), self.problems.few(prompts)))
         return kept, len(prompts) - len(kept)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -34,13 +34,21 @@ def ngrams_of(tables: Iterable[pa.Table], columns: Sequence[str], n: int) -> np.
     return np.array(sorted(found), np.uint64)
 
 
-def overlaps(rows: pa.Table, columns: Sequence[str], n: int, known: np.ndarray) -> np.ndarray:
-    """Which rows have one of the ``known`` n-grams in one of their columns; bool, shape (rows,)."""
-    shared, among = np.zeros(len(rows), bool), set(known.tolist())
-    for name in columns:
-        if name in rows.column_names and among:
-            texts = rows[name].to_pylist()
-            shared |= np.array([not among.isdisjoint(ngrams(text, n)) for text in texts], bool)
+def overlaps(
+    rows: pa.Table, columns: Sequence[str], n: int, known: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Of each named set of n-grams which rows have one of it in one of their columns; bool, shape (rows,).
+
+    The n-grams of a row are taken once, whatever the number of sets.
+    """
+    shared = {name: np.zeros(len(rows), bool) for name in known}
+    sets = {name: set(grams.tolist()) for name, grams in known.items()}
+    for column in columns:
+        if column in rows.column_names and any(sets.values()):
+            for row, text in enumerate(rows[column].to_pylist()):
+                grams = ngrams(text, n)
+                for name, among in sets.items():
+                    shared[name][row] |= not among.isdisjoint(grams)
     return shared
 
 

@@ -142,5 +142,5 @@ def test_ngrams_are_of_words_without_case_and_punctuation_and_of_short_texts_the
     assert ngrams(None, 2) == ngrams("...", 2) == set()
     items = pa.table({"q": ["a b c d", "x"], "other": [1, 2]})
     rows = pa.table({"q": ["z a b c", "x", "x y", None, "a b"]})
-    found = overlaps(rows, ("q", "r"), 3, ngrams_of([items], ("q", "r"), 3))
+    found = overlaps(rows, ("q", "r"), 3, {"gate": ngrams_of([items], ("q", "r"), 3)})["gate"]
     assert found.tolist() == [True, True, False, False, False]
