@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.mnist import interval as shares_interval
+from flywheel.experiments.controls import is_done
 
 RULES = ("each", "frontier", "greedy")
 RESOLUTION = 1e-4
@@ -61,12 +62,6 @@ def run(options: argparse.Namespace, seed: int, rule: str) -> Path:
     if not is_done(path):
         subprocess.run([sys.executable, "-m", "flywheel", *given], check=True)
     return path
-
-
-def is_done(path: Path) -> bool:
-    """Whether a run has finished."""
-    ledger = path / "ledger.jsonl"
-    return ledger.exists() and '"run_finished"' in ledger.read_text()
 
 
 def recorded(path: Path) -> dict[str, Any]:

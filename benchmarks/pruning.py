@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from benchmarks.mnist import interval
-from benchmarks.promotion import is_done
 from benchmarks.spoiled import fits_of_trials, path_of, read_options, run, score_of
+from flywheel.experiments.controls import is_done
 
 TUNER = ["tuner=optuna", "tuner.trials=12", "tuner.least_gain=0", "generations=2"]
 ARMS = {"pruned": [], "whole": ["tuner.rungs=[]"]}

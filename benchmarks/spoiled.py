@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.promotion import is_done
+from flywheel.experiments.controls import is_done
 
 SPOILED: dict[str, list[str]] = {
     "mnist": ["settings.lr=0.0002", "settings.human_share=0.8", "settings.threshold=0.99"],

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from flywheel.metrics.intervals import t_interval
 from flywheel.records import Action, Answer, Interval
 from flywheel.storage.accountant import ErrorBudget
 from flywheel.storage.state import RunState, RunStateName
+from flywheel.tables import as_table
 
 MORE_TRAINING = "more-training"
 FOLDER = "controls"
@@ -285,7 +285,7 @@ class Experiment:
         names = [LOOP, *(arm.name for arm in self.arms)]
         runs = {(arm, seed): self.outcome(arm, seed) for arm in names for seed in self.seeds}
         suite, metric = _recorded_metric(self.metric, runs.values())
-        resolutions = {suite.name: 1 / max(1, len(_rows(suite.items))) for suite in self.recipe.sealed}
+        resolutions = {one.name: 1 / max(1, len(as_table(one.items))) for one in self.recipe.sealed}
         contributions = (
             contribution(
                 arm,
@@ -354,12 +354,6 @@ def _name(arm: str, seed: int) -> str:
     return f"{arm}-seed{seed}"
 
 
-def _rows(items: Any) -> Any:
-    from flywheel.tables import as_table
-
-    return as_table(items)
-
-
 def _metric(recipe: Recipe, named: str | None) -> tuple[str, str]:
     """The suite and metric by which arms are compared. Raises ConfigError."""
     sealed = {suite.name: suite for suite in recipe.sealed}
@@ -414,14 +408,12 @@ def make_run(spec: Spec) -> Path:
     ended = api.run(compose(words, config_dir, changes), config_dir=config_dir)
     if ended.exit_code in (ExitCode.FINISHED, ExitCode.AWAITING_REVIEW):
         return path
-    state = read_state(path)
-    is_halted = bool(_halts(state))
-    if state.champion is None or state.current is not None:
-        if ended.exit_code is ExitCode.FAILED:
-            return path
+    state, has_failed = read_state(path), ended.exit_code is ExitCode.FAILED
+    can_finish = state.champion is not None and state.current is None
+    if not has_failed and not (can_finish and _halts(state)):
         raise Stopped(f"{path} was stopped: {state.reason}")
-    if ended.exit_code is not ExitCode.FAILED and not is_halted:
-        raise Stopped(f"{path} was stopped: {state.reason}")
+    if not can_finish:
+        return path
     done = state.counted_turns("stop")
     budget = {**changes["budget"], "seconds": None, "flops": None}
     last = {**changes, "generations": done, "budget": budget, "on_failure": "stop"}
