@@ -136,6 +136,8 @@ def score_of(path: Path) -> float:
 def print_table(options: argparse.Namespace) -> None:
     """The scores of the arms, and the share that was recovered."""
     seeds = [s for s in options.seeds if all(is_done(path_of(options, s, arm)) for arm in ARMS)]
+    if not seeds:
+        raise SystemExit(f"No seed has all of {', '.join(ARMS)} in {options.runs_dir} yet.")
     scores = {arm: np.array([score_of(path_of(options, s, arm)) for s in seeds]) for arm in ARMS}
     print(f"{options.recipe} spoiled by {' '.join(SPOILED[options.recipe])}; seeds {seeds}\n")
     print("| seed |", " | ".join([*ARMS, "turns of good", "trials of tuned"]), "|\n|" + " --- |" * 6)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from flywheel.curators import Confident
 from flywheel.errors import ConfigError, ExitCode
 from flywheel.records import Role, Suite
 from flywheel.testing.moons.task import Moons
 from tests.support.harness import events
 from tests.support.loop_runs import run_moons
+from tests.support.one_class import few_of_class_1
 
 
 @dataclass(kw_only=True)
@@ -25,21 +21,9 @@ class WithClasses(Moons):
 
     def suites(self) -> list[Suite]:
         dev, gate, sealed = super().suites()
-        by_class = [gate.items.filter(pc.equal(gate.items["label"], label)) for label in (0, 1)]
-        items = pa.concat_tables([by_class[0], by_class[1].slice(0, len(by_class[1]) // 10)])
+        few, by_class = few_of_class_1(gate)
         guards = [Suite(f"class_{label}", Role.GUARD, own) for label, own in enumerate(by_class)]
-        return [dev, Suite("gate", Role.GATE, items), *guards, sealed]
-
-
-@dataclass(kw_only=True)
-class OnlyClass0(Confident):
-    """The planted fault: nothing but class 0 is learned once genesis is made."""
-
-    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
-        keep = np.equal(samples["label"].to_numpy(), 0) | (pc.max(samples["made_in"]).as_py() == 0)
-        ones, reasons = np.ones(len(samples)), ["class"] * len(samples)
-        columns = {"id": samples["id"], "keep": keep, "reason": reasons, "weight": ones}
-        return columns | {"count": keep.astype(int)}, {}
+        return [dev, few, *guards, sealed]
 
 
 GUARD = {"+guards.classes._target_": "flywheel.guards.NonInferior", "+guards.classes.margin": 0.05}
@@ -47,7 +31,7 @@ PLANTED = {
     "task._target_": f"{__name__}.WithClasses",
     "task.items": 600,
     "+genesis_settings.steps": 1,
-    "curator._target_": f"{__name__}.OnlyClass0",
+    "curator._target_": "tests.support.one_class.OnlyClass0",
     "generations": 2,
 }
 

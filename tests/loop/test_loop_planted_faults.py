@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from flywheel.curators import Confident
 from flywheel.errors import ExitCode
 from flywheel.protocols import GuardView
 from flywheel.records import Alarm, Role, Suite
 from flywheel.testing.moons.task import Moons
 from tests.support.harness import events
 from tests.support.loop_runs import run_moons
+from tests.support.one_class import few_of_class_1
 
 VIEWS: list[GuardView] = []
 
@@ -195,27 +195,15 @@ class WithClasses(Moons):
 
     def suites(self) -> list[Suite]:
         dev, gate, sealed = super().suites()
-        by_class = [gate.items.filter(pc.equal(gate.items["label"], label)) for label in (0, 1)]
-        items = pa.concat_tables([by_class[0], by_class[1].slice(0, len(by_class[1]) // 10)])
-        return [dev, Suite("gate", Role.GATE, items), Suite("broad", Role.GUARD, gate.items), sealed]
-
-
-@dataclass(kw_only=True)
-class OnlyClass0(Confident):
-    """The planted fault: nothing but class 0 is learned once genesis is made."""
-
-    def curate(self, samples: pa.Table, carry: Any, key: Any) -> Any:
-        keep = np.equal(samples["label"].to_numpy(), 0) | (pc.max(samples["made_in"]).as_py() == 0)
-        ones, reasons = np.ones(len(samples)), ["class"] * len(samples)
-        columns = {"id": samples["id"], "keep": keep, "reason": reasons, "weight": ones}
-        return columns | {"count": keep.astype(int)}, {}
+        few, _ = few_of_class_1(gate)
+        return [dev, few, Suite("broad", Role.GUARD, gate.items), sealed]
 
 
 ONE_CLASS = {
     "task._target_": f"{__name__}.WithClasses",
     "task.items": 300,
     "+genesis_settings.steps": 1,
-    "curator._target_": f"{__name__}.OnlyClass0",
+    "curator._target_": "tests.support.one_class.OnlyClass0",
     "generations": 1,
 }
 
