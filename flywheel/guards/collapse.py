@@ -12,6 +12,7 @@ import numpy as np
 from flywheel.errors import DataError
 from flywheel.guards.measures import (
     Estimate,
+    check_tokens,
     column,
     distinct_ngrams,
     first_turns,
@@ -75,8 +76,7 @@ class Collapse:
         check_ranges(self, fall=(1e-6, 0.999), level=(1e-9, 0.5), first=(1, 4), n=(1, 100), k=(1, 10**6))
         check_ranges(self, block=(2, 10**6), rows=(2 * self.block, 10**7))
         action_of(self.action)
-        if self.tokens not in ("words", "characters"):
-            raise ValueError(f"tokens must be words or characters; it is {self.tokens!r}.")
+        check_tokens(self.tokens)
         if not self._measures:
             raise ValueError("A column must be named: give text, label or right.")
         if unknown := [name for name in self.floors if name not in self._measures]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from flywheel.guards.measures import (
     Estimate,
+    check_tokens,
     column,
     first_turns,
     is_below,
@@ -63,6 +64,7 @@ class Length:
     def __post_init__(self) -> None:
         check_ranges(self, correlation=(0, 0.999), growth=(0, 100), first=(1, 4), level=(1e-9, 0.5))
         check_ranges(self, rows=(10, 10**7))
+        check_tokens(self.tokens)
         action_of(self.action)
 
     def check(self, view: GuardView) -> Alarm | None:

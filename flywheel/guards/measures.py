@@ -110,6 +110,12 @@ def column(rows: pa.Table, name: str, what: str) -> pa.ChunkedArray:
     return rows[name]
 
 
+def check_tokens(by: str) -> None:
+    """Raise ValueError unless texts can be split so; see ``tokens_of``."""
+    if by not in ("words", "characters"):
+        raise ValueError(f"tokens must be words or characters; it is {by!r}.")
+
+
 def tokens_of(values: pa.ChunkedArray, by: str) -> list[list[Any]]:
     """The tokens of texts, by ``words`` or ``characters``, or of lists, their elements; of null none."""
     split: Callable[[Any], list[Any]] = list

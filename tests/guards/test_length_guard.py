@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from flywheel.guards import Length
 from flywheel.keys import Key
@@ -61,3 +62,8 @@ def test_without_an_audit_or_earlier_turns_nothing_is_known() -> None:
     assert said(None).action is Action.PASS
     few = np.where(np.arange(400) < 20, 1.0, np.nan)
     assert said(few).action is Action.PASS
+
+
+def test_tokens_that_texts_cannot_be_split_into_are_refused() -> None:
+    with pytest.raises(ValueError, match="tokens must be words or characters; it is 'letters'"):
+        Length(text="text", score="vote", tokens="letters")
