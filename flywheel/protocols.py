@@ -79,6 +79,16 @@ class Task(Protocol):
     ``samples_of(items: pa.Table) -> Columns``: a row for each item that has a label, with the columns of
     ``seed()`` but ``source``, which names the suite; ``prompt`` is unique in a suite.
 
+    Another optional method says how a person sees a sample, in reports, notebooks, W&B tables and
+    ``samples --show``:
+
+    ``show(sample: dict[str, Any]) -> Any``: text, ``flywheel.views.Html``, an image (array [H, W] or
+    [H, W, 3], uint8 or floats in [0, 1], or PIL's), a plot (Altair, matplotlib, or what a notebook shows by
+    ``_repr_png_`` or ``_repr_html_``), or a tuple of these; None: as without the method. ``sample`` is a row
+    of ``samples``: payload, scores and decisions that there are. It must neither draw from a global generator
+    nor change the task: it may be called while a fit is on. An error in it is shown in place of that view.
+    Without the method arrays and images get a picture, and other columns are text.
+
     Optional attributes keep the items of suites apart from the rows that are trained on:
 
     ``identity_columns``, e.g. ``("prompt",)``: columns that the seed samples and the items of every suite

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "flywheel"
 
 # Imports go down only, that is: up in this table, or within a layer; and there are no circles anywhere.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "keys", "records", "space", "protocols", "tables", "ranks", "recipes"),
+    ("errors", "keys", "records", "space", "protocols", "tables", "views", "ranks", "recipes"),
     ("storage",),
     ("config",),
     ("lineage", "graders", "curators", "gates", "guards", "tuners", "reviewers", "metrics", "prompting"),
