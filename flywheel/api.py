@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
 from flywheel.config.remembered import remembered
-from flywheel.errors import ConfigError, DataError, ExitCode, RunError, wrap_user_errors
+from flywheel.errors import ConfigError, DataError, ExitCode, FlywheelError, RunError, wrap_user_errors
 from flywheel.launch.launch import Launched, composed, fork, launch, resume
 from flywheel.launch.recorded import recorded_config, refuse_unknown
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
-from flywheel.records import CHAMPION, FINAL, Role
+from flywheel.records import CHAMPION, FINAL, LAST, Role
 from flywheel.runtime.exclusive import only_run, refuse_beside_a_run
 from flywheel.storage import ledger
 from flywheel.storage.events import SessionStarted
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from flywheel.lineage.usage import Usage
     from flywheel.protocols import Task
     from flywheel.storage.pruning import Pruning
+    from flywheel.views import Viewer
 
 
 @dataclass(frozen=True, repr=False)
@@ -238,6 +239,22 @@ class Run:
         from flywheel.lineage.samples import read_samples
 
         return read_samples(self.path, generation)
+
+    def viewer(self) -> Viewer:
+        """How samples are shown: ``run.viewer()(sample)`` is the view of a row of ``samples`` as a dict.
+
+        By the task's ``show``, if it has one. If its class must not be built, see ``load``, or cannot be, by
+        their columns; ``why`` then says so.
+        """
+        from flywheel.views import Viewer
+
+        try:
+            newest = self.generation(LAST)
+            components = newest.components("task")
+            has_show = components.has_method("task", "show")
+            return Viewer(components.task) if has_show else Viewer()
+        except FlywheelError as error:
+            return Viewer(why=str(error))
 
     def show(self, generation: Which) -> Shown:
         """All that made a generation: what ``python -m flywheel show RUN GEN`` prints."""

@@ -259,6 +259,17 @@ class Components:
         of_given = (defined_in(part if hasattr(part, "__qualname__") else type(part)) for part in given)
         return modules_of(targets_in(sections)).union(*of_given)
 
+    def has_method(self, section: str, name: str) -> bool:
+        """Whether the part of a section has a method, or may have one: a function may build anything.
+
+        Nothing is built. Raises ConfigError if the class cannot be imported.
+        """
+        node = self.resolved[section]
+        if is_object(node):
+            return hasattr(self._parts.get(section), name)
+        target = locate(f"{section}._target_", node["_target_"])
+        return not isinstance(target, type) or hasattr(target, name)
+
     def settings(self, *, genesis: bool = False) -> Settings:
         """The configured settings, before any tuning."""
         chosen = dict(self.resolved["settings"])

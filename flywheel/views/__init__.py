@@ -8,7 +8,7 @@ arrays and images get a picture, and the other columns are text.
 """
 
 from flywheel.views.pictures import Picture
-from flywheel.views.shown import view_of
+from flywheel.views.shown import Viewer, view_of
 from flywheel.views.view import STYLE, Html, View, html_of
 
-__all__ = ["STYLE", "Html", "Picture", "View", "html_of", "view_of"]
+__all__ = ["STYLE", "Html", "Picture", "View", "Viewer", "html_of", "view_of"]

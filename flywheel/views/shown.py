@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
 from typing import Any
@@ -36,6 +37,19 @@ def view_of(sample: Mapping[str, Any], task: Any = None) -> View:
         return view_of_columns(sample) if shown is None else _view(shown)
     except Exception as error:  # of the recipe's code, or what it returned: it costs this view, not the page
         return View(_cut(f"show() failed: {type(error).__name__}: {error}"), is_failed=True)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Shows the samples of a run: ``viewer(sample)`` is its view."""
+
+    task: Any = None
+    why: str = ""
+    """Why the recipe's own ``show`` is not asked, if it is not; empty where there is none."""
+
+    def __call__(self, sample: Mapping[str, Any]) -> View:
+        """The view of a row of ``samples`` as a dict."""
+        return view_of(sample, self.task)
 
 
 def view_of_columns(sample: Mapping[str, Any]) -> View:

@@ -13,6 +13,8 @@ from flywheel.errors import DataError
 
 PLUS, EQUALS, BLANK, TOKENS = 10, 11, 12, 13
 KINDS = ("uniform", "uneven", "carry")
+BLOCK = 34
+"""Characters of a written sum side by side: as many as a phone has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +138,25 @@ def _numbers(count: int, length: int, rng: np.random.Generator, used: np.ndarray
     numbers[rows, used - 1] = np.where(used > 1, rng.integers(1, 10, count), numbers[rows, used - 1])
     numbers[np.arange(length) >= used[:, None]] = BLANK
     return numbers
+
+
+def written(problem: str, answer: str) -> str:
+    """A sum as people write it, e.g. of ``12+9`` and ``11``; long ones in blocks, from the highest digits on.
+
+      12
+    +  9
+    ----
+      11
+       ^ wrong: it is 21
+    """
+    a, b = problem.split("+")
+    right = str(int(a) + int(b))
+    width = max(map(len, (a, b, right, answer)))
+    wrong = "".join(
+        " " if x == y else "^" for x, y in zip(answer.rjust(width), right.rjust(width), strict=True)
+    )
+    rows = [f"  {a:>{width}}", f"+ {b:>{width}}", "-" * (width + 2), f"  {answer:>{width}}"]
+    rows += [f"  {wrong}"] if answer != right else []
+    starts = range(0, width + 2, BLOCK)
+    blocks = ["\n".join(row[start : start + BLOCK].rstrip() for row in rows) for start in starts]
+    return "\n\n".join(blocks) + ("  right" if answer == right else f"\nwrong: it is {right}")

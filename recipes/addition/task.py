@@ -210,6 +210,12 @@ class Addition:
         majority: np.ndarray = right.mean(0) > 0.5
         return majority.astype(float)
 
+    def show(self, sample: Mapping[str, Any]) -> str:
+        """The sum as a person writes it, with the digits marked that are wrong."""
+        from .sums import written
+
+        return written(sample["prompt"], sample["answer"] or "")
+
     def _items(self, kind: str, count: int, mix: Mapping[str, float], step: int = 1) -> pa.Table:
         """Problems as ``_drawn``, with names to tell them by."""
         import pyarrow as pa

@@ -24,6 +24,7 @@ from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, DataError
 from flywheel.keys import Key
 from flywheel.runtime.data import read_data
+from flywheel.views import view_of
 
 NUMBERS = st.lists(st.tuples(st.integers(0, 10**40), st.integers(0, 10**40)), min_size=1, max_size=8)
 
@@ -334,3 +335,15 @@ def test_every_shape_of_the_space_is_a_model_that_adds(recipe):
         model = components.model({**chosen, "layers": 1}).eval()
         assert (model.net.width, model.net.heads) == (chosen["width"], chosen["heads"])
         assert model.answers(sums.read(texts([(12, 7)]))).shape[0] == len(model.swapped)
+
+
+def test_a_sum_is_shown_as_people_write_it():
+    task = Addition()
+    right = view_of({"prompt": "12+9", "answer": "21"}, task).text
+    assert right == "  12\n+  9\n----\n  21  right"
+    wrong = view_of({"prompt": "12+9", "answer": "11"}, task).text
+    assert wrong == "  12\n+  9\n----\n  11\n  ^\nwrong: it is 21"
+    assert "wrong: it is 21" in view_of({"prompt": "12+9", "answer": None}, task).text
+    long = view_of({"prompt": f"{'1' * 60}+{'2' * 60}", "answer": "3" * 60}, task).text
+    assert max(map(len, long.splitlines())) <= 34 + len("  right")
+    assert long.count("3") == 60

@@ -94,12 +94,16 @@ class Mnist:
             raise ValueError(f"unlabelled must be 1 to {UNLABELLED}; it is {self.unlabelled}.")
 
     @cached_property
+    def _scans(self) -> tuple[np.ndarray, np.ndarray]:
+        return images_and_labels()
+
+    @cached_property
     def _digits(self) -> tuple[torch.Tensor, np.ndarray]:
         import torch
 
         from .images import deskew
 
-        images, labels = images_and_labels()
+        images, labels = self._scans
         return deskew(torch.from_numpy(images).float().div(255).unsqueeze(1)), labels
 
     @cached_property
@@ -175,6 +179,12 @@ class Mnist:
         if "scored_by" in items.column_names and items["scored_by"][0].as_py() == "proper":
             right = (right + brier_score(logits.double().softmax(1).numpy(), labels)) / 2
         return right
+
+    def show(self, sample: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+        """The digit as it was written, the label that it was given, and by whom."""
+        sure = sample.get("probability")
+        by = "by a person" if sure is None else f"{sure:.1%} sure"
+        return self._scans[0][sample["image"]], f"{sample['label']}, {by}"
 
     def images(self, table: pa.Table) -> torch.Tensor:
         """The pictures of a table's rows: float, shape (rows, 1, 28, 28)."""

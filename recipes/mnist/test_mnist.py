@@ -25,6 +25,7 @@ from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, MissingExtra
 from flywheel.keys import Key
 from flywheel.runtime.data import read_data
+from flywheel.views import view_of
 
 PARTS = ("human", "unlabelled", "dev", "gate", "sealed")
 
@@ -290,3 +291,11 @@ def test_what_the_task_reads_where_it_labels_makes_trials_label_anew():
     read = {one.name for one in space.dimensions if f'settings["{one.name}"]' in source}
     assert read >= {one.name for one in space.dimensions if one.redo_from == "generate"}
     assert {one.name for one in space.dimensions if one.redo_from == "curate"} == {"threshold"}
+
+
+def test_a_sample_is_shown_as_a_digit_with_its_label(task):
+    view = view_of({"image": 7, "label": 3, "probability": 0.987}, task)
+    assert view.text == "3, 98.7% sure"
+    assert view.pictures[0].pixels.shape == (28, 28)
+    assert view.pictures[0].pixels.max() > 200
+    assert view_of(task.seed().slice(0, 1).to_pylist()[0], task).text.endswith(", by a person")

@@ -63,6 +63,24 @@ def test_samples_as_a_table_from_all_over_the_batch(answer, refusal, finished):
     assert "0 to 1, champion, last or final; got 7" in refusal("samples", "run", "7")
 
 
+def test_samples_as_the_recipe_shows_them(answer, rows, finished):
+    text = answer("samples", "run", "1", "--show", "--limit", "2")
+    first = rows("samples", "run", "1")[0]
+    (x, y), label = first["point"], first["label"]
+    assert f"{first['id']}  {'kept' if first['keep'] else 'dropped'}: {first['reason']}\n" in text
+    assert f"\n({x:.2f}, {y:.2f}) in moon {label}\n" in text
+    assert text.count("in moon") == 2
+
+
+def test_samples_are_shown_by_their_columns_where_the_recipe_must_not_be_built(cli, finished, folder):
+    home = folder / "another home"  # nobody here started the run with a folder of recipes
+    done = cli("samples", "run", "1", "--show", "--limit", "1", env={"XDG_STATE_HOME": str(home)})
+    assert (
+        "Shown by their columns, not by the recipe: Only classes that a recipe on the search path" in done.err
+    )
+    assert "\nprompt: unlabelled-0\npoint: [" in done.out
+
+
 def written(folder, kind):
     path = folder / f"items.{kind}"
     if kind == "jsonl":

@@ -75,6 +75,16 @@ UNKEYED = gating(lambda result: replace(result, numbers={"p": np.random.default_
 SAYS_YES = changed(NoReview, "review", lambda *_: "no")
 
 
+class ShowsNothing(Moons):
+    def show(self, sample: Any) -> Any:
+        return sample["picture"]
+
+
+class ShowsAtRandom(Moons):
+    def show(self, sample: Any) -> Any:
+        return np.random.random((8, 8))
+
+
 class DrawsAnew(Moons):
     """Reads other seed samples each time."""
 

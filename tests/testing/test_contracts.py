@@ -105,6 +105,8 @@ BROKEN = [
     (broken.SCORES_IN_PERCENT, ValueError, r"scores must lie in \[0, 1\]"),
     (broken.TrainsWhileScoring(), ContractBroken, r"evaluate\(\) must leave the model .*head.bias"),
     (broken.LEAVES_TRAINING_MODE, ContractBroken, r"generate\(\) must leave the model .*its mode"),
+    (broken.ShowsNothing(), ContractBroken, "show.. must show what .* KeyError: 'picture'"),
+    (broken.ShowsAtRandom(), ContractBroken, "show.. must not draw from a global generator"),
     (broken.NO_BATCHES, StageFailed, "the fit ended without a step"),
     (broken.InfinitePoints(), StageFailed, "not finite"),
     (broken.SCORES_SOME, ValueError, "must score every sample"),

@@ -44,7 +44,8 @@ SUBCOMMANDS = (
     Subcommand("status [RUN]", "where a run stands"),
     Subcommand("lineage [RUN]", "the tree of generations, and what each was made from"),
     Subcommand(
-        "samples [RUN] [GEN] [--kept|--dropped]", "what a generation made, with scores and what became of it"
+        "samples [RUN] [GEN] [--kept|--dropped] [--show]",
+        "what a generation made, with scores and what became of it; --show: as the recipe draws them",
     ),
     Subcommand(
         "audit [RUN] [GEN] [--out FILE|--labels FILE]",

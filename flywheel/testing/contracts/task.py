@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from flywheel.stages.generate import draw_prompts
 from flywheel.storage.state import Generation
 from flywheel.tables import as_table
 from flywheel.testing.contracts.bench import Bench, bench_of, given, rule
+from flywheel.views import view_of
 
 
 def check_task(task: Any, model: Any, settings: Mapping[str, Any] | None = None) -> None:
@@ -40,6 +42,8 @@ def check_task_on(bench: Bench) -> list[str]:
         check_scores(bench, watched, champion, suite)
     bench.components.task, bench.components.resolved["chunk_size"] = task, size
     human = [bench.human()] if len(bench.data.human) else []
+    for batch in ([bench.data.human] if human else []) + [bench.store.table(name) for name in samples]:
+        check_show(task, batch)
     for rows in (human, [*human, [samples[0], None, None]]):
         if rows:
             bench.twice(stages.train, **bench.corpus(rows), start=Start("fresh"))
@@ -77,6 +81,25 @@ def check_scores(bench: Bench, task: Watched, champion: Generation, suite: Suite
     bench.twice(stage, weights=str(champion.weights), opponent=champion)
     bench.tools.data = data
     task.check_order()
+
+
+def check_show(task: Any, samples: pa.Table) -> None:
+    """Show a few samples, if the task says how: no error, and no random number of the run's is drawn."""
+    if not hasattr(task, "show"):
+        return
+    before = _generators()
+    for sample in samples.slice(0, 3).to_pylist():
+        view = view_of(sample, task)
+        rule(not view.is_failed, f"show() must show what seed() and generate() give: {view.text}")
+    rule(
+        _generators() == before,
+        "show() must not draw from a global generator, as it may be called while a fit is on. Give it a "
+        "generator of its own.",
+    )
+
+
+def _generators() -> tuple[str, ...]:
+    return tuple(map(repr, (random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())))
 
 
 class Watched:

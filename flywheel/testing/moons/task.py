@@ -84,6 +84,11 @@ class Moons:
         right: np.ndarray = np.equal(predicted, items["label"].to_numpy())
         return right.astype(float)
 
+    def show(self, sample: Mapping[str, Any]) -> str:
+        """How a person sees a sample: text here; an image or a plot will do, too."""
+        x, y = sample["point"]
+        return f"({x:.2f}, {y:.2f}) in moon {sample['label']}"
+
     def _suite(self, role: Role) -> Suite:
         points, labels = self._draw(role.value, self.items)
         return Suite(role.value, role, _table("item", points, role.value, label=labels), (Mean("accuracy"),))
