@@ -349,10 +349,14 @@ class Progress(Answer, frozen=True):
 
 
 class Step(Answer, frozen=True):
-    """A step of a fit, e.g. ``Step(3, "train", 120)``."""
+    """A step of a fit, e.g. ``Step(3, "train", 120, 1120)``."""
 
     generation: int
     stage: str
     """``train``, or ``tune`` for a trial."""
     step: int
     """Optimiser steps of this fit so far: each fit begins anew at 0."""
+    total: int
+    """``step`` and the steps of the fits of all earlier generations: it increases over the whole run."""
+    trial: int | None = None
+    """Number of the trial, in the stage ``tune``."""

@@ -19,7 +19,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "keys", "records", "space", "protocols", "tables", "views", "ranks", "recipes"),
     ("storage",),
     ("config",),
-    ("lineage", "graders", "curators", "gates", "guards", "tuners", "reviewers", "metrics", "prompting"),
+    (
+        *("lineage", "graders", "curators", "gates", "guards", "tuners", "reviewers", "metrics"),
+        *("prompting", "curves"),
+    ),
     ("runtime",),
     ("stages", "trackers", "export", "executors"),
     ("loop", "launch"),

@@ -40,7 +40,7 @@ class Decisions(msgspec.Struct, frozen=True):
 
 
 ReportProgress = Callable[[int, int | None, str], None]
-ReportMetrics = Callable[[int, Mapping[str, float]], None]
+ReportMetrics = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Context:
     """Does what the stage cuts into units."""
     report_progress: ReportProgress
     """Report progress: done, total, note."""
-    report_metrics: ReportMetrics | None = None
-    """Report what a fit logged, and at which step; None: nobody wants to know."""
+    report_metrics: ReportMetrics
+    """Report what a fit logged: step, values by name; of a trial also ``trial=`` its number."""
     decisions: Decisions = field(default_factory=Decisions)
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
@@ -128,7 +128,7 @@ class StageTools:
         *,
         carry: Mapping[str, Carry] | None = None,
         conditions: Json = None,
-        reports: tuple[ReportProgress, ReportMetrics | None] = (lambda done, total, note: None, None),
+        reports: tuple[ReportProgress, ReportMetrics] = (lambda *_: None, lambda *_, **__: None),
         meter: Meter | None = None,
         decisions: Decisions | None = None,
         **inputs: Any,

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from flywheel import ranks
+from flywheel.curves import Curve
 from flywheel.errors import ConfigError, StageFailed, StopRequested
 from flywheel.keys import Key
 from flywheel.records import Settings, Weights
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _REPORT_EVERY_SECONDS = 0.1
+_REPORT_CURVE_EVERY_SECONDS = 1.0
 _CHECK_EVERY_STEPS = 50  # looking at the loss waits for the device
 # Lightning's hints on speed, and its own use of what torch deprecates: nothing a user can act on here.
 _NOISE = (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*")
@@ -55,20 +57,23 @@ def fit(
     init: str | None,
     *,
     fidelity: float = 1.0,
+    curve: Curve | None = None,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> Fit:
     """Train a model on samples. Raises StageFailed on a non-finite loss or weight, or on no step at all.
 
-    ``fidelity`` is the share of the configured steps or epochs to do; ``callbacks`` are called after the
-    recipe's own.
+    ``fidelity`` is the share of the configured steps or epochs to do; what is logged is added to ``curve``,
+    also where the fit is cut off; ``callbacks`` are called after the recipe's own.
     """
     model, data, trainer = ranks.run_on_all_ranks(lambda: _prepare(ctx, settings, key, rows, init, fidelity))
-    watch = _Watch(ctx, model, settings)
+    logged = _Logged(ctx, trainer, curve or Curve())
+    trainer.loggers = [*trainer.loggers, logged.logger]
+    watch = _Watch(ctx, model, settings, logged)
     world = ranks.world_size()  # all ranks have as many steps
     count = FlopCount(lambda flops: ctx.work.meter.add_counts({"flops": flops * world}))
     parameters = {name for name, _ in model.named_parameters()}
     by_design = {(name, kind) for name, kind in not_finite(model) if name not in parameters}
-    trainer.callbacks = [count, *trainer.callbacks, watch, *callbacks]  # type: ignore[attr-defined]
+    trainer.callbacks = [count, *trainer.callbacks, logged, watch, *callbacks]  # type: ignore[attr-defined]
     with kept_aside(trainer, ctx.store.directory, str(ctx.work.stage["stage"])), closing(count):
         _run(trainer, model, data)
         if trainer.global_step == 0:
@@ -148,8 +153,6 @@ _shown: set[str] = set()
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
     trainer: lightning.Trainer = _built_trainer(ctx, settings)
-    if ctx.report_metrics is not None:
-        trainer.loggers = [*trainer.loggers, _StepMetrics(ctx.report_metrics)]
     if fidelity != 1.0:
         loop = trainer.fit_loop
         if trainer.max_steps > 0:
@@ -165,22 +168,87 @@ def _built_trainer(ctx: Context, settings: Settings) -> lightning.Trainer:
     return trainer
 
 
-class _StepMetrics(DummyLogger):
+class _Logger(DummyLogger):
     """Hands on what Lightning logs. Whatever else a module does with ``self.logger`` has no effect."""
 
-    def __init__(self, report: Callable[[int, Mapping[str, float]], None]) -> None:
+    def __init__(self, take: Callable[[Mapping[str, float]], None]) -> None:
         super().__init__()
-        self._report = report
+        self._take = take
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._report(step or 0, dict(metrics))
+        self._take(metrics)
+
+
+class _Logged(lightning.Callback):
+    """Adds to the curve what the module logs, and each step's loss and learning rate; reports both.
+
+    All by optimiser steps: Lightning's own step for loggers counts batches, and begins at 0.
+    """
+
+    def __init__(self, ctx: Context, trainer: lightning.Trainer, curve: Curve) -> None:
+        self._report, self._trainer, self._curve = ctx.report_metrics, trainer, curve
+        self.logger = _Logger(self._take)
+        self._pending: list[tuple[int, dict[str, Any]]] = []
+        self._reported_at = 0.0
+        self._step = 0
+        self.loss: float | None = None
+        """The one that was reported last."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        if trainer.global_step == self._step:
+            return  # gradients are accumulated
+        self._step = trainer.global_step
+        values: dict[str, Any] = learning_rates(trainer)
+        loss = loss_of(outputs)
+        if loss is not None and loss.numel() == 1:
+            values["loss"] = loss
+        if kept := self._curve.add(self._step, values, by="fit"):
+            self._pending.append((self._step, kept))
+        if time.monotonic() - self._reported_at >= _REPORT_CURVE_EVERY_SECONDS:
+            self._flush()
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._flush()
+
+    def _take(self, metrics: Mapping[str, float]) -> None:
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        if kept := self._curve.add(self._trainer.global_step, values, by="module"):
+            self._report(self._trainer.global_step, kept)
+
+    def _flush(self) -> None:
+        """Report what waits; reading a loss waits for the device."""
+        for step, values in self._pending:
+            numbers = {name: float(value) for name, value in values.items()}
+            self.loss = numbers.get("loss", self.loss)
+            self._report(step, numbers)
+        self._pending.clear()
+        self._reported_at = time.monotonic()
+
+
+def loss_of(outputs: Any) -> torch.Tensor | None:
+    """The loss that a training step returned, if it did."""
+    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    return loss.detach() if isinstance(loss, torch.Tensor) else None
+
+
+def learning_rates(trainer: lightning.Trainer) -> dict[str, float]:
+    """That of the first optimiser of each class, in its first group: ``lr``, or ``lr-CLASS`` of several."""
+    first: dict[str, Any] = {}
+    for optimizer in trainer.optimizers:
+        first.setdefault(type(optimizer).__name__, optimizer.param_groups[0].get("lr"))
+    rates = {name: float(rate) for name, rate in first.items() if rate is not None}
+    return {"lr" if len(rates) == 1 else f"lr-{name}": rate for name, rate in rates.items()}
 
 
 class _Watch(lightning.Callback):
     """Stops at a step boundary, reports progress, and fails the fit on a non-finite loss."""
 
-    def __init__(self, ctx: Context, model: lightning.LightningModule, settings: Settings) -> None:
-        self._ctx, self._settings = ctx, settings
+    def __init__(
+        self, ctx: Context, model: lightning.LightningModule, settings: Settings, logged: _Logged
+    ) -> None:
+        self._ctx, self._settings, self._logged = ctx, settings, logged
         self._tensors, self._names = _tensors(model), set(model.state_dict())
         self._has_begun = False
         self._reported_at = 0.0
@@ -215,15 +283,15 @@ class _Watch(lightning.Callback):
         if not self._has_begun:
             self._has_begun = True
             self._check_layers(module)
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if isinstance(loss, torch.Tensor):
-            self._last = loss.detach()
+        if (loss := loss_of(outputs)) is not None:
+            self._last = loss
             self._bad = self._bad.to(loss.device) | ~self._last.isfinite().all()
         self._ctx.stop.check()
         now = time.monotonic()
         if now - self._reported_at >= _REPORT_EVERY_SECONDS:
             self._reported_at = now
-            self._ctx.report_progress(*progress(trainer), "")
+            known = self._logged.loss
+            self._ctx.report_progress(*progress(trainer), "" if known is None else f"loss {known:.4g}")
         if trainer.global_step % _CHECK_EVERY_STEPS == 0:
             self._fail_if_bad(trainer)
 

@@ -5,6 +5,7 @@ Rank 0 writes; every rank sees every event and so has the same state.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from flywheel import ranks
 from flywheel.config.components import Components
 from flywheel.config.credentials import without_secrets
+from flywheel.curves import steps_before
 from flywheel.errors import Control, FlywheelError, StageFailed, StopRequested
 from flywheel.lineage.code_changes import hashes
 from flywheel.protocols import Tracker
@@ -186,8 +188,10 @@ class StageRunner:
         def report_progress(done: int, total: int | None, note: str) -> None:
             self.trackers.progress(Progress(number, name, done, total, note))
 
-        def report_metrics(step: int, values: Mapping[str, float]) -> None:
-            self.trackers.metrics(Step(number, name, step), values)
+        before = functools.cache(lambda: steps_before(number, self.state))  # once, and only of a fit
+
+        def report_metrics(step: int, values: Mapping[str, float], trial: int | None = None) -> None:
+            self.trackers.metrics(Step(number, name, step, before() + step, trial), values)
 
         report_progress(0, None, "")
         meter = Meter(self.config["budget"], self.state.spent)
@@ -198,13 +202,11 @@ class StageRunner:
 
         def run() -> StageOutput:
             where, how = (stage, number, self.state.key, settings), self._conditions()
-            wanted = getattr(self.trackers, "wants_metrics", False)
-            reports = (report_progress, report_metrics if wanted else None)
             return self.tools.run(
                 *where,
                 carry=carry,
                 conditions=how,
-                reports=reports,
+                reports=(report_progress, report_metrics),
                 meter=meter,
                 decisions=self._decisions(generation, name),
                 **inputs,

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
-import torch
 
 from flywheel.errors import StageFailed
 from flywheel.keys import keep_globals
 from flywheel.records import Rung
-from flywheel.runtime.fit import progress
+from flywheel.runtime.fit import loss_of, progress
 from flywheel.runtime.scoring import Means
 
 
@@ -41,8 +40,7 @@ class Climb(lightning.Callback):
         done, total = progress(trainer)
         if total is None or done >= total or done < math.ceil(rung.share * total):
             return
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if isinstance(loss, torch.Tensor) and not bool(loss.isfinite().all()):
+        if (loss := loss_of(outputs)) is not None and not bool(loss.isfinite().all()):
             raise StageFailed("train", f"the loss is not finite at step {trainer.global_step}")
         self.means = _score_aside(module, self._score)
         self.scores.append(self.means.score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flywheel.curves import Curve
 from flywheel.records import Start
 from flywheel.runtime.context import Context, StageOutput
 from flywheel.runtime.fit import check_loads, fit
@@ -12,14 +13,15 @@ from flywheel.storage.sources import read_sources
 
 
 def train(ctx: Context, *, corpus: str, sources: str, start: Start, share: float = 1.0) -> StageOutput:
-    """The candidate's weights: a fit on the corpus from a start.
+    """The candidate's weights and training curve: a fit on the corpus from a start.
 
     ``share``: of the configured steps or epochs, those that are left where the start is a trial's; 0: none.
     """
     if share == 0:
         return adopt(ctx, start=start)
     rows = read_corpus(ctx.store, corpus, read_sources(ctx.store, sources))
-    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights, fidelity=share)
+    curve = Curve()
+    done = fit(ctx, ctx.settings, ctx.key("fit"), rows, start.weights, fidelity=share, curve=curve)
     facts = TrainFacts(
         start=start,
         settings=ctx.settings,
@@ -29,7 +31,8 @@ def train(ctx: Context, *, corpus: str, sources: str, start: Start, share: float
         share=share,
         flops=done.flops,
     )
-    return StageOutput({"weights": check_loads(ctx, ctx.settings, take_weights(done.model))}, facts)
+    weights = check_loads(ctx, ctx.settings, take_weights(done.model))
+    return StageOutput({"weights": weights, "curve": curve.table()}, facts)
 
 
 def adopt(ctx: Context, *, start: Start) -> StageOutput:

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from flywheel import ranks
+from flywheel.curves import Curve, Row
 from flywheel.errors import StageFailed
 from flywheel.executors.inline import Inline
 from flywheel.keys import Key
@@ -73,7 +74,8 @@ class MakeTrial:
         rows = _shared(self._rows(ctx, trial, settings, key), trial.data_share, self.ctx.key("rows"))
         score = partial(self._score, ctx)
         result = fit_in_rungs(ctx, trial, settings, key("fit"), rows, self.starts[trial.start].weights, score)
-        return canonical({**result.facts, "counts": ctx.work.meter.counts}) + b"\n" + result.weights
+        beside = {"counts": ctx.work.meter.counts, "curve": result.curve.rows()}
+        return canonical({**result.facts, **beside}) + b"\n" + result.weights
 
     def _score(self, ctx: Context, model: lightning.LightningModule) -> Means:
         """The model on dev. All trials are scored with the same random numbers."""
@@ -124,7 +126,7 @@ class MakeTrial:
     ) -> dict[str, str]:
         """The outputs of a stage, in the scratch store."""
         tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
-        reports, meter = (ctx.report_progress, None), ctx.work.meter
+        reports, meter = (ctx.report_progress, ctx.report_metrics), ctx.work.meter
         given = {"carry": ctx.carry, "reports": reports, "meter": meter, **inputs}
         output = tools.run(self.redo[name], ctx.generation, key, settings, **given)
         return {name: scratch.put_value(value) for name, value in output.outputs.items()}
@@ -153,11 +155,23 @@ def check_start(start: str, starts: Mapping[str, Start]) -> None:
         raise StageFailed("tune", f"init must be one of {', '.join(starts)}; the tuner named {start!r}")
 
 
-def read(data: Any) -> tuple[dict[str, Json], dict[str, float], bytes]:
-    """Of a trial that was made: the fields of its result, what it counts, and its weights, or none."""
+class Read(NamedTuple):
+    """A trial that was made, as it was kept."""
+
+    fields: dict[str, Json]
+    """Those of its result but for the number."""
+    counts: dict[str, float]
+    """What it counts for the budget."""
+    curve: list[Row]
+    weights: bytes
+    """Empty: they were not kept."""
+
+
+def read(data: Any) -> Read:
+    """What ``MakeTrial`` returned."""
     line, _, weights = bytes(data).partition(b"\n")
     fields = msgspec.json.decode(line)
-    return fields, fields.pop("counts"), weights
+    return Read(fields, fields.pop("counts"), fields.pop("curve"), weights)
 
 
 def _context(ctx: Context, number: int) -> Context:
@@ -178,7 +192,8 @@ def _context(ctx: Context, number: int) -> Context:
         report_progress=ignore,
         meter=Meter(),
     )
-    return replace(ctx, work=work, report_progress=report_progress)
+    report_metrics = partial(ctx.report_metrics, trial=number)
+    return replace(ctx, work=work, report_progress=report_progress, report_metrics=report_metrics)
 
 
 def _shared(rows: pa.Table, share: float, key: Key) -> pa.Table:
@@ -224,6 +239,7 @@ class Tried:
     facts: dict[str, Json]
     """The fields of its result but for the number."""
     weights: bytes
+    curve: Curve
 
 
 def fit_in_rungs(
@@ -243,9 +259,9 @@ def fit_in_rungs(
     from flywheel.runtime.weights import take_weights
     from flywheel.stages.rungs import Climb, Pruned
 
-    climb = Climb(trial.rungs, score)
+    climb, curve = Climb(trial.rungs, score), Curve()
     try:
-        done = fit(ctx, settings, key, rows, start, fidelity=trial.fidelity, callbacks=[climb])
+        done = fit(ctx, settings, key, rows, start, fidelity=trial.fidelity, curve=curve, callbacks=[climb])
     except Pruned:
         means, weights = climb.means, b""
     else:
@@ -263,4 +279,4 @@ def fit_in_rungs(
         "pruned": climb.is_pruned,
         "share": trial.fidelity * share,
     }
-    return Tried(facts, weights)
+    return Tried(facts, weights, curve)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from flywheel import ranks
 from flywheel.config.components import plain_settings
+from flywheel.curves import Row, curves_of_trials
 from flywheel.errors import DataError, StageFailed, StopRequested
 from flywheel.protocols import TunerView
 from flywheel.records import TRIAL, Choice, Json, Start, Study, Trial, TrialResult, UnitResult
@@ -99,6 +100,8 @@ class _Search:
     _is_over: bool = False
     """Whether the tuner has asked for no more."""
     _seconds: float = 0.0
+    _curves: dict[int, list[Row]] = field(default_factory=dict)
+    """Of each trial that did not fail, by number."""
     _weights: tuple[int, bytes] | None = None
     """The best trial whose weights may become a start, and these."""
 
@@ -169,18 +172,19 @@ class _Search:
             failed = TrialResult(result.number, trial, failure=str(result.error))
             self.results.append(failed)
             return
-        fields, counts, weights = read(result.data)
-        done = TrialResult.of({"number": result.number, **fields})
+        made = read(result.data)
+        done = TrialResult.of({"number": result.number, **made.fields})
         if done.trial != msgspec.convert(trial.json(), Trial):
             raise DataError(
                 f"Expected ask() to name trial {done.number} again as it was made, {done.trial.json()}; got "
                 f"{trial.json()}. Have it depend on its view alone, and draw from view.key."
             )
         self.results.append(done)
+        self._curves[done.number] = made.curve
         if is_new:
-            self.ctx.work.meter.add_counts(counts)
-        if weights and (self._weights is None or _score(done) > _score(self.results[self._weights[0]])):
-            self._weights = done.number, weights
+            self.ctx.work.meter.add_counts(made.counts)
+        if made.weights and (self._weights is None or _score(done) > _score(self.results[self._weights[0]])):
+            self._weights = done.number, made.weights
 
     def choose(self) -> Choice:
         """The tuner's choice. Raises StageFailed if all trials failed, or it cannot be used."""
@@ -209,6 +213,8 @@ class _Search:
         outputs, carry_kept = carry_of(self.tuner, choice.carry)
         if self.results or self.view.prior:
             outputs = {"trials": [result.json() for result in self.results], **outputs}
+        if self._curves:
+            outputs["curves"] = curves_of_trials(self._curves)
         if choice.start == TRIAL and self._weights:
             outputs["weights"] = load(self._weights[1])
         facts = TuneFacts(

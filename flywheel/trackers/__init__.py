@@ -49,12 +49,6 @@ class TrackerGroup:
             tracker if getattr(tracker, "synchronous", False) else Queued(tracker) for tracker in trackers
         ]
 
-    @property
-    def wants_metrics(self) -> bool:
-        """Whether one of them does something with what a fit logs."""
-        trackers = [t.tracker if isinstance(t, Queued) else t for t in self._trackers]
-        return any(type(tracker).metrics is not NoTracker.metrics for tracker in trackers)
-
     def open(self, directory: Path) -> None:
         """Call each tracker."""
         self._call_all(lambda tracker: tracker.open(directory))

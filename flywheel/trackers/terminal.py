@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from flywheel.lineage.status import (
     metrics,
 )
 from flywheel.lineage.text import estimate_text, opened_text, ungraded_text
-from flywheel.records import Interval, Progress, Role
+from flywheel.records import Interval, Progress, Role, Step
 from flywheel.storage.events import (
     AuditFacts,
     CodeChanged,
@@ -78,6 +79,7 @@ COLOURS = {
 }
 LEFT_OUT = ", {left_out} prompts that a suite asks left out"
 _PLAIN_PROGRESS_SECONDS = 10.0
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def terminal(config: DictConfig) -> Tracker:
@@ -179,6 +181,9 @@ class LiveView(NoTracker):
         self._console, self._turns = console, turns
         self._state = RunState()
         self._progress: Progress | None = None
+        self._fit: tuple[object, ...] = ()
+        self._losses: list[float] = []
+        """Of that fit, the one under way."""
         self._verdict = ""
         self._stage_began = self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
@@ -210,8 +215,16 @@ class LiveView(NoTracker):
     def progress(self, progress: Progress) -> None:
         """Remember it for the next redraw."""
         if self._progress is None or progress.stage != self._progress.stage:
-            self._stage_began = time.monotonic()
+            self._stage_began, self._losses = time.monotonic(), []
         self._progress = progress
+
+    def metrics(self, step: Step, values: Mapping[str, float]) -> None:
+        """Remember the loss for the next redraw."""
+        if "loss" not in values:
+            return
+        if (fit := (step.generation, step.stage, step.trial)) != self._fit:
+            self._fit, self._losses = fit, []
+        self._losses.append(values["loss"])
 
     def close(self) -> None:
         """Leave the final table on the screen."""
@@ -263,6 +276,7 @@ class LiveView(NoTracker):
         row = Table.grid(padding=(0, 1))
         row.add_row(
             f"{at.stage} {at.note}".strip(),
+            sparkline(self._losses),
             ProgressBar(total=at.total, completed=at.done, width=40),
             f"{at.done}/{at.total}",
             f"{seconds_left:.0f} s left" if at.done else "",
@@ -291,6 +305,16 @@ class LiveView(NoTracker):
         current = self._state.current
         spent = current.seconds if current and current.status is Status.UNFINISHED else 0.0
         return f"about {max(0.0, remaining * sum(turns) / len(turns) - spent):.0f} s left, "
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """Values as bars from the least to the largest, the mean of neighbours where they are too many."""
+    if len(values) < 2:
+        return ""
+    edges = [k * len(values) // min(width, len(values)) for k in range(min(width, len(values)) + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    return "".join(_BARS[round((mean - low) / ((high - low) or 1.0) * (len(_BARS) - 1))] for mean in means)
 
 
 def _title(state: RunState) -> str:

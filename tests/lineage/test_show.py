@@ -21,7 +21,10 @@ def test_all_that_made_a_generation(finished_run: Path) -> None:
     assert report["seeds"]["stages"]["train"] == Key.root(0)(1, "train").seed
     assert report["batch"]["grader"] == "Confidence"
     assert report["cost"]["steps"] == record.train.facts.steps
-    assert report["artifacts"]["train"]["outputs"] == {"weights": record.weights}
+    assert report["artifacts"]["train"]["outputs"] == {
+        "weights": record.weights,
+        "curve": record.output("train", "curve"),
+    }
     assert json.loads(json.dumps(report)) == report
 
 

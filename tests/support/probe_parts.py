@@ -227,11 +227,12 @@ class Model(Classifier):
 
 
 class Logs(Classifier):
-    """Logs its loss."""
+    """Logs its loss, and half of it."""
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         loss = super().training_step(batch, batch_idx)
         self.log("loss", loss)
+        self.log("half_loss", loss / 2)
         return loss
 
 

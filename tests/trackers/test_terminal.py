@@ -6,10 +6,19 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from flywheel.lineage.graph import Ancestor, Lineage, ProducedBy
-from flywheel.records import Progress
+from flywheel.records import Progress, Step
 from flywheel.storage import ledger
 from flywheel.storage.state import RunState
-from flywheel.trackers.terminal import JsonLines, LiveView, PlainLines, Turns, generations_table, stage_text
+from flywheel.trackers.console import plain_console
+from flywheel.trackers.terminal import (
+    JsonLines,
+    LiveView,
+    PlainLines,
+    Turns,
+    generations_table,
+    sparkline,
+    stage_text,
+)
 from flywheel.trackers.tree import lineage_tree
 from tests.support.events import event_of, written
 
@@ -268,3 +277,31 @@ def test_turns_are_counted_as_the_loop_counts_them(on_failure, text):
     )
     assert Turns(3, on_failure).text(state.generations[2], state) == f"generation 2, {text}"
     assert Turns(3, on_failure).text(state.generations[0], state) == "generation 0"
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ([], ""),
+        ([1.0], ""),
+        ([3.0, 2.0, 1.0], "█▅▁"),
+        ([1.0, 1.0], "▁▁"),
+        ([float(k // 100) for k in range(800)], "▁▁▁▂▂▂▃▃▃▄▄▄▅▅▅▆▆▆▇▇▇███"),
+    ],
+)
+def test_a_loss_is_drawn_between_its_least_and_its_largest(values: list[float], drawn: str) -> None:
+    assert sparkline(values) == drawn
+
+
+def test_the_live_view_draws_the_fit_under_way() -> None:
+    console = plain_console(file=io.StringIO(), width=120, force_terminal=True)
+    view = LiveView(console, Turns(2))
+    view.progress(Progress(1, "train", 3, 10, "loss 0.5"))
+    for step, loss in ((1, 9.0), (2, 1.0)):
+        view.metrics(Step(0, "train", step, step), {"loss": loss})
+    for step, loss in ((1, 4.0), (2, 3.0), (3, 2.0)):
+        view.metrics(Step(1, "train", step, step + 2), {"loss": loss, "lr": 0.1})
+    with console.capture() as text:
+        console.print(view._bar())
+    assert "train loss 0.5" in text.get()
+    assert "█▅▁" in text.get()

@@ -13,7 +13,7 @@ from flywheel.trackers import NoTracker, TrackerGroup, queued
 from tests.support.loop_runs import run_moons
 
 EVENT = RunEnded(event="run_stopped")
-STEP = Step(1, "train", 50)
+STEP = Step(1, "train", 50, 150)
 
 
 class Broken(NoTracker):
@@ -155,8 +155,9 @@ def test_several_see_each_event_with_the_state_of_then_and_what_fits_log(
     assert [seq for seq, *_ in seen["one"]] == list(range(1 + seen["one"][-1][0]))
     assert seen["one"][-1][1:] == [2, run.champion().number]
     assert seen["one metrics"] == seen["two metrics"]
-    steps = [step for step, names in seen["one metrics"] if names == ["epoch", "loss"]]
+    steps = [step for step, names in seen["one metrics"] if names == ["half_loss"]]
     total = [g["cost"]["steps"] for g in run.status().json()["generations"]]
-    assert steps == [Step(g, "train", s) for g in (0, 1) for s in range(9, total[g], 10)]
+    every_tenth = [(g, s, total[0] * g + s) for g in (0, 1) for s in range(10, total[g] + 1, 10)]
+    assert steps == [Step(g, "train", step, whole) for g, step, whole in every_tenth]
     alone = run_moons(tmp_path / "two", generations=1, **LOGS)
     assert alone.champion().weights == run.champion().weights, "following changes nothing"

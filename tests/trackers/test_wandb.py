@@ -65,8 +65,13 @@ def history(folder):
     ]
 
 
+def generations(folder):
+    """The rows of generations: those of fits have other keys."""
+    return [row for row in history(folder) if "generation" in row]
+
+
 def test_each_generation_is_a_step_with_metrics_and_verdict(run):
-    rows = history(run.path)
+    rows = generations(run.path)
     assert [row["generation"] for row in rows] == ["0", "1"]
     measured = run.status().json()["generations"][1]["metrics"]["gate"]["accuracy"]
     assert float(rows[1]["gate/accuracy"]) == measured["value"]
@@ -80,7 +85,7 @@ def test_what_fits_log_has_rows_and_keys_of_its_own(tmp_path):
     assert [row["generation"] for row in rows if "gate/accuracy" in row] == ["0", "1"]
     fits = [row for row in rows if "fit/train/loss" in row]
     assert {row["fit/generation"] for row in fits} == {"0", "1"}
-    assert fits[0]["fit/step"] == "19"
+    assert [row["fit/step"] for row in fits[:2]] == ["1", "2"]
     assert not any("generation" in row for row in fits)
 
 
@@ -99,7 +104,7 @@ def test_a_run_that_the_user_has_open_is_the_users(tmp_path):
         wandb.log({"mine": 5})
     finally:
         mine.finish()
-    assert ["gate/accuracy" in row for row in history(beside.path)] == [True, True]
+    assert ["gate/accuracy" in row for row in generations(beside.path)] == [True, True]
     own = history(tmp_path / "mine")
     assert ["mine" in row for row in own] == [True] * 6
     assert not any("generation" in row for row in own)
@@ -160,7 +165,7 @@ def test_a_frontier_has_rows_of_screenings_and_rows_of_looks(tmp_path):
 def test_greedy_is_said_to_be_no_test(tmp_path):
     run = run_moons(tmp_path, generations=1, tracker="wandb", promotion="greedy")
     assert summary(run.path)["promotion"].startswith("promotion=greedy: no test")
-    rows = history(run.path)
+    rows = generations(run.path)
     assert json.loads(rows[1]["reason"]).startswith("no test, promotion=greedy")
     assert "dev/accuracy" in rows[1]
 
