@@ -85,7 +85,8 @@ class Confident:
         from flywheel.tables import best_of_groups  # heavy: a configuration is checked without
 
         groups = samples["group"].combine_chunks().dictionary_encode().indices.to_numpy()
-        return best_of_groups(np.where(fresh, scores, np.nan), groups, fresh) & fresh
+        best: np.ndarray = best_of_groups(np.where(fresh, scores, np.nan), groups, fresh) & fresh
+        return best
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
         labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))
