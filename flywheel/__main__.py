@@ -6,8 +6,11 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     from flywheel.cli.main import main as cli_main
+    from flywheel.trackers.queued import bound_exit
 
-    sys.exit(cli_main(sys.argv[1:]))
+    code = cli_main(sys.argv[1:])
+    bound_exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

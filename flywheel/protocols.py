@@ -364,7 +364,8 @@ class Tracker(Protocol):
 
     It is called in a thread of its own, a little behind the run, by way of a bounded queue. If it raises,
     hangs or is too slow it is reported once and removed, and the run goes on. With an attribute
-    ``synchronous = True`` the run calls it itself, at the very moment, and waits for it.
+    ``synchronous = True`` the run calls it itself, at the very moment, and waits for it. See
+    ``docs/trackers.md``.
     """
 
     def open(self, directory: Path) -> None:
@@ -374,10 +375,10 @@ class Tracker(Protocol):
         """An event was recorded; ``state`` includes it."""
 
     def progress(self, progress: Progress) -> None:
-        """A stage got further. Left out while the queue is full."""
+        """A stage got further. Left out, and counted, while half of the queue is taken."""
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
-        """What a fit logged through Lightning at a step. Left out while the queue is full."""
+        """What a fit logged at a step, with its loss and learning rate. Left out as progress is."""
 
     def close(self) -> None:
-        """The session ends."""
+        """The session ends, or a call raised: no other call follows."""

@@ -197,8 +197,10 @@ def _import(key: str, path: str, parts: list[str]) -> ModuleType:
             around = _import(key, path, parts[:-1])
             if hasattr(around, inside):  # a class, as in torch.nn.Embedding.from_pretrained
                 return around
-        trace = "".join(traceback.format_exception(error))
         rule = f"{key} must be a class path that imports; {path!r} does not:"
+        if isinstance(error, ModuleNotFoundError) and error.name == parts[0]:
+            raise ConfigError(f"{rule} {error}. Install its package, or correct the path.") from error
+        trace = "".join(traceback.format_exception(error))
         raise ConfigError(f"{rule}\n\n{trace}") from error
 
 
@@ -287,15 +289,19 @@ class Components:
         tuned = {k: v for k, v in settings.items() if k not in own and v != before.get(k)}
         return {**self.settings(), **tuned}
 
-    def build(self, section: str, settings: Settings) -> Any:
-        """A new object of a section, its references to settings filled in; one that was given, as it is."""
+    def build(self, section: str, settings: Settings, part: str | None = None) -> Any:
+        """A new object of a section, its references to settings filled in; one that was given, as it is.
+
+        ``part``: only what the section has under this name.
+        """
         if is_object(self.resolved[section]):
             return self._given(section, settings)
         from hydra.errors import InstantiationException
         from hydra.utils import instantiate
 
+        node = _with_enums(section, self.section(section, settings))
         try:
-            return instantiate(_with_enums(section, self.section(section, settings)), _convert_="all")
+            return instantiate(node if part is None else node[part], _convert_="all")
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class raised, without Hydra's wrapping
 

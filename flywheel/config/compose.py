@@ -252,11 +252,11 @@ def explained(overrides: Sequence[str], config_dir: str | None, name: str = "con
         faults = file_faults(config_dir)  # such a file is often what is behind it
         if isinstance(error, (UnicodeDecodeError, OSError)) and faults:
             raise ConfigError("\n".join(faults)) from error
-        known = _explained(error, overrides, name)
+        known = _explained(error, overrides, name, config_dir)
         raise ConfigError("\n".join([str(known), *faults])) from error
 
 
-def _explained(error: Exception, overrides: Sequence[str], name: str) -> ConfigError:
+def _explained(error: Exception, overrides: Sequence[str], name: str, config_dir: str | None) -> ConfigError:
     from hydra.errors import OverrideParseException
 
     cause = error.__cause__ or error
@@ -276,9 +276,10 @@ def _explained(error: Exception, overrides: Sequence[str], name: str) -> ConfigE
     merging = re.match(r"Error merging override (.*)", str(error))
     if merging:
         return ConfigError(f"{merging[1]}: {_one_paragraph(cause)}")
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'[^\t]*:\n((?:\t.*\n?)+)", str(error))
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", str(error))
     if option:
-        known = option[3].split()
+        folders = [folder / option[1] for _, folder in config_dirs(config_dir)]
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
         hint = near_misses(option[2], known)
         return ConfigError(f"There is no {option[1]} {option[2]!r}.{hint} Known: {', '.join(known)}.")
     return ConfigError(_one_paragraph(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel import ranks
 from flywheel.config.arguments import explain
@@ -15,6 +15,7 @@ from flywheel.protocols import Tracker
 from flywheel.records import Role
 from flywheel.storage.policy import EACH, GREEDY
 from flywheel.trackers import TrackerGroup
+from flywheel.trackers.build import build_trackers
 from flywheel.tuners import Fixed, memory
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def preflight(plan: Plan) -> Ready:
     """Check a plan by building its parts. Raises ConfigError, DataError or RunError; nothing is written."""
     components = plan.components
     check_components(components.config)
+    trackers = TrackerGroup({} if ranks.rank() else build_trackers(components))
 
     import torch  # heavy, as is pyarrow below it: a wrong value is refused without
 
@@ -72,7 +74,7 @@ def preflight(plan: Plan) -> Ready:
     openings = plan.origin.openings_of(data) if plan.origin else 0
     if openings and plan.recorded is None and components.resolved["seal"] == "keep":
         refuse_to_go_on(plan.origin and plan.origin.directory, openings)
-    return Ready(plan, data, TrackerGroup([] if ranks.rank() else _trackers(components)), spent, openings)
+    return Ready(plan, data, trackers, spent, openings)
 
 
 def quieten_lightning() -> None:
@@ -219,10 +221,3 @@ def _check_trainer(components: Components) -> None:
             f"More than one device needs one process each: the trainer would use {trainer.world_size}. Start "
             f"it as torchrun --nproc-per-node={trainer.world_size} -m flywheel ..., or set trainer.devices=1."
         )
-
-
-def _trackers(components: Components) -> list[Any]:
-    from flywheel.trackers.terminal import terminal
-
-    built = components.build("tracker", components.settings())
-    return [terminal(components.config), *(built.values() if isinstance(built, dict) else [built])]

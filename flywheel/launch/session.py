@@ -79,11 +79,13 @@ def open_runner(ready: Ready) -> Iterator[StageRunner]:
         with _disk(directory):  # what a stage raises has become its failure before it gets here
             yield runner
     finally:
-        ready.trackers.close()
-        if ledger:
-            ledger.close()
-        if is_writer:
-            lock.release(directory)
+        try:
+            ready.trackers.close()
+        finally:  # also where Ctrl-C comes while a tracker closes
+            if ledger:
+                ledger.close()
+            if is_writer:
+                lock.release(directory)
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """Trackers follow a run, several at once, and none of them harms it."""
 
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from flywheel.records import Progress, Step
 from flywheel.storage.events import RunEnded
 from flywheel.storage.state import RunState
 from flywheel.trackers import NoTracker, TrackerGroup, queued
+from tests.support.harness import wait_until
 from tests.support.loop_runs import run_moons
 
 EVENT = RunEnded(event="run_stopped")
@@ -70,52 +74,88 @@ def test_a_tracker_that_raises_is_removed_and_reported_once(
 ) -> None:
     monkeypatch.setattr(Broken, "synchronous", synchronous, raising=False)
     counting = Counting()
-    follow(TrackerGroup([Broken(), counting]))
+    follow(TrackerGroup({"tracker.broken": Broken(), "tracker.counting": counting}))
     assert counting.calls == ["open", *["event", "progress", "metrics"] * 3, "close"]
-    assert capsys.readouterr().err.count("Broken failed and was removed: no network") == 1
+    said = "tracker.broken failed and was removed; the run goes on without it. RuntimeError: no network"
+    assert capsys.readouterr().err.count(said) == 1
 
 
 def test_a_synchronous_tracker_is_called_by_the_run_and_others_are_not() -> None:
     one, other = Synchronous(), Counting()
-    follow(TrackerGroup([one, other]))
+    follow(TrackerGroup({"one": one, "other": other}))
     assert one.threads == {threading.current_thread()}
     assert len(other.threads) == 1
     assert other.threads != one.threads
     assert one.calls == other.calls
 
 
-def test_while_a_tracker_is_slow_progress_and_metrics_are_dropped_and_events_are_not(
-    monkeypatch: pytest.MonkeyPatch,
+def test_while_a_tracker_is_slow_progress_and_metrics_are_dropped_and_counted_and_events_are_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queued, "SIZE", 8)
     leave = threading.Event()
     slow, quick = Counting(leave), Synchronous()
-    group = TrackerGroup([slow, quick])
+    group = TrackerGroup({"slow": slow, "quick": quick})
     group.open(Path())
     for _ in range(20):
         group.progress(Progress(1, "train", 1, 2))
+    for _ in range(2):
+        group.metrics(STEP, {"loss": 1.0})
     leave.set()
     for _ in range(20):
         group.event(EVENT, RunState())
     group.close()
     assert slow.calls.count("event") == 20
-    assert 7 <= slow.calls.count("progress") <= 9
+    taken = slow.calls.count("progress")
+    assert 3 <= taken <= 5, "half of the queue is left to events"
     assert quick.calls.count("progress") == 20
+    said = f"slow missed 2 metrics, {20 - taken} progress reports. The ledger has every event.\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("size", [2, 100], ids=["at an event", "at the end"])
-def test_a_tracker_that_hangs_is_left_behind(
+def test_trackers_that_hang_are_left_behind_and_waited_for_together(
     size: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("SIZE", size), ("WAIT_SECONDS", 0.05), ("CLOSE_SECONDS", 0.05)):
+    for name, value in (("SIZE", size), ("WAIT_SECONDS", 0.2), ("CLOSE_SECONDS", 0.2)):
         monkeypatch.setattr(queued, name, value)
-    leave = threading.Event()
-    hanging, quick = Counting(leave), Synchronous()
-    follow(TrackerGroup([hanging, quick]))
+    leave, began = threading.Event(), time.monotonic()
+    hanging, quick = {str(k): Counting(leave) for k in range(20)}, Synchronous()
+    follow(TrackerGroup({**hanging, "quick": quick}))
+    seconds = time.monotonic() - began
     leave.set()
-    assert quick.calls.count("event") == 3
-    assert quick.calls[-1] == "close"
-    assert capsys.readouterr().err.count("Counting failed and was removed") == 1
+    assert seconds < 2, "20 of them, and 0.2 s to wait and 0.2 s to close"
+    assert quick.calls == ["open", *["event", "progress", "metrics"] * 3, "close"]
+    said = capsys.readouterr().err
+    assert said.count(" failed and was removed") == said.count("The ledger has every event") == 20
+    assert all(tracker.calls[1:] == [] for tracker in hanging.values())
+
+
+def test_a_tracker_that_raises_is_still_closed() -> None:
+    class Raises(Counting):
+        def event(self, event: Any, state: Any) -> None:
+            raise KeyboardInterrupt
+
+    tracker = Raises()
+    follow(TrackerGroup({"raises": tracker}))
+    wait_until(lambda: tracker.calls[-1:] == ["close"], "call of close")
+
+
+def test_ctrl_c_ends_the_wait_for_trackers(capsys: pytest.CaptureFixture[str]) -> None:
+    hanging = {name: Counting(threading.Event()) for name in "ab"}
+    group, began = TrackerGroup(hanging), time.monotonic()
+    group.open(Path())
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    group.close()
+    assert time.monotonic() - began < queued.CLOSE_SECONDS / 2
+    assert "it had not closed when Ctrl-C was pressed" in capsys.readouterr().err
+
+
+def test_trackers_that_were_never_opened_are_not_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = Counting()
+    TrackerGroup({"one": tracker}).close()
+    assert tracker.calls == []
+    assert capsys.readouterr().err == ""
 
 
 class Follows(NoTracker):
