@@ -34,6 +34,9 @@ class Confident:
     """Payload column (the label) to take fractions of; null: of all rows together."""
     fractions: list[float] = field(default_factory=lambda: [1.0])
     """Top fraction to keep in generation 1, 2, ...; the last one holds ever after."""
+    best_of_group: bool = False
+    """Whether of each group only the row with the highest score may be kept, the first among equals: where
+    several models, or one several times, answer a prompt."""
 
     def __post_init__(self) -> None:
         if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
@@ -47,12 +50,16 @@ class Confident:
         scores = self._scores(samples)
         unscored = fresh & np.isnan(scores)  # the grader failed on them: they pass no threshold
         sure = fresh & (scores >= self.threshold)
+        leads = self._leads(samples, fresh, scores)
         fraction = self.fractions[min(max(int(made_in.max()), 1), len(self.fractions)) - 1]
-        chosen = self._top(sure, scores, samples, fraction)
+        chosen = self._top(sure & leads, scores, samples, fraction)
         passed = f"top {fraction:g} by {self.score}"
         reason = np.select(
-            [human, chosen, sure, unscored, fresh],
-            ["human", passed, f"not in the top {fraction:g}", "no score", "below threshold"],
+            [human, chosen, sure & leads, sure, unscored, fresh],
+            [
+                *("human", passed, f"not in the top {fraction:g}", "not its group's best"),
+                *("no score", "below threshold"),
+            ],
             "superseded",
         )
         ones = np.ones(len(samples))
@@ -70,6 +77,16 @@ class Confident:
                 f"score must be a column of numbers; {self.score!r} is {samples[self.score].type}."
             )
         return scores
+
+    def _leads(self, samples: pa.Table, fresh: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Which fresh rows speak for their groups: all of them, or the best one of each."""
+        if not self.best_of_group:
+            return fresh
+        from flywheel.tables import best_of_groups  # heavy: a configuration is checked without
+
+        groups = samples["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+        best: np.ndarray = best_of_groups(np.where(fresh, scores, np.nan), groups, fresh) & fresh
+        return best
 
     def _top(self, sure: np.ndarray, scores: np.ndarray, samples: pa.Table, fraction: float) -> np.ndarray:
         labels = samples[self.by].to_numpy() if self.by else np.zeros(len(samples))

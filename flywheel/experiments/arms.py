@@ -201,6 +201,13 @@ ARMS = {
             ),
         ),
         Arm(
+            "no-rivals",
+            "rivals",
+            "the parent alone answers prompts; what rivals' answers cost is in the wall time only",
+            lambda _: {"rivals": {}},
+            lambda recipe: "" if recipe.config["rivals"] else "the recipe has no rivals",
+        ),
+        Arm(
             "uniform-prompts",
             "directed prompts",
             "prompts are not directed to what dev shows to be weak: task.policy is null",

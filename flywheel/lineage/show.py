@@ -8,7 +8,7 @@ from typing import Any
 
 from flywheel.errors import RunError, near_misses
 from flywheel.lineage.code_changes import CodeChange, hashes
-from flywheel.lineage.data import DataShare, by_origin
+from flywheel.lineage.data import Contribution, DataShare, by_origin, contributions
 from flywheel.lineage.generation import Which
 from flywheel.lineage.graph import Graph, Init
 from flywheel.lineage.record import Record
@@ -177,6 +177,8 @@ class Shown(Answer, frozen=True):
     audit: AuditFacts | None
     """What a trusted grader found of the samples that were kept; None: there was no audit."""
     data: CorpusData
+    contributions: tuple[Contribution, ...]
+    """What each producer of the turn gave to it, the parent first; empty where it had one only."""
     metrics: Metrics
     sealed_openings: int
     """How often the run's sealed suites were opened, with what a fork inherited."""
@@ -229,6 +231,7 @@ def shown(record: Record, generation: Generation) -> Shown:
         batch=_batch(generation),
         audit=generation.audit.facts if generation.audit else None,
         data=_corpus(record, generation),
+        contributions=contributions(record, generation),
         metrics=metrics(generation, state),
         sealed_openings=state.times_opened,
         final=Final.of(state) if generation is state.final else None,

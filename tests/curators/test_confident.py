@@ -57,6 +57,19 @@ def decide(curator: Confident, samples: pa.Table) -> pa.Table:
     return as_table(decisions).select(DECISIONS.names).cast(DECISIONS)
 
 
+def test_of_a_group_the_best_row_alone_is_kept_where_that_is_asked() -> None:
+    samples = made(0.7, 0.9, 0.9, None, 0.2).append_column("group", pa.array(["a", "a", "a", "b", "c"]))
+    samples = pa.concat_tables([human(1).append_column("group", pa.array(["c"])), samples])
+    both = decide(Confident(threshold=0.3), samples)
+    assert both["keep"].to_pylist() == [True, True, True, True, False, False]
+    best = decide(Confident(threshold=0.3, best_of_group=True), samples)
+    assert best["keep"].to_pylist() == [True, False, True, False, False, False]
+    assert best["reason"].to_pylist() == [
+        *("human", "not its group's best", "top 1 by confidence", "not its group's best"),
+        *("no score", "below threshold"),
+    ]
+
+
 @given(CURATORS, ROWS)
 def test_of_the_newest_rows_of_each_label_the_top_fraction_is_kept_and_all_human_ones(
     curator: Confident, rows: list[Any]

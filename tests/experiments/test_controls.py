@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import flywheel
+from flywheel.config.compose import compose
 from flywheel.curators import Confident
 from flywheel.errors import ConfigError, RunError
 from flywheel.experiments import control_parts, controls
@@ -318,6 +319,16 @@ def test_an_arm_is_of_the_recipe_as_it_is_configured() -> None:
     names = {arm.name for arm in chosen_arms(tuned, None)[0]}
     assert {"no-tuning", "no-warm-start"} <= names
     assert "greedy-gate" not in names
+
+
+def test_the_arm_without_rivals_is_the_recipe_without_them() -> None:
+    recipe = Recipe(("recipe=moons", "+rivals.old.generation=0"), CONFIG_DIR)
+    ((arm,), _) = chosen_arms(recipe, ["no-rivals"])
+    changed = compose(recipe.words, CONFIG_DIR, arm.changes(recipe))
+    assert recipe.config["rivals"].keys() == {"old"}
+    assert dict(changed.rivals) == {}
+    with pytest.raises(ConfigError, match="the recipe has no rivals"):
+        chosen_arms(Recipe(("recipe=moons",), CONFIG_DIR), ["no-rivals"])
 
 
 SAMPLES = pa.table(

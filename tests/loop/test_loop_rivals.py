@@ -16,6 +16,7 @@ from flywheel.export import bundle
 from flywheel.lineage.graph import Graph, ProducedBy, descend
 from flywheel.lineage.samples import read_samples
 from flywheel.lineage.status import read_state
+from flywheel.metrics.proportions import proportion
 from flywheel.protocols import TunerView
 from flywheel.records import Trial
 from flywheel.storage.store import Store
@@ -92,6 +93,45 @@ def test_show_says_who_made_what_was_kept(probe: Probe) -> None:
     drawn = rows.filter(pc.and_(rows["keep"], pc.greater(rows["count"], 0)))
     for number, rival in ((0, None), (1, "old")):
         assert kept[number, rival] == drawn["made_by"].to_pylist().count(weights(run, number))
+
+
+AUDITED = {"+audit.grader._target_": "tests.loop.test_loop_audits.Truth", "audit.size": 90}
+
+
+def test_show_says_what_each_producer_gave_and_how_much_of_it_is_right(probe: Probe) -> None:
+    run = probe(generations=2, **OLD, **REJECTED, **AUDITED, **{"+curator.best_of_group": True})
+    assert run.show(1).contributions == ()
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in read_samples(run.path, 2).to_pylist():
+        groups.setdefault(row["group"], {})[row["made_by"]] = row
+    shared = [group for group in groups.values() if len(group) == 2]
+    assert all(sum(row["keep"] for row in group.values()) == 1 for group in groups.values())
+    for number, given in zip((0, 1), run.show(2).contributions, strict=True):
+        maker = weights(run, number)
+        ours = [group[maker] for group in groups.values() if maker in group]
+        alone = [group[maker] for group in shared if group[maker]["keep"]]
+        assert (given.name, given.generation) == (("parent", 0), ("old", 1))[number]
+        assert f"{given.weights}.safetensors" == maker
+        assert (given.rows, given.kept) == (len(ours), sum(row["keep"] for row in ours))
+        assert (given.shared, given.kept_alone) == (len(shared), len(alone))
+        audited = [row["audited"] for row in ours if row["keep"] and row["audited"] is not None]
+        audited_alone = [row["audited"] for row in alone if row["audited"] is not None]
+        assert 0 < given.audited_alone <= given.audited
+        assert (given.audited, given.right) == (len(audited), proportion(int(sum(audited)), len(audited)))
+        assert given.audited_alone == len(audited_alone)
+        assert given.right_alone == proportion(int(sum(audited_alone)), len(audited_alone))
+
+
+def test_a_row_that_the_audit_found_wrong_still_counts_against_its_maker(probe: Probe) -> None:
+    curator = {"curator._target_": "tests.loop.test_loop_audits.KeepsAll"}
+    run = probe(generations=2, **OLD, **REJECTED, **AUDITED, **curator)
+    rows = [row for row in read_samples(run.path, 2).to_pylist() if row["audited"] == 0]
+    assert rows, "the audit found some"
+    assert not any(row["keep"] for row in rows), "and the curator drops these"
+    for number, given in zip((0, 1), run.show(2).contributions, strict=True):
+        wrong = sum(row["made_by"] == weights(run, number) for row in rows)
+        assert given.right is not None
+        assert round(given.audited * (1 - given.right.value)) == wrong
 
 
 def test_exactly_the_rows_of_a_flawed_rival_descend_from_it(probe: Probe) -> None:

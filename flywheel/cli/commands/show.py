@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from flywheel.lineage.show import Batch, Session, Shown
+    from flywheel.records import Interval
 
 _FLAGS = {"champion": "green", "frontier": "cyan", "no test": "bold yellow", "abandoned": "yellow"}
 _FLAGS |= {"recalled": "bold red", "suspect": "yellow", "pruned": "dim"}
@@ -60,6 +61,7 @@ def _sections(report: Shown) -> Iterator[RenderableType]:
     yield _title(report)
     yield section("made from", pairs(_origin(report)))
     yield section("data", _data(report))
+    yield section("producers", _producers(report))
     yield section("audit", *_audit(report))
     yield section("settings", pairs(report.settings))
     yield section("tuned", *_tuned(report))
@@ -170,6 +172,29 @@ def _data(report: Shown) -> RenderableType | None:
         maker = ", ".join(filter(None, [known, share.rival and f"rival {share.rival}"]))
         rows.append((share.origin, share.source or "", maker, share.made_in, share.rows, share.drawn))
     return grid_of(("origin", "source", "made by", "made in", "rows", "drawn"), rows)
+
+
+def _producers(report: Shown) -> RenderableType | None:
+    """What each of several producers gave to the turn."""
+    from flywheel.cli.rendering import grid_of
+
+    columns = ("by", "rows", "kept", "shared groups", "kept alone", "right of kept", "right of kept alone")
+    rows = [
+        (
+            c.name,
+            c.rows,
+            c.kept,
+            c.shared,
+            c.kept_alone,
+            *(_audited(share, of) for share, of in ((c.right, c.audited), (c.right_alone, c.audited_alone))),
+        )
+        for c in report.contributions
+    ]
+    return grid_of(columns, rows) if rows else None
+
+
+def _audited(share: Interval | None, rows: int) -> str:
+    return f"{estimate_text(share)} of {rows}" if share else "not audited"
 
 
 def _audit(report: Shown) -> Iterator[RenderableType | None]:
