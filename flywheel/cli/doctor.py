@@ -92,5 +92,5 @@ def _wandb() -> Check:
     except (FileNotFoundError, netrc.NetrcParseError):
         logged_in = False
     logged_in = logged_in or "WANDB_API_KEY" in os.environ
-    remedy = "" if logged_in else "Only for tracker=wandb: run `wandb login`, or set WANDB_MODE=offline."
+    remedy = "" if logged_in else "Only for tracker=wandb, which is offline without: run `wandb login`."
     return Check("wandb login", True, "yes" if logged_in else "no", remedy)

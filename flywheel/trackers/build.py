@@ -41,6 +41,8 @@ def build_trackers(components: Components) -> dict[str, Tracker]:
             print(printable(f"{key} cannot be built; the run goes on without it. {error!r}"), file=sys.stderr)
             continue
         trackers[key] = as_tracker(key, part)
+        if hasattr(part, "task"):  # it shows samples, by the task's show()
+            part.task = components.task
     return trackers
 
 

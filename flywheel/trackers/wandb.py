@@ -1,182 +1,329 @@
-"""Weights & Biases: one W&B run a flywheel run, one row a generation. A mirror of the ledger."""
+"""Weights & Biases: one W&B run a flywheel run, a mirror of its ledger. See docs/trackers.md."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flywheel.lineage.status import estimates, gate_beside_sealed, metrics
-from flywheel.records import Step
-from flywheel.storage.events import Event, GenerationEnded, Look, RunEnded, SessionStarted
-from flywheel.storage.policy import FRONTIER
-from flywheel.storage.state import Generation, RunState, Status
+from flywheel.errors import ConfigError
+from flywheel.records import Answer, Step
+from flywheel.storage import ledger
+from flywheel.storage.events import (
+    Event,
+    GenerationEnded,
+    RunEnded,
+    SessionStarted,
+    StageDone,
+)
+from flywheel.storage.state import RunState, Status
+from flywheel.storage.store import Store
 from flywheel.trackers import NoTracker
+from flywheel.trackers.alerts import DEFAULT, KINDS, alert_of
+from flywheel.trackers.rows import GENERATION, TRAIN, Row, Rows, Values, fit_row, summary_values
+from flywheel.trackers.tables import SmallTable, tables_of
+from flywheel.trackers.wandb_artifacts import HOW, REFERENCE, Artifacts
+from flywheel.trackers.wandb_session import (
+    OFFLINE,
+    is_agents,
+    mode_of,
+    run_id,
+    set_earlier_aside,
+    settings,
+)
+
+MODES = (None, "online", "offline", "disabled")
+LINE, INDEX = "ledger/line", "ledger/row"
+"""Of a row: the line of the ledger that it is of, and its place among the rows of that line."""
+_HIDDEN = (GENERATION, LINE, INDEX, TRAIN, "train/generation")
+_LIVE_AFTER_SECONDS = 10.0
+"""A fit that takes no longer is seen when it has ended, as the ledger has it."""
+_LIVE_EVERY_SECONDS = 2.0
+
+
+class Synced(Answer, frozen=True):
+    """What came of replaying a run into W&B."""
+
+    place: str
+    """The run's address, or its folder."""
+    rows: int
+    """How many were logged: those that W&B did not have."""
 
 
 @dataclass(kw_only=True)
 class Wandb(NoTracker):
-    """Log each generation's metrics with intervals, verdict, corpus and cost, and what its fits log.
+    """Shows a run in W&B: rows with their axes, small tables, alerts, and champions as artifacts.
 
-    Rows of generations have ``generation`` as their axis. Those of fits have keys of their own, as
-    ``fit/train/loss``, beside ``fit/generation`` and ``fit/step``; their axis is W&B's own step. Looks at a
-    frontier have keys under ``look/``, with ``look/number`` as their axis.
+    What is shown is derived from the ledger, see ``rows``; only a long fit is shown while it is under way. A
+    resumed run goes on in the same W&B run: each row says of which line of the ledger it is, and what W&B has
+    already is left out. Offline a resumed run starts a new folder, which holds all from the start.
 
-    No source leaves the run by it: neither code nor uncommitted changes. The login is W&B's own, as in
-    ``WANDB_API_KEY``. Honours ``WANDB_MODE``; offline, a resumed run starts a new folder of the same W&B run.
+    Of source code, credentials and the environment nothing gets into W&B. The login is W&B's own, as in
+    ``WANDB_API_KEY``; without one the run is offline.
     """
 
     project: str = "flywheel"
     entity: str | None = None
     mode: str | None = None
-    """online, offline or disabled; null: as ``WANDB_MODE`` says, else online."""
+    """online, offline or disabled; null: as ``WANDB_MODE`` says, else online if there is a login."""
+    artifacts: str | None = REFERENCE
+    """Weights, corpus and settings of promoted generations: by ``reference``, as a ``copy``; null: none."""
+    artifacts_kept: int = 5
+    """How many promoted generations have artifacts, the newest."""
+    samples: int = 20
+    """Rows of each table of samples, trials and outcomes; 0: no tables."""
+    alerts: list[str] = field(default_factory=lambda: list(DEFAULT))
+    """Of what W&B sends a message; see ``trackers.alerts``."""
+
+    def __post_init__(self) -> None:
+        self.alerts = list(self.alerts)
+        for key, value, known in (("mode", self.mode, MODES), ("artifacts", self.artifacts, HOW)):
+            if value not in known:
+                raise ConfigError(f"tracker.{key} must be one of {_listed(known)}; it is {value!r}.")
+        if unknown := [kind for kind in self.alerts if kind not in KINDS]:
+            raise ConfigError(f"tracker.alerts must be some of {_listed(KINDS)}; they have {unknown[0]!r}.")
+        if self.artifacts_kept < 1 or self.samples < 0:
+            raise ConfigError(
+                f"tracker.artifacts_kept must be 1 or more, tracker.samples 0 or more; they are "
+                f"{self.artifacts_kept} and {self.samples}. artifacts=null logs none."
+            )
+        self.task: Any = None
+        """The recipe's task, whose ``show`` says how people see a sample; None: as its columns say."""
+        self._run: Any = None
+        self._code = self._logged = 0
+        self._state: RunState | None = None
+        self._defined: set[str] = set()
+        self._has = (-1, 0)
+        self._fit = _Fit()
+        self._artifacts: Artifacts | None = None
 
     def open(self, directory: Path) -> None:
         """Remember where the run lies: W&B's files go beside its ledger."""
-        self._directory = directory
-        self._run: Any = None
-        self._code = 0
-        self._defined: set[str] = set()
+        import wandb  # noqa: F401  - in this thread, while the run goes on
+
+        self._directory, self._store = directory, Store(directory)
+        self._rows = Rows(self._store)
 
     def event(self, event: Event, state: RunState) -> None:
-        """Start with the session; log at the end of a generation and of the run."""
-        if isinstance(event, SessionStarted):
-            self._start(state)
-        elif isinstance(event, GenerationEnded):
-            if (look := frontier_look(event.generation, state)) is None:
-                self._log(event.generation, state)
-            else:
-                self._log_look(look, state)
-        elif event.event == "run_failed":
-            self._code = 1
-        if isinstance(event, RunEnded) and self._run is not None:
-            self._run.summary["head"] = event.hash  # kept elsewhere: see `verify --head`
-        if event.event == "run_finished" and state.champion:
-            openings = {"sealed_openings": state.times_opened}
-            ahead = {"frontier": state.ahead[-1].number} if state.ahead else {}
-            self._run.summary.update(
-                {"champion": state.champion.number, **ahead, **openings, **_champion_values(state)}
-            )
+        """Start with the session, with what earlier ones left; then log what each event says."""
+        if self._run is None and isinstance(event, SessionStarted):
+            self._start(state, mode_of(self.mode))
+            self._replay(ledger.read(self._directory)[: event.seq + 1])
+        elif self._run is not None:
+            self._log_event(event, state)
+            self._send_alert(event, state)
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
-        """Log a row of a fit."""
-        if self._run is not None:
-            logged = {f"fit/{step.stage}/{name}": value for name, value in values.items()}
-            row = {"fit/generation": step.generation, "fit/step": step.step, **logged}
-            self._define(row)
-            self._run.log(row)
+        """Log what the fit of a generation logs, if it takes long."""
+        if self._run is not None and step.trial is None:
+            for row in self._fit.add(step, values, time.monotonic()):
+                self._log_row(row)
 
     def close(self) -> None:
         """Finish the W&B run, if one was started."""
         if self._run is not None:
+            if self._artifacts and self._state:
+                self._artifacts.close(self._state)
             self._run.finish(exit_code=self._code)
 
-    def _start(self, state: RunState) -> None:
+    def sync(self, directory: Path, mode: str) -> Synced:
+        """Log all that a run's ledger says and W&B does not have yet. Raises what ``wandb.init`` raises."""
+        self.open(directory)
+        events = ledger.read(directory)
+        self._start(RunState.replay(events), mode)
+        self._replay(events)
+        place = Path(self._run.dir).parent if mode == OFFLINE else self._run.url
+        self.close()
+        return Synced(str(place), self._logged)
+
+    def _start(self, state: RunState, mode: str | None) -> None:
+        self._run = self._open(mode, state)
+        for key in _HIDDEN:
+            self._run.define_metric(key, hidden=True)
+        self._defined.update(_HIDDEN)
+        before = self._run.summary if self._run.resumed else {}
+        self._has = (before.get(LINE, -1), before.get(INDEX, 0))
+        self._fit = _Fit(before.get("train/generation", -1), before.get(TRAIN, 0))
+        self._run.summary["promotion"] = str(state.promotion)  # greedy says that it is no test
+        if self.artifacts:
+            where = (self._run, self._store, self.artifacts, self.artifacts_kept)
+            self._artifacts = Artifacts(*where, is_offline=mode == OFFLINE)
+
+    def _replay(self, events: Iterable[Event]) -> None:
+        """Log what a run's events say, from the first one; what W&B has already is left out."""
+        state = RunState()
+        for event in events:
+            state.apply(event)
+            self._log_event(event, state)
+
+    def _open(self, mode: str | None, state: RunState) -> Any:
         import wandb
 
         created = state.created
         assert created is not None, "a session is one of a run that was created"
-        self._run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
+        identifier = run_id(self._directory, created)
+        if mode == OFFLINE:
+            set_earlier_aside(self._directory, identifier)
+        ours = {"id": identifier, "project": self.project, "entity": self.entity}
+        return wandb.init(
+            **({} if is_agents() else ours),  # type: ignore[arg-type]  # the agent has said them
+            mode=mode,  # type: ignore[arg-type]
             dir=str(self._directory),
-            id=created.hash[:16],
             name=f"{created.recipe}/{created.name}",
             group=created.recipe,
-            config=created.config,
+            config=_config(state, self._store),
+            allow_val_change=True,  # operational keys may change from session to session
             resume="allow",
             reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
-            settings=wandb.Settings(disable_code=True, disable_git=True, disable_job_creation=True),
+            settings=settings(),
         )
-        self._run.define_metric("generation")
-        self._run.define_metric("*", step_metric="generation", step_sync=False)  # not in rows of fits
-        self._run.summary["promotion"] = str(state.promotion)  # greedy says that it is no test
-        before = self._run.summary if self._run.resumed else {}
-        for generation in state.generations:  # those of earlier sessions, which W&B may not have seen
-            is_ended = generation.status is not Status.UNFINISHED
-            if is_ended and generation.number > before.get("generation", -1):
-                self._log(generation.number, state)
-        for look in state.looks:
-            is_ended = state.current is None or look.generation != state.current.number
-            is_frontier = frontier_look(look.generation, state) is not None
-            if is_frontier and is_ended and look.number > before.get("look/number", 0):
-                self._log_look(look, state)
 
-    def _define(self, row: Mapping[str, Any], axis: str | None = None) -> None:
-        """Have the keys of a row an axis, or W&B's own: ``generation`` is that of all others."""
-        for key in sorted(row.keys() - self._defined):
+    def _log_event(self, event: Event, state: RunState) -> None:
+        self._state = state
+        if event.seq < self._has[0]:
+            self._rows.of(event, state)  # it counts steps of trials
+            return
+        rows = self._rows.of(event, state)
+        if isinstance(event, StageDone) and event.stage == "train":
+            for row in self._fit.end(event.generation, rows):
+                self._log_row(row)
+            return
+        for index, row in enumerate(rows):
+            if (event.seq, index) > self._has:
+                where = {LINE: event.seq, INDEX: index}
+                self._log_row(Row(row.axis, row.values | where | self._tables(event, index, state)))
+        if event.seq > self._has[0]:
+            self._note(event, state)
+
+    def _note(self, event: Event, state: RunState) -> None:
+        """What an event says beside its rows."""
+        if isinstance(event, GenerationEnded) and event.status is Status.PROMOTED and self._artifacts:
+            self._artifacts.promoted(state.generations[event.generation], state)
+        if isinstance(event, RunEnded):
+            self._run.summary.update(summary_values(event, state))
+        self._code = int(event.event == "run_failed") if isinstance(event, RunEnded) else self._code
+
+    def _tables(self, event: Event, index: int, state: RunState) -> dict[str, Any]:
+        """Tables of a generation that has ended, in its first row."""
+        if not isinstance(event, GenerationEnded) or index or not self.samples:
+            return {}
+        generation = state.generations[event.generation]
+        tables = tables_of(generation, state, self._store, self.samples, self.task)
+        return {f"tables/{name}": _table(table) for name, table in tables.items()}
+
+    def _send_alert(self, event: Event, state: RunState) -> None:
+        alert = alert_of(event, state)
+        if alert and alert.kind in self.alerts:
+            self._run.alert(alert.title, alert.text, "ERROR" if alert.is_error else "WARN")
+
+    def _log_row(self, row: Row) -> None:
+        for key in sorted(row.values.keys() - self._defined):
             self._defined.add(key)
-            if "*" not in key:
-                self._run.define_metric(key, step_metric=None if key == axis else axis, step_sync=False)
-
-    def _log_look(self, look: Look, state: RunState) -> None:
-        row = _look_values(look, state)
-        self._define(row, "look/number")
-        self._run.log(row)
-
-    def _log(self, number: int, state: RunState) -> None:
-        # W&B drops rows behind its own step, so rows are told apart by `generation`.
-        self._run.log(_generation_values(number, state))
+            if "*" not in key:  # W&B takes it for a pattern
+                self._run.define_metric(key, step_metric=row.axis, step_sync=False)
+        self._run.log(row.values)
+        self._logged += 1
 
 
-def frontier_look(number: int, state: RunState) -> Look | None:
-    """The look at a generation, if it had advanced before: it ends twice, and has a row for each."""
-    return state.generations[number].look if state.promotion.rule == FRONTIER else None
+class _Fit:
+    """What W&B has of the fit under way: short ones nothing, until their curve is in the ledger."""
+
+    def __init__(self, generation: int = -1, has: int = 0) -> None:
+        self._generation, self._first = generation, has
+        self._has: dict[str, int] = {}
+        self._began: float | None = None
+        self._logged_at = 0.0
+        self._old: dict[int, dict[str, float]] = {}
+        self._new: dict[int, dict[str, float]] = {}
+
+    def add(self, step: Step, values: Mapping[str, float], now: float) -> list[Row]:
+        """Rows to log now. Values wait a little: those of a step do not all come at once."""
+        if self._began is None or step.generation != self._generation:
+            self._begin(step.generation, now)
+        self._new.setdefault(step.total, {}).update(values)
+        is_due = now - self._logged_at >= _LIVE_EVERY_SECONDS
+        if not is_due or now - (self._began or now) < _LIVE_AFTER_SECONDS:
+            return []
+        self._logged_at = now
+        rows = [fit_row(self._generation, total, values) for total, values in sorted(self._old.items())]
+        self._old, self._new = self._new, {}
+        return self._left(rows)
+
+    def end(self, generation: int, rows: list[Row]) -> list[Row]:
+        """The rows of the curve in the ledger that W&B does not have."""
+        if generation != self._generation:
+            self._begin(generation, 0.0)
+        self._old, self._new, self._began = {}, {}, None
+        return self._left(rows)
+
+    def _begin(self, generation: int, now: float) -> None:
+        if generation != self._generation:
+            self._generation, self._first = generation, 0
+        self._has, self._began, self._logged_at, self._old, self._new = {}, now, now, {}, {}
+
+    def _left(self, rows: list[Row]) -> list[Row]:
+        """The rows with the values beyond what W&B has of their names."""
+        left = []
+        for row in rows:
+            total = row.values[TRAIN]
+            values = {
+                key: value
+                for key, value in row.values.items()
+                if key not in _HIDDEN and total > self._has.get(key, self._first)
+            }
+            if values:
+                self._has |= dict.fromkeys(values, int(total))
+                where = {key: row.values[key] for key in (TRAIN, "train/generation")}
+                left.append(Row(TRAIN, where | values))
+        return left
 
 
-def _look_values(look: Look, state: RunState) -> dict[str, Any]:
-    """A row of its own: that of its generation is behind those of the generations since."""
-    values = {**_generation_values(look.generation, state), "number": look.number, "level": look.level}
-    return {f"look/{name}": value for name, value in values.items()}
+def _config(state: RunState, store: Store) -> dict[str, Any]:
+    """The whole configuration of the last session, as the ledger has it: credentials by name."""
+    session = state.session
+    assert session is not None, "a run that is shown has begun"
+    config = recorded_config(session, store)
+    about = {"compute": session.compute, "versions": session.versions, "commit": session.commit}
+    return {**config, "session": {**about, "world_size": session.world_size, "threads": session.threads}}
 
 
-def _generation_values(number: int, state: RunState) -> dict[str, Any]:
-    generation = state.generations[number]
-    measured = {
-        f"{suite}/{metric}{'' if part == 'value' else '_' + part}": value
-        for suite, metric, interval in estimates(metrics(generation, state))
-        for part, value in interval.json().items()
-        if part != "unit"
+def recorded_config(session: SessionStarted, store: Store) -> Values:
+    """The configuration that a session recorded."""
+    import yaml
+
+    config: Values = yaml.safe_load(store.get(session.outputs["config"]))
+    return config
+
+
+def _table(table: SmallTable) -> Any:
+    """A W&B table; a column with a picture or HTML of a sample is one of HTML."""
+    import wandb
+
+    from flywheel.views import View
+
+    columns = list(zip(*table.rows, strict=True))
+    rich = {
+        number
+        for number, cells in enumerate(columns)
+        if any(isinstance(cell, View) and (cell.pictures or cell.html) for cell in cells)
     }
-    origins = generation.curate.facts.by_origin if generation.curate else {}
-    rows = {f"corpus/{origin}": count for origin, count in origins.items()}
-    verdict = {"status": str(generation.status), "reason": generation.reason}
-    own = {**_tune_values(generation), **_audit_values(generation)}
-    return {"generation": number, "seconds": generation.seconds, **verdict, **rows, **own, **measured}
+    rows = [[_cell(cell, number in rich) for number, cell in enumerate(row)] for row in table.rows]
+    return wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
 
 
-def _audit_values(generation: Generation) -> dict[str, Any]:
-    """What a trusted grader found of the samples that were kept."""
-    facts = generation.audit.facts if generation.audit else None
-    if facts is None:
-        return {}
-    found = {"precision": facts.precision, "recall": facts.recall}
-    found |= {f"gap_{name}": gap for name, gap in facts.gaps.items()}
-    values: dict[str, Any] = {"flagged": bool(facts.flagged), "drift": bool(facts.drift)}
-    for name, share in found.items():
-        if share is not None:
-            values |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
-    return {f"audit/{name}": value for name, value in values.items()}
+def _cell(cell: Any, is_rich: bool) -> Any:
+    from flywheel.views import View, html_of
+
+    if not isinstance(cell, View):
+        return cell if isinstance(cell, int | float | str | bool | None) else str(cell)
+    if not is_rich:
+        return cell.text
+    import wandb
+
+    return wandb.Html(html_of(cell), inject=False)
 
 
-def _tune_values(generation: Generation) -> dict[str, Any]:
-    """How many trials there were, what was chosen, and what the settings matter."""
-    facts = generation.tune.facts if generation.tune else None
-    if facts is None or facts.units is None:
-        return {}
-    chosen = {f"settings/{name}": value for name, value in facts.settings.items()}
-    importance = {f"importance/{name}": share for name, share in facts.importance.items()}
-    values = {"trials": facts.units.count, **chosen, **importance}
-    return {f"tune/{name}": value for name, value in values.items()}
-
-
-def _champion_values(state: RunState) -> dict[str, float]:
-    assert state.champion is not None
-    measured = estimates(metrics(state.champion, state))
-    beside = {
-        f"gate - sealed/{both.gate} - {both.sealed}/{both.metric}": both.difference
-        for both in gate_beside_sealed(state)
-    }
-    return {f"champion/{suite}/{metric}": interval.value for suite, metric, interval in measured} | beside
+def _listed(known: Iterable[str | None]) -> str:
+    return ", ".join("null" if value is None else value for value in known)

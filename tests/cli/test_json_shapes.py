@@ -54,6 +54,7 @@ WORDS = {
     "tune-space": ("mnist", "tune.space.lr.when={width: 32}"),
     "du": ("run",),
     "prune": ("run", "--last", "0"),
+    "sync": ("run", "--offline"),
     "verify": ("run",),
     "rollback": ("run", "0", "--why", "a test"),
     "recipes": HAVE_CONF,

@@ -108,6 +108,10 @@ SUBCOMMANDS = (
         "verify [RUN] [--head HASH]",
         "whether all is as written, and HASH, a head that you kept, is still in the ledger",
     ),
+    Subcommand(
+        "sync RUN [--offline]",
+        "shows a run in Weights & Biases: what its ledger says and W&B has not yet",
+    ),
     Subcommand("stop [RUN]", "stops a running run at its next step"),
     Subcommand("new NAME", "writes a recipe of your own, which runs at once, into NAME/"),
     Subcommand("recipes", "what can be run"),

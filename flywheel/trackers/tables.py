@@ -1,0 +1,162 @@
+"""What a run says in tables of a few rows: samples, trials, outcomes of a generation that has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from flywheel.storage.state import Generation, RunState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flywheel.storage.store import Store
+    from flywheel.views import View
+
+_PROVENANCE = ("id", "made_in", "made_by", "origin", "source", "prompt", "group", "key")
+_SIDES = ("kept", "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class SmallTable:
+    """Rows of plain values, and of views of samples."""
+
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+
+
+def tables_of(
+    generation: Generation, state: RunState, store: Store, limit: int, task: Any = None
+) -> dict[str, SmallTable]:
+    """Name -> table of at most ``limit`` rows; those that a generation has.
+
+    ``task``: whose ``show`` says how people see a sample.
+    """
+    tables = {
+        "samples": samples_table(generation, state, store, limit, task),
+        "trials": trials_table(generation, state, store, limit),
+        "outcomes": outcomes_table(generation, state, store, limit),
+    }
+    return {name: table for name, table in tables.items() if table is not None and table.rows}
+
+
+def samples_table(
+    generation: Generation, state: RunState, store: Store, limit: int, task: Any = None
+) -> SmallTable | None:
+    """Some samples that were kept beside some that were dropped, with scores and why; None: no batch.
+
+    They are drawn by their ids, which are hashes: always the same ones, and no particular ones. Of those
+    dropped there is one of each reason before there is a second one.
+    """
+    batch, decisions = generation.output("generate", "samples"), generation.output("curate", "decisions")
+    if batch is None or decisions is None or state.pruned.keys() & {batch, decisions}:
+        return None
+    from flywheel.lineage.samples import samples_of
+
+    rows = samples_of(store, state, generation)
+    payload = [name for name in store.table(batch).column_names if name not in _PROVENANCE]
+    shown = ("prompt", *payload)
+    scores = [
+        name
+        for name in rows.column_names
+        if name not in {*_PROVENANCE, *payload, "keep", "reason", "weight", "count"}
+    ]
+    sides = [_drawn(rows, keep, limit) for keep in (True, False)]
+    columns = [f"{side}{name}" for side in _SIDES for name in ("", *(f" {s}" for s in scores), " reason")]
+    cells = [[_cells(row, shown, scores, task) for row in side] for side in sides]
+    empty = [None] * (len(scores) + 2)
+    pairs = zip_longest(*cells, fillvalue=empty)
+    return SmallTable(("generation", *columns), [[generation.number, *a, *b] for a, b in pairs])
+
+
+def _drawn(rows: pa.Table, keep: bool, limit: int) -> list[dict[str, Any]]:
+    """So many of the rows that were kept, or dropped, of all reasons."""
+    import pyarrow.compute as pc
+
+    side = rows.filter(pc.equal(rows["keep"], keep))
+    by_reason = []
+    for reason in sorted(pc.unique(side["reason"]).to_pylist()):
+        same = side.filter(pc.equal(side["reason"], reason))
+        first = pc.select_k_unstable(same, min(limit, len(same)), [("id", "ascending")])
+        by_reason.append(same.take(first).to_pylist())
+    return _in_turns(by_reason, limit)
+
+
+def _cells(row: dict[str, Any], shown: tuple[str, ...], scores: list[str], task: Any) -> list[Any]:
+    return [_view(row, shown, task), *(row[name] for name in scores), row["reason"]]
+
+
+def _view(row: dict[str, Any], shown: tuple[str, ...], task: Any) -> View:
+    from flywheel.views import view_of
+
+    sample = row if hasattr(task, "show") else {name: row[name] for name in shown if name in row}
+    return view_of(sample, task)
+
+
+def trials_table(generation: Generation, state: RunState, store: Store, limit: int) -> SmallTable | None:
+    """The trials of a generation with their settings, the best first; None: it has none."""
+    name = generation.output("tune", "trials")
+    facts = generation.tune.facts if generation.tune else None
+    if name is None or facts is None or facts.units is None:
+        return None
+    trials = [trial for trial in store.json(name) if not trial.get("prior")]
+    settings = sorted({key for trial in trials for key in trial["trial"]["settings"]})
+    best_first = sorted(trials, key=lambda trial: (-(trial.get("score") or -1.0), trial["number"]))
+    columns = ("generation", "trial", "score", "error", "chosen", "pruned", "failure", "start", "share")
+    rows = [
+        [
+            *(generation.number, trial["number"], trial.get("score"), trial.get("error")),
+            *(trial["number"] == facts.trial, bool(trial.get("pruned")), trial.get("failure")),
+            *(trial["trial"].get("start"), trial.get("share")),
+            *(trial["trial"]["settings"].get(key) for key in settings),
+        ]
+        for trial in best_first[:limit]
+    ]
+    return SmallTable((*columns, *settings), rows)
+
+
+def outcomes_table(generation: Generation, state: RunState, store: Store, limit: int) -> SmallTable | None:
+    """Items with the candidate's score and that of the champion when it began: those that differ most first.
+
+    As many of each suite as of the others, where there are so many.
+    """
+    import pyarrow.compute as pc
+
+    ours = _scores(generation, store)
+    if ours is None:
+        return None
+    champion = None if generation.champion is None else state.generations[generation.champion]
+    theirs = _scores(champion, store) if champion else None
+    keys = ["suite", "item", "opponent"]
+    rows = ours.join(ours.slice(0, 0) if theirs is None else theirs, keys, right_suffix=" before")
+    difference = pc.subtract(rows["score"], rows["score before"])
+    rows = rows.append_column("difference", difference)
+    rows = rows.append_column("size", pc.fill_null(pc.abs(difference), 0.0))
+    by_suite = []
+    for suite in sorted(pc.unique(rows["suite"]).to_pylist()):
+        same = rows.filter(pc.equal(rows["suite"], suite))
+        order = [("size", "descending"), ("item", "ascending")]
+        by_suite.append(same.take(pc.select_k_unstable(same, min(limit, len(same)), order)).to_pylist())
+    columns = ("suite", "item", "score", "score before", "difference")
+    few = [[generation.number, *(row[name] for name in columns)] for row in _in_turns(by_suite, limit)]
+    return SmallTable(("generation", "suite", "item", "candidate", "champion", "difference"), few)
+
+
+def _scores(generation: Generation, store: Store) -> pa.Table | None:
+    """Its outcomes, of its evaluation, else of its screening; the opponent is empty where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    name = generation.output("evaluate", "outcomes") or generation.output("screen", "outcomes")
+    if name is None:
+        return None
+    rows = store.table(name, ["suite", "item", "opponent", "score"])
+    opponent = pc.fill_null(rows["opponent"].cast(pa.string()), "")
+    return rows.set_column(2, "opponent", opponent)
+
+
+def _in_turns(groups: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
+    """So many rows: one of each group before there is a second one."""
+    turns = chain.from_iterable(zip_longest(*groups))
+    return list(islice((row for row in turns if row is not None), limit))

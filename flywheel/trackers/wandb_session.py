@@ -1,0 +1,86 @@
+"""How a W&B run is opened: under which id, whether there is a login, and what W&B is kept from taking."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import wandb
+
+    from flywheel.storage.events import RunCreated
+
+OFFLINE = "offline"
+FOLDER = "wandb"
+"""Where W&B's files lie, in a run's directory."""
+_EARLIER = "earlier"
+_ID_FILE = "id"
+
+
+def mode_of(mode: str | None) -> str | None:
+    """The mode of a run: as asked for, else as ``WANDB_MODE`` says, else by whether there is a login."""
+    if mode is not None or os.environ.get("WANDB_MODE"):
+        return mode or os.environ["WANDB_MODE"]
+    return None if is_logged_in() else OFFLINE
+
+
+def is_logged_in() -> bool:
+    """Whether W&B has credentials for its server: in the environment, its settings or .netrc. Asks nobody."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    host = wandb.setup().settings.base_url
+    auth = wbauth.authenticate_session(host=host, source="flywheel", prompt=False, update_session=False)
+    return auth is not None
+
+
+def settings(**more: Any) -> wandb.Settings:
+    """Settings by which W&B takes nothing on its own.
+
+    No code, no git, no console, no metadata of the machine (host, user, program, arguments, paths), no
+    list of packages: what the ledger has of these is in it on purpose, without credentials.
+    """
+    import wandb
+
+    return wandb.Settings(
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        console="off",
+        host="",
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        **more,
+    )
+
+
+def run_id(directory: Path, created: RunCreated) -> str:
+    """The id of the W&B run: the same in every session, whichever has made it.
+
+    Under ``wandb agent`` it is the agent's; it is kept in the run's directory for sessions without the agent.
+    """
+    place = directory / FOLDER / _ID_FILE
+    if is_agents() and (given := os.environ.get("WANDB_RUN_ID")):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(given)
+        return given
+    return place.read_text().strip() if place.exists() else created.hash[:16]
+
+
+def is_agents() -> bool:
+    """Whether an agent of a W&B sweep started this process: it has made the W&B run."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+def set_earlier_aside(directory: Path, identifier: str) -> None:
+    """Move offline folders of this W&B run into a folder of their own.
+
+    A new one holds all that they hold, and ``wandb sync --sync-all`` should upload one of them.
+    """
+    for folder in sorted((directory / FOLDER).glob(f"offline-run-*-{identifier}")):
+        earlier = folder.parent / _EARLIER
+        earlier.mkdir(exist_ok=True)
+        folder.rename(earlier / folder.name)

@@ -1,0 +1,13 @@
+import pytest
+
+
+@pytest.fixture(scope="package", autouse=True)
+def nobody(tmp_path_factory):
+    """Nobody is logged in to W&B."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+            patch.delenv(name, raising=False)
+        patch.setenv("NETRC", str(tmp_path_factory.mktemp("home") / "netrc"))
+        patch.setenv("WANDB_SILENT", "true")
+        patch.setenv("WANDB_ERROR_REPORTING", "false")
+        yield
