@@ -66,6 +66,8 @@ class Context:
     report_metrics: ReportMetrics
     """Report what a fit logged: step, values by name; of a trial also ``trial=`` its number."""
     decisions: Decisions = field(default_factory=Decisions)
+    trial: int | None = None
+    """Number of the trial that a fit is of, in the stage ``tune``."""
 
     def load_model(self, weights: str, settings: Settings) -> lightning.LightningModule:
         """A model with the weights of an artifact, in evaluation mode, on this rank's device."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -153,6 +154,7 @@ _shown: set[str] = set()
 
 def _trainer(ctx: Context, settings: Settings, fidelity: float) -> lightning.Trainer:
     trainer: lightning.Trainer = _built_trainer(ctx, settings)
+    _tell_generation(trainer, ctx)
     if fidelity != 1.0:
         loop = trainer.fit_loop
         if trainer.max_steps > 0:
@@ -166,6 +168,36 @@ def _built_trainer(ctx: Context, settings: Settings) -> lightning.Trainer:
     place = ranks.trainer_place(str(ctx.components.resolved["trainer"].get("accelerator", "auto")))
     trainer: lightning.Trainer = ctx.components.build("trainer", settings)(**place)
     return trainer
+
+
+def _tell_generation(trainer: lightning.Trainer, ctx: Context) -> None:
+    """Have the recipe's own loggers and progress bar say of which generation the fit is, and which trial.
+
+    A logger has it in each row. One that writes a folder has one a fit, ``RUN/generation_3``: a fit that is
+    done again takes the place of the first.
+    """
+    numbers = {"generation": ctx.generation} | ({} if ctx.trial is None else {"trial": ctx.trial})
+    folder = f"{ctx.store.directory.name}/" + "_".join(f"{name}_{number}" for name, number in numbers.items())
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger | TensorBoardLogger):
+            own = logger._version
+            logger._version = folder if own is None else f"{own}/{folder}"
+        logger.log_metrics = _with_numbers(logger.log_metrics, numbers)  # type: ignore[method-assign]
+    if (bar := trainer.progress_bar_callback) is not None:
+        shown = bar.get_metrics
+
+        def get_metrics(*arguments: Any) -> dict[str, Any]:
+            own = {name: value for name, value in shown(*arguments).items() if name != "v_num"}
+            return {name: str(number) for name, number in numbers.items()} | own  # no 3.000
+
+        bar.get_metrics = get_metrics  # type: ignore[method-assign, assignment]
+
+
+def _with_numbers(log: Callable[..., None], numbers: Mapping[str, int]) -> Callable[..., None]:
+    def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+        log({**metrics, **numbers}, step)
+
+    return log_metrics
 
 
 class _Logger(DummyLogger):

@@ -193,7 +193,8 @@ def _context(ctx: Context, number: int) -> Context:
         meter=Meter(),
     )
     report_metrics = partial(ctx.report_metrics, trial=number)
-    return replace(ctx, work=work, report_progress=report_progress, report_metrics=report_metrics)
+    own: dict[str, Any] = {"report_progress": report_progress, "report_metrics": report_metrics}
+    return replace(ctx, work=work, trial=number, **own)
 
 
 def _shared(rows: pa.Table, share: float, key: Key) -> pa.Table:

@@ -79,6 +79,7 @@ COLOURS = {
 }
 LEFT_OUT = ", {left_out} prompts that a suite asks left out"
 _PLAIN_PROGRESS_SECONDS = 10.0
+_WITH_FITS = ("train", "tune")
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -94,7 +95,8 @@ def terminal(config: DictConfig) -> Tracker:
     console = plain_console()
     live = choice is Log.live or (choice is Log.auto and console.is_terminal)
     turns = Turns(config.generations, config.on_failure.value)
-    return LiveView(console, turns) if live else PlainLines(turns)
+    has_bar = bool(config.trainer.get("enable_progress_bar"))
+    return LiveView(console, turns, has_bar=has_bar) if live else PlainLines(turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +175,15 @@ class PlainLines(NoTracker):
 
 
 class LiveView(NoTracker):
-    """One view that is redrawn: run, stages, champion and candidate, last verdict, cost."""
+    """One view that is redrawn: run, stages, champion and candidate, last verdict, cost.
+
+    With Lightning's own progress bar (``has_bar``) it is away during fits: two would overwrite each other.
+    """
 
     synchronous = True
 
-    def __init__(self, console: Console, turns: Turns) -> None:
-        self._console, self._turns = console, turns
+    def __init__(self, console: Console, turns: Turns, *, has_bar: bool = False) -> None:
+        self._console, self._turns, self._has_bar = console, turns, has_bar
         self._state = RunState()
         self._progress: Progress | None = None
         self._fit: tuple[object, ...] = ()
@@ -186,7 +191,10 @@ class LiveView(NoTracker):
         """Of that fit, the one under way."""
         self._verdict = ""
         self._stage_began = self._began = time.monotonic()
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+        self._live, self._is_away = self._new_view(), False
+
+    def _new_view(self) -> Live:
+        return Live(console=self._console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def open(self, directory: Path) -> None:
         """Begin to draw."""
@@ -195,6 +203,9 @@ class LiveView(NoTracker):
     def event(self, event: Event, state: RunState) -> None:
         """Take the new state; print below the view what will not change any more."""
         self._state = state
+        if self._is_away:  # the old view, started again, would erase as many lines as it had
+            self._is_away, self._live = False, self._new_view()
+            self._live.start()
         match event:
             case SessionStarted():
                 for line in rule_text(state):
@@ -217,6 +228,9 @@ class LiveView(NoTracker):
         if self._progress is None or progress.stage != self._progress.stage:
             self._stage_began, self._losses = time.monotonic(), []
         self._progress = progress
+        if self._has_bar and progress.stage in _WITH_FITS:
+            self._is_away = True
+            self._live.stop()
 
     def metrics(self, step: Step, values: Mapping[str, float]) -> None:
         """Remember the loss for the next redraw."""

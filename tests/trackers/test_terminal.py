@@ -1,5 +1,7 @@
 import io
 import json
+import time
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -110,6 +112,27 @@ def test_the_live_view_shows_stage_progress_champion_and_what_failed(console):
     assert "candidate  generation 1" in text
     assert "generation 1 failed: train: [red]boom[/]" in text  # shown as it is, not taken as markup
     assert "Traceback: user.py, line 3" in text
+
+
+def test_the_live_view_is_away_while_lightnings_own_bar_is_drawn(console):
+    view, state, written = LiveView(console, Turns(3), has_bar=True), RunState(), console.file
+    view.open(Path())
+    for event in run_events()[:4]:
+        state.apply(event)
+        view.event(event, state)
+    view.progress(Progress(0, "train", 0, None))
+    view.progress(Progress(0, "train", 5, 60))
+    before = written.getvalue()
+    time.sleep(0.6)  # it is drawn four times a second
+    assert written.getvalue() == before
+    console.print("the bar")
+    for event in run_events()[4:8]:
+        state.apply(event)
+        view.event(event, state)
+    again = written.getvalue().partition("the bar\n")[2]
+    assert "train" in again, "it is back"
+    assert not again.startswith("\r\x1b"), "and begins below what the bar left"
+    view.close()
 
 
 def test_the_table_fits_80_columns_with_three_suites(console):
