@@ -14,6 +14,7 @@ from flywheel.lineage.samples import read_samples
 from flywheel.records import Action, Alarm, Step
 from flywheel.storage import ledger
 from flywheel.storage.store import Store
+from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
 from flywheel.trackers.wandb import Synced, Wandb, _Fit
 from tests.support.loop_runs import run_moons, run_probe
@@ -37,6 +38,14 @@ class Diverges(Logs):
 
     def training_step(self, batch, batch_idx):
         return super().training_step(batch, batch_idx) / 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient():
+    """A run of a second waits for W&B's process to start, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queued, "CLOSE_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(scope="module")
