@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from flywheel.lineage.trace import Trace
     from flywheel.lineage.usage import Usage
     from flywheel.protocols import Task
+    from flywheel.report.plots import Plots
     from flywheel.storage.pruning import Pruning
     from flywheel.views import Viewer
 
@@ -255,6 +256,22 @@ class Run:
             return Viewer(components.task) if has_show else Viewer()
         except FlywheelError as error:
             return Viewer(why=str(error))
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures for a notebook, e.g. ``run.plot.progress()``; see ``flywheel.report.plots``."""
+        from flywheel.report.plots import Plots
+
+        return Plots(self.path, self.viewer)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write what came of the run as one HTML page, by default ``report.html`` in it; its path.
+
+        Raises MissingExtra without the libraries that draw.
+        """
+        from flywheel.report import write_report
+
+        return write_report(self.path, Path(out) if out else None, self.viewer())
 
     def show(self, generation: Which) -> Shown:
         """All that made a generation: what ``python -m flywheel show RUN GEN`` prints."""

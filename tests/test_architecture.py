@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("prompting", "curves"),
     ),
     ("runtime",),
-    ("stages", "trackers", "export", "executors"),
+    ("stages", "trackers", "export", "executors", "report"),
     ("loop", "launch"),
     ("api",),
     ("experiments",),

@@ -135,7 +135,12 @@ def without_values(words: Sequence[str]) -> list[str]:
 
 def without_secrets(text: str) -> str:
     """A text, ``${NAME}`` for the values of environment variables that are called as credentials are."""
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST and is_secret_variable(name) and value in text:
-            text = text.replace(value, f"${{{name}}}")
+    for value, name in secrets().items():
+        text = text.replace(value, f"${{{name}}}")
     return text
+
+
+def secrets() -> dict[str, str]:
+    """The values of environment variables that are called as credentials are, and the names of these."""
+    named = ((value, name) for name, value in os.environ.items() if is_secret_variable(name))
+    return {value: name for value, name in named if len(value) >= _SHORTEST}

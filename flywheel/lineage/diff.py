@@ -210,7 +210,7 @@ def difference(a: Record, which_a: Which, b: Record, which_b: Which) -> Differen
         environment=changes(_environment(old), _environment(new)),
         grader=_pair(_grader(old), _grader(new)),
         metrics=Pair(old.metrics, new.metrics),
-        outcomes=_outcomes(a, before, b, after),
+        outcomes=flips(a, before, b, after),
     )
 
 
@@ -341,7 +341,7 @@ def _patches(record: Record, diff: str | None) -> dict[str, str]:
     return {part.partition("\n")[0].rpartition(" b/")[2]: part for part in parts}
 
 
-def _outcomes(a: Record, before: Generation, b: Record, after: Generation) -> Mapping[str, SuiteDifference]:
+def flips(a: Record, before: Generation, b: Record, after: Generation) -> Mapping[str, SuiteDifference]:
     """By suite: on which items two generations can be compared, and those whose score changed.
 
     An item is the same if its row in the suite that the run recorded is, floats included: names may be those

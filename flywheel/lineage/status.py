@@ -233,6 +233,14 @@ class Final(Answer, frozen=True):
         return "; ".join([text, *pairs])
 
 
+def difference(ours: Interval, theirs: Interval) -> Interval:
+    """Of estimates on different items, ours - theirs: see Newcombe (1998), method 10."""
+    by = ours.value - theirs.value
+    below = math.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    above = math.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return Interval(by, round(by - below, 9), round(by + above, 9), ours.unit)
+
+
 class GateBesideSealed(Answer, frozen=True):
     """A share that the champion has on a gate suite and on a sealed one: what is selected by may flatter."""
 
@@ -253,12 +261,9 @@ class GateBesideSealed(Answer, frozen=True):
 
     @classmethod
     def of(cls, metric: str, suites: tuple[str, str], ours: Interval, theirs: Interval) -> GateBesideSealed:
-        """Of estimates on different items: the interval from theirs, see Newcombe (1998), method 10."""
-        difference = ours.value - theirs.value
-        below = math.hypot(ours.value - ours.low, theirs.high - theirs.value)
-        above = math.hypot(ours.high - ours.value, theirs.value - theirs.low)
-        around = round(difference - below, 9), round(difference + above, 9)
-        return cls(metric, *suites, ours.value, theirs.value, difference, *around)
+        """Of estimates on different items."""
+        by = difference(ours, theirs)
+        return cls(metric, *suites, ours.value, theirs.value, by.value, by.low, by.high)
 
     @property
     def flatters(self) -> bool:
@@ -381,11 +386,12 @@ def status(directory: Path) -> RunStatus:
     )
 
 
-_OVER = {
+OVER = {
     "generations": "all generations are made",
     "patience": "patience ran out",
     "budget": "the budget is spent",
 }
+"""Why a run ended that has nothing left to do: the reason in its last event, for people."""
 
 
 def summary_line(directory: Path, state: RunState) -> str:
@@ -394,7 +400,7 @@ def summary_line(directory: Path, state: RunState) -> str:
     name = state.name(is_running=work is lock.Work.RUN)
     recipe = state.created.recipe if state.created else None
     reason = state.last.reason if isinstance(state.last, RunEnded) else ""
-    reason = _OVER.get(reason, reason)
+    reason = OVER.get(reason, reason)
     other = f"(being {work.passive})" if work not in (None, lock.Work.RUN) else ""
     rule = "promotion=greedy: no test" if state.promotion.rule == GREEDY else ""
     parts = [str(directory), f"recipe {recipe}", str(name), f"({reason})" if reason else "", other, rule]

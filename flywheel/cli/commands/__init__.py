@@ -62,6 +62,7 @@ SUBCOMMANDS = (
     Subcommand(
         "diff [RUN] A B", "how two generations differ, and which items flipped; RUN@N names another run's"
     ),
+    Subcommand("report [RUN ...] [--out FILE]", "what came of a run as one HTML page; of several, compared"),
     Subcommand('query RUN "SELECT ..."', "SQL over generations, events, samples, decisions, outcomes, edges"),
     Subcommand(
         "trace [RUN] --sample ID|--generation N|--item SUITE/ITEM",

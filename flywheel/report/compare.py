@@ -1,0 +1,110 @@
+"""Several runs beside each other: final figures with what they cost, and their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flywheel.errors import ConfigError
+from flywheel.lineage.record import Record
+from flywheel.lineage.status import metrics
+from flywheel.lineage.text import estimate_text
+from flywheel.records import Interval
+from flywheel.report.figures import Curve, curves
+from flywheel.report.headline import duration_text, headline, state_of
+from flywheel.storage.events import Spent
+from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.state import RunState
+
+_MOST_FIGURES = 6
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One of the runs."""
+
+    name: str
+    """RECIPE/NAME, with its folder where two are called so."""
+    state: str
+    sentence: str
+    champion: int | None
+    generations: int
+    promoted: int
+    curves: tuple[Curve, ...]
+    final: dict[tuple[str, str], Interval]
+    """Suite and metric -> the champion's estimate."""
+    seconds_by: tuple[float, ...]
+    """Wall time of the run by the end of each generation."""
+    spent: Spent
+    head: str
+
+    @property
+    def cost(self) -> tuple[str, ...]:
+        """Time, device hours, FLOPs and money, for a table."""
+        money = f"{self.spent.money:.3g}" if self.spent.money else "-"
+        return (
+            duration_text(self.spent.seconds),
+            f"{self.spent.device_hours:.3g}",
+            f"{self.spent.flops:.3g}",
+            money,
+        )
+
+    def figure(self, suite: str, metric: str) -> str:
+        """The champion's, for a table."""
+        estimate = self.final.get((suite, metric))
+        return estimate_text(estimate) if estimate else "-"
+
+    def curve(self, suite: str, metric: str) -> Curve | None:
+        """One of its curves."""
+        return next((c for c in self.curves if (c.suite, c.metric) == (suite, metric)), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs."""
+
+    runs: tuple[ComparedRun, ...]
+    figures: tuple[tuple[str, str], ...]
+    """Suites and metrics that at least two of them have, those of gate suites first; else all."""
+
+
+def comparison(directories: Sequence[Path]) -> Comparison:
+    """What is to be said of several runs. Raises ConfigError for one alone, DamagedError."""
+    places = list(dict.fromkeys(path.resolve() for path in directories))
+    if len(places) < 2:
+        raise ConfigError(f"Expected two or more runs to compare, got {len(places)}. Name others.")
+    names = [f"{path.parent.name}/{path.name}" for path in places]
+    names = [str(path) if names.count(name) > 1 else name for name, path in zip(names, places, strict=True)]
+    runs = tuple(_compared(path, name) for path, name in zip(places, names, strict=True))
+    keys = [(curve.suite, curve.metric) for run in runs for curve in run.curves]
+    shared = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    return Comparison(runs, tuple(shared or dict.fromkeys(keys))[:_MOST_FIGURES])
+
+
+@reread_when_pruned
+def _compared(directory: Path, name: str) -> ComparedRun:
+    record = Record.read(directory)
+    state = record.state
+    measured = metrics(state.champion, state) if state.champion else {}
+    return ComparedRun(
+        name=name,
+        state=str(state_of(directory, state)),
+        sentence=headline(record).sentence,
+        champion=state.champion.number if state.champion else None,
+        generations=len(state.generations),
+        promoted=state.turns_in_force,
+        curves=curves(state),
+        final={(suite, metric): one for suite, of in measured.items() for metric, one in of.items()},
+        seconds_by=tuple(_seconds(state)),
+        spent=state.spent,
+        head=record.head,
+    )
+
+
+def _seconds(state: RunState) -> list[float]:
+    seconds, total = [], 0.0
+    for generation in state.generations:
+        total += generation.seconds
+        seconds.append(total)
+    return seconds

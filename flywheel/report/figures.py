@@ -1,0 +1,162 @@
+"""What generations reached on each suite, and by how much the champion is ahead of the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flywheel.lineage.status import difference, metrics
+from flywheel.lineage.text import estimate_text, number_text
+from flywheel.records import Interval, Role
+from flywheel.storage.state import Generation, RunState, Status
+
+MOST_POINTS = 600
+"""Of one curve; of longer runs what became champion, and of the others every so many."""
+_ORDER = (Role.GATE, Role.SEALED, Role.GUARD, Role.DEV)
+"""The suites that say most come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A generation's estimate."""
+
+    generation: int
+    status: str
+    estimate: Interval
+    note: str
+    """``in force``, ``recalled`` and so on; empty: nothing is to be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One metric of one suite over generations."""
+
+    suite: str
+    metric: str
+    role: str
+    """``gate``, ``sealed``, ``guard`` or ``dev``; empty: not known."""
+    unit: str | None
+    """``level``; None: a share."""
+    points: tuple[Point, ...]
+    in_force: tuple[tuple[int, Interval], ...]
+    """The champions up to the one in force, and the last generation that was made, to draw a step line."""
+
+    @property
+    def title(self) -> str:
+        """E.g. ``gate: accuracy``."""
+        return f"{self.suite}: {self.metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the champion reaches beside the first champion, on one suite."""
+
+    suite: str
+    metric: str
+    role: str
+    first: int
+    """The first champion."""
+    champion: int
+    before: Interval
+    after: Interval
+    difference: Interval
+    """after - before. As if of different items: the same ones would give a narrower interval."""
+
+    @property
+    def text(self) -> str:
+        """E.g. ``+80.5 points [75.9, 84.1]``."""
+        return difference_text(self.difference)
+
+    @property
+    def before_text(self) -> str:
+        """E.g. ``18.9% [15.6, 22.7]``."""
+        return estimate_text(self.before)
+
+    @property
+    def after_text(self) -> str:
+        """Likewise."""
+        return estimate_text(self.after)
+
+
+def difference_text(interval: Interval) -> str:
+    """``+2.3 points [+0.9, +3.7]`` of shares, ``+54 levels [+51, +55]`` of levels."""
+    if interval.unit is None:
+        value, low, high = (f"{100 * n:+.1f}" for n in (interval.value, interval.low, interval.high))
+        return f"{value} points [{low}, {high}]"
+    value, low, high = (
+        f"{'+' if n >= 0 else '-'}{number_text(abs(n))}"
+        for n in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} {interval.unit}s [{low}, {high}]"
+
+
+def note_of(generation: Generation, state: RunState) -> str:
+    """What is to be said of a generation beside its status."""
+    notes = {
+        "in force": generation is state.champion,
+        "frontier": generation in state.ahead[-1:],
+        "recalled": generation.recalled,
+        "suspect": generation.suspect,
+        "given up": generation.abandoned,
+    }
+    return ", ".join(name for name, holds in notes.items() if holds)
+
+
+def curves(state: RunState) -> tuple[Curve, ...]:
+    """Every metric of every suite, gate suites first."""
+    by_name: dict[tuple[str, str], list[Point]] = {}
+    for generation in state.generations:
+        for suite, by_metric in metrics(generation, state).items():
+            for metric, estimate in by_metric.items():
+                point = Point(generation.number, str(generation.status), estimate, note_of(generation, state))
+                by_name.setdefault((suite, metric), []).append(point)
+    made = (_curve(state, *name, points) for name, points in by_name.items())
+    return tuple(sorted(made, key=lambda curve: _rank(curve.role)))
+
+
+def _rank(role: str) -> int:
+    return _ORDER.index(Role(role)) if role in list(_ORDER) else len(_ORDER)
+
+
+def _curve(state: RunState, suite: str, metric: str, points: list[Point]) -> Curve:
+    last = state.champion.number if state.champion else -1
+    line = [
+        (p.generation, p.estimate)
+        for p in points
+        if p.status == Status.PROMOTED and "recalled" not in p.note and p.generation <= last
+    ]
+    if line:
+        line.append((state.generations[-1].number, line[-1][1]))
+    role, unit = state.roles.get(suite, ""), points[-1].estimate.unit
+    return Curve(suite, metric, role, unit, tuple(_thinned(points)), tuple(_ends(line)))
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    step = -(-len(points) // MOST_POINTS)
+    kept = [p for k, p in enumerate(points) if k % step == 0 or p is points[-1] or p.note]
+    return kept[-2 * MOST_POINTS :]
+
+
+def _ends(line: list[tuple[int, Interval]]) -> list[tuple[int, Interval]]:
+    step = -(-len(line) // MOST_POINTS) if line else 1
+    return [one for k, one in enumerate(line) if k % step == 0 or k == len(line) - 1]
+
+
+def gains(state: RunState) -> Iterator[Gain]:
+    """Of each metric that both the first champion and the one in force have; gate suites first."""
+    first, champion = state.first_champion, state.champion
+    if first is None or champion is None or first is champion:
+        return
+    before, after = metrics(first, state), metrics(champion, state)
+    for suite in sorted(after, key=lambda name: _rank(state.roles.get(name, ""))):
+        for metric, ours in after[suite].items():
+            theirs = before.get(suite, {}).get(metric)
+            if theirs is not None and theirs.unit == ours.unit:
+                names = (suite, metric, state.roles.get(suite, ""))
+                numbers = (first.number, champion.number)
+                yield Gain(*names, *numbers, theirs, ours, difference(ours, theirs))
+
+
+def main_curve(made: Sequence[Curve]) -> Curve | None:
+    """The one that is shown first."""
+    return made[0] if made else None

@@ -1,0 +1,185 @@
+"""The page of a run, read as a browser reads it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flywheel
+from flywheel.errors import ConfigError
+from flywheel.lineage.status import estimates
+from flywheel.lineage.text import estimate_text
+from flywheel.report import write_comparison, write_report
+from flywheel.storage import ledger
+from tests.report.conftest import Page
+
+Make = Callable[[Path, Path], Page]
+
+
+@pytest.fixture(scope="module")
+def frontier_page(frontier_run: Path, page_of: Make, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(frontier_run, tmp_path_factory.mktemp("out") / "report.html")
+
+
+def test_it_has_every_figure_of_status(frontier_page: Page, frontier_run: Path) -> None:
+    status = flywheel.open_run(frontier_run).status()
+    for generation in status.generations:
+        for *_, estimate in estimates(generation.metrics):
+            assert estimate_text(estimate) in frontier_page.words
+        assert generation.reason in frontier_page.words
+    assert status.head in frontier_page.words
+    assert (
+        f"Generation {status.champion.generation} is in force" in frontier_page.words
+        if status.champion
+        else 0
+    )
+
+
+def test_every_link_leads_to_something_and_every_generation_has_a_section(
+    frontier_page: Page, frontier_run: Path
+) -> None:
+    ids = frontier_page.ids
+    assert len(ids) == len(set(ids))
+    for link in frontier_page.all("a"):
+        assert str(link["href"]).startswith("#")
+        assert str(link["href"])[1:] in ids
+    for generation in flywheel.open_run(frontier_run).generations():
+        assert f"generation-{generation.number}" in ids
+
+
+def test_each_chart_has_a_place_a_label_and_a_table(frontier_page: Page) -> None:
+    places = {one["id"]: one for one in frontier_page.all("div") if "plot" in str(one.get("class"))}
+    assert set(frontier_page.specs) == set(places) != set()
+    assert all(place["aria-label"] for place in places.values())
+    assert frontier_page.html.count('<details class="data">') >= len(places)
+
+
+def test_the_curve_tells_statuses_by_shape(frontier_page: Page) -> None:
+    points = frontier_page.specs["progress-0"]["layer"][2]
+    assert points["encoding"]["shape"]["field"] == "status"
+    shapes = points["encoding"]["shape"]["scale"]["range"]
+    assert len(set(shapes)) == len(shapes) > 1
+
+
+def test_nothing_is_loaded_and_only_its_own_scripts_run(frontier_page: Page) -> None:
+    policy = next(one["content"] for one in frontier_page.all("meta") if one.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    assert not frontier_page.all("link")
+    assert not any("src" in one or "srcset" in one for one in frontier_page.all("script"))
+    executed = [
+        s
+        for s, one in zip(frontier_page.scripts, frontier_page.all("script"), strict=True)
+        if "type" not in one
+    ]
+    for script in executed:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_it_is_the_same_page_for_the_same_ledger(finished_run: Path, tmp_path: Path) -> None:
+    one, other = (write_report(finished_run, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert one == other
+    assert len(one) < 2 << 20
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>"
+
+
+def test_what_is_hostile_is_text(run_copy: Path, tmp_path: Path, page_of: Make) -> None:
+    """In every string of the ledger that is not a hash or a name of ours, and so in texts and in charts."""
+    path = run_copy / "ledger.jsonl"
+    lines, head = [], ledger.GENESIS_HASH
+    for line in path.read_bytes().splitlines():
+        event = json.loads(line)
+        event = spoiled(event) | {"prev": head}
+        del event["hash"]
+        lines.append(ledger.seal(event))
+        head = json.loads(lines[-1])["hash"]
+    path.write_bytes(b"".join(lines))
+    (run_copy / "HEAD").write_text(head + "\n")
+    page = page_of(run_copy, tmp_path / "report.html")
+    assert page.words.count(HOSTILE) > 5
+    assert HOSTILE in json.dumps(page.specs)
+    assert not page.all("img") or all(str(one["src"]).startswith("data:") for one in page.all("img"))
+    assert not any("onerror" in one for _, one in page.elements)
+
+
+def spoiled(event: dict[str, Any]) -> dict[str, Any]:
+    """With what a person, a model or a recipe chose the words of."""
+    if event["event"] == "generation_ended":
+        return event | {"reason": HOSTILE}
+    if event["event"] == "run_created":
+        return event | {"recipe": HOSTILE, "config": {**event["config"], HOSTILE: HOSTILE}}
+    facts = event.get("facts", {})
+    if "metrics" in facts:
+        named = {
+            suite: dict.fromkeys([HOSTILE], next(iter(of.values()))) for suite, of in facts["metrics"].items()
+        }
+        return event | {"facts": facts | {"metrics": named}}
+    if "settings" in facts:
+        return event | {"facts": facts | {"settings": {HOSTILE: HOSTILE}}}
+    return event
+
+
+def test_a_secret_of_the_environment_does_not_get_in(
+    run_copy: Path, tmp_path: Path, page_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a sentence in the ledger has it; nor does the source of a module."""
+    reason = flywheel.open_run(run_copy).generations()[1].record.reason
+    monkeypatch.setenv("SOME_API_KEY", reason)
+    page = page_of(run_copy, tmp_path / "report.html")
+    assert reason not in page.html
+    assert "${SOME_API_KEY}" in page.words
+    assert "def forward" not in page.html
+    assert str(Path.home()) not in page.words
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+def test_a_run_that_has_only_begun_has_a_page(
+    lines: int, run_copy: Path, tmp_path: Path, page_of: Make
+) -> None:
+    path = run_copy / "ledger.jsonl"
+    kept = path.read_bytes().splitlines(keepends=True)[:lines]
+    path.write_bytes(b"".join(kept))
+    (run_copy / "HEAD").write_text(json.loads(kept[-1])["hash"] + "\n")
+    page = page_of(run_copy, tmp_path / "report.html")
+    assert "There is no champion yet" in page.words
+    assert not page.specs
+
+
+def test_without_a_test_it_says_so(greedy_run: Path, tmp_path: Path, page_of: Make) -> None:
+    assert "Not tested" in page_of(greedy_run, tmp_path / "report.html").words
+
+
+def test_what_was_pruned_or_recalled_is_said(run_copy: Path, tmp_path: Path, page_of: Make) -> None:
+    run = flywheel.open_run(run_copy)
+    run.prune(last=0, yes=True)
+    run.recall(generation=1, why="a flaw that somebody found", yes=True)
+    page = page_of(run_copy, tmp_path / "report.html")
+    assert "They were pruned" in page.words
+    assert "a flaw that somebody found" in page.words
+    assert 'class="strike"' in page.html
+
+
+def test_several_runs_are_compared(finished_run: Path, frontier_run: Path, tmp_path: Path) -> None:
+    page = Page(write_comparison([finished_run, frontier_run], tmp_path / "both.html").read_text("utf-8"))
+    for run in (finished_run, frontier_run):
+        status = flywheel.open_run(run).status()
+        assert status.head in page.words
+        assert run.name in page.words
+    assert {"generation-0", "time-0"} <= set(page.specs)
+    rows = page.specs["generation-0"]["data"]["values"]
+    assert len({row["run"] for row in rows}) == 2
+
+
+def test_one_run_is_not_compared(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two or more"):
+        write_comparison([finished_run, finished_run], tmp_path / "both.html")
