@@ -123,11 +123,12 @@ class GenerationView:
 
         return read_items(path, self._suite_columns())
 
-    def evaluate(self, items: Any) -> pa.Table:
+    def evaluate(self, items: Any, opponent: GenerationView | None = None) -> pa.Table:
         """Columns ``item``, ``cluster`` and ``score`` of this generation on items of your own.
 
         ``items``: a list of dicts, a DataFrame, an Arrow table, or a mapping of columns, with what the
-        recipe's suites have; rows are numbered if they have no unique ``item``. Nothing is recorded.
+        recipe's suites have; rows are numbered if they have no unique ``item``. ``opponent``: a generation of
+        the same run that it plays against, where the items are a duel's. Nothing is recorded.
         Raises DataError if the recipe cannot evaluate them, RunError as ``load`` does.
         """
         import pyarrow as pa
@@ -139,6 +140,7 @@ class GenerationView:
 
         refuse_beside_a_run(f"generation {self.number} of {self.run.path} cannot be evaluated")
         model, components = self.load(), self.components("task")
+        rival = opponent.load() if opponent else None
         trainer = components.resolved["trainer"]
         items, size = with_clusters(as_items(items, self._suite_columns())), components.resolved["chunk_size"]
         keys = self.state.key(self.number, "items").each(item_names(items))
@@ -147,11 +149,13 @@ class GenerationView:
 
         def score(unit: slice) -> pa.Table:
             part = items.slice(unit.start, unit.stop - unit.start)
-            return score_unit(components.task, model, None, part, keys[unit], trainer)
+            return score_unit(components.task, model, rival, part, keys[unit], trainer)
 
         try:
             dev = recorded_suites(self.state, Store(self.run.path), Role.DEV)
-            model = calibrated(components.task, model, {n: s.items for n, s in dev.items()}, trainer)
+            shown = {name: suite.items for name, suite in dev.items()}
+            model = calibrated(components.task, model, shown, trainer)
+            rival = calibrated(components.task, rival, shown, trainer) if rival is not None else None
             return pa.concat_tables(score(unit) for unit in units)
         except Exception as error:
             missing = [name for name in self._suite_columns().names if name not in items.column_names]

@@ -53,6 +53,7 @@ WORDS = {
     ),
     "tune-space": ("mnist", "tune.space.lr.when={width: 32}"),
     "du": ("run",),
+    "tournament": ("run", "--generations", "0,1", *HAVE_CONF),
     "prune": ("run", "--last", "0"),
     "sync": ("run", "--offline"),
     "verify": ("run",),

@@ -72,6 +72,10 @@ SUBCOMMANDS = (
         "recall [RUN] --generation N|--where SQL --why TEXT",
         "what descends from a flaw; with --yes, takes it back",
     ),
+    Subcommand(
+        "tournament [RUN] [--suite NAME|--items FILE] [--generations 0,3]",
+        "whether an earlier champion beats the one in force: all of them on the same items, or in duels",
+    ),
     Subcommand("rollback RUN GEN --why TEXT", "makes a former champion the champion again"),
     Subcommand("resume RUN key=value", "continues a run from what it recorded; operational keys only"),
     Subcommand("fork RUN@GEN key=value", "starts a new run from a generation; resume continues it"),
