@@ -26,6 +26,9 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
 # Two test processes with two threads each on two cores would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No run draws its report by itself, as each drawing takes a second or two, but where a test is about that.
+os.environ["FLYWHEEL_REPORT"] = "none"
+
 settings.register_profile("repeatable", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 

@@ -87,6 +87,14 @@ class Log(Enum):
     quiet = "quiet"
 
 
+class Report(Enum):
+    """When a run draws its report."""
+
+    auto = "auto"
+    final = "final"
+    none = "none"
+
+
 def operational(default: Any) -> Any:
     """A field that may change on resume: it does not change what a generation becomes."""
     return field(default=default, metadata={"operational": True})
@@ -308,6 +316,9 @@ class Config:
     """What to keep; the rest goes after each generation that is promoted or rejected."""
     log: Log = operational(Log.auto)
     """Terminal: live view, plain lines, JSON lines, nothing; auto is live on a terminal, else plain."""
+    report: Report = operational(Report.auto)
+    """When ``report.html`` in the run's directory is drawn: at the run's end, by ``auto`` also after
+    generations, in at most 1% of the wall time; by ``none`` not by itself. It needs the extra ``report``."""
     threads: int | None = operational(None)
     """CPU threads of torch; null: one a core when the run is created, the same ever after."""
     debug: str = "none"

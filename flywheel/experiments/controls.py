@@ -246,6 +246,7 @@ class Experiment:
             "tracker": {"_target_": "flywheel.trackers.NoTracker"},
             "error_budget": {**sections["error_budget"], "looks": ErrorBudget.of(config).looks},
             "log": "quiet",
+            "report": "none",
             "threads": threads,
         }
 

@@ -20,11 +20,12 @@ _OF_THE_CONFIGURATION = (FlywheelError, ValueError, TypeError)
 
 
 def build_trackers(components: Components) -> dict[str, Tracker]:
-    """The terminal and what the configuration names, by its key. Raises ConfigError.
+    """The terminal, what the configuration names by its key, and what draws the report. Raises ConfigError.
 
     One that is configured well and yet cannot be built, e.g. as its server does not answer, is reported and
     left out: a run that goes on after a crash must not hang on it.
     """
+    from flywheel.trackers.redraw import redraw
     from flywheel.trackers.terminal import terminal
 
     trackers: dict[str, Tracker] = {"terminal": terminal(components.config)}
@@ -43,7 +44,8 @@ def build_trackers(components: Components) -> dict[str, Tracker]:
         trackers[key] = as_tracker(key, part)
         if hasattr(part, "task"):  # it shows samples, by the task's show()
             part.task = components.task
-    return trackers
+    drawing = redraw(components.resolved["report"])
+    return trackers | ({"report": drawing} if drawing else {})
 
 
 def as_tracker(key: str, part: Any) -> Tracker:

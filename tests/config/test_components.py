@@ -397,6 +397,7 @@ OPERATIONAL_CHANGES = {
     "max_failures": "max_failures=0.1",
     "retention": "retention.promoted=true",
     "log": "log=quiet",
+    "report": "report=none",
     "threads": "threads=2",
     "tracker": "tracker=wandb",
     "refit": "refit=true",

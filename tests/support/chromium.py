@@ -44,13 +44,14 @@ class Opened:
         self.page, self.errors = page, list[str]()
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        if AXE.is_file():
+            page.add_init_script(path=AXE)  # as part of the browser, which no policy of the page concerns
         page.goto(file.as_uri())
 
     def violations(self) -> list[str]:
         """What axe-core finds, a line each. The test is skipped without it."""
         if not AXE.is_file():
             pytest.skip(f"Expected axe-core, found no {AXE}. npm install axe-core, or set AXE_CORE.")
-        self.page.add_script_tag(path=AXE)
         found = self.page.evaluate("axe.run()")["violations"]
         return [f"{v['id']}: {v['help']}, {node['target']}" for v in found for node in v["nodes"]]
 

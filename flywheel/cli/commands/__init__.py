@@ -205,6 +205,7 @@ def ending(launched: Launched) -> int:
     from flywheel import ranks
     from flywheel.api import Run
     from flywheel.lineage.status import is_untested
+    from flywheel.trackers.redraw import drawn_report
 
     if ranks.rank() == 0 and launched.log not in ("json", "quiet"):
         run = Run.of(launched, {})
@@ -214,6 +215,8 @@ def ending(launched: Launched) -> int:
             untested = ", promoted without a test" if is_untested(champion.record, champion.state) else ""
             print(f"champion  generation {champion.number}{untested}, {champion.file}")
         print(f"run       {run.path}, {status.state}\nhead      {status.head}")
+        if (report := drawn_report(run.path)) is not None:
+            print(f"report    {report}")
         if launched.exit_code is ExitCode.FINISHED and not launched.was_finished:
             _print_summary(run)
     return int(launched.exit_code)

@@ -40,6 +40,7 @@
       const place = document.getElementById(id);
       try {
         const { view } = await vegaEmbed(place, { ...spec, autosize: { type: "fit", contains: "padding" } }, options);
+        for (const svg of place.querySelectorAll("svg")) svg.setAttribute("aria-hidden", "true"); // the figure has a label
         view.addEventListener("click", (_, item) => {
           const number = item && item.datum && item.datum.generation;
           if (Number.isInteger(number) && document.getElementById(`generation-${number}`)) {

@@ -73,7 +73,7 @@ def check_loop(words: Sequence[str], config_dir: str | None) -> None:
 
 def made_by(words: Sequence[str], runs_dir: str, config_dir: str | None) -> dict[str, Any]:
     """What each stage of one run of a generation made."""
-    more = ["generations=1", "log=quiet", "tracker=none", f"runs_dir={runs_dir}"]
+    more = ["generations=1", "log=quiet", "tracker=none", "report=none", f"runs_dir={runs_dir}"]
     run = flywheel.run([*words, *more], config_dir=config_dir)
     status = run.status()
     rule(run.exit_code in ENDS, f"A run must come to its end; it {status.state}: {status.reason}.")
