@@ -150,7 +150,7 @@ def learn(
 
     Between the two the rows that would be kept of a turn's batch are audited, if there is a trusted grader.
     """
-    given = {"sources": sources, "recalled": run.state.recalled}
+    given = {"sources": sources, "recalled": run.state.recalled, "after": inputs.stream_before(run, parent)}
     known = {"prior": inputs.prior_trials(run), "memory": inputs.memory_of(run, generation)}
     producers = {"parent": parent, "rivals": rivals or {}}
     choices = {"starts": starts, "init": init, "redo": stages.REDO, **producers, **known}

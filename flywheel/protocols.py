@@ -199,6 +199,22 @@ class Curator(Protocol):
         """
 
 
+class StreamCurator(Protocol):
+    """A curator that decides on each row by itself, whatever came before; ``curate`` is not called.
+
+    It is shown each batch once, some rows at a time, so the corpus need not fit into memory, and a turn costs
+    what its new rows cost. Its class may have an attribute ``unique``, columns of which no two kept rows may
+    have the same values: the first of them is kept. It has no carry.
+    """
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns that it looks at, besides ``id`` and ``origin``: no others are read for it."""
+
+    def decide(self, rows: pa.Table) -> Columns:
+        """Decisions row for row (see ``flywheel.records``). ``rows`` lack columns that their batch lacks."""
+
+
 class TunerView(msgspec.Struct, frozen=True):
     """What a tuner may look at; no item of any suite."""
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from flywheel.curators.confident import Confident
 from flywheel.curators.curriculum import Curriculum
+from flywheel.curators.pipeline import Dedupe, Pipeline, Step, Threshold
 
-__all__ = ["Confident", "Curriculum"]
+__all__ = ["Confident", "Curriculum", "Dedupe", "Pipeline", "Step", "Threshold"]

@@ -35,6 +35,8 @@ class _Around:
 class HumanOnly(_Around):
     """A curator that is shown human rows only: what was generated is dropped."""
 
+    decide: ClassVar[None] = None  # it is shown a table of all rows
+
     def __init__(self, curator: Any) -> None:
         super().__init__(curator)
 

@@ -11,6 +11,7 @@ from flywheel.lineage.samples import samples_of
 from flywheel.lineage.status import bare
 from flywheel.metrics.proportions import proportion
 from flywheel.records import RIGHT, Answer, Interval
+from flywheel.storage.corpus import read_chosen
 from flywheel.storage.sources import drawn_of
 from flywheel.storage.state import Generation
 
@@ -20,7 +21,8 @@ _FROM = ("origin", "made_in", "made_by", "source")
 
 def corpus_of(record: Record, generation: Generation) -> pa.Table | None:
     """Columns ``id``, ``weight`` and ``count``; None if it has none."""
-    return record.table(generation.output("curate", "corpus"))
+    corpus = generation.output("curate", "corpus")
+    return None if corpus is None else read_chosen(record.store, corpus)
 
 
 class DataShare(Answer, frozen=True):

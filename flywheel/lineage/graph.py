@@ -209,8 +209,10 @@ class Graph:
         """The weights that made those rows of a turn's batch that are in a generation's corpus."""
         import pyarrow.compute as pc
 
+        from flywheel.storage.corpus import read_chosen
+
         batch = self.store.table(self.state.resolve_pruned(str(batch_of(turn))), ["id", "made_by"])
-        corpus = self.store.table(str(generation.output("curate", "corpus")), ["id"])["id"].combine_chunks()
+        corpus = read_chosen(self.store, str(generation.output("curate", "corpus")))["id"].combine_chunks()
         return set(batch.filter(pc.is_in(batch["id"], value_set=corpus))["made_by"].to_pylist())
 
     def graded_by(self, generation: Generation) -> list[GradedBy]:
@@ -488,8 +490,10 @@ class _Walk:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        from flywheel.storage.corpus import read_chosen
+
         ids = pa.concat_arrays([chunk for column in flawed for chunk in column.chunks])
-        return int(pc.sum(pc.is_in(self._store.table(corpus, ["id"])["id"], value_set=ids)).as_py() or 0)
+        return int(pc.sum(pc.is_in(read_chosen(self._store, corpus)["id"], value_set=ids)).as_py() or 0)
 
     def _level(self, number: int | None) -> Level:
         if number in self.descent.flawed:

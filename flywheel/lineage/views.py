@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flywheel.lineage.data import corpus_of
 from flywheel.lineage.graph import Graph, turns_by_batch
 from flywheel.lineage.record import Record
 from flywheel.lineage.samples import samples_of
@@ -178,7 +179,7 @@ def _small_edges(graph: Graph, g: Generation) -> Iterator[dict[str, Any]]:
 
 def _sample_edges(record: Record, g: Generation) -> Iterator[pa.Table]:
     """trained_on: generation to sample, as often as it was drawn; produced_by: sample to weights."""
-    corpus = record.table(g.output("curate", "corpus"))
+    corpus = corpus_of(record, g)
     if corpus is not None:
         child, parent = ("generation", str(g.number)), ("sample", corpus["id"])
         yield _many("trained_on", g, child, parent, corpus["count"])

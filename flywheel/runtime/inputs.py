@@ -205,6 +205,18 @@ def sources_before(run: StageRunner, parent: Generation) -> list[Source]:
     return [human, *(source for source in earlier if source != human and source[0] not in recalled)]
 
 
+def stream_before(run: StageRunner, parent: Generation | None) -> str | None:
+    """The artifact of how far a curator had come that decides batch by batch; None: nothing was decided so.
+
+    On the batches of the parent's corpus and those of its turns since, as far as there are any: so that none
+    is decided on again by each turn that follows.
+    """
+    if parent is None:
+        return None
+    turns = [parent, *(run.state.generations[number] for number in parent.turns)]
+    return next(filter(None, (turn.output("curate", "stream") for turn in reversed(turns))), None)
+
+
 def sources_again(run: StageRunner, champion: Generation) -> list[Source]:
     """The human batch, and those that the champion's curator kept something of, its own turn's in any case.
 

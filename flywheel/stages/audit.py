@@ -25,10 +25,12 @@ from flywheel.metrics.proportions import proportion, recall
 from flywheel.records import RIGHT, Interval
 from flywheel.runtime.context import Context, Stage, StageOutput, StageTools
 from flywheel.runtime.grading import grade_in_units
+from flywheel.runtime.work import FOLDER
 from flywheel.storage.corpus import beside
 from flywheel.storage.events import AuditFacts, AuditsBefore, Checked
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
+from flywheel.storage.store import Stored, scratch_store
 from flywheel.tables import AUDITS, best_of_groups, counts_of
 
 
@@ -40,12 +42,13 @@ def audit(
     curate: Stage,
     before: AuditsBefore | None = None,
     recalled: str | None = None,
+    after: str | None = None,
 ) -> StageOutput:
     """A table of what the trusted grader says: a row for each row drawn, whether it would be kept.
 
-    ``sources`` and ``recalled`` are what ``curate`` will be given, but for the audits of the newest batch;
-    the stage ``curate`` says what it would keep, and nothing of that is recorded. ``before``: what earlier
-    audits found. No row is drawn that a dev suite asks: the tuner's scores come from those.
+    ``sources``, ``recalled`` and ``after`` are what ``curate`` will be given, but for the newest batch's
+    audits; the stage ``curate`` says what it would keep, and nothing of that is recorded. ``before``: what
+    earlier audits found. No row is drawn that a dev suite asks: the tuner's scores come from those.
     """
     samples, scores, _ = sources[-1]
     config = ctx.components.resolved["audit"]
@@ -55,7 +58,7 @@ def audit(
     own = own.drop_columns("id")
 
     def draw_rows() -> _Drawn:
-        decisions = _preview(ctx, curate, sources, recalled)
+        decisions = _preview(ctx, curate, sources=sources, recalled=recalled, after=after)
         return _draw(ctx, graded_batch, own, decisions, config["size"])
 
     drawn = ranks.from_rank_0(draw_rows)
@@ -78,13 +81,14 @@ def audit(
     return StageOutput({"audits": audits}, facts, graded.units.seconds if graded else None)
 
 
-def _preview(ctx: Context, curate: Stage, sources: Sequence[Source], recalled: str | None) -> pa.Table:
+def _preview(ctx: Context, curate: Stage, **given: Any) -> pa.Table:
     """The decisions that the curator would make now."""
-    tools = StageTools(ctx.components, ctx.store, ctx.data, ctx.stop, ctx.work.executor)
-    given: dict[str, Any] = {"sources": sources, "recalled": recalled}
-    output = tools.run(curate, ctx.generation, ctx.root, ctx.settings, carry=ctx.carry, **given)
-    decisions: pa.Table = output.outputs["decisions"]
-    return decisions
+    with scratch_store(ctx.store, ctx.store.directory / FOLDER / "audit" / "preview") as scratch:
+        tools = StageTools(ctx.components, scratch, ctx.data, ctx.stop, ctx.work.executor)
+        output = tools.run(curate, ctx.generation, ctx.root, ctx.settings, carry=ctx.carry, **given)
+        decisions = output.outputs["decisions"]
+        table: pa.Table = scratch.table(decisions.name) if isinstance(decisions, Stored) else decisions
+        return table
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,17 +10,23 @@ import pyarrow.compute as pc
 
 from flywheel.errors import DataError, StageFailed
 from flywheel.runtime.context import Context, StageOutput, carry_of
-from flywheel.runtime.held_out import HeldOut
-from flywheel.storage.corpus import read
+from flywheel.stages.decisions import checked, drawn_more, draws_needed, no_human_rows, without_leaks
+from flywheel.stages.stream import curate_stream
+from flywheel.storage.corpus import read, read_chosen
 from flywheel.storage.events import CurateFacts
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store
-from flywheel.tables import DECISIONS, as_table, counts_of, require_same_rows
+from flywheel.tables import DECISIONS, counts_of
 from flywheel.tables.digests import table_digest
 
 
 def curate(
-    ctx: Context, *, sources: Sequence[Source], recalled: str | None = None, like: str | None = None
+    ctx: Context,
+    *,
+    sources: Sequence[Source],
+    recalled: str | None = None,
+    like: str | None = None,
+    after: str | None = None,
 ) -> StageOutput:
     """Decisions on every sample of the sources, and the corpus that follows from them.
 
@@ -33,8 +38,13 @@ def curate(
     2024, arXiv 2404.01413; Kazdan et al. 2024, arXiv 2410.16713).
     The samples whose ids are in the artifact ``recalled`` are not shown to the curator. ``like``: an earlier
     corpus, whose share of human draws the new one is to have, though there are more human samples by now.
+
+    A curator that decides batch by batch goes on from where it was ``after`` an earlier turn, see
+    ``stages.stream``.
     """
     curator = ctx.components.build("curator", ctx.settings)
+    if getattr(curator, "decide", None) is not None:
+        return curate_stream(ctx, curator, sources, recalled=recalled, like=like, after=after)
     samples = read(ctx.store, sources)
     if recalled is not None:
         samples = samples.filter(pc.invert(_is_among(samples["id"], ctx.store.table(recalled)["id"])))
@@ -43,10 +53,10 @@ def curate(
     answer = curator.curate(samples, ctx.carry.get("curator", {}), ctx.key("curator"))
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise DataError(f"curate() must return (decisions, carry); it returned a {type(answer).__name__}.")
-    decisions, carry = _checked(as_table(answer[0]), samples), answer[1]
-    decisions, leaked = _without_leaks(decisions, samples, ctx.data.asked)
+    decisions, carry = checked(answer[0], samples), answer[1]
+    decisions, leaked = without_leaks(decisions, samples, ctx.data.asked)
     if like is not None:
-        decisions = _balanced(decisions, samples, ctx.store.table(like))
+        decisions = _balanced(decisions, samples, read_chosen(ctx.store, like))
     least = ctx.components.resolved["human_share"]
     if least is not None:
         decisions = _with_human_share(decisions, samples, least)
@@ -66,51 +76,6 @@ def curate(
     )
     outputs = {"decisions": decisions, "corpus": corpus, "sources": _used(ctx.store, sources, kept)}
     return StageOutput({**outputs, **carry}, facts)
-
-
-def _checked(decisions: pa.Table, samples: pa.Table) -> pa.Table:
-    missing = [name for name in DECISIONS.names if name not in decisions.column_names]
-    if missing:
-        raise DataError(f"Decisions must have columns {DECISIONS.names}; {missing} are missing.")
-    try:
-        decisions = decisions.select(DECISIONS.names).cast(DECISIONS)
-    except pa.ArrowException as error:
-        kinds = ", ".join(f"{field.name}: {field.type}" for field in DECISIONS)
-        raise DataError(f"Decisions must have columns {kinds}: {error}.") from error
-    counts = pc.if_else(decisions["keep"], decisions["count"], pa.scalar(0, pa.int32()))
-    decisions = decisions.set_column(decisions.column_names.index("count"), DECISIONS.field("count"), counts)
-    require_same_rows(decisions["id"], samples["id"], "curate()")
-    kept = decisions.filter(decisions["keep"])
-    good = pc.and_(pc.greater(kept["weight"], 0), pc.greater_equal(kept["count"], 0))
-    if not pc.all(pc.fill_null(good, False), min_count=0).as_py():
-        raise DataError("Kept samples must have a weight above 0 and a count of 0 or more.")
-    return decisions
-
-
-def _without_leaks(decisions: pa.Table, samples: pa.Table, asked: HeldOut) -> tuple[pa.Table, int]:
-    """The decisions, but with no generated row kept that a suite asks; and how many were to be.
-
-    Human rows are not compared here: seed samples were when the run began, and in a refit the labels of dev
-    and gate are to be learned.
-    """
-    if not asked.compares:
-        return decisions, 0
-    generated = pc.equal(samples["origin"], "generated")
-    rows = np.flatnonzero(pc.and_(decisions["keep"], generated).to_numpy())
-    suites = asked.asked_by(samples.select(["id", *asked.columns_of(samples)]).take(rows))
-    is_leaked = suites.is_valid().to_numpy(zero_copy_only=False)
-    if not is_leaked.any():
-        return decisions, 0
-    keep, counts = (decisions[name].to_numpy().copy() for name in ("keep", "count"))
-    reasons = decisions["reason"].to_numpy(zero_copy_only=False).astype(object)
-    leaked = rows[is_leaked]
-    keep[leaked], counts[leaked] = False, 0
-    reasons[leaked] = [f"leaked: suite {name} asks it" for name in suites.drop_null().to_pylist()]
-    changed = {"keep": keep, "reason": reasons, "count": counts}
-    columns = {
-        name: pa.array(changed[name]) if name in changed else decisions[name] for name in DECISIONS.names
-    }
-    return pa.table(columns).cast(DECISIONS), len(leaked)
 
 
 def _balanced(decisions: pa.Table, samples: pa.Table, like: pa.Table) -> pa.Table:
@@ -137,12 +102,8 @@ def _with_human_share(decisions: pa.Table, samples: pa.Table, least: float) -> p
     if not others:
         return decisions
     if not own:
-        raise StageFailed(
-            "curate",
-            f"human_share={least:g} must be reached by human rows, and the curator draws none. Have it keep "
-            "some, or set human_share=null",
-        )
-    needed = math.ceil(others * least / (1 - least) - 1e-9)
+        raise no_human_rows(least)
+    needed = draws_needed(others, least)
     return _drawn_more(decisions, human, needed / own) if needed > own else decisions
 
 
@@ -155,8 +116,7 @@ def _human_share(decisions: pa.Table, samples: pa.Table) -> float:
 def _drawn_more(decisions: pa.Table, rows: np.ndarray, factor: float) -> pa.Table:
     """The decisions, but with some rows drawn more often; none is drawn less often."""
     counts = decisions["count"].to_numpy().copy()
-    sums = np.floor(np.cumsum(counts[rows]) * factor + 1e-6)  # rounded together, so that the sum is right
-    counts[rows] = np.diff(sums, prepend=0.0)
+    counts[rows] = drawn_more(counts[rows], factor)
     field = DECISIONS.field("count")
     return decisions.set_column(DECISIONS.get_field_index("count"), field, pa.array(counts, field.type))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
-import shutil
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +29,7 @@ from flywheel.storage.corpus import read_corpus
 from flywheel.storage.ledger import canonical
 from flywheel.storage.sources import Source, read_sources
 from flywheel.storage.state import Generation
-from flywheel.storage.store import ScratchStore, Store
+from flywheel.storage.store import Store, scratch_store
 
 if TYPE_CHECKING:
     import lightning
@@ -44,6 +43,7 @@ class MakeTrial:
     ctx: Context
     sources: Sequence[Source]
     recalled: str | None
+    after: str | None
     redo: Mapping[str, Stage]
     starts: Mapping[str, Start]
     parent: Generation | None
@@ -117,7 +117,7 @@ class MakeTrial:
     def _curated(
         self, ctx: Context, scratch: Store, settings: Settings, sources: Sequence[Source]
     ) -> pa.Table:
-        given = {"sources": sources, "recalled": self.recalled}
+        given = {"sources": sources, "recalled": self.recalled, "after": self.after}
         outputs = self._do("curate", ctx, scratch, settings, ctx.root, **given)
         return read_corpus(scratch, outputs["corpus"], read_sources(scratch, outputs["sources"]))
 
@@ -206,15 +206,9 @@ def _shared(rows: pa.Table, share: float, key: Key) -> pa.Table:
     return rows.take(np.sort(np.argsort(drawn, kind="stable")[:count]))
 
 
-@contextmanager
-def _scratch(store: Store, key: Key) -> Iterator[Store]:
-    """A store for what is forgotten once the block ends."""
-    folder = store.directory / FOLDER / "tune" / f"trial-{key.path[-1]}"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield ScratchStore(folder, store)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _scratch(store: Store, key: Key) -> AbstractContextManager[Store]:
+    """A store for what a trial makes."""
+    return scratch_store(store, store.directory / FOLDER / "tune" / f"trial-{key.path[-1]}")
 
 
 def _forget_locals(error: BaseException | None) -> None:

@@ -43,6 +43,7 @@ def tune(
     starts: Mapping[str, Start],
     init: str,
     recalled: str | None = None,
+    after: str | None = None,
     parent: Generation | None = None,
     rivals: Mapping[str, Generation | Start] = MappingProxyType({}),
     prior: Sequence[tuple[int, str]] | None = None,
@@ -50,8 +51,8 @@ def tune(
 ) -> StageOutput:
     """The tuner's settings and kind of start, and the trials that it asked for.
 
-    ``sources`` and ``recalled`` are what ``curate`` will be given, ``redo`` the stages that make a corpus, in
-    order, which a trial may do anew, ``starts`` what a fit may begin from, by kind;
+    ``sources``, ``recalled`` and ``after`` are what ``curate`` will be given, ``redo`` the stages that make a
+    corpus, in order, which a trial may do anew, ``starts`` what a fit may begin from, by kind;
     ``init`` is the configured kind. Duels are against ``parent``; ``rivals`` answer prompts beside it.
     ``prior``: earlier generations with trials, and the artifacts of these; ``memory``: that of the studies of
     other runs.
@@ -63,7 +64,7 @@ def tune(
     studies = studies_of(ctx.store, prior or (), memory)
     view = TunerView(ctx.settings, starts, init, (), studies, carry, ctx.key, space)
     search = _Search(ctx, tuner, view)
-    make = MakeTrial(ctx, sources, recalled, redo, starts, parent, rivals)
+    make = MakeTrial(ctx, sources, recalled, after, redo, starts, parent, rivals)
     begin_from = {kind: start.json() for kind, start in starts.items()}
     inputs = [*map(list, sources), recalled, begin_from, init, prior, memory, ctx.carry]
     search.units = ctx.work.do_proposed(make, search.propose, search.take, inputs=inputs)

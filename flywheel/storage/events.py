@@ -519,7 +519,7 @@ PRUNABLE = {
     "adopt": ("weights",),
     "generate": ("samples",),
     "grade": ("scores",),
-    "curate": ("decisions",),
+    "curate": ("decisions", "keys"),
     "tune": ("weights",),
 }
 """The outputs of a stage that a policy may let go, in the order in which they go; all others stay."""

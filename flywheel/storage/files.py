@@ -118,13 +118,18 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy; see ``write_atomic``."""
+    write_atomic(path, array_bytes(array))
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """An array as the bytes of an .npy file."""
     import io
 
     import numpy as np
 
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def open_to_append(path: Path) -> BinaryIO:

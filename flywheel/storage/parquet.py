@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 GROUP_ROWS, GROUP_BYTES = 1 << 16, 32 << 20
 """When a row group is full: one of the two is reached."""
+PIECE_ROWS, PIECE_BYTES = 1 << 17, 64 << 20
+"""Rows that are read at a time where a table is streamed; fewer if they are large."""
 _BYTES_OF = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
 _PLAIN = {"PLAIN", "RLE", "BIT_PACKED"}
 """Encodings in which a text takes as many bytes as it has."""
@@ -103,6 +105,52 @@ def read(data: bytes, name: str) -> pa.Table:
             return file.read()
         step = max(1, min(GROUP_ROWS, limit // max(1, widest)))
         return _counted(name, file, step, limit)
+
+
+class Rows:
+    """The rows of a file's columns, a few at a time: so memory does not grow with their number.
+
+    It trusts the file more than ``read`` does: texts that repeat are decoded before they are counted.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, columns: Collection[str]) -> None:
+        """``columns``: those of them that the file has are read. Raises DamagedError."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with _explained(name):
+            parquet = pq.ParquetFile(file)
+            names = [column for column in parquet.schema_arrow.names if column in columns]
+            self._schema = pa.schema([parquet.schema_arrow.field(column) for column in names])
+            self.step = _rows_at_a_time(parquet.metadata, names)
+            self._batches = parquet.iter_batches(batch_size=self.step, columns=names)
+        self._name = name
+        self._waiting: list[pa.RecordBatch] = []
+
+    def read(self, rows: int) -> pa.Table:
+        """The next rows, so many of them; fewer at the end. Raises DamagedError."""
+        import pyarrow as pa
+
+        waiting = sum(map(len, self._waiting))
+        with _explained(self._name):
+            while waiting < rows and (batch := next(self._batches, None)) is not None:
+                _refuse(self._name, batch.nbytes, limit_bytes())
+                self._waiting.append(batch)
+                waiting += len(batch)
+        table = pa.Table.from_batches(self._waiting, self._schema)
+        self._waiting = table.slice(rows).to_batches()
+        return table.slice(0, rows)
+
+
+def _rows_at_a_time(file: pq.FileMetaData, columns: Collection[str]) -> int:
+    size = sum(
+        column.total_uncompressed_size
+        for group in map(file.row_group, range(file.num_row_groups))
+        for column in map(group.column, range(group.num_columns))
+        if column.path_in_schema.partition(".")[0] in columns
+    )
+    fitting = int(PIECE_BYTES * file.num_rows // max(1, size))
+    return max(1, min(PIECE_ROWS, fitting))
 
 
 def _bounds(groups: list[Any], data: bytes) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from flywheel.storage import ledger, lock
 from flywheel.storage.policy import Policy
 from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.retention import Drop, plan
-from flywheel.storage.slim import Measured, Removal, plan_removal
+from flywheel.storage.slim import WHOLE, Measured, Removal, plan_removal
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
@@ -131,9 +131,9 @@ def _prune(directory: Path, policy: Policy) -> Pruning:
 
 
 def _parts(drops: list[Drop]) -> tuple[list[Drop], list[Drop]]:
-    """Weights first: the disk may be full, and the others need room for their slim tables."""
-    weights = [drop for drop in drops if drop.kind == "weights"]
-    return weights, [drop for drop in drops if drop.kind != "weights"]
+    """Weights and keys first: the disk may be full, and the others need room for their slim tables."""
+    whole = [drop for drop in drops if drop.kind in WHOLE]
+    return whole, [drop for drop in drops if drop.kind not in WHOLE]
 
 
 def delete(store: Store, names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ frontier, a generation under way and its parent, rivals, and those that the poli
     weights      the file
     samples      the payload; a slim table stays with what recall and trace go by: ``slim.SLIM``
     scores       all
+    keys         all, of the rows that a curator which decides in a stream has kept: see ``tables.row_keys``
     decisions    those on earlier batches; the slim table has those on its own
 
 unless somebody else needs them: a kept generation, or a champion or former frontier that a recall or rollback
@@ -41,7 +42,7 @@ class Drop:
 
     name: str
     kind: str
-    """weights, samples, scores or decisions."""
+    """weights, samples, scores, decisions or keys."""
     generation: int
 
 
@@ -148,7 +149,7 @@ class Retention:
 
     def _whole(self, generation: Generation) -> Iterator[str]:
         """What a generation made, and what it needs to be made again."""
-        yield from _named(sources_of(self._store, generation))
+        yield from self._drawn_on(generation)
         if generation.train and generation.parent is not None:  # also where it started from other weights
             yield str(self._state.generations[generation.parent].weights)
         for stage, event in generation.stages.items():
@@ -156,13 +157,19 @@ class Retention:
             if stage in ("train", "adopt", "screen", "evaluate"):
                 yield from event.inputs.values()
 
+    def _drawn_on(self, generation: Generation) -> Iterator[str]:
+        """The batches that its corpus may draw on, and the keys of what was kept of them."""
+        yield from _named(sources_of(self._store, generation))
+        stream = generation.output("curate", "stream")
+        yield from self._store.json(stream)["keys"] if stream else ()
+
     def _see_champion(self, number: int) -> None:
         """While a champion's weights stay, so does what its turns may draw on: see runtime.inputs."""
         champion = self._state.generations[number]
         if self._state.can_be_frontier(champion):
             holder = _Holder(number, "champion")
             self._advanced |= {number} if champion.status is Status.ADVANCED else set()
-            self._need(holder, _named(sources_of(self._store, champion)))
+            self._need(holder, self._drawn_on(champion))
             for turn in (self._state.generations[n] for n in champion.turns):
                 self._need(holder, () if turn.recalled else _batch(turn))
 

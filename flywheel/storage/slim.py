@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SLIM = ("id", "origin", "made_in", "made_by", "source", "group")
 """Columns that stay of a batch."""
+WHOLE = ("weights", "keys")
+"""Kinds of objects of which nothing stays."""
 _REMEMBERED_BYTES = 1 << 20
 
 
@@ -108,7 +110,7 @@ class _Planner:
         batch = str(self._state.generations[number].output("generate", "samples"))
         if "samples" not in going and batch not in self._state.pruned:
             going.pop("scores", None)  # whoever reads samples reads their scores
-        tables = [name for kind, name in going.items() if kind != "weights"]
+        tables = [name for kind, name in going.items() if kind not in WHOLE]
         self.slims.pop(number, None)
         if not {"samples", "decisions"} & going.keys():
             return
@@ -116,7 +118,7 @@ class _Planner:
         if slim.size < sum(self.sizes[name] for name in tables):
             self.slims[number] = slim
         else:
-            self.going[number] = {kind: name for kind, name in going.items() if kind == "weights"}
+            self.going[number] = {kind: name for kind, name in going.items() if kind in WHOLE}
 
     def _measure(self, number: int) -> Slim:
         key = number, frozenset(self.going[number])

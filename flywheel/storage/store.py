@@ -10,10 +10,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
+import mmap
 import os
 import re
+import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,7 @@ from flywheel.storage.events import Pruned
 from flywheel.storage.ledger import canonical
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 _CACHED, _CACHED_BYTES = 8, 256 << 20
@@ -56,6 +60,7 @@ class Store:
         self.directory = directory
         self._objects = directory / "objects"
         self._cache: OrderedDict[str, pa.Table] = OrderedDict()
+        self._known_arrays: set[str] = set()
 
     def path(self, name: str) -> Path:
         """Where the artifact ``name`` (hash and suffix) lies. Raises DamagedError if it is no such name."""
@@ -168,6 +173,47 @@ class Store:
             self._cache.popitem(last=False)
         return table
 
+    @contextlib.contextmanager
+    def rows(self, name: str, columns: Collection[str]) -> Iterator[parquet.Rows]:
+        """A table's rows, few at a time; of these columns, those that it has. Raises DamagedError."""
+        with self._verified(name) as file:
+            yield parquet.Rows(file, name, columns)
+
+    @contextlib.contextmanager
+    def _verified(self, name: str) -> Iterator[BinaryIO]:
+        """An artifact's file, at its beginning, once all of it was compared with its hash."""
+        with self.open(name) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != name.partition(".")[0]:  # type: ignore[arg-type]
+                raise DamagedError(f"Artifact {self.path(name)} does not match its hash.")
+            file.seek(0)
+            yield file
+
+    def put_array(self, array: np.ndarray) -> str:
+        """Store an array as .npy."""
+        name = self.put(files.array_bytes(array), ".npy")
+        self._known_arrays.add(name)
+        return name
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an array back, as far as it is looked at: it is a memory map, which cannot be written.
+
+        It is compared with its hash when it is first read by this object, which has to read all of it.
+        Raises DamagedError.
+        """
+        import numpy as np
+
+        with self.open(name) if name in self._known_arrays else self._verified(name) as file:
+            try:
+                np.lib.format.read_magic(file)
+                shape, is_fortran, kind = np.lib.format.read_array_header_1_0(file)
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                array = np.frombuffer(mapped, kind, math.prod(shape), file.tell())
+                array = array.reshape(shape, order="F" if is_fortran else "C")
+            except ValueError as error:
+                raise DamagedError(f"Artifact {name} is not an array that can be read: {error}") from error
+        self._known_arrays.add(name)
+        return array
+
     def put_weights(self, weights: Weights) -> str:
         """Store a state dict as safetensors, without metadata (whose order is not stable)."""
         from safetensors.torch import save
@@ -212,6 +258,16 @@ class ScratchStore(Store):
     def open(self, name: str) -> BinaryIO:
         """See ``Store.open``."""
         return super().open(name) if self.path(name).exists() else self._other.open(name)
+
+
+@contextlib.contextmanager
+def scratch_store(store: Store, folder: Path) -> Iterator[Store]:
+    """A store for what is forgotten, with its folder, once the block ends; it reads from the other, too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield ScratchStore(folder, store)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Hashing:

@@ -62,9 +62,19 @@ def column_texts(column: pa.ChunkedArray, *, floats: bool = True) -> pa.ChunkedA
             for start in range(0, len(chunk), _NESTED_SLICE)
         )
         text = pa.chunked_array([_texts(part, floats) for part in slices], pa.string())
-    if not types.is_integer(column.type):
+    if not types.is_integer(column.type) and any(map(_has_marks, text.chunks)):
         text = pc.replace_substring(pc.replace_substring(text, "\\", "\\\\"), "\x1f", "\\u")
     return pc.fill_null(text, "\\0")
+
+
+def _has_marks(texts: pa.Array) -> bool:
+    """Whether a backslash or a separator is in any of these texts, as two of their bytes in UTF-8."""
+    _, offsets, data = texts.buffers()
+    if not len(texts) or not data:
+        return False
+    ends = np.frombuffer(offsets, np.int32)
+    own = np.frombuffer(data, np.uint8)[ends[texts.offset] : ends[texts.offset + len(texts)]]
+    return bool((own == ord("\\")).any() or (own == 0x1F).any())
 
 
 def _is_cast(kind: pa.DataType) -> bool:
