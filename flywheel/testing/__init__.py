@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     )
     from flywheel.testing.contracts.recipe import check_recipe
     from flywheel.testing.contracts.task import check_task
+    from flywheel.testing.contracts.tracker import check_tracker
 
 _MODULES = {"ContractBroken": "bench", "FixedEvidence": "gate"}
-_MODULES |= {f"check_{seam}": seam for seam in ("gate", "recipe", "task")}
+_MODULES |= {f"check_{seam}": seam for seam in ("gate", "recipe", "task", "tracker")}
 __all__ = [
     "CONFIG_DIR",
     "ContractBroken",
@@ -39,6 +40,7 @@ __all__ = [
     "check_recipe",
     "check_reviewer",
     "check_task",
+    "check_tracker",
     "check_tuner",
 ]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flywheel.protocols import Tracker
 
 CALLS = ("open", "event", "progress", "metrics", "close")
+LOGGER_CALLS = ("log_metrics", "log_hyperparams", "finalize")
 _OF_THE_CONFIGURATION = (FlywheelError, ValueError, TypeError)
 """What a class raises that cannot be built as it is configured."""
 
@@ -49,11 +50,15 @@ def build_trackers(components: Components) -> dict[str, Tracker]:
 
 
 def as_tracker(key: str, part: Any) -> Tracker:
-    """A part that is a tracker, as it is. Raises ConfigError for any other."""
+    """A part that is a tracker, as it is; a logger of Lightning as a tracker. Raises ConfigError."""
+    if all(callable(getattr(part, call, None)) for call in LOGGER_CALLS):
+        from flywheel.trackers.lightning import LightningLogger
+
+        return LightningLogger(part)
     missing = [call for call in CALLS if not callable(getattr(part, call, None))]
     if missing:
         raise ConfigError(
-            f"{key} must be a tracker, which has {', '.join(CALLS)}; "
+            f"{key} must be a tracker, which has {', '.join(CALLS)}, or a logger of Lightning; "
             f"{type(part).__module__}.{type(part).__qualname__} has no {missing[0]}. Derive it from "
             "flywheel.trackers.NoTracker."
         )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from flywheel.errors import PrunedError
 from flywheel.storage.state import Generation, RunState
 
 if TYPE_CHECKING:
@@ -33,12 +37,18 @@ def tables_of(
 
     ``task``: whose ``show`` says how people see a sample.
     """
-    tables = {
-        "samples": samples_table(generation, state, store, limit, task),
-        "trials": trials_table(generation, state, store, limit),
-        "outcomes": outcomes_table(generation, state, store, limit),
+    makers: dict[str, Callable[..., SmallTable | None]] = {
+        "samples": partial(samples_table, task=task),
+        "trials": trials_table,
+        "outcomes": outcomes_table,
     }
-    return {name: table for name, table in tables.items() if table is not None and table.rows}
+    tables = {}
+    for name, make in makers.items():
+        with suppress(PrunedError):  # of an earlier session: what was pruned since is not in that state
+            table = make(generation, state, store, limit)
+            if table is not None and table.rows:
+                tables[name] = table
+    return tables
 
 
 def samples_table(

@@ -79,7 +79,7 @@ class Lingers(NoTracker):
     seconds: float = 60.0
 
     def open(self, directory: Path) -> None:
-        threading.Thread(target=time.sleep, args=[self.seconds]).start()
+        threading.Thread(target=time.sleep, args=[self.seconds], daemon=False).start()
         atexit.register(time.sleep, self.seconds)
 
 

@@ -34,10 +34,10 @@ class OnlyEvents:
 @pytest.mark.parametrize(
     ("tracker", "words"),
     [
-        ({"tracker": "wandbb"}, ["no tracker 'wandbb'. Did you mean wandb? Known: none, wandb"]),
+        ({"tracker": "wandbb"}, ["no tracker 'wandbb'. Did you mean wandb? Known: csv, none, wandb"]),
         (
             {"tracker": ["wandb", "nonne"]},
-            ["no tracker 'nonne'. Did you mean none? Known: none"],
+            ["no tracker 'nonne'. Did you mean none? Known: csv, none"],
         ),
         ({"+tracker.x._target_": "flywheel.trackers.NoTrackr"}, ["Did you mean NoTracker"]),
         (
