@@ -4,7 +4,7 @@
     python -m benchmarks.corpus flywheel DIRECTORY           # the stage, on all of it
     python -m benchmarks.corpus duckdb DIRECTORY             # the same steps, written directly
     python -m benchmarks.corpus polars DIRECTORY             # and again; needs pip install polars
-    python -m benchmarks.corpus growth --rows 20000          # 100 turns with as many new rows each
+    python -m benchmarks.corpus growth --rows 100000         # 100 turns with as many new rows each
 
 The steps: keep generated rows with a confidence of .5 or more; of rows with the same prompt and answer the
 first; none whose prompt is of a suite; human rows drawn so often that they are a fifth of the draws. Each way
@@ -19,6 +19,7 @@ import argparse
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +42,15 @@ def main() -> None:
     make.add_argument("directory", type=Path)
     for name in ("flywheel", "duckdb", "polars"):
         commands.add_parser(name).add_argument("directory", type=Path)
+    growth_of = commands.add_parser("growth")
+    growth_of.add_argument("--rows", type=int, default=100_000)
+    growth_of.add_argument("--turns", type=int, default=100)
+    growth_of.add_argument("--anew", action="store_true", help="decide on everything in each turn")
     options = parser.parse_args()
     if options.command == "make":
         make_store(options.rows, options.directory)
+    elif options.command == "growth":
+        growth(options.rows, options.turns, anew=options.anew)
     else:
         measured(globals()[f"with_{options.command}"], options.directory)
 
@@ -174,6 +181,32 @@ def with_flywheel(directory: Path, tools: Any) -> dict[str, Any]:
     facts, outputs = curate(tools, sources, BATCHES)
     parts = tools.store.json(outputs["corpus"])
     return {"rows": facts.rows, "draws": sum(part["draws"] for part in parts), "why": facts.by_reason}
+
+
+def growth(rows: int, turns: int, *, anew: bool) -> None:
+    """CPU seconds of the stage and of storing what it made, turn by turn; making the batch is not counted.
+
+    Later turns are compared with turns 6 to 15, ten at a time: the keys of earlier rows are merged now and
+    then, so that single turns differ.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        directory, rng, total = Path(folder), np.random.default_rng(0), rows * turns
+        items = texts(*draw(rng, HELD_OUT, total))
+        items = items.append_column("item", pa.array([f"item {k}" for k in range(HELD_OUT)]))
+        pq.write_table(items, directory / "items.parquet")
+        tools = bench(directory)
+        sources: list[Any] = [[tools.store.put_table(samples(rng, rows, total, 0)), None, None]]
+        after, spent = None, []
+        for turn in range(1, turns + 1):
+            sources.append(store_batch(tools.store, rng, rows, total, turn))
+            began = time.process_time()
+            facts, outputs = curate(tools, sources, turn, None if anew else after)
+            spent.append(time.process_time() - began)
+            after, sources = outputs["stream"], [s[:3] for s in tools.store.json(outputs["sources"])]
+        means = {last: float(np.mean(spent[max(0, last - 10) : last])) for last in range(15, turns + 1, 5)}
+        seconds = {f"turns {max(0, last - 10) + 1} to {last}": round(m, 4) for last, m in means.items()}
+        ratio = means[max(means)] / means[15]
+        print(json.dumps({"seconds": seconds, "ratio": round(ratio, 3), "rows of the corpus": facts.rows}))
 
 
 # -- the same steps, written directly ------------------------------------------------------------------------

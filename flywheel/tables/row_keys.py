@@ -23,8 +23,6 @@ _C1, _C2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
 _MIX1, _MIX2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _NO_VALUE = np.uint64(2**64 - 1)
 """In place of a length, where a value is null."""
-_GROWTH = 2
-"""A run that is at most so many times as long as the next one is merged with it."""
 
 
 def row_keys(table: pa.Table) -> np.ndarray:
@@ -115,7 +113,7 @@ def _final(values: np.ndarray) -> np.ndarray:
 
 
 class KeySet:
-    """Keys in sorted runs, each much longer than the next: to look one up and to add one costs a logarithm.
+    """Keys in sorted runs, each longer than the next: there are few, and a key is merged few times.
 
     Runs that are given may be memory-mapped files; they are read where a key may lie, and not changed.
     """
@@ -133,27 +131,37 @@ class KeySet:
         if is_new.any():
             self._added.append(np.compress(is_new, ordered, axis=1))
         while len(self._added) > 1 and _is_merged(*self._added[-2:]):
-            self._added[-2:] = [_merged(self._added[-2:])]
+            self._added[-2:] = [_merged(*self._added[-2:])]
         mask = np.zeros(keys.shape[1], bool)
         mask[rows[is_new]] = True
         return mask
 
     def settled(self) -> tuple[int, np.ndarray]:
         """How many of the given runs stay, and one run with all other keys in place of the rest."""
-        stay, own = len(self._given), _merged([np.zeros((2, 0), np.uint64), *self._added])
+        stay, own = len(self._given), np.zeros((2, 0), np.uint64)
+        for run in reversed(self._added):
+            own = _merged(run, own)
         while stay and own.size and _is_merged(self._given[stay - 1], own):
             stay -= 1
-            own = _merged([self._given[stay], own])
+            own = _merged(self._given[stay], own)
         return stay, own
 
 
 def _is_merged(run: np.ndarray, newer: np.ndarray) -> bool:
-    return bool(run.shape[1] <= _GROWTH * newer.shape[1])
+    """Whether a run is no longer than the next one: so a key is merged log2(keys) times at most."""
+    return bool(run.shape[1] <= newer.shape[1])
 
 
-def _merged(runs: Sequence[np.ndarray]) -> np.ndarray:
-    keys = np.concatenate(runs, axis=1)
-    return np.take(keys, np.argsort(keys[0]), axis=1)  # each half stays contiguous
+def _merged(run: np.ndarray, newer: np.ndarray) -> np.ndarray:
+    """Two sorted runs as one. It costs little more than to copy them; each half stays contiguous."""
+    keys = np.empty((2, run.shape[1] + newer.shape[1]), np.uint64)
+    places = np.searchsorted(run[0], newer[0]) + np.arange(newer.shape[1])
+    is_older = np.ones(keys.shape[1], bool)
+    is_older[places] = False
+    for half in (0, 1):
+        keys[half, places] = newer[half]
+        keys[half, is_older] = run[half]
+    return keys
 
 
 def _first_of_equal(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
