@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import as_json
 from flywheel.storage.state import Generation, RunState, Status
+from flywheel.trackers.console import printable
 
 if TYPE_CHECKING:
     import wandb
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 REFERENCE, COPY = "reference", "copy"
 HOW = (None, REFERENCE, COPY)
+KINDS = ("model", "dataset", "settings")
 
 
 @dataclass
@@ -23,8 +27,9 @@ class Artifacts:
     """Logs a version of up to three artifacts of the W&B run for each promotion: model, corpus, settings.
 
     ``reference`` gives W&B the place of a file in the run's directory, ``copy`` the file. Online a version is
-    logged with the promotion, and the oldest one beyond ``limit`` is deleted. Offline nothing can be deleted:
-    there the newest ``limit`` are logged when the session ends.
+    logged with the promotion, and older ones beyond ``limit`` are deleted. Offline nothing can be deleted:
+    there the newest ``limit`` are logged when the session ends. W&B's server may refuse to delete or to draw
+    an edge: that is said once, and the rest goes on.
     """
 
     run: wandb.Run
@@ -34,15 +39,13 @@ class Artifacts:
     is_offline: bool
 
     def __post_init__(self) -> None:
-        self._logged: dict[int, list[Any]] = {}
+        self._refused: set[str] = set()
 
     def promoted(self, generation: Generation, state: RunState) -> None:
         """A generation became champion."""
         if not self.is_offline:
+            self._attempt("delete older artifacts", self._make_room)
             self._log(generation, state)
-            while len(self._logged) > self.limit:
-                for artifact in self._logged.pop(min(self._logged)):
-                    artifact.wait().delete(delete_aliases=True)
 
     def close(self, state: RunState) -> None:
         """The session ends."""
@@ -51,9 +54,11 @@ class Artifacts:
             self._log(generation, state)
 
     def _log(self, generation: Generation, state: RunState) -> None:
-        if generation.number in self._logged or generation.weights in state.pruned:
+        if generation.weights in state.pruned:
             return
-        self._use_parent(generation)
+        if generation.parent is not None and not self.is_offline:
+            name = f"{self._path('model')}:generation-{generation.parent}"
+            self._attempt("draw edges of artifacts", lambda: self.run.use_artifact(name))
         metadata = _metadata(generation, state)
         files = {
             "model": {"weights": generation.weights},
@@ -65,15 +70,33 @@ class Artifacts:
         made = [self._artifact(kind, there, metadata) for kind, there in files.items()]
         made.append(self._settings(generation, metadata))
         aliases = ["champion", f"generation-{generation.number}"]
-        self._logged[generation.number] = [
-            self.run.log_artifact(artifact, aliases=aliases) for artifact in made if artifact is not None
-        ]
+        for artifact in filter(None, made):
+            self.run.log_artifact(artifact, aliases=aliases)
 
-    def _use_parent(self, generation: Generation) -> None:
-        """Draw the edge from the parent's artifacts, where W&B has them: offline it cannot."""
-        for artifact in self._logged.get(-1 if generation.parent is None else generation.parent, ()):
-            if not self.is_offline:
-                self.run.use_artifact(artifact.wait())
+    def _make_room(self) -> None:
+        """Delete all but the newest versions of each kind, so that with the next one there are ``limit``.
+
+        Nothing waits for an upload: what is under way is not counted yet, and deleted with a later promotion.
+        """
+        import wandb
+
+        api = wandb.Api()
+        for kind in KINDS:
+            versions = list(api.artifacts(kind, self._path(kind), order="-createdAt"))
+            for version in versions[self.limit - 1 :]:
+                version.delete(delete_aliases=True)
+
+    def _path(self, kind: str) -> str:
+        return f"{self.run.entity}/{self.run.project}/{self.run.id}-{kind}"
+
+    def _attempt(self, what: str, call: Callable[[], Any]) -> None:
+        """Ask W&B's server for something that the run can do without."""
+        try:
+            call()
+        except Exception as error:  # whatever its client raises
+            if what not in self._refused:
+                self._refused.add(what)
+                print(f"tracker.wandb: W&B did not {what}: {printable(error)}", file=sys.stderr)
 
     def _artifact(self, kind: str, files: dict[str, str | None], metadata: dict[str, Any]) -> Any:
         """Of files of the store; None: there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -34,6 +35,19 @@ class ServerRun:
         return [json.loads(line) for _, line in sorted(self.lines.items())]
 
 
+@dataclass
+class ServerArtifact:
+    """A version of an artifact."""
+
+    id: str
+    type: str
+    collection: str
+    aliases: list[str]
+    metadata: str
+    is_used: bool = False
+    is_deleted: bool = False
+
+
 class WandbServer(ThreadingHTTPServer):
     """Answers on 127.0.0.1."""
 
@@ -42,8 +56,10 @@ class WandbServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, ServerRun] = {}
-        self.artifacts: list[dict[str, Any]] = []
+        self.artifacts: list[ServerArtifact] = []
         """What was logged as artifacts, of tables too."""
+        self.sweep = ""
+        """The sweep's configuration, YAML."""
         self.commands: list[dict[str, Any]] = []
         """What an agent is to be told next."""
         self.asked: list[str] = []
@@ -121,15 +137,66 @@ class WandbServer(ThreadingHTTPServer):
         self.runs[given["runName"]].alerts.append((given["title"], given["text"]))
         return {"notifyScriptableRunAlert": {"success": True}}
 
+    def _sweep_with_runs(self, given: dict[str, Any]) -> dict[str, Any]:
+        sweep = {"id": given["sweep"], "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}
+        return {"project": {"sweep": sweep}}
+
+    def _create_agent(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"createAgent": {"agent": {"id": "agent"}}}
+
+    def _heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
+        commands, self.commands = self.commands, []
+        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
+
     def _artifact_type(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"artifact": None}}
 
     def _create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         about = given["input"]
-        self.artifacts.append(about)
-        artifact = {"id": f"artifact{len(self.artifacts)}", "state": "COMMITTED"}
-        sequence = {"latestArtifact": {"id": artifact["id"]}}
-        return {"createArtifact": {"artifact": {**artifact, "artifactSequence": sequence}}}
+        number, kind = len(self.artifacts), about["artifactTypeName"]
+        collection = about["artifactCollectionName"]
+        aliases = [alias["alias"] for alias in about["aliases"]]
+        one = ServerArtifact(_global(f"Artifact:{number}"), kind, collection, aliases, about["metadata"])
+        self.artifacts.append(one)
+        sequence = {"latestArtifact": {"id": one.id}}
+        artifact = {"id": one.id, "state": "COMMITTED", "artifactSequence": sequence}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def _get_default_entity(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"viewer": {"id": _global("User:me"), "entity": "me"}}
+
+    def _project_artifacts(self, given: dict[str, Any]) -> dict[str, Any]:
+        newest_first = [one for one in self.artifacts[::-1] if one.collection == given["collection"]]
+        there = [one for one in newest_first if not one.is_deleted]
+        edges = [{"version": "v0", "node": _artifact(one)} for one in there]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        versions = {"totalCount": len(edges), "pageInfo": page, "edges": edges}
+        collection = {"__typename": "ArtifactSequence", "artifacts": versions}
+        return {"project": {"artifactType": {"artifactCollection": collection}}}
+
+    def _artifact_membership_by_name(self, given: dict[str, Any]) -> dict[str, Any]:
+        name, _, alias = given["name"].partition(":")
+        fitting = [one for one in self.artifacts if one.collection == name and alias in one.aliases]
+        member = {
+            "__typename": "ArtifactCollectionMembership",
+            "id": _global("Membership:1"),
+            "versionIndex": 0,
+            "createdAt": "2026-01-01T00:00:00",
+            "aliases": [],
+            "artifactCollection": _collection(name),
+            "artifact": _artifact(fitting[-1]) if fitting else None,
+        }
+        return {"project": {"artifactCollectionMembership": member if fitting else None}}
+
+    def _use_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        number = given["input"]["artifactID"] if "input" in given else given["artifactID"]
+        next(one for one in self.artifacts if one.id == number).is_used = True
+        return {"useArtifact": {"artifact": {"id": number}}}
+
+    def _delete_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        number = given["input"]["artifactID"]
+        next(one for one in self.artifacts if one.id == number).is_deleted = True
+        return {"result": {"artifact": {"id": number}}}
 
     def _create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/put/{name}"} for name in given["files"]]
@@ -200,6 +267,39 @@ def wandb_server() -> Iterator[WandbServer]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _global(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _collection(name: str) -> dict[str, Any]:
+    project = {"id": _global("Project:p"), "internalId": _global("P:1"), "name": "flywheel"}
+    return {"__typename": "ArtifactSequence", "name": name, "project": {**project, "entity": {"name": "me"}}}
+
+
+def _artifact(one: ServerArtifact) -> dict[str, Any]:
+    return {
+        "__typename": "Artifact",
+        "id": one.id,
+        "artifactSequence": _collection(one.collection),
+        "versionIndex": 0,
+        "artifactType": {"name": one.type},
+        "description": None,
+        "metadata": one.metadata,
+        "ttlDurationSeconds": -1,
+        "ttlIsInherited": False,
+        "tags": [],
+        "historyStep": None,
+        "state": "COMMITTED",
+        "size": 1,
+        "digest": "d",
+        "commitHash": None,
+        "fileCount": 1,
+        "createdAt": "2026-01-01T00:00:00",
+        "updatedAt": None,
+        "aliases": [],
+    }
 
 
 def _snake(name: str) -> str:
