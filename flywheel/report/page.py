@@ -115,7 +115,7 @@ def _beside(comparison: Comparison, *, by_time: bool) -> Iterator[Chart]:
         ]
         made = charts.runs_side_by_side(series, x, found[0][1].unit)
         place = "time" if by_time else "generation"
-        yield chart(f"{place}-{k}", f"{suite}: {metric}", says, made, ("run", x, metric), rows)
+        yield chart(f"{place}-{k}", f"{suite}: {metric} by {place}", says, made, ("run", x, metric), rows)
 
 
 def _strip(facts: RunFacts) -> list[GenerationDetail]:

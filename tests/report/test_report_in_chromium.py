@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import flywheel
 from flywheel.testing import CONFIG_DIR
-from tests.support.chromium import HEIGHTS, Chromium, Opened, chromium
+from tests.support.chromium import HEIGHTS, Chromium, chromium
 
 DRAWN = "html[data-drawn]"
 """Once all charts are."""
@@ -33,23 +32,31 @@ def report(frontier_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return write_report(frontier_run, tmp_path_factory.mktemp("report") / "report.html", viewer)
 
 
-def opened(browser: Chromium, report: Path, *args: Any, **options: Any) -> Opened:
-    """The page with its charts drawn and all that can be unfolded unfolded."""
-    looked = browser.open(report, *args, **options)
-    looked.page.wait_for_selector(DRAWN, state="attached")
-    looked.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    return looked
+@pytest.fixture(scope="module")
+def comparison(frontier_run: Path, greedy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two runs."""
+    from flywheel.report import write_comparison
+
+    return write_comparison([frontier_run, greedy_run], tmp_path_factory.mktemp("compared") / "report.html")
 
 
-@pytest.mark.parametrize("width", sorted(HEIGHTS))
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["report", "comparison"])
 def test_it_asks_no_host_says_no_error_fits_and_is_accessible(
-    browser: Chromium, report: Path, width: int, scheme: str
+    browser: Chromium, which: str, request: pytest.FixtureRequest
 ) -> None:
-    looked = opened(browser, report, width, color_scheme=scheme)
-    assert looked.page.evaluate("document.scrollingElement.scrollWidth") <= width
-    assert looked.page.locator("svg, canvas").count() > 0, "it has charts"
-    assert looked.violations() == []
+    looked = browser.open(request.getfixturevalue(which))
+    page = looked.page
+    page.wait_for_selector(DRAWN, state="attached")
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.locator("svg, canvas").count() > 0, "it has charts"
+    found = []
+    for width, height in HEIGHTS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function(f"document.scrollingElement.scrollWidth <= {width}")  # once charts are refit
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            found += [f"{width} {scheme} {violation}" for violation in looked.violations()]
+    assert found == []
     assert (browser.asked, looked.errors) == ([], [])
 
 

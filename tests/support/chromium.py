@@ -52,7 +52,8 @@ class Opened:
         """What axe-core finds, a line each. The test is skipped without it."""
         if not AXE.is_file():
             pytest.skip(f"Expected axe-core, found no {AXE}. npm install axe-core, or set AXE_CORE.")
-        found = self.page.evaluate("axe.run()")["violations"]
+        run = "axe.run({resultTypes: ['violations']}).then(result => result.violations)"
+        found = self.page.evaluate(run)
         return [f"{v['id']}: {v['help']}, {node['target']}" for v in found for node in v["nodes"]]
 
 
