@@ -9,9 +9,11 @@ them again; and so it does if the curator, its settings or what is recalled have
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +38,7 @@ from flywheel.stages.decisions import (
 from flywheel.storage.corpus import Decided, Part, Stream, parts_of, read_stream, stream
 from flywheel.storage.events import CurateFacts
 from flywheel.storage.ledger import canonical
-from flywheel.storage.parquet import PIECE_ROWS
+from flywheel.storage.parquet import PIECE_ROWS, TableWriter
 from flywheel.storage.sources import Source
 from flywheel.storage.store import Store, Stored
 from flywheel.tables import DECISIONS, counts_of
@@ -60,10 +62,14 @@ def curate_stream(
     before = _go_on(ctx.store, sources, after, version, recalled)
     fold = _Fold(ctx, curator, before, recalled)
     new = sources[len(before.decided) :]
-    with ctx.store.table_writer() as decisions, ctx.store.table_writer() as kept:
+    with (
+        ctx.store.table_writer() as decisions,
+        ctx.store.table_writer() as kept,
+        ThreadPoolExecutor(1) as pool,
+    ):
         decisions.write(DECISIONS.empty_table())
         kept.write(CHOSEN.empty_table())
-        decided = [fold.decide(source, decisions, kept) for source in new]
+        decided = [fold.decide(source, decisions, kept, _Behind(pool)) for source in new]
     decided = [*before.decided, *(replace(d, part=replace(d.part, table=kept.name)) for d in decided)]
     keys, outputs = fold.put_keys()
     end = Stream(
@@ -133,29 +139,34 @@ class _Fold:
         self._unique = list(getattr(self.curator, "unique", ()))
         self._known = KeySet([self.ctx.store.array(name) for name in self.before.keys])
         recalled = self.ctx.store.table(self.recalled)["id"] if self.recalled else None
-        self._recalled = recalled and recalled.combine_chunks()
+        self._recalled = None if recalled is None else recalled.combine_chunks()
         asked = self.ctx.data.asked
         texts = asked.problems.texts_of
         compared = {*asked.problems.columns, *(rule.column for rule in asked.problems.exhaustible)}
         self._columns = {*self.curator.columns, *self._unique}
         self._columns |= compared | set(texts.columns if texts else ()) if asked.compares else set()
 
-    def decide(self, source: Source, decisions: Any, kept: Any) -> Decided:
+    def decide(self, source: Source, decisions: TableWriter, kept: TableWriter, behind: _Behind) -> Decided:
         """Decide on a batch, and write what comes of it; which table that will be is not known yet."""
-        first, digest, reasons = kept.rows, hashlib.sha256(), Counter[str]()
+        first, digest, reasons = kept.rows, _Digest(), Counter[str]()
         any_kept = draws = leaked = 0
         origin = "generated"
-        for rows in self._pieces(source):
+
+        def write(chosen: pa.Table, drawn: pa.Table) -> None:
+            decisions.write(chosen)
+            kept.write(drawn)
+            digest.update(drawn)
+
+        for rows in _ahead(self._pieces(source)):
             origin = rows["origin"][0].as_py()
             chosen, leaks = self._decisions(rows)
             drawn = chosen.filter(pc.greater(chosen["count"], 0)).select(CHOSEN.names)
-            decisions.write(chosen)
-            kept.write(drawn)
-            _update(digest, drawn)
+            behind.do(functools.partial(write, chosen, drawn))
             reasons.update(counts_of(chosen["reason"]))
             self.rows, leaked = self.rows + len(rows), leaked + leaks
             any_kept += pc.sum(chosen["keep"]).as_py() or 0
             draws += pc.sum(drawn["count"]).as_py() or 0
+        behind.wait()
         part = Part(
             table="",
             first=first,
@@ -230,13 +241,13 @@ def _drawn(
     return drawn, {"drawn": Stored(writer.name)}
 
 
-def _larger(store: Store, part: Part, factor: float, before: int, writer: Any) -> Part:
+def _larger(store: Store, part: Part, factor: float, before: int, writer: TableWriter) -> Part:
     """A part with its rows drawn more often; the table that the writer makes has no name yet."""
     rows = store.table(part.table).slice(part.first, part.rows)
     counts = drawn_more(rows["count"].to_numpy(), factor, before)
     rows = pa.table({**{name: rows[name] for name in CHOSEN.names}, "count": counts}).cast(CHOSEN)
-    digest, first = hashlib.sha256(), writer.rows
-    _update(digest, rows)
+    digest, first = _Digest(), writer.rows
+    digest.update(rows)
     writer.write(rows)
     return replace(part, table="", first=first, draws=int(counts.sum()), digest=digest.hexdigest())
 
@@ -263,11 +274,48 @@ def _totals(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _update(digest: Any, rows: pa.Table) -> None:
-    """Add rows to a digest of ids, weights and counts."""
-    for name, kind in (("weight", "<f8"), ("count", "<i4")):
-        digest.update(rows[name].to_numpy().astype(kind).tobytes())
-    for chunk in rows["id"].chunks:
-        _, offsets, data = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        digest.update(data[int(ends[0]) : int(ends[-1])] if len(chunk) else b"")
+class _Digest:
+    """SHA-256 of the SHA-256 of ids, weights and counts: whatever portions of rows they come in."""
+
+    def __init__(self) -> None:
+        self._columns = {name: hashlib.sha256() for name in CHOSEN.names}
+
+    def update(self, rows: pa.Table) -> None:
+        """Add rows."""
+        for name, kind in (("weight", "<f8"), ("count", "<i4")):
+            self._columns[name].update(rows[name].to_numpy().astype(kind).tobytes())
+        for chunk in (chunk for chunk in rows["id"].chunks if len(chunk)):
+            _, offsets, data = chunk.buffers()
+            ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            self._columns["id"].update(data[int(ends[0]) : int(ends[-1])])
+
+    def hexdigest(self) -> str:
+        """Of all rows that were added."""
+        return hashlib.sha256(b"".join(one.digest() for one in self._columns.values())).hexdigest()
+
+
+class _Behind:
+    """Does one thing after the other in a thread, while the next is prepared; so it raises late."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._last: Future[Any] | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do it once what came before is done."""
+        self.wait()
+        self._last = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Until all is done."""
+        if self._last is not None:
+            self._last.result()
+
+
+def _ahead(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same, but the next one is read in a thread while one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece

@@ -71,7 +71,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     """``human`` or ``generated``."""
     digest: str
-    """SHA-256 of ids, weights and counts."""
+    """Of ids, weights and counts: see ``docs/format.md``."""
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
