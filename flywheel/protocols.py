@@ -86,7 +86,8 @@ class Task(Protocol):
     [H, W, 3], uint8 or floats in [0, 1], or PIL's), a plot (Altair, matplotlib, or what a notebook shows by
     ``_repr_png_`` or ``_repr_html_``), or a tuple of these; None: as without the method. ``sample`` is a row
     of ``samples``: payload, scores and decisions that there are. It must neither draw from a global generator
-    nor change the task: it may be called while a fit is on. An error in it is shown in place of that view.
+    nor change the task: it may be called while a fit is on. A report builds the task in a process of its own,
+    so load large data when it is asked for. An error in ``show`` is shown in place of that view.
     Without the method arrays and images get a picture, and other columns are text.
 
     Optional attributes keep the items of suites apart from the rows that are trained on:
