@@ -1,5 +1,6 @@
 """``python -m flywheel``."""
 
+import logging
 import sys
 
 
@@ -8,6 +9,7 @@ def main() -> None:
     from flywheel.cli.main import main as cli_main
     from flywheel.trackers.queued import bound_exit
 
+    logging.raiseExceptions = False  # a tracker's own log on a full disk would flood the terminal
     code = cli_main(sys.argv[1:])
     bound_exit(code)
     sys.exit(code)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flywheel.trackers import NoTracker, queued
+from tests.support.harness import wait_until
 
 for name in ("WAIT_SECONDS", "CLOSE_SECONDS", "EXIT_SECONDS"):
     setattr(queued, name, getattr(queued, name) / float(os.environ.get("TRACKER_PATIENCE", "1")))
@@ -97,6 +101,29 @@ class OwnProcess(NoTracker):
 
     def close(self) -> None:
         self._process.kill()
+
+
+@dataclass
+class KillsWandb(NoTracker):
+    """Kills the process of the tracker beside it, W&B's, once it is there."""
+
+    synchronous = True
+    killed: bool = False
+
+    def event(self, event: Any, state: Any) -> None:
+        if event.event == "generation_ended" and not self.killed:
+            pid = wait_until(lambda: next(children("wandb-core"), None), "process of W&B")
+            os.kill(pid, signal.SIGKILL)
+            self.killed = True
+
+
+def children(name: str) -> Iterator[int]:
+    """Processes of this name that this process began."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, _, rest = path.read_text().partition(f" ({name}) ")
+            if rest and int(rest.split()[1]) == os.getpid():
+                yield int(pid)
 
 
 class FullDisk(NoTracker):
