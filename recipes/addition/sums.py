@@ -13,8 +13,8 @@ from flywheel.errors import DataError
 
 PLUS, EQUALS, BLANK, TOKENS = 10, 11, 12, 13
 KINDS = ("uniform", "uneven", "carry")
-BLOCK = 34
-"""Characters of a written sum side by side: as many as a phone has room for."""
+BLOCK = 28
+"""Characters of a written sum side by side: as many as a column of a report has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +159,4 @@ def written(problem: str, answer: str) -> str:
     rows += [f"  {wrong}"] if answer != right else []
     starts = range(0, width + 2, BLOCK)
     blocks = ["\n".join(row[start : start + BLOCK].rstrip() for row in rows) for start in starts]
-    return "\n\n".join(blocks) + ("  right" if answer == right else f"\nwrong: it is {right}")
+    return "\n\n".join(blocks) + ("\nright" if answer == right else f"\nwrong: it is {right}")
