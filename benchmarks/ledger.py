@@ -110,8 +110,14 @@ def verify_seconds(folder: Path, objects: int, mib: int) -> tuple[float, float]:
     return min(times["bare"]), min(times["ours"])
 
 
-def synthetic_run(folder: Path, generations: int) -> Path:
-    """A run with a genesis and so many turns; its batches are real, its other artifacts one small file."""
+def synthetic_run(
+    folder: Path, generations: int, make: Callable[..., dict[str, str]] | None = None, **suites: str
+) -> Path:
+    """A run with a genesis and so many turns; its batches are real, its other artifacts one small file.
+
+    ``make`` makes the artifacts of a turn that are real, as ``batch`` does, others as ``STAGE.OUTPUT``.
+    ``suites``: their roles.
+    """
     lines: list[bytes] = []
     head, kept = ledger.GENESIS_HASH, 0
 
@@ -124,7 +130,8 @@ def synthetic_run(folder: Path, generations: int) -> Path:
     store = Store(folder)
     thing, batches = store.put(b"{}", ".json"), list[list[str]]()
     carry = dict.fromkeys(("curator", "tuner", "gate"), thing)
-    created = {"format": 1, "recipe": "mnist", "name": "run", "config": {}, "data": {}}
+    created: dict[str, Any] = {"format": 1, "recipe": "mnist", "name": "run", "config": {}}
+    created["data"] = {f"suite {name}": {"name": name, "role": role} for name, role in suites.items()}
     session: dict[str, Any] = {
         "threads": 1,
         "commit": None,
@@ -141,11 +148,14 @@ def synthetic_run(folder: Path, generations: int) -> Path:
         parent = kept if number else None
         add("generation_started", generation=number, parent=parent, champion=parent)
         level = budget.level(number, level if kept == number - 1 else 0.0) if number else 0.0
-        made = batch(store, folder, number, thing)
+        made = (make or batch)(store, folder, number, thing)
         batches.append([made["samples"], made["scores"]])
         made["sources"] = store.put_json([[*one, 4] for one in batches[-6:]])
         for stage, facts, outputs in turn(number, promoted, level, thing):
             outputs |= {name: made[name] for name in outputs.keys() & made.keys()}
+            outputs |= {
+                key.partition(".")[2]: name for key, name in made.items() if key.startswith(f"{stage}.")
+            }
             inputs = dict.fromkeys(("corpus", "sources", "starts.parent"), thing)
             if stage == "evaluate" and number:
                 add("look", generation=number, number=number, level=level)

@@ -56,7 +56,7 @@ def progress(curve: Curve, *, legend: bool = True, height: int = _HEIGHT) -> Lay
     marks = [mark for mark in MARKS if mark.status in used]
     names = [mark.status for mark in marks]
     key = alt.Legend(title=None, orient="bottom", symbolOpacity=1) if legend else None
-    x = _generations(alt, (p.generation for p in curve.points))
+    x = _generations(alt, [*(p.generation for p in curve.points), *(number for number, _ in curve.in_force)])
     y = alt.Y("value:Q", title=None, scale=_scale(alt, rows, unit), axis=_axis(alt, unit))
     tooltip = [
         alt.Tooltip("generation:Q", title="generation"),
@@ -121,6 +121,54 @@ def _scale(alt: Any, rows: Rows, unit: str | None) -> Any:
     bottom = max(0.0, low - room) if low >= 0 else low - room
     top = high + 2 * room
     return alt.Scale(domain=[round(bottom, _DIGITS), round(top, _DIGITS)], nice=False, zero=False)
+
+
+def sealed(curves: Sequence[Curve], names: Mapping[int, str], *, legend: bool = True) -> LayerChart:
+    """What champions reach on the sealed suites, which nothing was chosen by: a row for each figure.
+
+    ``names``: what each generation is called, e.g. ``{0: "first champion, generation 0"}``.
+    """
+    alt = altair()
+    rows: Rows = [
+        {
+            "figure": curve.title,
+            "who": names[p.generation],
+            "text": estimate_text(p.estimate),
+            **_bounds(p.estimate),
+        }
+        for curve in curves
+        for p in curve.points
+        if p.generation in names
+    ]
+    kinds = list(names.values())
+    marks = [_SEALED[k % len(_SEALED)] for k in range(len(kinds))]
+    key = alt.Legend(title=None, orient="bottom", symbolOpacity=1, labelLimit=300) if legend else None
+    unit = curves[0].unit
+    title = None if unit is None else f"{unit}s"
+    x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=_axis(alt, unit))
+    y = alt.Y("figure:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False, grid=True))
+    base = alt.Chart(_data(alt, rows)).encode(y=y)
+    points = base.mark_point(filled=True, size=85, opacity=1).encode(
+        x=x,
+        shape=alt.Shape(
+            "who:N", legend=key, scale=alt.Scale(domain=kinds, range=[shape for shape, _ in marks])
+        ),
+        color=alt.Color(
+            "who:N", legend=key, scale=alt.Scale(domain=kinds, range=[colour for _, colour in marks])
+        ),
+        tooltip=["figure:N", "who:N", alt.Tooltip("text:N", title="value")],
+    )
+    bars = base.mark_rule(strokeWidth=2, opacity=0.45).encode(
+        x=alt.X("low:Q", title=title), x2="high:Q", color=points.encoding.color
+    )
+    return _layered(alt, 32 * len(curves) + 84, bars, points)
+
+
+_SEALED = (
+    ("circle", SERIES[5]),
+    ("diamond", BY_STATUS["promoted"].colour),
+    ("square", BY_STATUS["final"].colour),
+)
 
 
 def training(curve: TrainingCurve, *, height: int = _SMALL) -> LayerChart:
@@ -216,7 +264,7 @@ def importance(shares: Mapping[str, float], *, most: int = 12) -> Chart:
             ),
             tooltip=["setting:N", alt.Tooltip("share:Q", format=".1%")],
         )
-        .properties(width="container", height=26 * len(rows) + 20)
+        .properties(width="container", height=26 * len(rows) + 54)
     )
     return chart
 
@@ -236,12 +284,12 @@ def audits(rows_of: Sequence[AuditRow], *, height: int = _SMALL) -> LayerChart:
         if row.precision
     ]
     x = _generations(alt, (row["generation"] for row in rows))
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~%", tickCount=5))
+    y = alt.Y("value:Q", title=None, scale=_scale(alt, rows, None), axis=alt.Axis(format="~%", tickCount=5))
     base = alt.Chart(_data(alt, rows)).encode(x=x)
     kinds = {"domain": ["no fault", "fault found"]}
     shapes = alt.Scale(**kinds, range=["circle", MARKS[2].shape])
     colours = alt.Scale(**kinds, range=[BY_STATUS["promoted"].colour, BY_STATUS["failed"].colour])
-    legend = alt.Legend(title=None, orient="bottom")
+    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=1)
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=y,
         shape=alt.Shape("verdict:N", scale=shapes, legend=legend),
@@ -312,10 +360,11 @@ def controls(table: ControlTable) -> LayerChart:
         )
     what = "points" if table.unit is None else f"{table.unit}s"
     y = alt.Y("arm:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, ticks=False))
-    x = alt.X("value:Q", title=f"loop - arm, {what} of {table.metric} on {table.suite}")
+    title = f"loop - arm, {what} of {table.metric} on {table.suite}"
+    x = alt.X("value:Q", title=title)
     base = alt.Chart(_data(alt, rows)).encode(y=y)
     bars = base.mark_rule(strokeWidth=2, color=SERIES[0], opacity=0.6).encode(
-        x=alt.X("low:Q", title=x.title), x2="high:Q"
+        x=alt.X("low:Q", title=title), x2="high:Q"
     )
     points = base.mark_point(filled=True, size=80, color=SERIES[0], opacity=1).encode(
         x=x, tooltip=["arm:N", "value:Q", "low:Q", "high:Q", "seeds:Q"]
@@ -325,7 +374,7 @@ def controls(table: ControlTable) -> LayerChart:
         .mark_rule(strokeDash=[4, 3], color=SERIES[5])
         .encode(x="value:Q")
     )
-    return _layered(alt, 34 * len(rows) + 30, zero, bars, points)
+    return _layered(alt, 32 * len(rows) + 64, zero, bars, points)
 
 
 def runs_side_by_side(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from flywheel.report.training import TrainingCurve, training_curves
 from flywheel.report.tuning import Study, config_rows, studies
 from flywheel.storage.events import Recalled
 from flywheel.storage.reader import reread_when_pruned
+from flywheel.storage.state import RunState
 from flywheel.views import Viewer
 
 
@@ -39,6 +41,8 @@ class RunFacts:
     recipe: str
     headline: Headline
     curves: tuple[Curve, ...]
+    champions: Mapping[int, str]
+    """Those that sealed suites were opened for, and what they are called."""
     details: tuple[GenerationDetail, ...]
     made: int
     """Generations of the run; those of ``details`` may be fewer."""
@@ -75,6 +79,7 @@ def run_facts(directory: Path, viewer: Viewer = BY_COLUMNS) -> RunFacts:
         recipe=recipe,
         headline=headline(record),
         curves=curves(state),
+        champions=_champions(state),
         details=shown,
         made=len(state.generations),
         picture=picture(shown),
@@ -95,3 +100,10 @@ def run_facts(directory: Path, viewer: Viewer = BY_COLUMNS) -> RunFacts:
         lines=len(record.events),
         views_by=viewer.why,
     )
+
+
+def _champions(state: RunState) -> dict[int, str]:
+    """The first champion, the one in force and its refit: all others' sealed figures are of no use now."""
+    named = {"final": state.final, "in force": state.champion, "first champion": state.first_champion}
+    names = {g.number: f"{name}, generation {g.number}" for name, g in named.items() if g}
+    return {number: names[number] for number in sorted(names) if number in state.sealed}

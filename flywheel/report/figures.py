@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flywheel.lineage.status import difference, metrics
-from flywheel.lineage.text import estimate_text, number_text
+from flywheel.lineage.text import estimate_text
 from flywheel.records import Interval, Role
 from flywheel.storage.state import Generation, RunState, Status
 
@@ -83,10 +83,7 @@ def difference_text(interval: Interval) -> str:
     if interval.unit is None:
         value, low, high = (f"{100 * n:+.1f}" for n in (interval.value, interval.low, interval.high))
         return f"{value} points [{low}, {high}]"
-    value, low, high = (
-        f"{'+' if n >= 0 else '-'}{number_text(abs(n))}"
-        for n in (interval.value, interval.low, interval.high)
-    )
+    value, low, high = (f"{round(n, 1):+g}" for n in (interval.value, interval.low, interval.high))
     return f"{value} {interval.unit}s [{low}, {high}]"
 
 

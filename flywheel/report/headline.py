@@ -86,8 +86,8 @@ def _lead(record: Record, found: tuple[Gain, ...]) -> str:
         )
     best = found[0]
     return (
-        f"Generation {champion.number} is in force. On the suite {best.suite} its {best.metric} is "
-        f"{best.after_text}; that of the first champion, generation {best.first}, was {best.before_text}."
+        f"Generation {champion.number} is in force. On the suite {best.suite} it has {best.metric} "
+        f"{best.after_text}; the first champion, generation {best.first}, had {best.before_text}."
     )
 
 
@@ -119,7 +119,7 @@ def _gain(state: RunState, found: tuple[Gain, ...]) -> Answer:
         )
     best = found[0]
     value, _, interval = best.text.partition(" [")
-    detail = f"95% interval [{interval} {best.metric} on the suite {best.suite} ({best.role or 'no role'})."
+    detail = f"95% interval [{interval}, {best.metric} on the suite {best.suite}."
     return Answer("By how much?", value, detail, "good" if best.difference.low > 0 else "open")
 
 
@@ -136,18 +136,23 @@ def _is_real(state: RunState, found: tuple[Gain, ...]) -> Answer:
     sealed = [gain for gain in found if gain.role == Role.SEALED]
     tests = f"{promoted} of {len(state.looks)} looks at the gate passed, each at its level."
     if not sealed:
-        return Answer(question, "Shown by the gate", f"{tests} No sealed figure confirms it yet.", "good")
+        return Answer(question, "By the gate", f"{tests} No sealed figure confirms it yet.", "good")
     if all(gain.difference.low > 0 for gain in sealed):
-        return Answer(question, "Yes, on sealed items too", f"{tests} {_sealed_text(sealed[0])}", "good")
+        return Answer(question, "Yes", f"Sealed items confirm it: {_sealed_text(sealed[0])} {tests}", "good")
     if any(gain.difference.high < 0 for gain in sealed):
         return Answer(
             question, "In doubt", f"{tests} But a sealed suite fell. {_sealed_text(sealed[0])}", "bad"
         )
-    return Answer(question, "Shown by the gate only", f"{tests} {_sealed_text(sealed[0])}", "open")
+    return Answer(
+        question,
+        "By the gate only",
+        f"{tests} Sealed items do not show it: {_sealed_text(sealed[0])}",
+        "open",
+    )
 
 
 def _sealed_text(gain: Gain) -> str:
-    return f"{gain.metric} on the sealed suite {gain.suite}: {gain.text}."
+    return f"{gain.metric} on {gain.suite} {gain.text}."
 
 
 def duration_text(seconds: float) -> str:

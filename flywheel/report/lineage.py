@@ -23,6 +23,8 @@ _LANES = (
 _LANE_NAMES = ("champions", "advanced", "rejected", "failed or under way")
 _LEFT, _TOP, _LANE_HEIGHT, _DATA_GAP = 132.0, 34.0, 54.0, 58.0
 _MOST_DEPTH = 88.0
+_WIDTH = 820.0
+"""Pixels that the generations fill if they are few enough; more are wider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def picture(details: Sequence[GenerationDetail]) -> Picture | None:
     """Where the generations that are shown are drawn; None without any."""
     if not details:
         return None
-    spacing = 46.0 if len(details) <= 24 else 36.0 if len(details) <= 48 else 30.0
+    spacing = min(72.0, max(30.0, _WIDTH / len(details)))
     used = [k for k, names in enumerate(_LANES) if any(d.status in names for d in details)]
     lane_y = {status: _TOP + _LANE_HEIGHT * used.index(k) for k in used for status in _LANES[k]}
     lanes = tuple(Lane(_LANE_NAMES[k], _TOP + _LANE_HEIGHT * row) for row, k in enumerate(used))
@@ -87,7 +89,9 @@ def picture(details: Sequence[GenerationDetail]) -> Picture | None:
     data_y = lanes[-1].y + _DATA_GAP
     nodes = tuple(_node(d, places, data_y) for d in details)
     width = _LEFT + spacing * (len(details) - 1) + 60
-    return Picture(width, data_y + _MOST_DEPTH / 2 + 30, data_y, _LEFT - spacing, lanes, nodes)
+    return Picture(
+        width, data_y + min(_MOST_DEPTH, 14 + 0.25 * width) / 2 + 16, data_y, _LEFT - spacing, lanes, nodes
+    )
 
 
 def _node(d: GenerationDetail, places: Mapping[int, tuple[float, float]], data_y: float) -> Node:
@@ -118,7 +122,7 @@ def _line(start: tuple[float, float] | None, end: tuple[float, float]) -> str:
     if start is None:
         return ""
     (x0, y0), (x1, y1) = start, end
-    if y0 == y1 and x1 - x0 > 60:  # over what lies between, as from champion to champion
+    if y0 == y1 and x1 - x0 > 80:  # over what lies between, as from champion to champion
         return f"M{x0:.0f} {y0:.0f}C{x0 + 20:.0f} {y0 - 22:.0f} {x1 - 20:.0f} {y1 - 22:.0f} {x1:.0f} {y1:.0f}"
     bend = x1 - 18
     return f"M{x0:.0f} {y0:.0f}C{bend:.0f} {y0:.0f} {bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.config.credentials import secrets
 from flywheel.errors import MissingExtra
 from flywheel.lineage.text import estimate_text, number_text, short
+from flywheel.records import Role
 from flywheel.report import charts
 from flywheel.report.compare import Comparison
 from flywheel.report.facts import RunFacts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _MOST_CURVES = 9
 _MOST_COLUMNS = 6
+_MOST_SEALED = 12
 _MOST_VIEW_BYTES = 3 << 20
 """Of all samples' views together; what is beyond is left out, and said so."""
 
@@ -63,14 +65,16 @@ def chart(
     if len(rows) > _MOST_ROWS:
         title_note = f" The table has the last {_MOST_ROWS} of {len(rows)} rows."
         says += title_note
-    return Chart(id, title, says, made.to_dict(), tuple(columns), cells)
+    return Chart(id, title, says, made.to_dict(validate=False), tuple(columns), cells)
 
 
 def run_page(facts: RunFacts) -> str:
     """The report of one run. Raises MissingExtra."""
-    progress = list(_progress(facts.curves))
+    rare = [curve for curve in facts.curves if curve.role == Role.SEALED]
+    frequent = [curve for curve in facts.curves if curve not in rare]
     groups = {
-        "progress": progress,
+        "progress": list(_progress(frequent)),
+        "sealed": list(_sealed(rare, facts.champions)),
         "controls": list(_controls(facts)),
         "training": list(_training(facts)),
         "tuning": list(_tuning(facts)),
@@ -83,7 +87,7 @@ def run_page(facts: RunFacts) -> str:
         groups,
         facts=facts,
         strip=_strip(facts),
-        hidden_curves=max(0, len(facts.curves) - _MOST_CURVES),
+        hidden_curves=max(0, len(frequent) - _MOST_CURVES),
     )
 
 
@@ -256,6 +260,25 @@ def _progress(curves: Sequence[Curve]) -> Iterator[Chart]:
         role = f" ({curve.role})" if curve.role and curve.role != curve.suite else ""
         made = charts.progress(curve, legend=False, height=300 if k == 0 else 170)
         yield chart(f"progress-{k}", f"{curve.suite}{role}: {curve.metric}", says, made, columns, rows)
+
+
+def _sealed(curves: Sequence[Curve], names: Mapping[int, str]) -> Iterator[Chart]:
+    """A chart for each unit."""
+    for k, unit in enumerate(dict.fromkeys(curve.unit for curve in curves)):
+        ours = [curve for curve in curves if curve.unit == unit][:_MOST_SEALED]
+        rows = [
+            (curve.title, names[p.generation], estimate_text(p.estimate))
+            for curve in ours
+            for p in curve.points
+            if p.generation in names
+        ]
+        says = f"What champions reach on {len(ours)} sealed figures: " + "; ".join(
+            ": ".join(row) for row in rows[:4]
+        )
+        title = "Sealed suites" if unit is None else f"Sealed suites, in {unit}s"
+        columns = ("suite: metric", "generation", "value [95% interval]")
+        if rows:
+            yield chart(f"sealed-{k}", title, says, charts.sealed(ours, names), columns, rows)
 
 
 def _controls(facts: RunFacts) -> Iterator[Chart]:

@@ -114,7 +114,7 @@ def _beside(rows: pa.Table, answers: pa.Table) -> pa.Table:
 
 def _spread(rows: pa.Table, *, kept: bool) -> Iterator[dict[str, Any]]:
     """A few rows that were kept, or dropped, from all over."""
-    chosen = rows.filter(pc.equal(rows["keep"], kept))
+    chosen = rows.filter(rows["keep"] if kept else pc.invert(rows["keep"]))
     step = max(1, len(chosen) // PER_SIDE)
     yield from chosen.take(pa.array(range(0, len(chosen), step)[:PER_SIDE], pa.int64())).to_pylist()
 

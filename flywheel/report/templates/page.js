@@ -20,7 +20,6 @@
   const font = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
   const ink = "currentColor"; // so that charts follow light, dark and print by the page's own style
   const config = {
-    aria: false, // the figure has a label, and a table below it
     background: null,
     font,
     view: { stroke: null },
