@@ -13,6 +13,7 @@ import yaml
 from flywheel.curves import run_curve
 from flywheel.storage.store import Store
 from tests.support.loop_runs import run_moons
+from tests.support.wandb_files import mirror
 
 LOGGERS = "lightning.pytorch.loggers"
 LOGS = {"model._target_": "tests.support.probe_parts.Logs", "trainer.log_every_n_steps": 10}
@@ -63,3 +64,19 @@ def test_tensorboard_has_the_loss_by_the_step_of_the_run(tmp_path: Path) -> None
     losses = [(row["total_step"], row["value"]) for row in curve if row["name"] == "loss"]
     seen = [(point.step, point.value) for point in events.Scalars("train/loss")]
     assert sorted(seen) == [(step, pytest.approx(value, rel=1e-6)) for step, value in losses]
+
+
+def test_wandb_by_lightning_has_the_loss_and_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (tmp_path / "logs").mkdir()
+    own = logger("WandbLogger", save_dir=str(tmp_path / "logs"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = run_moons(tmp_path / "runs", generations=1, **LOGS, **own)
+    curve = run_curve(Store(run.path), run.generation(0).state).to_pylist()
+    losses = [(row["total_step"], row["value"]) for row in curve if row["name"] == "loss"]
+    seen = mirror(tmp_path / "logs").series("trainer/global_step", "train/loss")
+    assert sorted(seen) == losses
