@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from flywheel.experiments.tournament import Entry, Tournament
+    from flywheel.records import Interval
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +73,7 @@ def _parts(found: Tournament) -> Iterator[RenderableType]:
         (
             f"{'*' if entry.in_force else ' '}{entry.generation}",
             _rank_text(entry),
-            *([estimate_text(entry.rating)] if entry.rating else []),
+            *([_rating_text(entry.rating)] if entry.rating else []),
             estimate_text(entry.score),
             *(
                 [points_text(to_ours[entry.generation].seen_from(entry.generation))]
@@ -90,6 +91,11 @@ def _parts(found: Tournament) -> Iterator[RenderableType]:
         yield "dev chose settings in each turn: items of your own (--items) tell more"
     yield from (f"generation {number} did not take part: {why}" for number, why in found.left_out.items())
     yield found.sentence
+
+
+def _rating_text(rating: Interval) -> str:
+    """Whole points, e.g. ``35 [-12, 82]``."""
+    return f"{rating.value:.0f} [{rating.low:.0f}, {rating.high:.0f}]"
 
 
 def _rank_text(entry: Entry) -> str:
