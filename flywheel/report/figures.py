@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flywheel.lineage.status import difference, metrics
 from flywheel.lineage.text import estimate_text
+from flywheel.metrics.intervals import mean_interval
 from flywheel.records import Interval, Role
 from flywheel.storage.state import Generation, RunState, Status
+from flywheel.storage.store import Store
 
+_ROUNDING = 1e-6
 MOST_POINTS = 600
 """Of one curve; of longer runs what became champion, and of the others every so many."""
 _ORDER = (Role.GATE, Role.SEALED, Role.GUARD, Role.DEV)
@@ -60,7 +66,9 @@ class Gain:
     before: Interval
     after: Interval
     difference: Interval
-    """after - before. As if of different items: the same ones would give a narrower interval."""
+    """after - before."""
+    is_paired: bool
+    """Whether its interval is of the items' own differences; else it is as if of different items: wider."""
 
     @property
     def text(self) -> str:
@@ -115,6 +123,10 @@ def _rank(role: str) -> int:
     return _ORDER.index(Role(role)) if role in list(_ORDER) else len(_ORDER)
 
 
+def _gain_rank(role: str) -> int:
+    return -1 if role == Role.SEALED else _rank(role)
+
+
 def _curve(state: RunState, suite: str, metric: str, points: list[Point]) -> Curve:
     last = state.champion.number if state.champion else -1
     line = [
@@ -139,19 +151,57 @@ def _ends(line: list[tuple[int, Interval]]) -> list[tuple[int, Interval]]:
     return [one for k, one in enumerate(line) if k % step == 0 or k == len(line) - 1]
 
 
-def gains(state: RunState) -> Iterator[Gain]:
-    """Of each metric that both the first champion and the one in force have; gate suites first."""
+def gains(state: RunState, store: Store) -> Iterator[Gain]:
+    """Of each metric that both the first champion and the one in force have; sealed suites first.
+
+    What was selected by a gate's items looks better on them than it is; sealed items selected nothing, and so
+    are compared one by one. Of other suites there are only the estimates that were shown.
+    """
     first, champion = state.first_champion, state.champion
     if first is None or champion is None or first is champion:
         return
     before, after = metrics(first, state), metrics(champion, state)
-    for suite in sorted(after, key=lambda name: _rank(state.roles.get(name, ""))):
+    for suite in sorted(after, key=lambda name: _gain_rank(state.roles.get(name, ""))):
         for metric, ours in after[suite].items():
             theirs = before.get(suite, {}).get(metric)
             if theirs is not None and theirs.unit == ours.unit:
                 names = (suite, metric, state.roles.get(suite, ""))
                 numbers = (first.number, champion.number)
-                yield Gain(*names, *numbers, theirs, ours, difference(ours, theirs))
+                paired = (
+                    _paired(state, store, names, numbers, (theirs, ours)) if names[2] == Role.SEALED else None
+                )
+                by = paired or difference(ours, theirs)
+                yield Gain(*names, *numbers, theirs, ours, by, paired is not None)
+
+
+def _paired(
+    state: RunState,
+    store: Store,
+    names: tuple[str, str, str],
+    numbers: tuple[int, int],
+    estimates: tuple[Interval, Interval],
+) -> Interval | None:
+    """The mean of the items' differences; None where the metric is no mean, or the items are not the same.
+
+    Scores are in [0, 1], so (difference + 1) / 2 is, and has the interval that a mean score has.
+    """
+    done = [state.sealed.get(number) for number in numbers]
+    if any(event is None for event in done):
+        return None
+    before, after = (_scores(store, str(event.outputs["outcomes"]), names[0]) for event in done if event)
+    if not before["item"].equals(after["item"]):
+        return None
+    scores = [table["score"].to_numpy() for table in (before, after)]
+    if any(abs(float(s.mean()) - e.value) > _ROUNDING for s, e in zip(scores, estimates, strict=True)):
+        return None
+    half = mean_interval((scores[1] - scores[0] + 1) / 2, before["cluster"].to_numpy(zero_copy_only=False))
+    value, low, high = (round(2 * bound - 1, 9) for bound in (half.value, half.low, half.high))
+    return Interval(value, low, high)
+
+
+def _scores(store: Store, outcomes: str, suite: str) -> pa.Table:
+    table = store.table(outcomes)
+    return table.filter(pc.equal(table["suite"], suite)).sort_by("item")
 
 
 def main_curve(made: Sequence[Curve]) -> Curve | None:

@@ -51,7 +51,7 @@ class Headline:
 
 def headline(record: Record) -> Headline:
     """The first screen of a run."""
-    state, found = record.state, tuple(gains(record.state))
+    state, found = record.state, tuple(gains(record.state, record.store))
     answers = (
         _in_force(state),
         _gain(state, found),

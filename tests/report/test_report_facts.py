@@ -12,10 +12,12 @@ import flywheel
 from benchmarks.ledger import synthetic_run
 from benchmarks.report import SUITES, batch, outcomes
 from flywheel.lineage.record import Record
-from flywheel.lineage.status import read_state
+from flywheel.lineage.status import difference, read_state
+from flywheel.records import Interval
 from flywheel.report import charts
 from flywheel.report.controls import control_tables
 from flywheel.report.facts import run_facts
+from flywheel.report.figures import gains
 from flywheel.report.generations import MOST_SHOWN
 from flywheel.report.page import run_page
 from flywheel.report.samples import PER_SIDE, samples_of
@@ -85,3 +87,34 @@ def test_samples_are_shown_without_reading_the_batch(tmp_path: Path, monkeypatch
         assert sample.kept == (sample.reason == "top 0.7 by confidence")
         assert sample.scores.startswith("confidence ")
         assert "prompt: prompt" in sample.view.text
+
+
+def test_sealed_items_are_compared_one_by_one(finished_run: Path) -> None:
+    """Against a reference that joins the items by itself; where they differ most, none is shown as paired."""
+    record = Record.read(finished_run)
+    first, champion = record.state.first_champion, record.state.champion
+    assert first is not None
+    assert champion is not None
+    assert first is not champion
+
+    def scores(number: int) -> dict[tuple[str, str], float]:
+        table = record.store.table(record.state.sealed[number].outputs["outcomes"])
+        return {(row["suite"], row["item"]): row["score"] for row in table.to_pylist()}
+
+    before, after = scores(first.number), scores(champion.number)
+    paired = [gain for gain in gains(record.state, record.store) if gain.is_paired]
+    assert {gain.role for gain in paired} == {"sealed"}
+    for gain in paired:
+        own = [after[key] - before[key] for key in before if key[0] == gain.suite]
+        assert gain.difference.value == pytest.approx(sum(own) / len(own))
+        assert gain.difference.low < gain.difference.value < gain.difference.high
+        as_if_apart = difference(gain.after, gain.before)
+        assert gain.difference.low >= as_if_apart.low, "the items' own differences say more"
+
+
+def test_of_a_metric_that_is_no_mean_no_items_are_compared(finished_run: Path) -> None:
+    record = Record.read(finished_run)
+    assert record.state.champion is not None
+    for by_metric in record.state.sealed[record.state.champion.number].facts.metrics.values():
+        by_metric.update({name: Interval(0.5, 0.4, 0.6) for name in by_metric})
+    assert not any(gain.is_paired for gain in gains(record.state, record.store))
