@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
@@ -13,6 +14,8 @@ from flywheel.errors import AwaitingReview
 from flywheel.protocols import ReviewRequest
 from flywheel.records import Role, Start, Verdict
 from flywheel.stages import table as stages
+from flywheel.stages.decisions import checked
+from flywheel.storage.corpus import read
 from flywheel.storage.events import StageDone
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
@@ -62,6 +65,16 @@ def check_curator_on(bench: Bench, sources: Sequence[Source]) -> None:
         )
         check_carry_kept("curator", done)
         carry = bench.store.json(done.outputs["carry"])
+    curator = bench.components.build("curator", bench.components.settings())
+    if getattr(curator, "decide", None) is not None:
+        for rows in (read(bench.store, [source]) for source in sources):
+            portions = [rows, rows.slice(0, 1), rows.slice(1)]
+            whole, *parts = (checked(curator.decide(some), some) for some in portions if len(some))
+            rule(
+                pa.concat_tables([whole.slice(0, 0), *parts]).equals(whole),
+                "decide() must look at each row by itself: it is shown portions of a batch, and answers "
+                "otherwise to the whole. A curator that compares rows has only curate().",
+            )
 
 
 def check_tuner(tuner: Any) -> None:
