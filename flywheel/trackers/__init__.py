@@ -68,7 +68,9 @@ class TrackerGroup:
             return
         self._is_open = False
         self._call_all(lambda tracker: tracker.close())
-        self._wait_closed(Patience(queued.CLOSE_SECONDS))
+        patience = Patience(queued.CLOSE_SECONDS)
+        self._wait_closed(patience)
+        queued.bound_exit.waited = queued.CLOSE_SECONDS - patience.seconds
         for name, tracker in {**self._trackers, **self._removed}.items():
             if isinstance(tracker, Queued) and tracker.missed:
                 counts = ", ".join(f"{count} {kind}" for kind, count in sorted(tracker.missed.items()))

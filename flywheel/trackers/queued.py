@@ -1,7 +1,7 @@
 """A tracker behind a bounded queue, in a thread of its own: however slow, it does not hold up the run.
 
 What a run may lose to all its trackers together: ``WAIT_SECONDS`` while it goes on, ``CLOSE_SECONDS`` when
-its session ends, and ``EXIT_SECONDS`` when the process ends.
+its session ends, and ``EXIT_SECONDS`` when the process ends, with what is left of ``CLOSE_SECONDS``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Queued:
 
     def open(self, directory: Path) -> None:
         """Start the thread."""
-        bound_exit.is_needed = True
+        bound_exit.is_needed |= not getattr(self.tracker, "leaves_nothing", False)
         self._thread.start()
         self._put(EVENT, lambda: self.tracker.open(directory))
 
@@ -187,18 +187,21 @@ def _as_exception(error: BaseException) -> Exception:
 
 
 class _BoundExit:
-    """Ends the process if it has not ended by itself ``EXIT_SECONDS`` from now.
+    """Ends the process if it does not end by itself in the seconds that trackers may still cost it.
 
-    A tracker that was left behind may have threads that the interpreter would wait for, or hooks of
-    ``atexit``: W&B's waits for its own process.
+    A tracker may leave threads behind that the interpreter would wait for, or hooks of ``atexit``: W&B's
+    waits for its own process. What others have such hooks for has as long, e.g. a recipe's own logger.
     """
 
     is_needed = False
+    waited = 0.0
+    """Seconds that the last session waited for its trackers to close."""
 
     def __call__(self, code: int) -> None:
         """``code``: what the process ends with."""
         if self.is_needed:
-            timer = threading.Timer(EXIT_SECONDS, _exit_now, [code])
+            seconds = EXIT_SECONDS + max(0.0, CLOSE_SECONDS - self.waited)
+            timer = threading.Timer(seconds, _exit_now, [code])
             timer.daemon = True
             timer.start()
 

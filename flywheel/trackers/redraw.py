@@ -61,6 +61,9 @@ class DrawingFailed(Exception):
 class Redraw(NoTracker):
     """Draws the report when a run ends, and with ``during`` after generations, too, within ``SHARE``."""
 
+    leaves_nothing = True
+    """Its process is ended by ``close``: nothing holds up the end of the run's."""
+
     def __init__(self, *, during: bool) -> None:
         self._during = during
         self._directory: Path | None = None
