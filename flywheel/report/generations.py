@@ -17,7 +17,7 @@ from flywheel.lineage.text import estimate_text, number_text
 from flywheel.records import Action, Role
 from flywheel.report.figures import note_of
 from flywheel.report.samples import BY_COLUMNS, Samples, samples_of
-from flywheel.storage.events import GuardAlarm, Spent
+from flywheel.storage.events import UNITS, GuardAlarm, Spent
 from flywheel.storage.ids import batch_of, made_in
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.views import View, Viewer
@@ -122,6 +122,11 @@ class GenerationDetail:
     flips: tuple[Flips, ...] = ()
 
     @property
+    def other_cost(self) -> str:
+        """Beside its time, e.g. ``0.003 device hours, 6,597 samples``."""
+        return cost_text(self.spent)
+
+    @property
     def changed(self) -> list[Setting]:
         """The settings that its parent had otherwise."""
         return [setting for setting in self.settings if setting.before is not None]
@@ -222,6 +227,18 @@ class Details:
     def _suite_items(self, suite: str) -> pa.Table | None:
         seeds = (g.output("seed", f"suite_{suite}") for g in self._record.state.generations)
         return self._record.table(next((name for name in seeds if name), None))
+
+
+def cost_text(spent: Spent) -> str:
+    """What is not 0 beside the time, e.g. ``0.0437 device hours, 43,320 samples, 4.76e+12 FLOPs``."""
+    texts = (
+        f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        for value in (getattr(spent, key) for key in UNITS)
+    )
+    named = [
+        f"{text} {unit}" for text, (key, unit) in zip(texts, UNITS.items(), strict=True) if key != "seconds"
+    ]
+    return ", ".join(text for text in named if not text.startswith("0 "))
 
 
 def _maker(turn: Generation, number: int | None) -> str:

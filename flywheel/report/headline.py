@@ -20,6 +20,7 @@ from flywheel.lineage.status import (
 from flywheel.lineage.text import estimate_text, opened_text
 from flywheel.records import Role
 from flywheel.report.figures import Gain, gains
+from flywheel.report.generations import cost_text
 from flywheel.storage import lock
 from flywheel.storage.accountant import FALSE_DISCOVERY
 from flywheel.storage.events import Recalled, Spent
@@ -167,11 +168,8 @@ def duration_text(seconds: float) -> str:
 
 
 def _cost(spent: Spent) -> Answer:
-    texts = str(spent).split(", ")
-    others = ", ".join(text for text in texts if not text.endswith(" s"))
-    return Answer(
-        "What did it cost?", duration_text(spent.seconds), f"{others or 'Nothing else was counted'}.", "plain"
-    )
+    others = cost_text(spent) or "Nothing else was counted"
+    return Answer("What did it cost?", duration_text(spent.seconds), f"{others}.", "plain")
 
 
 _STATES = {
