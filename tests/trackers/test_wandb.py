@@ -17,7 +17,7 @@ from flywheel.storage.store import Store
 from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
 from flywheel.trackers.wandb import Synced, Wandb, _Fit
-from tests.support.loop_runs import run_moons, run_probe
+from tests.support.loop_runs import run_moons
 from tests.support.probe_parts import Logs
 from tests.support.wandb_files import mirror, parse
 
@@ -424,11 +424,5 @@ def test_the_file_is_read_up_to_where_it_was_cut_off(seen):
     (path,) = seen.folder.glob("*.wandb")
     data = path.read_bytes()
     assert len(data) > 32768, "it has several blocks"
-    assert len(list(parse(data))) == len(seen.records) or len(list(parse(data))) > len(
-        list(parse(data[:-10]))
-    )
-
-
-def test_duels_and_levels_are_shown(tmp_path):
-    seen = mirror(run_probe(tmp_path, generations=1, tracker="wandb").path)
-    assert len(turns(seen)) == 2
+    assert len(list(parse(data))) == len(seen.records)
+    assert list(parse(data[:-10])) == seen.records[:-1]
