@@ -109,6 +109,11 @@ def read_stream(store: Store, name: str) -> Stream:
         raise DamagedError(f"Artifact {name} does not say how far a curator has come: {error}") from error
 
 
+def is_in_parts(corpus: str) -> bool:
+    """Whether a corpus is a list of parts, as it is of a curator that decides in a stream."""
+    return corpus.endswith(".json")
+
+
 def parts_of(store: Store, corpus: str) -> tuple[Part, ...]:
     """The parts of a corpus that is a list of them. Raises DamagedError if it is none."""
     try:
@@ -119,7 +124,7 @@ def parts_of(store: Store, corpus: str) -> tuple[Part, ...]:
 
 def read_chosen(store: Store, corpus: str) -> pa.Table:
     """The ``id``, ``weight`` and ``count`` of each row of a corpus, in its order."""
-    if not corpus.endswith(".json"):
+    if not is_in_parts(corpus):
         return store.table(corpus)
     parts = [store.table(part.table).slice(part.first, part.rows) for part in parts_of(store, corpus)]
     return pa.concat_tables(parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.records import as_json
+from flywheel.storage.corpus import is_in_parts, parts_of
 from flywheel.storage.state import Generation, RunState, Status
 from flywheel.trackers.console import printable
 
@@ -60,18 +61,23 @@ class Artifacts:
             name = f"{self._path('model')}:generation-{generation.parent}"
             self._attempt("draw edges of artifacts", lambda: self.run.use_artifact(name))
         metadata = _metadata(generation, state)
+        corpus, sources = (generation.output("curate", name) for name in ("corpus", "sources"))
         files = {
             "model": {"weights": generation.weights},
-            "dataset": {
-                "corpus": generation.output("curate", "corpus"),
-                "sources": generation.output("curate", "sources"),
-            },
+            "dataset": {"corpus": corpus, "sources": sources, **self._parts(corpus)},
         }
         made = [self._artifact(kind, there, metadata) for kind, there in files.items()]
         made.append(self._settings(generation, metadata))
         aliases = ["champion", f"generation-{generation.number}"]
         for artifact in filter(None, made):
             self.run.log_artifact(artifact, aliases=aliases)
+
+    def _parts(self, corpus: str | None) -> dict[str, str | None]:
+        """The tables that a corpus which is a list of parts has rows of, each once."""
+        if corpus is None or not is_in_parts(corpus) or not self.store.path(corpus).is_file():
+            return {}
+        tables = dict.fromkeys(part.table for part in parts_of(self.store, corpus))
+        return {f"corpus-{number}": table for number, table in enumerate(tables)}
 
     def _make_room(self) -> None:
         """Delete all but the newest versions of each kind, so that with the next one there are ``limit``.

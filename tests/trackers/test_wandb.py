@@ -8,12 +8,15 @@ import pytest
 import wandb
 
 import flywheel
+from flywheel.curators import Pipeline, Threshold
 from flywheel.curves import run_curve
 from flywheel.errors import ConfigError
 from flywheel.lineage.samples import read_samples
 from flywheel.records import Action, Alarm, Step
 from flywheel.storage import ledger
+from flywheel.storage.corpus import parts_of
 from flywheel.storage.store import Store
+from flywheel.testing import CONFIG_DIR
 from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
 from flywheel.trackers.wandb import Synced, Wandb, _Fit
@@ -188,6 +191,21 @@ def test_champions_are_artifacts_by_reference_with_their_lineage(run, seen):
         assert content.ref == Store(run.path).path(generation.weights).resolve().as_uri()
         assert f"generation-{generation.number}" in model.aliases
     assert {artifact.type for artifact in seen.artifacts} == {"model", "dataset", "settings"}
+
+
+def test_a_corpus_in_parts_is_an_artifact_with_them(tmp_path):
+    """Of a curator that decides in a stream the corpus is a list of rows of tables."""
+    own = {"recipe": "moons", "log": "quiet", "runs_dir": str(tmp_path), "generations": 1, "tracker": "wandb"}
+    pipeline = Pipeline(steps={"sure": Threshold(score="confidence", least=0.6)})
+    run = flywheel.run(own, config_dir=CONFIG_DIR, curator=pipeline)
+    champion, store = run.champion().record, Store(run.path)
+    corpus = champion.output("curate", "corpus")
+    tables = {part.table for part in parts_of(store, corpus)}
+    dataset = [a for a in mirror(run.path).artifacts if a.type == "dataset"][-1]
+    named = {content.path: content.ref for content in dataset.manifest.contents}
+    of_parts = {ref for name, ref in named.items() if name.startswith("corpus-")}
+    assert of_parts == {store.path(table).resolve().as_uri() for table in tables}
+    assert named["corpus.json"] == store.path(corpus).resolve().as_uri()
 
 
 def test_trials_have_rows_of_their_own_and_a_table(tmp_path):
