@@ -2,6 +2,7 @@
 
     python -m benchmarks.rivals                    # seeds 0 to 9, seven minutes of one core
     python -m benchmarks.rivals --seeds 100 101 --by confidence
+    python -m benchmarks.rivals --equal steps --arms alone nested others
 
 Digits of `recipe=mnist`, with a small network and 1,000 unlabelled images. The parent begins with ten labels
 of each class, or in the last two arms with 15 of 0 to 4 and two of 5 to 9. Its rival is trained before the
@@ -18,7 +19,8 @@ With two producers each has one distorted view. So arms, but for `one view`, hav
 passes to generate with, the same number of pseudo-labels, as the best of each group is kept, and the same
 training steps. The better answer to an image is chosen by a vote that counts probabilities,
 `Vote(weight="probability")`, or by the probability alone (`--by confidence`). Scored is the champion of the
-end (`promotion=greedy`) on 2,750 sealed images, in percent.
+end (`promotion=greedy`) on 2,750 sealed images, in percent. With `--equal steps` each producer has three
+views: training steps and pseudo-labels are equal, and two producers have twice the passes to generate with.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import multiprocessing
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,6 +66,7 @@ PAIRS = (
     ("nested", "one view"),
     ("others", "one view"),
 )
+VIEWS = 3
 BY = {
     "confidence": {},
     "vote": {
@@ -100,6 +104,7 @@ class Bench:
     seed: int
     turns: int
     by: str
+    equal: str
     folder: str
 
     def run(
@@ -126,6 +131,7 @@ class Bench:
             task = Digits(seed_value=self.seed, counts=theirs, first=first)
             rival = self.run(f"rival_{arm}", task, 0).champion()
         task = Digits(seed_value=self.seed, counts=counts)
+        views = VIEWS if self.equal == "steps" else views
         made = self.run(arm, task, self.turns, views, rival.file if rival else None)
         champion, genesis = accuracy(made.champion()), accuracy(made.generation(0))
         return champion, genesis, accuracy(rival) if rival else np.nan
@@ -136,15 +142,17 @@ def accuracy(view: flywheel.api.GenerationView) -> float:
     return 100 * float(view.metrics["sealed"]["accuracy"].value)
 
 
-def one_seed(turns: int, by: str, seed: int) -> tuple[list[tuple[float, float, float]], float]:
-    """The scores of all arms, and the seconds of CPU that they took."""
+def one_seed(
+    turns: int, by: str, equal: str, arms: Sequence[str], seed: int
+) -> tuple[list[tuple[float, float, float]], float]:
+    """The scores of these arms, and the seconds of CPU that they took."""
     import torch
 
     torch.set_num_threads(1)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(seed, turns, by, folder)
-        return [bench.scores(arm) for arm in ARMS], time.process_time() - began
+        bench = Bench(seed, turns, by, equal, folder)
+        return [bench.scores(arm) for arm in arms], time.process_time() - began
 
 
 def main() -> None:
@@ -155,22 +163,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--by", choices=BY, default="vote", help="what chooses among answers (vote)")
+    parser.add_argument("--equal", choices=("passes", "steps"), default="passes", help="what is (passes)")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (2)")
     options = parser.parse_args()
     table, seconds = [], 0.0
     context = multiprocessing.get_context("spawn")  # forking after OpenMP has started hangs
     with context.Pool(options.jobs, maxtasksperchild=1) as pool:
-        work = partial(one_seed, options.turns, options.by)
+        work = partial(one_seed, options.turns, options.by, options.equal, options.arms)
         for seed, (scores, took) in zip(options.seeds, pool.imap(work, options.seeds), strict=True):
             table.append(scores)
             seconds += took
-            shown = (f"{arm} {score:.2f}" for arm, (score, *_) in zip(ARMS, scores, strict=True))
+            shown = (f"{arm} {score:.2f}" for arm, (score, *_) in zip(options.arms, scores, strict=True))
             print(f"seed {seed}: {', '.join(shown)}", flush=True)
-    of_arm = dict(zip(ARMS, np.array(table).transpose(1, 2, 0), strict=True))  # each (3, seeds)
+    of_arm = dict(zip(options.arms, np.array(table).transpose(1, 2, 0), strict=True))  # each (3, seeds)
     for arm, figures in of_arm.items():
         champion, genesis, rival = (f"{value:.2f}" for value in figures.mean(1))
         print(f"{arm}: {champion}, from a genesis of {genesis} and a rival of {rival}")
-    for both, alone in PAIRS:
+    for both, alone in (pair for pair in PAIRS if set(pair) <= set(options.arms)):
         apart = of_arm[both][0] - of_arm[alone][0]
         found = t_interval(apart, 100 / 2750)
         print(
