@@ -29,10 +29,14 @@ PROBE = ("--config-dir", PROBE_CONF, "recipe=probe", "threads=1", "seal=reopen")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Environment of a subprocess that imports this checkout and the parts beside this file."""
+    """Environment of a subprocess that imports this checkout and the parts beside this file.
+
+    It has a W&B process of its own, not that of the tests.
+    """
     path = os.pathsep.join([str(ROOT), str(HERE)])
     own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **own, "PYTHONUNBUFFERED": "1", **more}
+    ours = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    return {**ours, **own, "PYTHONUNBUFFERED": "1", **more}
 
 
 def wait_until(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:

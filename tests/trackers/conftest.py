@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 
@@ -11,3 +13,11 @@ def nobody(tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_service():
+    """W&B's process of this one ends with a module: a child would find it by WANDB_SERVICE and share it."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
