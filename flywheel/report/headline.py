@@ -23,7 +23,7 @@ from flywheel.report.figures import Gain, gains
 from flywheel.report.generations import cost_text
 from flywheel.storage import lock
 from flywheel.storage.accountant import FALSE_DISCOVERY
-from flywheel.storage.events import Recalled, Spent
+from flywheel.storage.events import Recalled, RunEnded, Spent
 from flywheel.storage.policy import GREEDY
 from flywheel.storage.state import RunState, RunStateName, Status
 
@@ -183,8 +183,9 @@ _STATES = {
 
 
 def state_of(directory: Path, state: RunState) -> RunStateName:
-    """Where a run stands now."""
-    return state.name(is_running=lock.work_under_way(directory) is lock.Work.RUN)
+    """Where a run stands now. A run holds its lock until its last report is drawn: by then it has ended."""
+    is_over = isinstance(state.last, RunEnded)
+    return state.name(is_running=not is_over and lock.work_under_way(directory) is lock.Work.RUN)
 
 
 def _state(directory: Path, state: RunState) -> Answer:
