@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import ConfigError
@@ -140,7 +141,25 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def without_secrets_in_html(html: str, *written: Callable[[str], str]) -> str:
+    """A page without them, as text or in a frame's source, by whomever they are escaped there.
+
+    ``written``: how else a text may be written in it.
+    """
+    for value, name in secrets().items():
+        escaped = escape(value)
+        by_jinja = escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+        forms = {value, escape(value, quote=False), escaped, by_jinja}
+        for form in (*forms, *map(escape, forms), *(write(value) for write in written)):
+            html = html.replace(form, f"${{{name}}}")
+    return html
+
+
 def secrets() -> dict[str, str]:
-    """The values of environment variables that are called as credentials are, and the names of these."""
+    """The values of environment variables that are called as credentials are, and the names of these.
+
+    The longest come first: of one that begins with another nothing is left where they are replaced in order.
+    """
     named = ((value, name) for name, value in os.environ.items() if is_secret_variable(name))
-    return {value: name for value, name in named if len(value) >= _SHORTEST}
+    long_ones = [(value, name) for value, name in named if len(value) >= _SHORTEST]
+    return dict(sorted(long_ones, key=lambda pair: -len(pair[0])))

@@ -12,11 +12,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flywheel.config.credentials import secrets
+from flywheel.config.credentials import without_secrets_in_html
 from flywheel.errors import MissingExtra
 from flywheel.lineage.text import estimate_text, number_text, short
 from flywheel.records import Role
@@ -153,11 +152,8 @@ def render(template: str, title: str, groups: Mapping[str, Sequence[Chart]], **v
 
 
 def _without_secrets(html: str) -> str:
-    """Without the values of variables that are called as credentials are, however they are escaped in it."""
-    for value, name in secrets().items():
-        for form in {value, escape(value), _escaped(json.dumps(value, ensure_ascii=False)[1:-1])}:
-            html = html.replace(form, f"${{{name}}}")
-    return html
+    """Without the values of variables that are called as credentials are, however they are written in it."""
+    return without_secrets_in_html(html, lambda value: _escaped(json.dumps(value, ensure_ascii=False)[1:-1]))
 
 
 def fragment(template: str, **values: Any) -> str:

@@ -111,3 +111,9 @@ def test_short_values_are_not_looked_for_in_texts(monkeypatch: pytest.MonkeyPatc
     """A variable may be called a key and hold a word."""
     monkeypatch.setenv("SORT_KEY", "loss")
     assert credentials.without_secrets("the loss is not finite") == "the loss is not finite"
+
+
+def test_of_a_value_that_begins_with_another_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "abcdefgh")
+    monkeypatch.setenv("B_KEY", "abcdefghijkl")
+    assert credentials.without_secrets("abcdefghijkl, abcdefgh") == "${B_KEY}, ${A_KEY}"

@@ -6,17 +6,22 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 import flywheel
 from flywheel.errors import ConfigError
 from flywheel.lineage.status import estimates
 from flywheel.lineage.text import estimate_text
 from flywheel.report import write_comparison, write_report
-from flywheel.storage import ledger
+from flywheel.report.page import fragment
+from flywheel.report.samples import Sample, Samples
+from flywheel.storage import ledger, lock
+from flywheel.views import View
 from tests.report.conftest import Page
 
 Make = Callable[[Path, Path], Page]
@@ -140,6 +145,27 @@ def test_a_secret_of_the_environment_does_not_get_in(
     assert "${SOME_API_KEY}" in page.words
     assert "def forward" not in page.html
     assert str(Path.home()) not in page.words
+
+
+def test_a_secret_is_found_however_it_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = """it's "quoted" <b> & more"""
+    monkeypatch.setenv("SOME_PASSWORD", secret)
+    monkeypatch.setenv("OTHER_PASSWORD", secret[:9])
+    views = (View(secret), View(html=secret), View(html=escape(secret)), View(html=str(Markup.escape(secret))))
+    shown = [Sample(str(k), True, secret, "", 1, view) for k, view in enumerate(views)]
+    page = fragment("samples.html", samples=Samples(tuple(shown[:2]), tuple(shown[2:])), number=1)
+    assert "quoted" not in page
+    assert page.count("${SOME_PASSWORD}") == 2 * len(views)
+
+
+def test_a_run_whose_session_is_ending_has_ended(run_copy: Path, tmp_path: Path, page_of: Make) -> None:
+    """It holds its lock while it waits for its report."""
+    lock.acquire(run_copy)
+    try:
+        page = page_of(run_copy, tmp_path / "report.html")
+    finally:
+        lock.release(run_copy)
+    assert "Where does it stand? Finished" in " ".join(page.words.split())
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3])
