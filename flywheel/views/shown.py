@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from html.parser import HTMLParser
 from typing import Any
@@ -68,13 +68,13 @@ def view_of_columns(sample: Mapping[str, Any]) -> View:
 def _view(shown: Any) -> View:
     """What ``show`` returned, or a part of it, as a view. Raises TypeError or ValueError."""
     if isinstance(shown, View):
-        return shown
+        return replace(shown, pictures=tuple(map(_checked, shown.pictures)))
     if isinstance(shown, Html):
         return _of_html(shown)
     if isinstance(shown, str):
         return View(_cut(shown))
     if isinstance(shown, Picture):
-        return View(pictures=(shown,))
+        return View(pictures=(_checked(shown),))
     if isinstance(shown, (tuple, list)):
         return _joined([_view(part) for part in shown])
     if isinstance(shown, bytes):
@@ -121,11 +121,15 @@ def _of_object(shown: Any) -> View:
 
 
 def _of_bytes(data: bytes) -> View:
-    picture = Picture(data)
+    return View(pictures=(_checked(Picture(data)),))
+
+
+def _checked(picture: Picture) -> Picture:
+    """A picture that a page can have. Raises ValueError."""
     picture.media_type  # noqa: B018 - raises ValueError
-    if len(data) > LARGEST_BYTES:
-        raise ValueError(f"Expected an image of at most {LARGEST_BYTES} bytes, got {len(data)}.")
-    return View(pictures=(picture,))
+    if picture.pixels is None and len(picture.data) > LARGEST_BYTES:
+        raise ValueError(f"Expected an image of at most {LARGEST_BYTES} bytes, got {len(picture.data)}.")
+    return picture
 
 
 def _of_html(html: str) -> View:
@@ -154,7 +158,7 @@ class _Texts(HTMLParser):
         self._hidden += tag in ("script", "style")
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style")
+        self._hidden = max(0, self._hidden - (tag in ("script", "style")))  # it may end what never began
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

@@ -58,6 +58,10 @@ def test_texts_pictures_and_html_are_shown_together() -> None:
     np.testing.assert_array_equal(decoded(view.pictures[0])[:, :, 1], GREY)
 
 
+def test_words_are_seen_after_the_end_of_what_never_began() -> None:
+    assert view_of({"x": 1}, Shows(Html("</style>hello <b>you</b>"))).text == "hello you"
+
+
 def test_plots_and_what_a_notebook_shows_are_pictures_or_html() -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure((1, 1))
     pandas = pytest.importorskip("pandas")
@@ -87,6 +91,8 @@ def raises(sample: dict[str, Any]) -> None:
         (np.full((9, 9), 1.5), "Expected an image of uint8 or of floats .* got float64 from 1.5 to 1.5"),
         (np.full((9, 9), np.nan), "from nan to nan"),
         (b"<svg onload=alert(1)>", "Expected a PNG, JPEG, GIF or WebP image"),
+        (Picture(b"<svg>"), "Expected a PNG, JPEG, GIF or WebP image"),
+        (("a", View(pictures=(Picture(b"<svg>"),))), "Expected a PNG, JPEG, GIF or WebP image"),
         (Html("x" * 300_000), "Expected HTML of at most"),
     ],
 )
