@@ -203,9 +203,14 @@ def _with_numbers(log: Callable[..., None], numbers: Mapping[str, int]) -> Calla
 class _Logger(DummyLogger):
     """Hands on what Lightning logs. Whatever else a module does with ``self.logger`` has no effect."""
 
-    def __init__(self, take: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, take: Callable[[Mapping[str, float]], None], save_dir: str) -> None:
         super().__init__()
-        self._take = take
+        self._take, self._save_dir = take, save_dir
+
+    @property
+    def save_dir(self) -> str:
+        """What ``trainer.log_dir`` is where the recipe has no logger of its own."""
+        return self._save_dir
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._take(metrics)
@@ -219,7 +224,7 @@ class _Logged(lightning.Callback):
 
     def __init__(self, ctx: Context, trainer: lightning.Trainer, curve: Curve) -> None:
         self._report, self._trainer, self._curve = ctx.report_metrics, trainer, curve
-        self.logger = _Logger(self._take)
+        self.logger = _Logger(self._take, trainer.default_root_dir)
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._reported_at = 0.0
         self._step = 0

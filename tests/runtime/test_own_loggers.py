@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 
 import flywheel
 from tests.support.harness import PROBE, PROBE_CONF
@@ -34,6 +34,15 @@ class Bar(ProgressBar):
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self.shown.append(self.get_metrics(trainer, module))
+
+
+class Place(Callback):
+    """Notes where a part of a recipe would put its files."""
+
+    seen: set[str | None] = set()  # noqa: RUF012 - shared on purpose
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.seen.add(trainer.log_dir)
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +78,9 @@ def test_tensorboard_has_a_folder_a_fit_too(tmp_path: Path) -> None:
     logger = f"{{_target_: {LOGGERS}.TensorBoardLogger, save_dir: {tmp_path}/logs}}"
     run(tmp_path / "runs", "generations=0", f"trainer.logger={logger}")
     assert list(tmp_path.glob("logs/lightning_logs/run/generation_0/events.*"))
+
+
+def test_without_a_logger_of_its_own_a_recipe_has_lightning_s_folder(tmp_path: Path) -> None:
+    place = (f"trainer.callbacks=[{{_target_: {__name__}.Place}}]", f"+trainer.default_root_dir={tmp_path}/own")
+    run(tmp_path / "runs", "generations=0", *place)
+    assert Place.seen == {f"{tmp_path}/own"}
