@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flywheel.config.credentials import without_secrets, without_secrets_in_html
 from flywheel.errors import ConfigError
 from flywheel.records import Answer, Step
 from flywheel.storage import ledger
@@ -202,7 +203,7 @@ class Wandb(NoTracker):
         if isinstance(event, GenerationEnded) and event.status is Status.PROMOTED and self._artifacts:
             self._artifacts.promoted(state.generations[event.generation], state)
         if isinstance(event, RunEnded):
-            self._run.summary.update(summary_values(event, state))
+            self._run.summary.update(_clean(summary_values(event, state)))
         self._code = int(event.event == "run_failed") if isinstance(event, RunEnded) else self._code
 
     def _tables(self, event: Event, index: int, state: RunState) -> dict[str, Any]:
@@ -216,14 +217,14 @@ class Wandb(NoTracker):
     def _send_alert(self, event: Event, state: RunState) -> None:
         alert = alert_of(event, state)
         if alert and alert.kind in self.alerts:
-            self._run.alert(alert.title, alert.text, "ERROR" if alert.is_error else "WARN")
+            self._run.alert(alert.title, without_secrets(alert.text), "ERROR" if alert.is_error else "WARN")
 
     def _log_row(self, row: Row) -> None:
         for key in sorted(row.values.keys() - self._defined):
             self._defined.add(key)
             if "*" not in key:  # W&B takes it for a pattern
                 self._run.define_metric(key, step_metric=row.axis, step_sync=False)
-        self._run.log(row.values)
+        self._run.log(_clean(row.values))
         self._logged += 1
 
 
@@ -317,12 +318,17 @@ def _cell(cell: Any, is_rich: bool) -> Any:
     from flywheel.views import View, html_of
 
     if not isinstance(cell, View):
-        return cell if isinstance(cell, int | float | str | bool | None) else str(cell)
+        return cell if isinstance(cell, int | float | bool | None) else without_secrets(str(cell))
     if not is_rich:
-        return cell.text
+        return without_secrets(cell.text)
     import wandb
 
-    return wandb.Html(html_of(cell), inject=False)
+    return wandb.Html(without_secrets_in_html(html_of(cell)), inject=False)
+
+
+def _clean(values: Values) -> Values:
+    """Values as they leave the machine: a reason may quote what a recipe's code said."""
+    return {key: without_secrets(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def _listed(known: Iterable[str | None]) -> str:

@@ -17,9 +17,11 @@ from flywheel.storage import ledger
 from flywheel.storage.corpus import parts_of
 from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
+from flywheel.testing.moons.task import Moons
 from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
-from flywheel.trackers.wandb import Synced, Wandb, _Fit
+from flywheel.trackers.wandb import Synced, Wandb, _cell, _Fit
+from flywheel.views import View
 from tests.support.loop_runs import run_moons
 from tests.support.probe_parts import Logs
 from tests.support.wandb_files import mirror, parse
@@ -314,6 +316,19 @@ def test_no_source_no_credential_and_nothing_of_the_machine_gets_into_it(tmp_pat
     assert not names & {"wandb-metadata.json", "requirements.txt", "output.log", "diff.patch"}
     assert b"class Own" in b"".join(path.read_bytes() for path in run.path.glob("objects/*/*"))
     assert [p for p in run.path.rglob("*") if p.is_file() and key.encode() in p.read_bytes()] == []
+
+
+def test_a_credential_that_samples_show_is_named_in_its_place(tmp_path, monkeypatch):
+    key = "the value of a key"
+    monkeypatch.setenv("SOME_API_KEY", key)
+    monkeypatch.setattr(Moons, "show", lambda task, sample: f"it used {key}")
+    run = run_moons(tmp_path, generations=1, tracker="wandb", **{"tracker.wandb.mode": "offline"})
+    files = mirror(run.path).bytes().values()
+    assert not any(key.encode() in data for data in files)
+    assert any(b"it used ${SOME_API_KEY}" in data for data in files)
+    html = _cell(View(html=f"<b>it used {key}</b>"), True).html
+    assert key not in html
+    assert "it used ${SOME_API_KEY}" in html
 
 
 def test_a_frontier_has_rows_of_screenings_and_rows_of_looks(tmp_path):
