@@ -81,6 +81,6 @@ def test_tensorboard_has_a_folder_a_fit_too(tmp_path: Path) -> None:
 
 
 def test_without_a_logger_of_its_own_a_recipe_has_lightning_s_folder(tmp_path: Path) -> None:
-    place = (f"trainer.callbacks=[{{_target_: {__name__}.Place}}]", f"+trainer.default_root_dir={tmp_path}/own")
-    run(tmp_path / "runs", "generations=0", *place)
+    callback = f"trainer.callbacks=[{{_target_: {__name__}.Place}}]"
+    run(tmp_path / "runs", "generations=0", callback, f"+trainer.default_root_dir={tmp_path}/own")
     assert Place.seen == {f"{tmp_path}/own"}
