@@ -8,9 +8,10 @@ import pytest
 import wandb
 
 import flywheel
+from flywheel.cli.main import main
 from flywheel.curators import Pipeline, Threshold
 from flywheel.curves import run_curve
-from flywheel.errors import ConfigError
+from flywheel.errors import ConfigError, ExitCode
 from flywheel.lineage.samples import read_samples
 from flywheel.records import Action, Alarm, Step
 from flywheel.storage import ledger
@@ -383,6 +384,12 @@ def test_sync_shows_a_run_that_had_no_tracker_as_if_it_had_been_followed(run, se
         return [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in rows]
 
     assert comparable(synced.rows) == comparable(seen.rows)
+
+
+def test_sync_with_a_key_that_is_none_says_so(run, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    assert main(["sync", str(run.path)]) == ExitCode.REFUSED
+    assert "W&B cannot be used: WANDB_API_KEY invalid" in capsys.readouterr().err
 
 
 def test_sync_makes_the_rows_of_the_run_itself_in_a_folder_that_takes_the_place(run, seen, tmp_path):

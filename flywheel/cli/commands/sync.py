@@ -37,17 +37,18 @@ def main(options: argparse.Namespace) -> int:
     add_working_directory()
     directory = directory_of(options)
     tracker = Wandb(**_settings(directory, options))
-    if not (options.offline or is_logged_in()):
-        raise RunError(
-            "Expected a W&B login, got none. Run `wandb login`, set WANDB_API_KEY, or add --offline, which "
-            "writes a folder to upload later."
-        )
     tracker.task = open_run(directory, options.config_dir).viewer().task
     try:
+        if not (options.offline or is_logged_in()):
+            raise RunError(
+                "Expected a W&B login, got none. Run `wandb login`, set WANDB_API_KEY, or add --offline, "
+                "which writes a folder to upload later."
+            )
         done = tracker.sync(directory, "offline" if options.offline else "online")
     except Error as error:
+        why = str(error).rstrip(".")
         raise RunError(
-            f"W&B cannot be used: {error}. Check the login and the connection, or add --offline."
+            f"W&B cannot be used: {why}. Check the login and the connection, or add --offline."
         ) from error
     upload = f"Upload it with: wandb sync {done.place}" if options.offline else ""
     return reply(options, done, [f"{done.rows} rows, {done.place}", upload])
