@@ -18,6 +18,7 @@ from flywheel.errors import ConfigError
 from flywheel.lineage.status import estimates
 from flywheel.lineage.text import estimate_text
 from flywheel.report import write_comparison, write_report
+from flywheel.report.facts import run_facts
 from flywheel.report.page import fragment
 from flywheel.report.samples import Sample, Samples
 from flywheel.storage import ledger, lock
@@ -182,6 +183,14 @@ def test_a_run_that_has_only_begun_has_a_page(
     assert not page.specs
 
 
+def test_it_says_of_what_items_the_intervals_of_gains_are(
+    finished_run: Path, tmp_path: Path, page_of: Make
+) -> None:
+    assert {gain.is_paired for gain in run_facts(finished_run).headline.gains} == {True, False}
+    words = page_of(finished_run, tmp_path / "report.html").words
+    assert "that of their own differences. Other intervals of gains are" in words
+
+
 def test_without_a_test_it_says_so(greedy_run: Path, tmp_path: Path, page_of: Make) -> None:
     assert "Not tested" in page_of(greedy_run, tmp_path / "report.html").words
 
@@ -210,3 +219,11 @@ def test_several_runs_are_compared(finished_run: Path, frontier_run: Path, tmp_p
 def test_one_run_is_not_compared(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two or more"):
         write_comparison([finished_run, finished_run], tmp_path / "both.html")
+
+
+def test_a_place_that_can_be_no_file_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    for place, message in ((tmp_path, "a folder"), (tmp_path / "none" / "a.html", "that is not there")):
+        with pytest.raises(ConfigError, match=message):
+            write_report(finished_run, place)
+        with pytest.raises(ConfigError, match=message):
+            write_comparison([finished_run, finished_run.parent], place)
