@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -110,9 +110,8 @@ def trials_table(generation: Generation, state: RunState, store: Store, limit: i
     facts = generation.tune.facts if generation.tune else None
     if name is None or facts is None or facts.units is None:
         return None
-    trials = [trial for trial in store.json(name) if not trial.get("prior")]
+    trials = store.json(name)
     settings = sorted({key for trial in trials for key in trial["trial"]["settings"]})
-    best_first = sorted(trials, key=lambda trial: (-(trial.get("score") or -1.0), trial["number"]))
     columns = ("generation", "trial", "score", "error", "chosen", "pruned", "failure", "start", "share")
     rows = [
         [
@@ -121,9 +120,19 @@ def trials_table(generation: Generation, state: RunState, store: Store, limit: i
             *(trial["trial"].get("start"), trial.get("share")),
             *(trial["trial"]["settings"].get(key) for key in settings),
         ]
-        for trial in best_first[:limit]
+        for trial in best_first(trials)[:limit]
     ]
     return SmallTable((*columns, *settings), rows)
+
+
+def best_first(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trials by score, then by number; those without one, which failed, come last."""
+
+    def place(trial: dict[str, Any]) -> tuple[bool, float, int]:
+        score = trial.get("score")
+        return score is None, -(score or 0.0), trial["number"]
+
+    return sorted(trials, key=place)
 
 
 def outcomes_table(generation: Generation, state: RunState, store: Store, limit: int) -> SmallTable | None:
