@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from flywheel.records import Progress
+from flywheel.storage import lock
 from flywheel.storage.state import RunState
 from flywheel.trackers import redraw as drawing
 from flywheel.trackers.redraw import SWITCH, DrawingFailed, Redraw, drawn_report, redraw
@@ -55,9 +57,13 @@ def test_a_report_is_drawn_at_the_end_and_is_named_while_it_is_current(session: 
     tracker, report = session()
     tracker.event(TURN, STATE)  # too early in a run to spend a second on it
     assert tracker._drawing is None
-    tracker.event(END, STATE)
-    tracker.close()
-    assert b"<html" in report.read_bytes()
+    lock.acquire(report.parent)  # as a run has it until its trackers are closed
+    try:
+        tracker.event(END, STATE)
+        tracker.close()
+    finally:
+        lock.release(report.parent)
+    assert re.findall(r"Where does it stand\?</p>\s*<p[^>]*>(\w+)", report.read_text()) == ["Finished"]
     assert drawn_report(report.parent) == report
     os.utime(report, ns=(0, 0))
     assert drawn_report(report.parent) is None
