@@ -76,7 +76,7 @@ class Difference(Answer, frozen=True):
         """The difference of one of the two and the other one."""
         found = self.difference
         same = generation == self.first
-        return found if same else Interval(-found.value, -found.high, -found.low, found.unit)
+        return found if same else Interval(0.0 - found.value, 0.0 - found.high, 0.0 - found.low, found.unit)
 
 
 class Tournament(Answer, frozen=True):
@@ -388,8 +388,8 @@ def _sentence(
     if not better:
         beaten = sum(one.better == number for one in against)
         return (
-            f"None is shown to be better than generation {number}, the champion in force; it is shown to be "
-            f"better than {beaten} of {len(against)}."
+            f"None is shown to be better than generation {number}, the champion in force. "
+            f"It is shown to be better than {beaten} of the {len(against)} other{'s' * (len(against) > 1)}."
         )
     state = players[ours].state
     best = max(better, key=lambda other: better[other].seen_from(other).value)

@@ -20,10 +20,10 @@ from scipy import stats
 import flywheel
 from flywheel.cli.commands import run as subcommand
 from flywheel.errors import ConfigError, RunError
-from flywheel.experiments.tournament import paired_interval, tournament
+from flywheel.experiments.tournament import Difference, paired_interval, points_text, tournament
 from flywheel.metrics.bradley_terry import bradley_terry
 from flywheel.metrics.intervals import TAIL
-from flywheel.records import Role, Suite
+from flywheel.records import Interval, Role, Suite
 from flywheel.testing.moons.task import Moons
 from tests.support.loop_runs import quick_folder, run_moons, table_of
 
@@ -99,9 +99,9 @@ def test_where_none_is_better_that_is_said(run: flywheel.Run, tmp_path: Path) ->
     found = tournament(copy)
     assert found.in_force == 0
     says = (
-        "None is shown to be better than generation 0, the champion in force; it is shown to be better than "
+        "None is shown to be better than generation 0, the champion in force. It is shown to be better than "
     )
-    assert found.sentence == f"{says}2 of 2."
+    assert found.sentence == f"{says}2 of the 2 others."
     copy.recall(generation=1, why="it forgot a class", yes=True)
     assert tournament(copy, generations=[0, 1]).in_force == 0
     with pytest.raises(RunError, match="which has 1 that can take part"):
@@ -177,6 +177,11 @@ def test_the_command_prints_a_table(run: flywheel.Run, capsys: pytest.CaptureFix
     assert "*2" in text
     assert subcommand("tournament", [str(run.path), "--json", "--generations", "0,2"]) == 0
     assert json.loads(capsys.readouterr().out) == tournament(run, generations=[0, 2]).json()
+
+
+def test_no_difference_has_no_sign() -> None:
+    same = Difference(3, 0, Interval(0.0, -0.1, 0.1))
+    assert [points_text(same.seen_from(number)) for number in (3, 0)] == ["+0.0 points [-10.0, +10.0]"] * 2
 
 
 def test_the_interval_is_where_the_gates_test_does_not_refute() -> None:
