@@ -382,23 +382,28 @@ def runs_side_by_side(
     x_title: str,
     unit: str | None,
     *,
+    whole: bool = False,
     legend: bool = True,
     height: int = _HEIGHT,
 ) -> LayerChart:
-    """One figure of several runs: a line each, told apart by stroke and shape too."""
+    """One figure of several runs: a line each, told apart by stroke and shape too; x is ``whole`` numbers."""
     alt = altair()
     rows: Rows = [
         {"run": name, "x": _short(x), "value": round(value, _DIGITS)}
         for name, points in series.items()
         for x, value in points
     ]
+    x = alt.X("x:Q", title=x_title, scale=alt.Scale(nice=False, padding=12))
+    if whole:
+        x = _whole(alt, "x:Q", x_title, (int(row["x"]) for row in rows))
+    y_scale = _scale(alt, [{"low": row["value"], "high": row["value"]} for row in rows], unit)
     names = list(series)
     ranges = [(_cycled(of, len(names))) for of in (SERIES, DASHES, SHAPES)]
     colour, dash, shape = (alt.Scale(domain=names, range=one) for one in ranges)
     key = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=320) if legend else None
     base = alt.Chart(_data(alt, rows)).encode(
-        x=alt.X("x:Q", title=x_title, scale=alt.Scale(nice=False, padding=12)),
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=_axis(alt, unit)),
+        x=x,
+        y=alt.Y("value:Q", title=None, scale=y_scale, axis=_axis(alt, unit)),
         color=alt.Color("run:N", scale=colour, legend=key),
     )
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("run:N", scale=dash, legend=key))

@@ -116,7 +116,7 @@ def _beside(comparison: Comparison, *, by_time: bool) -> Iterator[Chart]:
             for name, points in series.items()
             for x, value in points
         ]
-        made = charts.runs_side_by_side(series, x, found[0][1].unit)
+        made = charts.runs_side_by_side(series, x, found[0][1].unit, whole=not by_time)
         place = "time" if by_time else "generation"
         yield chart(f"{place}-{k}", f"{suite}: {metric} by {place}", says, made, ("run", x, metric), rows)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ _WIDTH = 640
 class Fragment:
     """A piece of HTML that shows itself in a notebook, in a frame in which no script runs."""
 
-    html: str
+    html: str = field(repr=False)
     height: int
     """Pixels of the frame."""
 

@@ -36,6 +36,7 @@ def test_lineage_and_samples_show_themselves_in_frames_without_scripts(run: flyw
         html = shown._repr_html_()
         assert html.startswith("<iframe sandbox ")
         assert "<script" not in shown.html
+        assert len(repr(shown)) < 80, "a Python shell does not print the page"
     assert "<title>Generation 1" in run.plot.lineage().html
     assert any(word in run.plot.samples(1).html for word in ("Kept", "Dropped"))
 

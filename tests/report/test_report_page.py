@@ -214,6 +214,10 @@ def test_several_runs_are_compared(finished_run: Path, frontier_run: Path, tmp_p
     assert {"generation-0", "time-0"} <= set(page.specs)
     rows = page.specs["generation-0"]["data"]["values"]
     assert len({row["run"] for row in rows}) == 2
+    x, y = (page.specs["generation-0"]["layer"][0]["encoding"][axis] for axis in "xy")
+    assert {row["x"] for row in rows} <= set(x["axis"]["values"]), "a mark for each generation, none between"
+    low, high = y["scale"]["domain"]
+    assert all(low < row["value"] < high for row in rows)
 
 
 def test_one_run_is_not_compared(finished_run: Path, tmp_path: Path) -> None:
