@@ -73,7 +73,7 @@ class FlippedItem:
     before: str
     after: str
     view: View | None
-    """What it asks; None: it is sealed, or not there."""
+    """What it asks; None: it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Flips:
     gained: int
     lost: int
     gained_items: tuple[FlippedItem, ...]
+    """A few of them; none of a sealed suite's."""
     lost_items: tuple[FlippedItem, ...]
 
 
@@ -202,8 +203,10 @@ class Details:
     def _flips(self, before: Generation, after: Generation) -> Iterator[Flips]:
         for suite, one in flips(self._record, before, self._record, after).items():
             counts: ItemCounts = one.items
-            gained = [flip for flip in one.flipped if flip.b > flip.a][:_FLIPS]
-            lost = [flip for flip in one.flipped if flip.b < flip.a][:_FLIPS]
+            is_sealed = self._record.state.roles.get(suite) == Role.SEALED
+            named = () if is_sealed else one.flipped  # nor are names of sealed items for anybody's eyes
+            gained = [flip for flip in named if flip.b > flip.a][:_FLIPS]
+            lost = [flip for flip in named if flip.b < flip.a][:_FLIPS]
             views = self._views(suite, [flip.item for flip in (*gained, *lost)])
             sides = (
                 tuple(
@@ -216,9 +219,9 @@ class Details:
                 yield Flips(suite, counts.compared, one.gained, one.lost, *sides)
 
     def _views(self, suite: str, names: Sequence[str]) -> Mapping[str, View]:
-        """What items ask. Those of sealed suites stay sealed."""
-        items = None if self._record.state.roles.get(suite) == Role.SEALED else self._items(suite)
-        if items is None or not names:
+        """What items ask."""
+        items = self._items(suite) if names else None
+        if items is None:
             return {}
         rows = items.filter(pc.is_in(items["item"], value_set=pa.array(names, pa.string()))).to_pylist()
         hidden = ("item", "cluster")

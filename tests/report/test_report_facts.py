@@ -112,6 +112,12 @@ def test_sealed_items_are_compared_one_by_one(finished_run: Path) -> None:
         assert gain.difference.low >= as_if_apart.low, "the items' own differences say more"
 
 
+def test_of_sealed_items_nothing_is_shown_but_how_many_flipped(finished_run: Path) -> None:
+    flips = [one for detail in run_facts(finished_run).details for one in detail.flips]
+    assert {one.suite for one in flips if one.gained_items or one.lost_items} == {"dev", "gate"}
+    assert any(one.gained + one.lost for one in flips if one.suite == "sealed")
+
+
 def test_of_a_metric_that_is_no_mean_no_items_are_compared(finished_run: Path) -> None:
     record = Record.read(finished_run)
     assert record.state.champion is not None
