@@ -13,7 +13,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     names = "directory, RECIPE/NAME, NAME or recipe; default: newest; several: they are compared"
     parser.add_argument("runs", nargs="*", metavar="RUN", help=names)
-    parser.add_argument("--out", help="the file to write; default: report.html in the run's directory")
+    place = "the file to write; default: report.html in the run's directory; of several: in this one"
+    parser.add_argument("--out", help=place)
     add_runs_dir(parser)
     add_config_dir(parser)
 
