@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.lineage.diff import ItemCounts, flips
+from flywheel.lineage.diff import flips
 from flywheel.lineage.record import Record
 from flywheel.lineage.status import Cost, cost, metrics
 from flywheel.lineage.text import estimate_text, number_text
@@ -201,10 +201,12 @@ class Details:
             yield Source(made_in(turn), _maker(turn, number), number, rows, rows / total)
 
     def _flips(self, before: Generation, after: Generation) -> Iterator[Flips]:
+        """On all suites but gates: of these people see no more than the figures that the Ladder shows."""
         for suite, one in flips(self._record, before, self._record, after).items():
-            counts: ItemCounts = one.items
-            is_sealed = self._record.state.roles.get(suite) == Role.SEALED
-            named = () if is_sealed else one.flipped  # nor are names of sealed items for anybody's eyes
+            role, counts = self._record.state.roles.get(suite), one.items
+            if role == Role.GATE:
+                continue
+            named = () if role == Role.SEALED else one.flipped  # nor are their names for anybody's eyes
             gained = [flip for flip in named if flip.b > flip.a][:_FLIPS]
             lost = [flip for flip in named if flip.b < flip.a][:_FLIPS]
             views = self._views(suite, [flip.item for flip in (*gained, *lost)])

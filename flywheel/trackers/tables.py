@@ -10,6 +10,7 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import PrunedError
+from flywheel.records import Role
 from flywheel.storage.state import Generation, RunState
 
 if TYPE_CHECKING:
@@ -138,15 +139,16 @@ def best_first(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def outcomes_table(generation: Generation, state: RunState, store: Store, limit: int) -> SmallTable | None:
     """Items with the candidate's score and that of the champion when it began: those that differ most first.
 
-    As many of each suite as of the others, where there are so many.
+    As many of each suite as of the others, where there are so many. None of gate suites, of which people see
+    no more than the figures that the Ladder shows (docs/gates.md).
     """
     import pyarrow.compute as pc
 
-    ours = _scores(generation, store)
+    ours = _scores(generation, state, store)
     if ours is None:
         return None
     champion = None if generation.champion is None else state.generations[generation.champion]
-    theirs = _scores(champion, store) if champion else None
+    theirs = _scores(champion, state, store) if champion else None
     keys = ["suite", "item", "opponent"]
     rows = ours.join(ours.slice(0, 0) if theirs is None else theirs, keys, right_suffix=" before")
     difference = pc.subtract(rows["score"], rows["score before"])
@@ -162,17 +164,25 @@ def outcomes_table(generation: Generation, state: RunState, store: Store, limit:
     return SmallTable(("generation", "suite", "item", "candidate", "champion", "difference"), few)
 
 
-def _scores(generation: Generation, store: Store) -> pa.Table | None:
-    """Its outcomes, of its evaluation, else of its screening; the opponent is empty where there is none."""
+def _scores(generation: Generation, state: RunState, store: Store) -> pa.Table | None:
+    """Its outcomes on suites other than gates, of its evaluation, else of its screening; None: it has none.
+
+    The opponent is empty where there is none.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    name = generation.output("evaluate", "outcomes") or generation.output("screen", "outcomes")
-    if name is None:
-        return None
-    rows = store.table(name, ["suite", "item", "opponent", "score"])
-    opponent = pc.fill_null(rows["opponent"].cast(pa.string()), "")
-    return rows.set_column(2, "opponent", opponent)
+    left_out = [suite for suite, role in state.roles.items() if role == Role.GATE]
+    tables = []
+    for stage in ("evaluate", "screen"):
+        if (name := generation.output(stage, "outcomes")) is None:
+            continue
+        rows = store.table(name, ["suite", "item", "opponent", "score"])
+        rows = rows.filter(pc.invert(pc.is_in(rows["suite"], value_set=pa.array(left_out, pa.string()))))
+        opponent = pc.fill_null(rows["opponent"].cast(pa.string()), "")
+        tables.append(rows.set_column(2, "opponent", opponent))
+        left_out += pc.unique(rows["suite"]).to_pylist()
+    return pa.concat_tables(tables) if tables else None
 
 
 def _in_turns(groups: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
