@@ -42,9 +42,9 @@ def build_trackers(components: Components) -> dict[str, Tracker]:
         except (Exception, SystemExit) as error:
             print(printable(f"{key} cannot be built; the run goes on without it. {error!r}"), file=sys.stderr)
             continue
-        trackers[key] = as_tracker(key, part)
-        if hasattr(part, "task"):  # it shows samples, by the task's show()
-            part.task = components.task
+        trackers[key] = tracker = as_tracker(key, part)
+        if hasattr(tracker, "task"):  # it shows samples, by the task's show(); a logger's is another thing
+            tracker.task = components.task
     drawing = redraw(components.resolved["report"])
     return trackers | ({"report": drawing} if drawing else {})
 

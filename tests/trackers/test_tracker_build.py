@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from flywheel.errors import ConfigError
 from flywheel.testing.moons.task import Moons
@@ -62,3 +63,17 @@ def test_bad_trackers_are_refused_before_data_is_read(
     assert all(word in str(caught.value) for word in words), caught.value
     assert "Traceback" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+class ClearLogger(CSVLogger):
+    """Has a task of its own, as ClearML's loggers have."""
+
+    @property
+    def task(self) -> str:
+        return "a task of the dashboard"
+
+
+def test_a_logger_s_own_task_is_not_the_recipe_s(tmp_path: Path) -> None:
+    own = {"+tracker.x._target_": f"{__name__}.ClearLogger", "+tracker.x.save_dir": str(tmp_path / "logs")}
+    run_moons(tmp_path / "runs", generations=0, **own)
+    assert list(tmp_path.glob("logs/**/metrics.csv"))
