@@ -121,12 +121,12 @@ def trials_table(generation: Generation, state: RunState, store: Store, limit: i
             *(trial["trial"].get("start"), trial.get("share")),
             *(trial["trial"]["settings"].get(key) for key in settings),
         ]
-        for trial in best_first(trials)[:limit]
+        for trial in _best_first(trials)[:limit]
     ]
     return SmallTable((*columns, *settings), rows)
 
 
-def best_first(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _best_first(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Trials by score, then by number; those without one, which failed, come last."""
 
     def place(trial: dict[str, Any]) -> tuple[bool, float, int]:

@@ -21,7 +21,7 @@ from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
 from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
-from flywheel.trackers.tables import best_first
+from flywheel.trackers.tables import _best_first
 from flywheel.trackers.wandb import Synced, Wandb, _cell, _Fit
 from flywheel.views import View
 from tests.support.loop_runs import run_moons
@@ -237,7 +237,7 @@ def test_trials_have_rows_of_their_own_and_a_table(tmp_path):
 
 def test_a_trial_that_scored_nothing_is_better_than_one_that_failed():
     trials = [{"number": 0, "score": None}, {"number": 1, "score": 0.0}, {"number": 2, "score": 0.5}]
-    assert [trial["number"] for trial in best_first(trials)] == [2, 1, 0]
+    assert [trial["number"] for trial in _best_first(trials)] == [2, 1, 0]
 
 
 def test_copies_are_bounded_and_need_no_staging(tmp_path, monkeypatch):
