@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +79,11 @@ def is_agents() -> bool:
 def set_earlier_aside(directory: Path, identifier: str) -> None:
     """Move offline folders of this W&B run into a folder of their own.
 
-    A new one holds all that they hold, and ``wandb sync --sync-all`` should upload one of them.
+    A new one holds all that they hold, and ``wandb sync --sync-all`` should upload one of them. W&B names a
+    folder by the second: sessions of the same second have the same name.
     """
     for folder in sorted((directory / FOLDER).glob(f"offline-run-*-{identifier}")):
         earlier = folder.parent / _EARLIER
         earlier.mkdir(exist_ok=True)
-        folder.rename(earlier / folder.name)
+        names = (f"{folder.name}{end}" for end in chain([""], (f"-{k}" for k in count(1))))
+        folder.rename(next(earlier / name for name in names if not (earlier / name).exists()))

@@ -28,7 +28,7 @@ def test_version(answer):
 def test_help_of_a_subcommand(answer, name):
     text = answer(name, "--help")
     assert text.startswith(f"usage: python -m flywheel {name}")
-    assert ("--json" in text) == (name not in ("new", "resume", "sign", "stop"))
+    assert ("--json" in text) == (name not in ("new", "report", "resume", "sign", "stop"))
 
 
 def test_unknown_subcommand_has_a_near_miss(refusal):

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_a_tracker_that_raises_is_still_closed() -> None:
     wait_until(lambda: tracker.calls[-1:] == ["close"], "call of close")
 
 
+@pytest.fixture
+def _takes_ctrl_c() -> Iterator[None]:
+    """As a command in the foreground does; one that a script starts beside it ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_takes_ctrl_c")
 def test_ctrl_c_ends_the_wait_for_trackers(capsys: pytest.CaptureFixture[str]) -> None:
     hanging = {name: Counting(threading.Event()) for name in "ab"}
     group, began = TrackerGroup(hanging), time.monotonic()

@@ -23,6 +23,7 @@ from flywheel.trackers import queued
 from flywheel.trackers.rows import fit_row
 from flywheel.trackers.tables import _best_first
 from flywheel.trackers.wandb import Synced, Wandb, _cell, _Fit
+from flywheel.trackers.wandb_session import set_earlier_aside
 from flywheel.views import View
 from tests.support.loop_runs import run_moons
 from tests.support.probe_parts import Logs
@@ -473,3 +474,14 @@ def test_the_file_is_read_up_to_where_it_was_cut_off(seen):
     assert len(data) > 32768, "it has several blocks"
     assert len(list(parse(data))) == len(seen.records)
     assert list(parse(data[:-10])) == seen.records[:-1]
+
+
+def test_folders_of_sessions_of_one_second_are_all_kept(tmp_path):
+    """W&B names a folder by the second."""
+    for content in "abc":
+        folder = tmp_path / "wandb" / "offline-run-20260101_000000-id"
+        folder.mkdir(parents=True)
+        (folder / "run-id.wandb").write_text(content)
+        set_earlier_aside(tmp_path, "id")
+    earlier = sorted((tmp_path / "wandb" / "earlier").iterdir())
+    assert [(f / "run-id.wandb").read_text() for f in earlier] == ["a", "b", "c"]
