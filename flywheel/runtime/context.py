@@ -40,7 +40,7 @@ class Decisions(msgspec.Struct, frozen=True):
 
 
 ReportProgress = Callable[[int, int | None, str], None]
-ReportMetrics = Callable[..., None]
+ReportMetrics = Callable[[int, Mapping[str, float], int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Context:
     report_progress: ReportProgress
     """Report progress: done, total, note."""
     report_metrics: ReportMetrics
-    """Report what a fit logged: step, values by name; of a trial also ``trial=`` its number."""
+    """Report what a fit logged: step, values by name, and the number of the trial or None."""
     decisions: Decisions = field(default_factory=Decisions)
     trial: int | None = None
     """Number of the trial that a fit is of, in the stage ``tune``."""
@@ -130,7 +130,7 @@ class StageTools:
         *,
         carry: Mapping[str, Carry] | None = None,
         conditions: Json = None,
-        reports: tuple[ReportProgress, ReportMetrics] = (lambda *_: None, lambda *_, **__: None),
+        reports: tuple[ReportProgress, ReportMetrics] = (lambda *_: None, lambda *_: None),
         meter: Meter | None = None,
         decisions: Decisions | None = None,
         **inputs: Any,

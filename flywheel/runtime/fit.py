@@ -223,7 +223,7 @@ class _Logged(lightning.Callback):
     """
 
     def __init__(self, ctx: Context, trainer: lightning.Trainer, curve: Curve) -> None:
-        self._report, self._trainer, self._curve = ctx.report_metrics, trainer, curve
+        self._ctx, self._trainer, self._curve = ctx, trainer, curve
         self.logger = _Logger(self._take, trainer.default_root_dir)
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._reported_at = 0.0
@@ -252,14 +252,14 @@ class _Logged(lightning.Callback):
     def _take(self, metrics: Mapping[str, float]) -> None:
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         if kept := self._curve.add(self._trainer.global_step, values, by="module"):
-            self._report(self._trainer.global_step, kept)
+            self._ctx.report_metrics(self._trainer.global_step, kept, self._ctx.trial)
 
     def _flush(self) -> None:
         """Report what waits; reading a loss waits for the device."""
         for step, values in self._pending:
             numbers = {name: float(value) for name, value in values.items()}
             self.loss = numbers.get("loss", self.loss)
-            self._report(step, numbers)
+            self._ctx.report_metrics(step, numbers, self._ctx.trial)
         self._pending.clear()
         self._reported_at = time.monotonic()
 

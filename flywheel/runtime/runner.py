@@ -190,7 +190,7 @@ class StageRunner:
 
         before = functools.cache(lambda: steps_before(number, self.state))  # once, and only of a fit
 
-        def report_metrics(step: int, values: Mapping[str, float], trial: int | None = None) -> None:
+        def report_metrics(step: int, values: Mapping[str, float], trial: int | None) -> None:
             self.trackers.metrics(Step(number, name, step, before() + step, trial), values)
 
         report_progress(0, None, "")

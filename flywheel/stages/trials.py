@@ -192,9 +192,7 @@ def _context(ctx: Context, number: int) -> Context:
         report_progress=ignore,
         meter=Meter(),
     )
-    report_metrics = partial(ctx.report_metrics, trial=number)
-    own: dict[str, Any] = {"report_progress": report_progress, "report_metrics": report_metrics}
-    return replace(ctx, work=work, trial=number, **own)
+    return replace(ctx, work=work, trial=number, report_progress=report_progress)
 
 
 def _shared(rows: pa.Table, share: float, key: Key) -> pa.Table:
