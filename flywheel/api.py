@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.config.components import Components
 from flywheel.config.compose import overrides_of
+from flywheel.config.recorded import recorded_config
 from flywheel.config.remembered import remembered
 from flywheel.errors import ConfigError, DataError, ExitCode, FlywheelError, RunError, wrap_user_errors
 from flywheel.launch.launch import Launched, composed, fork, launch, resume
-from flywheel.launch.recorded import recorded_config, refuse_unknown
+from flywheel.launch.recorded import refuse_unknown
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.lineage.status import Metrics, RunStatus, metrics, read_state, status
 from flywheel.records import CHAMPION, FINAL, LAST, Role

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.config.recorded import recorded_config
 from flywheel.errors import ConfigError, IdentityError, RunError
-from flywheel.launch.recorded import key_of, recorded_config
+from flywheel.launch.recorded import key_of
 from flywheel.lineage.forks import origins_of, recalled_in_origins
 from flywheel.lineage.generation import Which, find_generation
 from flywheel.records import Role

@@ -11,34 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config.components import TRAINER_OPERATIONAL, targets_in
+from flywheel.config.recorded import recorded_config
 from flywheel.config.schema import OPERATIONAL
 from flywheel.config.search_path import known_targets
 from flywheel.errors import ConfigError, RunError
-from flywheel.storage.events import SessionStarted
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store
 
 _PLACE = frozenset({"name", "runs_dir"})
 _GIVEN = frozenset({"base"})
 """Its content is identity, its path is not: a file that has moved may be named again."""
-
-
-def recorded_config(directory: Path, session: SessionStarted | None) -> dict[str, Any]:
-    """The configuration of a session as it was composed, references unresolved.
-
-    Raises RunError if no session began.
-    """
-    from omegaconf import OmegaConf
-
-    name = session.outputs.get("config") if session else None
-    if name is None:
-        raise RunError(
-            f"Expected a run that has started, got {directory}, without a recorded configuration. Start it "
-            "again by the command that made it."
-        )
-    config = OmegaConf.to_container(OmegaConf.create(Store(directory).get(name).decode()), resolve=False)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
 
 
 def config_to_resume(directory: Path, state: RunState, overrides: Sequence[str]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from flywheel.config.recorded import recorded_config
 from flywheel.curves import steps_before
 from flywheel.records import Step
 from flywheel.storage.events import Event
 from flywheel.storage.state import RunState
 from flywheel.trackers.mirror import Mirror
 from flywheel.trackers.rows import TRAIN, TRIALS, Row
-from flywheel.trackers.wandb import recorded_config
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -36,7 +36,7 @@ class LightningLogger(Mirror):
         assert state.created is not None, "a session is one of a run that was created"
         assert state.session is not None, "and has begun"
         name = f"{state.created.recipe}/{state.created.name}"
-        self._logger.log_hyperparams({"run": name, **recorded_config(state.session, self._store)})
+        self._logger.log_hyperparams({"run": name, **recorded_config(self._directory, state.session)})
         self._status = "success"
 
     def caught_up(self) -> None:

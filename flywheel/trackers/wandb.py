@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.config.credentials import without_secrets, without_secrets_in_html
+from flywheel.config.recorded import recorded_config
 from flywheel.errors import ConfigError
 from flywheel.records import Answer, Step
 from flywheel.storage import ledger
@@ -174,7 +175,7 @@ class Wandb(NoTracker):
             dir=str(self._directory),
             name=f"{created.recipe}/{created.name}",
             group=created.recipe,
-            config=_config(state, self._store),
+            config=_config(state, self._directory),
             allow_val_change=True,  # operational keys may change from session to session
             resume="allow",
             reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
@@ -281,21 +282,13 @@ class _Fit:
         return left
 
 
-def _config(state: RunState, store: Store) -> dict[str, Any]:
+def _config(state: RunState, directory: Path) -> dict[str, Any]:
     """The whole configuration of the last session, as the ledger has it: credentials by name."""
     session = state.session
     assert session is not None, "a run that is shown has begun"
-    config = recorded_config(session, store)
+    config = recorded_config(directory, session)
     about = {"compute": session.compute, "versions": session.versions, "commit": session.commit}
     return {**config, "session": {**about, "world_size": session.world_size, "threads": session.threads}}
-
-
-def recorded_config(session: SessionStarted, store: Store) -> Values:
-    """The configuration that a session recorded."""
-    import yaml
-
-    config: Values = yaml.safe_load(store.get(session.outputs["config"]))
-    return config
 
 
 def _table(table: SmallTable) -> Any:

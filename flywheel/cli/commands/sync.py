@@ -59,16 +59,16 @@ def _settings(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     Raises RunError if nothing can be shown, or another process shows it.
     """
+    from flywheel.config.recorded import recorded_config
     from flywheel.lineage.status import read_state
     from flywheel.storage import lock
-    from flywheel.storage.store import Store
-    from flywheel.trackers.wandb import Wandb, recorded_config
+    from flywheel.trackers.wandb import Wandb
 
     session = read_state(directory).session
     if session is None:
         raise RunError(f"Expected a run that has begun, got {directory}: no session of it is recorded.")
     target = f"{Wandb.__module__}.{Wandb.__qualname__}"
-    tracker = recorded_config(session, Store(directory)).get("tracker") or {}
+    tracker = recorded_config(directory, session).get("tracker") or {}
     ours = next((one for one in (tracker, *tracker.values()) if _target(one) == target), None)
     if ours is not None and lock.work_under_way(directory) is lock.Work.RUN:
         raise RunError(f"{directory} is running and shows itself in W&B. Wait for its end, or `stop` it.")

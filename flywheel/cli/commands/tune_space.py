@@ -60,8 +60,9 @@ def _of_run(name: str, more: Sequence[str], options: argparse.Namespace) -> Spac
 
     from flywheel.cli.tune_space import space_report
     from flywheel.config.components import Components
+    from flywheel.config.recorded import recorded_config
     from flywheel.config.remembered import remembered
-    from flywheel.launch.recorded import recorded_config, refuse_unknown
+    from flywheel.launch.recorded import refuse_unknown
     from flywheel.lineage.status import read_state
 
     if more:
