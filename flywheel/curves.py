@@ -8,9 +8,9 @@ null where it was not finite). It is an artifact of the stage ``train``; those o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # pyarrow: what only asks how many steps there were goes without it
     import pyarrow as pa
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # pyarrow: what only asks how many steps there were goes with
     from flywheel.storage.state import RunState
     from flywheel.storage.store import Store
 
+T = TypeVar("T")
 Row = tuple[int, str, float | None]
 """Step, name and value; None: it was not finite."""
 LIMIT = 400
@@ -85,6 +86,12 @@ def as_table(rows: Iterable[Row]) -> pa.Table:
     steps, names, values = zip(*rows, strict=True) if (rows := list(rows)) else ((), (), ())
     columns = {"step": (steps, pa.int64()), "name": (names, pa.string()), "value": (values, pa.float64())}
     return pa.table({name: pa.array(column, kind) for name, (column, kind) in columns.items()})
+
+
+def thinned(points: Sequence[T], most: int) -> list[T]:
+    """At most some ``most`` of the points: every k-th, and the last one."""
+    every = max(1, -(-len(points) // most))
+    return [point for k, point in enumerate(points) if k % every == 0 or k == len(points) - 1]
 
 
 def curves_of_trials(rows: Mapping[int, Iterable[Row]]) -> pa.Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.curves import thinned
 from flywheel.lineage.status import difference, metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.metrics.intervals import mean_interval
@@ -137,18 +138,13 @@ def _curve(state: RunState, suite: str, metric: str, points: list[Point]) -> Cur
     if line:
         line.append((state.generations[-1].number, line[-1][1]))
     role, unit = state.roles.get(suite, ""), points[-1].estimate.unit
-    return Curve(suite, metric, role, unit, tuple(_thinned(points)), tuple(_ends(line)))
+    return Curve(suite, metric, role, unit, tuple(_thinned(points)), tuple(thinned(line, MOST_POINTS)))
 
 
 def _thinned(points: list[Point]) -> list[Point]:
     step = -(-len(points) // MOST_POINTS)
     kept = [p for k, p in enumerate(points) if k % step == 0 or p is points[-1] or p.note]
     return kept[-2 * MOST_POINTS :]
-
-
-def _ends(line: list[tuple[int, Interval]]) -> list[tuple[int, Interval]]:
-    step = -(-len(line) // MOST_POINTS) if line else 1
-    return [one for k, one in enumerate(line) if k % step == 0 or k == len(line) - 1]
 
 
 def gains(state: RunState, store: Store) -> Iterator[Gain]:

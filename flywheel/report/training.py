@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flywheel.curves import run_curve
+from flywheel.curves import run_curve, thinned
 from flywheel.lineage.record import Record
 from flywheel.storage.state import Generation
 
@@ -39,6 +39,4 @@ def training_curves(record: Record, chosen: Sequence[Generation]) -> tuple[Train
 
 
 def _curve(name: str, rows: list[tuple[int, int, float]]) -> TrainingCurve:
-    step = -(-len(rows) // MOST_POINTS)
-    thinned = [row for k, row in enumerate(rows) if k % step == 0 or k == len(rows) - 1]
-    return TrainingCurve(name, *zip(*thinned, strict=True))
+    return TrainingCurve(name, *zip(*thinned(rows, MOST_POINTS), strict=True))

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flywheel.curves import steps_before
+from flywheel.curves import steps_before, thinned
 from flywheel.lineage.status import (
     BudgetStatus,
     Metrics,
@@ -103,8 +103,7 @@ class Rows:
         name = event.outputs.get("curves")
         for trial, points in _by_trial(self._store.table(name)) if name else ():
             steps = sorted(points)
-            few = steps[:: max(1, -(-len(steps) // _POINTS_OF_TRIAL))]
-            for step in sorted({*few, *steps[-1:]}):
+            for step in thinned(steps, _POINTS_OF_TRIAL):
                 where = {TRIALS: self._trial_steps + step, "trials/generation": event.generation}
                 yield Row(TRIALS, {**where, "trials/trial": trial, **_under("trials", points[step])})
             self._trial_steps += steps[-1] if steps else 0
