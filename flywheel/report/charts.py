@@ -378,7 +378,7 @@ def controls(table: ControlTable) -> LayerChart:
 
 
 def runs_side_by_side(
-    series: Mapping[str, Iterable[tuple[float, float]]],
+    series: Mapping[str, Iterable[tuple[float, Interval]]],
     x_title: str,
     unit: str | None,
     *,
@@ -386,32 +386,35 @@ def runs_side_by_side(
     legend: bool = True,
     height: int = _HEIGHT,
 ) -> LayerChart:
-    """One figure of several runs: a line each, told apart by stroke and shape too; x is ``whole`` numbers."""
+    """One figure of several runs with its intervals: a line each, told apart by stroke and shape too.
+
+    ``whole``: x is whole numbers.
+    """
     alt = altair()
     rows: Rows = [
-        {"run": name, "x": _short(x), "value": round(value, _DIGITS)}
+        {"run": name, "x": _short(x), "text": estimate_text(estimate), **_bounds(estimate)}
         for name, points in series.items()
-        for x, value in points
+        for x, estimate in points
     ]
     x = alt.X("x:Q", title=x_title, scale=alt.Scale(nice=False, padding=12))
     if whole:
         x = _whole(alt, "x:Q", x_title, (int(row["x"]) for row in rows))
-    y_scale = _scale(alt, [{"low": row["value"], "high": row["value"]} for row in rows], unit)
     names = list(series)
     ranges = [(_cycled(of, len(names))) for of in (SERIES, DASHES, SHAPES)]
     colour, dash, shape = (alt.Scale(domain=names, range=one) for one in ranges)
     key = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=320) if legend else None
     base = alt.Chart(_data(alt, rows)).encode(
         x=x,
-        y=alt.Y("value:Q", title=None, scale=y_scale, axis=_axis(alt, unit)),
+        y=alt.Y("value:Q", title=None, scale=_scale(alt, rows, unit), axis=_axis(alt, unit)),
         color=alt.Color("run:N", scale=colour, legend=key),
     )
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("run:N", scale=dash, legend=key))
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         shape=alt.Shape("run:N", scale=shape, legend=key),
-        tooltip=["run:N", alt.Tooltip("x:Q", title=x_title), "value:Q"],
+        tooltip=["run:N", alt.Tooltip("x:Q", title=x_title), alt.Tooltip("text:N", title="value [95%]")],
     )
-    return _layered(alt, height, lines, points)
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+    return _layered(alt, height, lines, bars, points)
 
 
 def _cycled(values: Sequence[Any], count: int) -> list[Any]:

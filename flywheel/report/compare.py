@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flywheel.errors import ConfigError
@@ -15,7 +16,7 @@ from flywheel.report.figures import Curve, curves
 from flywheel.report.headline import duration_text, headline, state_of
 from flywheel.storage.events import Spent
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.state import RunState
+from flywheel.storage.state import RunState, Status
 
 _MOST_FIGURES = 6
 
@@ -29,7 +30,8 @@ class ComparedRun:
     state: str
     sentence: str
     champion: int | None
-    generations: int
+    turns: int
+    """That have ended."""
     promoted: int
     curves: tuple[Curve, ...]
     final: dict[tuple[str, str], Interval]
@@ -38,22 +40,6 @@ class ComparedRun:
     """Wall time of the run by the end of each generation."""
     spent: Spent
     head: str
-
-    @property
-    def cost(self) -> tuple[str, ...]:
-        """Time, device hours, FLOPs and money, for a table."""
-        money = f"{self.spent.money:.3g}" if self.spent.money else "-"
-        return (
-            duration_text(self.spent.seconds),
-            f"{self.spent.device_hours:.3g}",
-            f"{self.spent.flops:.3g}",
-            money,
-        )
-
-    def figure(self, suite: str, metric: str) -> str:
-        """The champion's, for a table."""
-        estimate = self.final.get((suite, metric))
-        return estimate_text(estimate) if estimate else "-"
 
     def curve(self, suite: str, metric: str) -> Curve | None:
         """One of its curves."""
@@ -67,6 +53,31 @@ class Comparison:
     runs: tuple[ComparedRun, ...]
     figures: tuple[tuple[str, str], ...]
     """Suites and metrics that at least two of them have, those of gate suites first; else all."""
+
+    @property
+    def table(self) -> list[tuple[str, list[str]]]:
+        """What each row says, and its cells, a run each: the state, the champion's figures, the cost."""
+        rows: dict[str, Callable[[ComparedRun], object]] = {
+            "state": lambda run: run.state,
+            "generation in force": lambda run: "-" if run.champion is None else run.champion,
+            "turns": lambda run: run.turns,
+            "turns in force": lambda run: run.promoted,
+        }
+        rows |= {
+            f"{suite}: {metric}": partial(_figure, key=(suite, metric)) for suite, metric in self.figures
+        }
+        rows |= {
+            "wall time": lambda run: duration_text(run.spent.seconds),
+            "device hours": lambda run: f"{run.spent.device_hours:.3g}",
+            "FLOPs": lambda run: f"{run.spent.flops:.3g}",
+            "money": lambda run: f"{run.spent.money:.3g}" if run.spent.money else "-",
+        }
+        return [(title, [str(cell(run)) for run in self.runs]) for title, cell in rows.items()]
+
+
+def _figure(run: ComparedRun, key: tuple[str, str]) -> str:
+    estimate = run.final.get(key)
+    return estimate_text(estimate) if estimate else "-"
 
 
 def comparison(directories: Sequence[Path]) -> Comparison:
@@ -92,7 +103,7 @@ def _compared(directory: Path, name: str) -> ComparedRun:
         state=str(state_of(directory, state)),
         sentence=headline(record).sentence,
         champion=state.champion.number if state.champion else None,
-        generations=len(state.generations),
+        turns=sum(g.is_turn and g.status != Status.UNFINISHED for g in state.generations),
         promoted=state.turns_in_force,
         curves=curves(state),
         final={(suite, metric): one for suite, of in measured.items() for metric, one in of.items()},

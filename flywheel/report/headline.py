@@ -127,8 +127,10 @@ def _gain(state: RunState, found: tuple[Gain, ...]) -> Answer:
 def _is_real(state: RunState, found: tuple[Gain, ...]) -> Answer:
     question, promoted = "Is the gain real?", state.turns_in_force
     if not found:
+        looks = len(state.looks)
+        tried = f"{looks} {'look' if looks == 1 else 'looks'} at the gate, none passed."
         return Answer(
-            question, "None is claimed", f"{len(state.looks)} looks at the gate, none passed.", "open"
+            question, "None is claimed", tried if looks else "No candidate has come to the gate.", "open"
         )
     if state.promotion.rule == GREEDY:
         return Answer(
@@ -206,7 +208,7 @@ def _evidence(record: Record, found: tuple[Gain, ...]) -> Iterator[str]:
     budget = BudgetStatus.of(state)
     if state.promotion.rule == GREEDY:
         yield "nothing was tested: promotion=greedy takes what has the higher mean on dev"
-    elif budget and state.created:
+    elif budget and budget.looks:
         share = (
             "the expected share of wrong ones among all promotions"
             if budget.rule == FALSE_DISCOVERY

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -85,6 +86,7 @@ def run_page(facts: RunFacts) -> str:
         facts.name,
         groups,
         facts=facts,
+        shown={detail.number for detail in facts.details},
         strip=_strip(facts),
         hidden_curves=max(0, len(frequent) - _MOST_CURVES),
     )
@@ -104,21 +106,27 @@ def _beside(comparison: Comparison, *, by_time: bool) -> Iterator[Chart]:
         found = [(run, curve) for run in comparison.runs if (curve := run.curve(suite, metric))]
         series = {
             run.name: [
-                (run.seconds_by[p.generation] if by_time else p.generation, float(p.estimate.value))
-                for p in curve.points
+                (run.seconds_by[p.generation] if by_time else p.generation, p.estimate) for p in curve.points
             ]
             for run, curve in found
         }
         x = "wall time, s" if by_time else "generation"
         says = f"{metric} on the suite {suite} of {len(series)} runs by {x}."
         rows = [
-            (name, f"{x:.0f}", _value(value, found[0][1].unit))
+            (name, f"{x:.0f}", estimate_text(estimate))
             for name, points in series.items()
-            for x, value in points
+            for x, estimate in points
         ]
         made = charts.runs_side_by_side(series, x, found[0][1].unit, whole=not by_time)
         place = "time" if by_time else "generation"
-        yield chart(f"{place}-{k}", f"{suite}: {metric} by {place}", says, made, ("run", x, metric), rows)
+        yield chart(
+            f"{place}-{k}",
+            f"{suite}: {metric} by {place}",
+            says,
+            made,
+            ("run", x, f"{metric} [95% interval]"),
+            rows,
+        )
 
 
 def _strip(facts: RunFacts) -> list[GenerationDetail]:
@@ -225,6 +233,7 @@ def _environment() -> Environment:
         "duration": duration_text,
         "difference": difference_text,
         "mark": lambda status: BY_STATUS[status],
+        "quoted": shlex.quote,
         "percent": lambda share: f"{share:.0%}",
     }
     return environment

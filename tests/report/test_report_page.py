@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -17,6 +18,7 @@ import flywheel
 from flywheel.errors import ConfigError
 from flywheel.lineage.status import estimates
 from flywheel.lineage.text import estimate_text
+from flywheel.report import facts as facts_module
 from flywheel.report import write_comparison, write_report
 from flywheel.report.facts import run_facts
 from flywheel.report.page import fragment
@@ -211,13 +213,46 @@ def test_several_runs_are_compared(finished_run: Path, frontier_run: Path, tmp_p
         status = flywheel.open_run(run).status()
         assert status.head in page.words
         assert run.name in page.words
+    assert " turns 2 5 " in page.words, "genesis is none"
     assert {"generation-0", "time-0"} <= set(page.specs)
     rows = page.specs["generation-0"]["data"]["values"]
     assert len({row["run"] for row in rows}) == 2
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     x, y = (page.specs["generation-0"]["layer"][0]["encoding"][axis] for axis in "xy")
     assert {row["x"] for row in rows} <= set(x["axis"]["values"]), "a mark for each generation, none between"
     low, high = y["scale"]["domain"]
-    assert all(low < row["value"] < high for row in rows)
+    assert all(low <= row["low"] and row["high"] <= high for row in rows)
+
+
+def test_a_run_that_came_to_no_gate_speaks_of_no_look(run_copy: Path, tmp_path: Path, page_of: Make) -> None:
+    lines = (run_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    count = next(k for k, line in enumerate(map(json.loads, lines), 1) if line["event"] == "generation_ended")
+    (run_copy / "ledger.jsonl").write_bytes(b"".join(lines[:count]))
+    (run_copy / "HEAD").write_text(json.loads(lines[count - 1])["hash"] + "\n")
+    page = page_of(run_copy, tmp_path / "report.html")
+    assert "No candidate has come to the gate." in page.words
+    assert "0 of 0 looks" not in page.words
+    assert "0 looks" not in page.words
+
+
+def test_of_a_long_run_what_has_no_section_is_named_without_a_link(
+    finished_run: Path, tmp_path: Path, page_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "chosen", lambda state: state.generations[-1:])
+    page = page_of(finished_run, tmp_path / "report.html")
+    links = {str(link["href"])[1:] for link in page.all("a")}
+    assert links <= set(page.ids)
+    assert "generation-0" not in page.ids
+    assert "generation 0" in page.words
+
+
+def test_commands_hold_in_a_shell_whatever_a_run_is_called(
+    run_copy: Path, tmp_path: Path, page_of: Make
+) -> None:
+    odd = run_copy.rename(run_copy.with_name("my run; (2)"))
+    words = page_of(odd, tmp_path / "report.html").words
+    command = words[words.index("python -m flywheel verify") :].split(" --head")[0]
+    assert shlex.split(command)[4:] == [f"moons/{odd.name}"]
 
 
 def test_one_run_is_not_compared(finished_run: Path, tmp_path: Path) -> None:
