@@ -12,7 +12,7 @@ from typing import Any
 from flywheel.storage.events import Event
 from flywheel.storage.state import RunState
 from flywheel.trackers.mirror import Mirror
-from flywheel.trackers.rows import GENERATION, LOOK, SEALED, TRAIN, TRIALS, Row
+from flywheel.trackers.rows import EVALUATE, GENERATE, GENERATION, LOOK, SEALED, TRAIN, TRIALS, Row
 
 FILES = {
     GENERATION: "metrics.csv",
@@ -20,6 +20,8 @@ FILES = {
     TRIALS: "trials.csv",
     LOOK: "looks.csv",
     SEALED: "sealed.csv",
+    GENERATE: "generate.csv",
+    EVALUATE: "evaluate.csv",
 }
 """Axis of a row -> the file that it is in."""
 
@@ -28,9 +30,10 @@ FILES = {
 class Csv(Mirror):
     """Writes ``metrics.csv``, a row a generation, and ``fits.csv``, a row a step that a curve has.
 
-    Also, where there are any, ``trials.csv``, ``looks.csv`` and ``sealed.csv``. Each session writes all of
-    them anew from the ledger and goes on, so that no row is there twice. A text that a spreadsheet would take
-    for a formula has a quote before it.
+    Also ``generate.csv`` and ``evaluate.csv``, how fast samples were made and suites answered, and where
+    there are any ``trials.csv``, ``looks.csv`` and ``sealed.csv``. Each session writes all of them anew from
+    the ledger and goes on, so that no row is there twice. A text that a spreadsheet would take for a formula
+    has a quote before it.
     """
 
     folder: str = "csv"

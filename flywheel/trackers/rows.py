@@ -7,7 +7,9 @@ make the same rows.
 champion    what is in force after a turn: its estimates on the gate suites
 cost        of the turn, of the run so far, and the champion's gain for it
 data        what was generated, kept and trained on, what audits found
+evaluate    how fast suites were answered, by the units that were done in the run so far
 evaluation  the candidate's estimates on all suites
+generate    how fast samples were made, by the units that were done in the run so far
 guards      what guards did and measured
 ledger      line and head of the ledger with which the turn ended
 look        a look at a frontier, by its number
@@ -54,11 +56,13 @@ if TYPE_CHECKING:  # pyarrow
 
 Values = dict[str, Any]
 """Key -> number, truth value or text."""
-GENERATION, LOOK, SEALED, TRAIN, TRIALS = (
+GENERATION, LOOK, SEALED, TRAIN, TRIALS, GENERATE, EVALUATE = (
     *("generation", "look/number", "sealed/generation"),
-    *("train/step", "trials/step"),
+    *("train/step", "trials/step", "generate/step", "evaluate/step"),
 )
 """The axes."""
+_STEPS_OF = {"generate": GENERATE, "screen": EVALUATE, "evaluate": EVALUATE, "sealed": EVALUATE}
+"""The axis on which the units of a stage are steps."""
 _POINTS_OF_TRIAL = 20
 _HOUR, _PETA = 3600.0, 1e15
 
@@ -79,9 +83,16 @@ class Rows:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._trial_steps = 0
+        self._units = {GENERATE: 0, EVALUATE: 0}
 
     def of(self, event: Event, state: RunState) -> list[Row]:
         """Those of an event; ``state`` includes it."""
+        rows = self._of(event, state)
+        if isinstance(event, StageDone) and event.stage in _STEPS_OF and event.facts.units.count:
+            rows.append(self._work_row(event))
+        return rows
+
+    def _of(self, event: Event, state: RunState) -> list[Row]:
         match event:
             case StageDone(stage="train"):
                 return list(fit_rows(event, state, self._store))
@@ -97,6 +108,22 @@ class Rows:
             case Recalled() | RolledBack() | FellBack():
                 return _change_rows(event, state)
         return []
+
+    def _work_row(self, event: StageDone[Any]) -> Row:
+        """What the units of a stage took; they follow those of all earlier generations."""
+        axis, cost = _STEPS_OF[event.stage], event.cost
+        self._units[axis] += event.facts.units.count
+        seconds = cost.unit_seconds or cost.seconds
+        values: Values = {"generation": event.generation, "seconds": seconds}
+        values |= {"units_per_second": event.facts.units.count / seconds} if seconds else {}
+        if axis == GENERATE:
+            made = event.facts.made
+            values |= {"samples": made, "tokens": cost.tokens or None}
+            values |= {"samples_per_second": made / seconds} if seconds else {}
+            values |= {"tokens_per_second": cost.tokens / seconds} if seconds and cost.tokens else {}
+        else:
+            values["stage"] = event.stage
+        return Row(axis, {axis: self._units[axis], **_under(axis.partition("/")[0], values)})
 
     def _trial_rows(self, event: StageDone[Any]) -> Iterator[Row]:
         """A few points of the curve of each trial: the trials of all generations follow on one axis."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,19 +25,22 @@ from flywheel.storage.state import RunState, Status
 from flywheel.storage.store import Store
 from flywheel.trackers import NoTracker
 from flywheel.trackers.alerts import DEFAULT, KINDS, alert_of
+from flywheel.trackers.console import printable
 from flywheel.trackers.rows import GENERATION, TRAIN, Row, Rows, Values, fit_row, summary_values
 from flywheel.trackers.tables import SmallTable, tables_of
 from flywheel.trackers.wandb_artifacts import HOW, REFERENCE, Artifacts
 from flywheel.trackers.wandb_session import (
+    DISABLED,
     OFFLINE,
     is_agents,
     mode_of,
     run_id,
     set_earlier_aside,
     settings,
+    shown_at,
 )
 
-MODES = (None, "online", "offline", "disabled")
+MODES = (None, "online", OFFLINE, DISABLED)
 LINE, INDEX = "ledger/line", "ledger/row"
 """Of a row: the line of the ledger that it is of, and its place among the rows of that line."""
 _HIDDEN = (GENERATION, LINE, INDEX, TRAIN, "train/generation")
@@ -111,7 +115,11 @@ class Wandb(NoTracker):
     def event(self, event: Event, state: RunState) -> None:
         """Start with the session, with what earlier ones left; then log what each event says."""
         if self._run is None and isinstance(event, SessionStarted):
-            self._start(state, mode_of(self.mode))
+            if (mode := mode_of(self.mode)) == DISABLED:
+                return
+            run = self._start(state, mode)
+            said = shown_at(run, self._directory, self.mode)
+            print(printable(f"tracker.wandb: {said}"), file=sys.stderr)
             self._replay(ledger.read(self._directory)[: event.seq + 1])
         elif self._run is not None:
             self._log_event(event, state)
@@ -140,7 +148,8 @@ class Wandb(NoTracker):
         self.close()
         return Synced(str(place), self._logged)
 
-    def _start(self, state: RunState, mode: str | None) -> None:
+    def _start(self, state: RunState, mode: str | None) -> Any:
+        """Open the W&B run, and return it."""
         self._run = self._open(mode, state)
         for key in _HIDDEN:
             self._run.define_metric(key, hidden=True)
@@ -152,6 +161,7 @@ class Wandb(NoTracker):
         if self.artifacts:
             where = (self._run, self._store, self.artifacts, self.artifacts_kept)
             self._artifacts = Artifacts(*where, is_offline=mode == OFFLINE)
+        return self._run
 
     def _replay(self, events: Iterable[Event]) -> None:
         """Log what a run's events say, from the first one; what W&B has already is left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from flywheel.storage.events import RunCreated
 
-OFFLINE = "offline"
+OFFLINE, DISABLED = "offline", "disabled"
 FOLDER = "wandb"
 """Where W&B's files lie, in a run's directory."""
 _EARLIER = "earlier"
@@ -24,6 +25,14 @@ def mode_of(mode: str | None) -> str | None:
     if mode is not None or os.environ.get("WANDB_MODE"):
         return mode or os.environ["WANDB_MODE"]
     return None if is_logged_in() else OFFLINE
+
+
+def shown_at(run: wandb.Run, directory: Path, mode: str | None) -> str:
+    """Where people see a run, or how they will; ``mode`` is what was configured."""
+    if not run.settings._offline:
+        return str(run.url)
+    why = "" if mode or os.environ.get("WANDB_MODE") else ", as nobody is logged in to W&B"
+    return f"offline{why}; python -m flywheel sync {shlex.quote(str(directory))} uploads the run"
 
 
 def is_logged_in() -> bool:
@@ -54,6 +63,7 @@ def settings(**more: Any) -> wandb.Settings:
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
+        silent=True,  # its summary of a run would stand among ours
         **more,
     )
 

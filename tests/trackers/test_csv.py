@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 import flywheel
 from flywheel.curves import run_curve
+from flywheel.storage import ledger
+from flywheel.storage.events import StageDone
 from flywheel.storage.store import Store
 from flywheel.trackers.csv import _cell
 from tests.support.loop_runs import run_probe
@@ -32,6 +35,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[flywheel.Run]:
     for generations, tracker in ((0, "none"), (1, "csv"), (1, "none")):
         run_probe(folders[1], generations=generations, tracker=tracker, **every)
     return [whole, run_probe(folders[1], generations=2, tracker="csv", **every)]
+
+
+def stages(run: flywheel.Run, *names: str) -> list[StageDone[Any]]:
+    """Those that were done, in order."""
+    return [e for e in ledger.read(run.path) if isinstance(e, StageDone) and e.stage in names]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["whole", "in parts"])
@@ -59,6 +67,12 @@ def test_each_generation_and_step_is_there_once_and_equal_to_the_ledger(
     trials = read(run.path, "trials.csv")
     assert {(row["generation"], row["trial"]) for row in trials} == {(g, t) for g in "012" for t in "01"}
     assert not list((run.path / "csv").glob(".*"))
+    made = {row["generation"]: float(row["samples"]) for row in read(run.path, "generate.csv")}
+    units = [event.facts.units.count for event in stages(run, "generate")]
+    assert made == {str(event.generation): event.facts.made for event in stages(run, "generate")}
+    assert [int(row["step"]) for row in read(run.path, "generate.csv")] == list(accumulate(units))
+    answered = [(row["generation"], row["stage"]) for row in read(run.path, "evaluate.csv")]
+    assert answered == [(str(e.generation), e.stage) for e in stages(run, "screen", "evaluate", "sealed")]
 
 
 def test_sessions_make_no_difference(runs: list[flywheel.Run]) -> None:

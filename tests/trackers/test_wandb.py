@@ -1,7 +1,9 @@
 import getpass
 import json
+import re
 import shutil
 import subprocess
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from flywheel.lineage.samples import read_samples
 from flywheel.records import Action, Alarm, Step
 from flywheel.storage import ledger
 from flywheel.storage.corpus import parts_of
+from flywheel.storage.events import StageDone
 from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
@@ -79,6 +82,33 @@ def test_without_a_login_it_is_offline_beside_the_ledger(run, seen):
     assert seen.run.run_id == ledger.read(run.path)[0].hash[:16]
 
 
+def test_where_it_is_shown_is_said_in_one_line(run, tmp_path, capfd):
+    """W&B's own summary would stand among our last lines."""
+    for mode, why in ((None, ", as nobody is logged in to W&B"), ("offline", "")):
+        own = run_moons(tmp_path / str(mode), generations=0, tracker="wandb", **{"tracker.wandb.mode": mode})
+        said = f"tracker.wandb: offline{why}; python -m flywheel sync {own.path} uploads the run"
+        assert capfd.readouterr().err.splitlines() == [said]
+
+
+def test_disabled_it_does_nothing(run, tmp_path, capfd):
+    own = run_moons(tmp_path, generations=1, tracker="wandb", **{"tracker.wandb.mode": "disabled"})
+    assert own.exit_code is ExitCode.FINISHED
+    assert capfd.readouterr().err == ""
+    assert not (own.path / "wandb").exists()
+
+
+def test_generating_and_evaluating_have_sections_by_their_units(run, seen):
+    events = [e for e in ledger.read(run.path) if isinstance(e, StageDone)]
+    made = [e for e in events if e.stage == "generate"]
+    rows = seen.over("generate/step")
+    assert [row["generate/samples"] for row in rows] == [e.facts.made for e in made]
+    for row, event in zip(rows, made, strict=True):
+        assert row["generate/samples_per_second"] == event.facts.made / event.cost.unit_seconds
+    answered = [e for e in events if e.stage in ("screen", "evaluate", "sealed")]
+    steps = [row["evaluate/step"] for row in seen.over("evaluate/step")]
+    assert steps == list(accumulate(e.facts.units.count for e in answered))
+
+
 def test_every_metric_of_status_is_there_with_its_interval(run, seen):
     """By generation; the sealed ones by the generation that was looked at."""
     sealed = {row["sealed/generation"]: row for row in seen.over("sealed/generation")}
@@ -135,8 +165,8 @@ def test_the_page_begins_with_the_champions_metric_over_generations(seen):
     assert keys[0] == "champion/gate/accuracy"
     assert seen.axes[keys[0]] == "generation"
     assert "generation" in seen.hidden, "it would be a chart of its own, before all sections"
-    sections = ["champion", "cost", "data", "evaluation", "ledger", "sealed", "tables", "train", "tuning"]
-    assert seen.sections == [*sections, "verdict"]
+    results = ["champion", "cost", "data", "evaluate", "evaluation", "generate", "ledger", "sealed", "tables"]
+    assert seen.sections == [*results, "train", "tuning", "verdict"]
 
 
 def test_the_configuration_is_all_that_the_session_recorded(run, seen):
@@ -386,10 +416,10 @@ def test_sync_shows_a_run_that_had_no_tracker_as_if_it_had_been_followed(run, se
     done = Wandb().sync(without.path, "offline")
     synced = mirror(without.path)
     assert done.rows == len(synced.rows) == len(seen.rows)
-    clocks = ("_", "cost/", "ledger/", "tables/")
+    clocks = re.compile("_|cost/|ledger/|tables/|(generate|evaluate)/.*second")
 
     def comparable(rows):
-        return [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in rows]
+        return [{k: v for k, v in row.items() if not clocks.match(k)} for row in rows]
 
     assert comparable(synced.rows) == comparable(seen.rows)
 
