@@ -133,6 +133,9 @@ class TrialResult(Answer, frozen=True):
     """Why it failed, e.g. ``StageFailed: loss is not finite``."""
     error: float | None = None
     """The standard error of the score; None: there is one item, or it failed."""
+    error_beside: float | None = None
+    """That of its difference to the score of trial 0, as both are on the same items; None: one of them failed
+    or was pruned, or there is one item."""
     rungs: tuple[float, ...] = ()
     """The score at each rung that it came to."""
     pruned: bool = False
@@ -159,6 +162,11 @@ class Study(Answer, frozen=True):
     age: int
     """How many studies of this run have been made since, with this one: 1 is the last one."""
     results: tuple[TrialResult, ...]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of an earlier generation of this run."""
+        return "@" not in self.of
 
 
 class Choice(Answer, frozen=True):

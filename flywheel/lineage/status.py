@@ -132,11 +132,11 @@ def audit_text(state: RunState) -> Iterator[str]:
     faults = [(g.number, g.audit.facts.fault) for g in turns if g.audit and g.audit.facts.fault]
     for number, fault in faults[-_LISTED:]:
         yield f"audit of generation {number}: {fault}"
-    known = [facts.precision for facts in audited if facts.precision]
-    trend = (
-        f"; right among those kept: {known[0].value:.1%} first, {known[-1].value:.1%} last" if known else ""
-    )
-    yield f"audits of {len(audited)} turns found fault with {len(faults) or 'none'}{trend}"
+    known = [f"{facts.precision.value:.1%}" for facts in audited if facts.precision]
+    trend = f"{known[0]} first, {known[-1]} last" if len(known) > 1 else "".join(known)
+    turns_text = "1 turn" if len(audited) == 1 else f"{len(audited)} turns"
+    found = f"audits of {turns_text} found fault with {len(faults) or 'none'}"
+    yield f"{found}; right among those kept: {trend}" if known else found
 
 
 class GenerationStatus(Answer, frozen=True):
@@ -431,7 +431,8 @@ def held_out_text(recorded: HeldOut) -> str:
         return f"{text}: no item is a seed sample, or in a suite of another role{also}"
     by_other: dict[str, list[str]] = {}
     for entry in recorded.shared:
-        by_other.setdefault(entry.other, []).append(f"{entry.items} of {entry.of} items of {entry.suite}")
+        count = f"all {entry.of}" if entry.items == entry.of else f"{entry.items} of {entry.of}"
+        by_other.setdefault(entry.other, []).append(f"{count} items of {entry.suite}")
     shared = "; ".join(f"{', '.join(items)} in {other}" for other, items in by_other.items())
     few = "; ".join(
         f"{rule.column} {', '.join(map(str, rule.values))}: {rule.reason}" for rule in recorded.exhaustible

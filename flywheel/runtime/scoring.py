@@ -190,6 +190,10 @@ class Means:
     """Its standard error, with clusters as the units that are independent; None: there is one of them."""
     suites: dict[str, float]
     """The mean of each suite."""
+    sums: list[float]
+    """The scores of each cluster's items, summed up."""
+    sizes: list[int]
+    """The items of each cluster."""
 
     @classmethod
     def of(cls, tables: Mapping[str, pa.Table]) -> Means:
@@ -197,12 +201,21 @@ class Means:
         scores = {name: table["score"].to_numpy() for name, table in tables.items()}
         every = np.concatenate(list(scores.values()))
         clusters = [f"{name} {own}" for name, table in tables.items() for own in table["cluster"].to_pylist()]
-        _, of_item = np.unique(clusters, return_inverse=True)
-        apart = np.bincount(of_item, weights=every - every.mean())
-        count = len(apart)
-        error = np.sqrt((apart**2).sum() * count / (count - 1)) / len(every) if count > 1 else None
+        _, of_item, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+        sums = np.bincount(of_item, weights=every)
         means = {name: float(own.mean()) for name, own in scores.items()}
-        return cls(float(every.mean()), None if error is None else float(error), means)
+        return cls(float(every.mean()), error_of_mean(sums, sizes), means, sums.tolist(), sizes.tolist())
+
+
+def error_of_mean(sums: Sequence[float] | np.ndarray, sizes: Sequence[int] | np.ndarray) -> float | None:
+    """The standard error of a mean over items, of each cluster's sum and size; None: there is one cluster.
+
+    Of the differences of two models' sums it is that of the difference of their means on the same items.
+    """
+    sums, sizes = np.asarray(sums, float), np.asarray(sizes)
+    count, items = len(sizes), sizes.sum()
+    apart = sums - sizes * (sums.sum() / items)
+    return float(np.sqrt((apart**2).sum() * count / (count - 1)) / items) if count > 1 else None
 
 
 def score_means(ctx: Context, model: lightning.LightningModule, rival: object, role: Role, key: Key) -> Means:

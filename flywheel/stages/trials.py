@@ -74,7 +74,8 @@ class MakeTrial:
         rows = _shared(self._rows(ctx, trial, settings, key), trial.data_share, self.ctx.key("rows"))
         score = partial(self._score, ctx)
         result = fit_in_rungs(ctx, trial, settings, key("fit"), rows, self.starts[trial.start].weights, score)
-        beside = {"counts": ctx.work.meter.counts, "curve": result.curve.rows()}
+        means: dict[str, Any] = {"sums": result.means.sums, "sizes": result.means.sizes}
+        beside = {"counts": ctx.work.meter.counts, "curve": result.curve.rows(), **means}
         return canonical({**result.facts, **beside}) + b"\n" + result.weights
 
     def _score(self, ctx: Context, model: lightning.LightningModule) -> Means:
@@ -163,6 +164,9 @@ class Read(NamedTuple):
     counts: dict[str, float]
     """What it counts for the budget."""
     curve: list[Row]
+    sums: list[float]
+    """See ``Means``; likewise ``sizes``."""
+    sizes: list[int]
     weights: bytes
     """Empty: they were not kept."""
 
@@ -171,7 +175,8 @@ def read(data: Any) -> Read:
     """What ``MakeTrial`` returned."""
     line, _, weights = bytes(data).partition(b"\n")
     fields = msgspec.json.decode(line)
-    return Read(fields, fields.pop("counts"), fields.pop("curve"), weights)
+    counts, curve, sums, sizes = (fields.pop(name) for name in ("counts", "curve", "sums", "sizes"))
+    return Read(fields, counts, curve, sums, sizes, weights)
 
 
 def _context(ctx: Context, number: int) -> Context:
@@ -233,6 +238,8 @@ class Tried:
     """The fields of its result but for the number."""
     weights: bytes
     curve: Curve
+    means: Means
+    """Of its last scoring."""
 
 
 def fit_in_rungs(
@@ -272,4 +279,4 @@ def fit_in_rungs(
         "pruned": climb.is_pruned,
         "share": trial.fidelity * share,
     }
-    return Tried(facts, weights, curve)
+    return Tried(facts, weights, curve, means)

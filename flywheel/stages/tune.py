@@ -22,9 +22,10 @@ from flywheel.errors import DataError, StageFailed, StopRequested
 from flywheel.protocols import TunerView
 from flywheel.records import TRIAL, Choice, Json, Start, Study, Trial, TrialResult, UnitResult
 from flywheel.runtime.context import Context, Stage, StageOutput, carry_of
+from flywheel.runtime.scoring import error_of_mean
 from flywheel.runtime.work import UnitsDone
 from flywheel.space import Space
-from flywheel.stages.trials import MakeTrial, check_start, read
+from flywheel.stages.trials import MakeTrial, Read, check_start, read
 from flywheel.storage.events import TuneFacts, device_hours
 from flywheel.storage.sources import Source
 from flywheel.storage.state import Generation
@@ -103,6 +104,8 @@ class _Search:
     _seconds: float = 0.0
     _curves: dict[int, list[Row]] = field(default_factory=dict)
     """Of each trial that did not fail, by number."""
+    _first: list[float] | None = None
+    """What trial 0 scored on each cluster of items; None: it failed."""
     _weights: tuple[int, bytes] | None = None
     """The best trial whose weights may become a start, and these."""
 
@@ -174,7 +177,8 @@ class _Search:
             self.results.append(failed)
             return
         made = read(result.data)
-        done = TrialResult.of({"number": result.number, **made.fields})
+        beside = self._error_beside(result.number, made)
+        done = TrialResult.of({"number": result.number, "error_beside": beside, **made.fields})
         if done.trial != msgspec.convert(trial.json(), Trial):
             raise DataError(
                 f"Expected ask() to name trial {done.number} again as it was made, {done.trial.json()}; got "
@@ -186,6 +190,14 @@ class _Search:
             self.ctx.work.meter.add_counts(made.counts)
         if made.weights and (self._weights is None or _score(done) > _score(self.results[self._weights[0]])):
             self._weights = done.number, made.weights
+
+    def _error_beside(self, number: int, made: Read) -> float | None:
+        if number == 0:
+            self._first = made.sums
+        if number == 0 or self._first is None or made.fields["pruned"]:
+            return None
+        apart = [ours - first for ours, first in zip(made.sums, self._first, strict=True)]
+        return error_of_mean(apart, made.sizes)
 
     def choose(self) -> Choice:
         """The tuner's choice. Raises StageFailed if all trials failed, or it cannot be used."""

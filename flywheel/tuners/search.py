@@ -13,6 +13,7 @@ from flywheel.errors import ConfigError
 from flywheel.protocols import TunerView
 from flywheel.records import Choice, Scalar, Settings, Trial, TrialResult
 from flywheel.space import Dimension, Point, Space
+from flywheel.tuners.gains import Gain, gains
 from flywheel.tuners.prior import Prior
 from flywheel.tuners.proposals import importance_of
 from flywheel.tuners.rungs import check_rungs, rungs_of
@@ -43,8 +44,8 @@ class Search:
         startup: The search does not end by itself before so many trials.
         least_gain: The gain of dev score that a whole fit's compute must promise for the search to go on,
             e.g. 0.001 for 0.1 points; 0: all ``trials`` are made. See ``tuners.worth``.
-        margin: By how many standard errors of the score a trial must beat the settings in force to replace
-            them.
+        margin: By how many standard errors of its gain a trial must beat the settings in force to replace
+            them. See ``tuners.gains``.
         start: ``trial``: the best trial's weights are the candidate's start, and its fit does the rest of the
             steps, if it is what is chosen; None: the configured start.
         memory: A file of trials that runs share; the core reads and writes it.
@@ -60,7 +61,7 @@ class Search:
     hyperband: bool = False
     startup: int = 8
     least_gain: float = 0.001
-    margin: float = 1.0
+    margin: float = 2.0
     start: str | None = None
     memory: str | None = None
     prior_trials: int = 0
@@ -131,17 +132,18 @@ class Search:
         return self._prior
 
     def choose(self, view: TunerView) -> Choice:
-        """The best whole trial, if it beats the settings in force by more than its noise; or else these."""
+        """The trial that beats the settings in force by most beyond its noise; or else these."""
         best, base = best_of(view.results), in_force(view)
         if best is None:
             return Choice(view.settings, view.init, view.carry, reason=_why_nothing(view))
-        if base is not None and not self._beats(best, base):
-            best, reason = base, self._why_kept(best, base, view.results)
-        elif base is not None:
-            gain = score_of(best) - score_of(base)
-            reason = f"{_name(best, view.results)}, {gain:.1%} more than the settings in force"
-        else:
+        if base is None:
             reason = f"{_name(best, view.results)}; the settings in force were not scored"
+        else:
+            ahead = max(gains(view, base), key=lambda gain: gain.value - self.margin * gain.error)
+            if ahead.value > self.margin * ahead.error:
+                best, reason = ahead.result, _why_chosen(ahead, view.results)
+            else:
+                best, reason = base, self._why_kept(best, base, view.results)
         kept = [result for result in view.results if result.trial.keep_weights]
         is_start = self.start == "trial" and best_of(kept) is best  # the core keeps the best one's weights
         return Choice(
@@ -153,10 +155,6 @@ class Search:
             reason,
             importance_of(view.space, view.results),
         )
-
-    def _beats(self, best: TrialResult, base: TrialResult) -> bool:
-        needed = self.margin * error_of_difference(best, base)
-        return score_of(best) - score_of(base) > needed
 
     def _why_kept(self, best: TrialResult, base: TrialResult, results: Sequence[TrialResult]) -> str:
         made = f"{len(results)} {'trial' if len(results) == 1 else 'trials'}"
@@ -228,6 +226,11 @@ def _why_nothing(view: TunerView) -> str:
     if not view.results:
         return "no trial was made" if view.space else "there is nothing to search"
     return f"none of {len(view.results)} trials was scored at its end: the settings in force stay"
+
+
+def _why_chosen(ahead: Gain, results: Sequence[TrialResult]) -> str:
+    more = f"{_name(ahead.result, results)}, {ahead.value:.1%} more than the settings in force"
+    return more if ahead.generations == 1 else f"{more}, on average over {ahead.generations} generations"
 
 
 def _name(best: TrialResult, results: Sequence[TrialResult]) -> str:

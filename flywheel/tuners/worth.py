@@ -53,11 +53,15 @@ def worth_of_next(results: Sequence[TrialResult], pending: int, fidelity: float)
 
 
 def signal_share(whole: Sequence[TrialResult]) -> float:
-    """The share of the variance of the scores that is not their noise, in [0, 1]."""
+    """The share of the variance of the scores that is not their noise, in [0, 1].
+
+    What the items have in common for all trials is no noise here: that of two scores is in their difference.
+    """
     scores = [score_of(result) for result in whole]
     mean = sum(scores) / len(scores)
     variance = sum((score - mean) ** 2 for score in scores) / max(1, len(scores) - 1)
-    errors = [result.error for result in whole if result.error is not None]
+    beside = [result.error_beside / math.sqrt(2) for result in whole if result.error_beside is not None]
+    errors = beside or [result.error for result in whole if result.error is not None]
     noise = sum(error**2 for error in errors) / len(errors) if errors else 0.0
     return max(0.0, 1 - noise / variance) if variance > 0 else 0.0
 
@@ -90,10 +94,13 @@ def in_force(view: TunerView) -> TrialResult | None:
 
 
 def error_of_difference(result: TrialResult, other: TrialResult) -> float:
-    """About the standard error of the difference of two scores.
+    """The standard error of the difference of two scores of one study, as both are on the same items.
 
-    Both are on the same items, so that what is hard for one is hard for the other, and the difference's error
-    is below that of independent scores, 1.4 times one's own. The greater one's own stands for it; 0 if
-    neither is known.
+    It is known beside trial 0; of two others the errors beside that one are added. Where it is not known,
+    what is hard for one is hard for the other, so that it is below that of independent scores, 1.4 times
+    one's own: the greater one's own stands for it; 0 if neither is known.
     """
-    return max(result.error or 0.0, other.error or 0.0)
+    beside = [one.error_beside for one in (result, other) if one.number != 0]
+    if any(error is None for error in beside):
+        return max(result.error or 0.0, other.error or 0.0)
+    return math.hypot(*(error for error in beside if error is not None))

@@ -70,6 +70,17 @@ def test_a_fit_with_rungs_is_to_the_bit_the_one_without(tune: Tune, trainer: dic
     assert (of_climbing.pruned, of_climbing.share) == (False, 1.0)
 
 
+def test_the_error_beside_trial_0_is_known_of_what_was_scored_at_its_end(tune: Tune) -> None:
+    pruned = Trial({"lr": 0.02}, rungs=(Rung(0.5, 1.1),))
+    wanted = (Trial({}), Trial({"lr": 0.001}), Trial({"lr": NAN}), pruned)
+    first, other, failed, ended = results(tune(*wanted, model___target_=f"{PARTS}.Odd"))
+    assert (first.error_beside, failed.error_beside, ended.error_beside) == (None, None, None)
+    assert first.error is not None
+    assert other.error is not None
+    assert other.error_beside is not None
+    assert 0 < other.error_beside <= first.error + other.error
+
+
 def test_a_trial_ends_at_the_first_rung_whose_least_it_does_not_reach(tune: Tune) -> None:
     rungs = (Rung(0.25, 0.0), Rung(0.5), Rung(0.75, 1.1), Rung(0.9, 1.1))
     run = tune(
