@@ -9,8 +9,8 @@ Three arms of a seed:
     tuned       the recipe with the settings of ``SPOILED`` below, `tuner=optuna` and the trials given there
     spoiled     the same settings and no tuner, with so many turns that it does as many optimiser steps as the
                 tuned arm did, its trials and their share of steps included, or more
-    good        the recipe as committed, no tuner, with as many turns as `spoiled`; with ten where its champion
-                has come to the most that the suite can show by then
+    good        the recipe as committed, no tuner, with as many turns as `spoiled`; with ten where its
+                champion has come to the most that the suite can show by then
 
 Scored is the champion of the end, on all items of a sealed suite: points of accuracy, or digits. Recovered is
 (tuned - spoiled) / (good - spoiled), of the means over seeds; its interval is the 2.5 and 97.5 percentile of

@@ -49,7 +49,8 @@ def _gain(view: TunerView, base: TrialResult, result: TrialResult, known: Known)
     if result is base:
         return Gain(result, 0.0, 0.0, 1)
     ours, theirs = (view.space.point(one.trial.settings) for one in (result, base))
-    pairs = [(weight, trials[ours], trials[theirs]) for weight, trials in known if ours in trials]
+    noisy = known if result.error is not None else known[:1]  # an exact score needs no older ones
+    pairs = [(weight, trials[ours], trials[theirs]) for weight, trials in noisy if ours in trials]
     total = sum(weight for weight, *_ in pairs)
     value = sum(weight * (score_of(one) - score_of(other)) for weight, one, other in pairs) / total
     errors = (weight * error_of_difference(one, other) for weight, one, other in pairs)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from flywheel.records import Settings, Study, Trial, TrialResult
 from flywheel.runtime.scoring import Means, error_of_mean
@@ -89,6 +90,14 @@ def test_what_came_into_force_since_is_compared_by_way_of_trial_0() -> None:
     gain = gains(view_of(NOW, prior=(Study("generation 1", 1, before),)), NOW[0])[1]
     assert gain.value == pytest.approx((0.03 + DISCOUNT * 0.02) / (1 + DISCOUNT))
     assert gain.error == pytest.approx(math.hypot(0.02, DISCOUNT * math.hypot(0.02, 0.02)) / (1 + DISCOUNT))
+
+
+def test_exact_scores_need_no_older_ones() -> None:
+    now, before = (
+        tuple(replace(one, error=None, error_beside=None) for one in trials) for trials in (NOW, SAME_AGAIN)
+    )
+    gain = gains(view_of(now, prior=(Study("generation 1", 1, before),)), now[0])[1]
+    assert (gain.generations, gain.error) == (1, 0.0)
 
 
 def test_settings_in_force_may_be_out_of_range() -> None:
