@@ -177,7 +177,8 @@ def _dictionary_bytes(column: Any, data: bytes) -> int:
     total: int = column.total_uncompressed_size
     if not column.has_dictionary_page or not {"RLE_DICTIONARY", "PLAIN_DICTIONARY"} & set(column.encodings):
         return total
-    header, numbers = iter(data[column.dictionary_page_offset :][:24]), []
+    start = column.dictionary_page_offset
+    header, numbers = iter(data[start : start + 24]), []
     for _ in range(2):
         if next(header) != 0x15:
             return total
