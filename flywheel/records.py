@@ -134,8 +134,8 @@ class TrialResult(Answer, frozen=True):
     error: float | None = None
     """The standard error of the score; None: there is one item, or it failed."""
     error_beside: float | None = None
-    """That of its difference to the score of trial 0, as both are on the same items; None: one of them failed
-    or was pruned, or there is one item."""
+    """That of its difference to the score of trial 0, as both are on the same items; None: it is trial 0, one
+    of them failed or was pruned, or there is one item."""
     rungs: tuple[float, ...] = ()
     """The score at each rung that it came to."""
     pruned: bool = False

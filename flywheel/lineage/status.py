@@ -431,7 +431,7 @@ def held_out_text(recorded: HeldOut) -> str:
         return f"{text}: no item is a seed sample, or in a suite of another role{also}"
     by_other: dict[str, list[str]] = {}
     for entry in recorded.shared:
-        count = f"all {entry.of}" if entry.items == entry.of else f"{entry.items} of {entry.of}"
+        count = f"all {entry.of}" if 1 < entry.items == entry.of else f"{entry.items} of {entry.of}"
         by_other.setdefault(entry.other, []).append(f"{count} items of {entry.suite}")
     shared = "; ".join(f"{', '.join(items)} in {other}" for other, items in by_other.items())
     few = "; ".join(

@@ -61,7 +61,7 @@ class Comparison:
             "state": lambda run: run.state,
             "generation in force": lambda run: "-" if run.champion is None else run.champion,
             "turns": lambda run: run.turns,
-            "turns in force": lambda run: run.promoted,
+            "turns promoted": lambda run: run.promoted,
         }
         rows |= {
             f"{suite}: {metric}": partial(_figure, key=(suite, metric)) for suite, metric in self.figures

@@ -105,7 +105,7 @@ class _Search:
     _curves: dict[int, list[Row]] = field(default_factory=dict)
     """Of each trial that did not fail, by number."""
     _first: list[float] | None = None
-    """What trial 0 scored on each cluster of items; None: it failed."""
+    """What trial 0 scored on each cluster of items; None: it failed or was pruned."""
     _weights: tuple[int, bytes] | None = None
     """The best trial whose weights may become a start, and these."""
 
@@ -192,9 +192,11 @@ class _Search:
             self._weights = done.number, made.weights
 
     def _error_beside(self, number: int, made: Read) -> float | None:
+        if made.fields["pruned"]:
+            return None
         if number == 0:
             self._first = made.sums
-        if number == 0 or self._first is None or made.fields["pruned"]:
+        if number == 0 or self._first is None:
             return None
         apart = [ours - first for ours, first in zip(made.sums, self._first, strict=True)]
         return error_of_mean(apart, made.sizes)

@@ -11,7 +11,7 @@ from flywheel.records import Step
 from flywheel.storage.events import Event
 from flywheel.storage.state import RunState
 from flywheel.trackers.mirror import Mirror
-from flywheel.trackers.rows import TRAIN, TRIALS, Row
+from flywheel.trackers.rows import EVALUATE, GENERATE, TRAIN, TRIALS, Row
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -52,7 +52,7 @@ class LightningLogger(Mirror):
 
     def row(self, row: Row, state: RunState) -> None:
         """Log its numbers, but for those that were logged while the fit went on."""
-        if row.axis == TRIALS:
+        if row.axis in (TRIALS, GENERATE, EVALUATE):  # they have steps of their own
             return
         number = state.generations[-1].number
         step = row.values[TRAIN] if row.axis == TRAIN else steps_before(number + 1, state)

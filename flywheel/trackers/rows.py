@@ -110,7 +110,7 @@ class Rows:
         return []
 
     def _work_row(self, event: StageDone[Any]) -> Row:
-        """What the units of a stage took; they follow those of all earlier generations."""
+        """What the units of a stage took, on all ranks; they follow those of all earlier generations."""
         axis, cost = _STEPS_OF[event.stage], event.cost
         self._units[axis] += event.facts.units.count
         seconds = cost.unit_seconds or cost.seconds
@@ -118,9 +118,10 @@ class Rows:
         values |= {"units_per_second": event.facts.units.count / seconds} if seconds else {}
         if axis == GENERATE:
             made = event.facts.made
-            values |= {"samples": made, "tokens": cost.tokens or None}
+            tokens = cost.tokens if cost.samples == made else 0  # those of earlier sessions are not counted
+            values |= {"samples": made, "tokens": tokens or None}
             values |= {"samples_per_second": made / seconds} if seconds else {}
-            values |= {"tokens_per_second": cost.tokens / seconds} if seconds and cost.tokens else {}
+            values |= {"tokens_per_second": tokens / seconds} if seconds and tokens else {}
         else:
             values["stage"] = event.stage
         return Row(axis, {axis: self._units[axis], **_under(axis.partition("/")[0], values)})

@@ -26,7 +26,17 @@ from flywheel.storage.store import Store
 from flywheel.trackers import NoTracker
 from flywheel.trackers.alerts import DEFAULT, KINDS, alert_of
 from flywheel.trackers.console import printable
-from flywheel.trackers.rows import GENERATION, TRAIN, Row, Rows, Values, fit_row, summary_values
+from flywheel.trackers.rows import (
+    EVALUATE,
+    GENERATE,
+    GENERATION,
+    TRAIN,
+    Row,
+    Rows,
+    Values,
+    fit_row,
+    summary_values,
+)
 from flywheel.trackers.tables import SmallTable, tables_of
 from flywheel.trackers.wandb_artifacts import HOW, REFERENCE, Artifacts
 from flywheel.trackers.wandb_session import (
@@ -43,7 +53,10 @@ from flywheel.trackers.wandb_session import (
 MODES = (None, "online", OFFLINE, DISABLED)
 LINE, INDEX = "ledger/line", "ledger/row"
 """Of a row: the line of the ledger that it is of, and its place among the rows of that line."""
-_HIDDEN = (GENERATION, LINE, INDEX, TRAIN, "train/generation")
+_HIDDEN = (
+    *(GENERATION, LINE, INDEX, TRAIN, GENERATE, EVALUATE),
+    *("train/generation", "generate/generation", "evaluate/generation"),
+)
 _LIVE_AFTER_SECONDS = 10.0
 """A fit that takes no longer is seen when it has ended, as the ledger has it."""
 _LIVE_EVERY_SECONDS = 2.0
@@ -189,7 +202,7 @@ class Wandb(NoTracker):
             allow_val_change=True,  # operational keys may change from session to session
             resume="allow",
             reinit="create_new",  # apart from a run that the user has open, whose rows are the user's
-            settings=settings(),
+            settings=settings(mode),
         )
 
     def _log_event(self, event: Event, state: RunState) -> None:

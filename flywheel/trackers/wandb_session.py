@@ -6,7 +6,7 @@ import os
 import shlex
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import wandb
@@ -45,8 +45,8 @@ def is_logged_in() -> bool:
     return auth is not None
 
 
-def settings(**more: Any) -> wandb.Settings:
-    """Settings by which W&B takes nothing on its own.
+def settings(mode: str | None) -> wandb.Settings:
+    """Settings by which W&B takes nothing on its own, and says little: offline nothing, else what is wrong.
 
     No code, no git, no console, no metadata of the machine (host, user, program, arguments, paths), no
     list of packages: what the ledger has of these is in it on purpose, without credentials.
@@ -63,8 +63,8 @@ def settings(**more: Any) -> wandb.Settings:
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
-        silent=True,  # its summary of a run would stand among ours
-        **more,
+        quiet=True,  # its summary of a run would stand among our last lines
+        silent=mode == OFFLINE,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,7 @@ from flywheel.tuners.gains import Gain, gains
 from flywheel.tuners.prior import Prior
 from flywheel.tuners.proposals import importance_of
 from flywheel.tuners.rungs import check_rungs, rungs_of
-from flywheel.tuners.worth import best_of, error_of_difference, in_force, score_of, worth_of_next
+from flywheel.tuners.worth import best_of, in_force, score_of, worth_of_next
 
 DRAWS = 1000
 """Draws from a space before it is searched in order, or given up."""
@@ -50,7 +50,7 @@ class Search:
             steps, if it is what is chosen; None: the configured start.
         memory: A file of trials that runs share; the core reads and writes it.
         prior_trials: At most so many trials are taken from what prior studies found good, and only while
-            that pays; 0: prior studies are not looked at.
+            that pays; 0: none, and no proposal looks at them.
     """
 
     trials: int = 20
@@ -139,11 +139,11 @@ class Search:
         if base is None:
             reason = f"{_name(best, view.results)}; the settings in force were not scored"
         else:
-            ahead = max(gains(view, base), key=lambda gain: gain.value - self.margin * gain.error)
-            if ahead.value > self.margin * ahead.error:
-                best, reason = ahead.result, _why_chosen(ahead, view.results)
+            by_result = {gain.result.number: gain for gain in gains(view, base)}
+            if (ahead := self._ahead(view, by_result)) is not None:
+                best, reason = ahead.result, f"{_name(ahead.result, view.results)}, {_more(ahead, base)}"
             else:
-                best, reason = base, self._why_kept(best, base, view.results)
+                best, reason = base, self._why_kept(by_result[best.number], base, view.results)
         kept = [result for result in view.results if result.trial.keep_weights]
         is_start = self.start == "trial" and best_of(kept) is best  # the core keeps the best one's weights
         return Choice(
@@ -156,17 +156,30 @@ class Search:
             importance_of(view.space, view.results),
         )
 
-    def _why_kept(self, best: TrialResult, base: TrialResult, results: Sequence[TrialResult]) -> str:
-        made = f"{len(results)} {'trial' if len(results) == 1 else 'trials'}"
-        if worth_of_next(results, 0, self.fidelity).is_flat and len(results) > 1:
-            return f"tuning bought nothing: the scores of {made} differ by no more than their noise"
-        if best is base:
-            return f"tuning bought nothing: the settings in force are the best of {made}"
-        gain = score_of(best) - score_of(base)
-        return (
-            f"tuning bought nothing: {_name(best, results)}, {gain:.1%} more than the settings in force, "
-            f"within {self.margin:g} standard errors ({error_of_difference(best, base):.1%} each)"
+    def _ahead(self, view: TunerView, by_result: Mapping[int, Gain]) -> Gain | None:
+        """The trial that is ahead by most beyond its noise; None: none is.
+
+        With ``start=trial`` the best one whose weights were kept, if it is ahead: they save a fit.
+        """
+        ahead = [gain for gain in by_result.values() if gain.value > self.margin * gain.error]
+        if self.start == "trial":
+            kept = best_of([result for result in view.results if result.trial.keep_weights])
+            ahead = [gain for gain in ahead if gain.result is kept] or ahead
+        return max(ahead, key=lambda gain: gain.value - self.margin * gain.error, default=None)
+
+    def _why_kept(self, best: Gain, base: TrialResult, results: Sequence[TrialResult]) -> str:
+        """Why the settings in force stay; ``best``: the trial with the highest score."""
+        nothing, made = (
+            "tuning bought nothing:",
+            f"{len(results)} {'trial' if len(results) == 1 else 'trials'}",
         )
+        if worth_of_next(results, 0, self.fidelity).is_flat and len(results) > 1:
+            return f"{nothing} the scores of {made} differ by no more than their noise"
+        if best.result is base:
+            return f"{nothing} the settings in force are the best of {made}"
+        why = f"{nothing} {_name(best.result, results)}, {_more(best, base)}"
+        within = f", within {self.margin:g} standard errors ({best.error:.1%} each)"
+        return why + within if best.value > 0 else why
 
 
 def draw_new(view: TunerView, seen: frozenset[Point]) -> Settings | None:
@@ -228,9 +241,13 @@ def _why_nothing(view: TunerView) -> str:
     return f"none of {len(view.results)} trials was scored at its end: the settings in force stay"
 
 
-def _why_chosen(ahead: Gain, results: Sequence[TrialResult]) -> str:
-    more = f"{_name(ahead.result, results)}, {ahead.value:.1%} more than the settings in force"
-    return more if ahead.generations == 1 else f"{more}, on average over {ahead.generations} generations"
+def _more(gain: Gain, base: TrialResult) -> str:
+    """E.g. ``3.0% more than the settings in force``; of several generations, that it is their mean."""
+    text = f"{abs(gain.value):.1%} {'less' if gain.value < 0 else 'more'} than the settings in force"
+    if gain.generations == 1:
+        return text
+    now = score_of(gain.result) - score_of(base)
+    return f"{text}, on weighted average over {gain.generations} generations, {now:+.1%} in this one"
 
 
 def _name(best: TrialResult, results: Sequence[TrialResult]) -> str:

@@ -55,7 +55,8 @@ def worth_of_next(results: Sequence[TrialResult], pending: int, fidelity: float)
 def signal_share(whole: Sequence[TrialResult]) -> float:
     """The share of the variance of the scores that is not their noise, in [0, 1].
 
-    What the items have in common for all trials is no noise here: that of two scores is in their difference.
+    The noise of a score is here that of its difference to trial 0 over the root of two: what is hard for all
+    trials alike is none.
     """
     scores = [score_of(result) for result in whole]
     mean = sum(scores) / len(scores)

@@ -45,6 +45,7 @@ def test_a_resumed_run_has_the_curve_and_the_metrics_of_every_generation(tmp_pat
         steps = [sum(g["cost"]["steps"] for g in status[: number + 1]) for number in generations]
         values = [status[number]["metrics"]["gate"]["accuracy"]["value"] for number in generations]
         assert points(rows, "evaluation/gate/accuracy") == list(zip(steps, values, strict=True))
+        assert not [key for key in rows[0] if key.startswith(("generate/", "evaluate/"))], "by other steps"
     hyperparameters = yaml.safe_load((folder / "hparams.yaml").read_text())
     assert hyperparameters["settings"]["lr"] == 0.01
     assert hyperparameters["run"] == "moons/run"

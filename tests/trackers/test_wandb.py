@@ -82,8 +82,11 @@ def test_without_a_login_it_is_offline_beside_the_ledger(run, seen):
     assert seen.run.run_id == ledger.read(run.path)[0].hash[:16]
 
 
-def test_where_it_is_shown_is_said_in_one_line(run, tmp_path, capfd):
+def test_where_it_is_shown_is_said_in_one_line(run, tmp_path, capfd, monkeypatch):
     """W&B's own summary would stand among our last lines."""
+    monkeypatch.delenv("WANDB_SILENT")
+    wandb.teardown()  # it has read the variable
+    capfd.readouterr()
     for mode, why in ((None, ", as nobody is logged in to W&B"), ("offline", "")):
         own = run_moons(tmp_path / str(mode), generations=0, tracker="wandb", **{"tracker.wandb.mode": mode})
         said = f"tracker.wandb: offline{why}; python -m flywheel sync {own.path} uploads the run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,12 @@ from msgspec.structs import replace
 
 from flywheel.records import Settings, Study, Trial, TrialResult
 from flywheel.runtime.scoring import Means, error_of_mean
+from flywheel.space import Space
 from flywheel.tuners import Random
 from flywheel.tuners.gains import gains
 from flywheel.tuners.prior import DISCOUNT
 from flywheel.tuners.worth import error_of_difference, signal_share
-from tests.tuners.views import IN_FORCE, view_of
+from tests.tuners.views import IN_FORCE, SPACE, view_of
 
 OTHER: Settings = {**IN_FORCE, "lr": 0.1}
 THIRD: Settings = {**IN_FORCE, "lr": 0.03}
@@ -59,7 +61,8 @@ def test_what_is_the_same_again_and_again_is_chosen_in_the_end() -> None:
     again = Random().choose(view_of(NOW, prior=(Study("generation 1", 1, SAME_AGAIN),)))
     assert (again.trial, again.settings) == (1, OTHER)
     assert again.reason == (
-        "trial 1 of 2: 53.0% on dev, 3.0% more than the settings in force, on average over 2 generations"
+        "trial 1 of 2: 53.0% on dev, 3.0% more than the settings in force, on weighted average over 2 "
+        "generations, +3.0% in this one"
     )
 
 
@@ -67,7 +70,12 @@ def test_what_is_best_by_chance_once_is_not() -> None:
     before = study((IN_FORCE, 0.40), (OTHER, 0.36))
     lucky = study((IN_FORCE, 0.50), (OTHER, 0.545))
     assert Random().choose(view_of(lucky)).trial == 1
-    assert Random().choose(view_of(lucky, prior=(Study("generation 1", 1, before),))).trial == 0
+    kept = Random().choose(view_of(lucky, prior=(Study("generation 1", 1, before),)))
+    assert kept.trial == 0
+    assert kept.reason == (
+        "tuning bought nothing: trial 1 of 2: 54.5% on dev, 0.7% more than the settings in force, on "
+        "weighted average over 2 generations, +4.5% in this one, within 2 standard errors (1.4% each)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,6 +98,43 @@ def test_what_came_into_force_since_is_compared_by_way_of_trial_0() -> None:
     gain = gains(view_of(NOW, prior=(Study("generation 1", 1, before),)), NOW[0])[1]
     assert gain.value == pytest.approx((0.03 + DISCOUNT * 0.02) / (1 + DISCOUNT))
     assert gain.error == pytest.approx(math.hypot(0.02, DISCOUNT * math.hypot(0.02, 0.02)) / (1 + DISCOUNT))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda trial: replace(trial, settings={**trial.settings, "epochs": 100}),
+        lambda trial: replace(trial, fidelity=0.5),
+        lambda trial: replace(trial, data_share=0.5),
+        lambda trial: replace(trial, start="base"),
+    ],
+    ids=["settings that are not searched", "fidelity", "data", "start"],
+)
+def test_trials_that_differ_in_more_than_what_is_searched_are_not_compared(change: Any) -> None:
+    """As those of a genesis may, which has settings of its own."""
+    before = tuple(replace(one, trial=change(one.trial)) for one in SAME_AGAIN)
+    assert gains(view_of(NOW, prior=(Study("generation 0", 1, before),)), NOW[0])[1].generations == 1
+
+
+def test_a_shape_that_is_not_searched_any_more_must_be_the_same() -> None:
+    """At a genesis widths are searched; later fits go on from its weights, and rates alone are left."""
+    rates = Space(SPACE.dimensions[:1])
+    wide, narrow = {**IN_FORCE, "width": 64}, {**IN_FORCE, "width": 8}
+    before = study((narrow, 0.30), ({**wide, "lr": 0.1}, 0.70), (wide, 0.72))
+    now = study((wide, 0.80), ({**wide, "lr": 0.1}, 0.79))
+    view = view_of(now, prior=(Study("generation 0", 1, before),), in_force=wide, space=rates)
+    gain = gains(view, now[0])[1]
+    assert gain.value == pytest.approx((-0.01 + DISCOUNT * -0.02) / (1 + DISCOUNT))
+    assert Random().choose(view).trial == 0
+
+
+def test_with_trials_as_starts_one_whose_weights_were_kept_is_taken_if_it_is_ahead() -> None:
+    results = study((IN_FORCE, 0.50), (OTHER, 0.56), (THIRD, 0.55))
+    kept = tuple(replace(one, trial=replace(one.trial, keep_weights=True)) for one in results)
+    unsure = (kept[0], replace(kept[1], error_beside=0.028), replace(kept[2], error_beside=0.01))
+    assert Random().choose(view_of(unsure)).trial == 2
+    choice = Random(start="trial").choose(view_of(unsure))
+    assert (choice.trial, choice.start) == (1, "trial")
 
 
 def test_exact_scores_need_no_older_ones() -> None:
