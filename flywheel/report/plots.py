@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flywheel.errors import ConfigError, RunError, near_misses
 from flywheel.lineage.generation import Which
@@ -25,12 +25,14 @@ from flywheel.report.page import fragment
 from flywheel.report.samples import BY_COLUMNS, samples_of
 from flywheel.report.training import training_curves
 from flywheel.report.tuning import studies
+from flywheel.storage.reader import reread_when_pruned
 from flywheel.storage.state import RunStateName
 from flywheel.views import Viewer
 
 if TYPE_CHECKING:
     import altair as alt
 
+T = TypeVar("T")
 _WIDTH = 640
 
 
@@ -73,8 +75,7 @@ class Plots:
         """What the fits logged, the loss first. Raises as ``progress`` does."""
 
         def make() -> Any:
-            record = self._read()
-            curves_ = training_curves(record, chosen(record.state))
+            curves_ = self._ask(lambda record: training_curves(record, chosen(record.state)))
             if not curves_:
                 raise RunError(f"{self.directory} has no training curve yet.")
             each = [charts.training(curve).properties(title=curve.name, width=_WIDTH) for curve in curves_]
@@ -85,8 +86,7 @@ class Plots:
 
     def tuning(self) -> alt.VConcatChart:
         """Trials, and what made their scores differ. Raises RunError if nothing was tried."""
-        record = self._read()
-        found = studies(record, chosen(record.state))
+        found = self._ask(lambda record: studies(record, chosen(record.state)))
         if not any(trial.score is not None for study in found for trial in study.trials):
             raise RunError(f"{self.directory} has no trial with a score: choose a tuner, e.g. tuner=optuna.")
         made: list[Any] = [charts.trials(found).properties(width=_WIDTH, title="trials")]
@@ -99,29 +99,36 @@ class Plots:
 
     def lineage(self) -> Fragment:
         """The lineage as a picture. Raises RunError before there is a generation."""
-        record = self._read()
-        details = Details(record)
-        drawn = picture([details.of(g) for g in chosen(record.state)])
+        drawn = self._ask(lambda record: picture([*map(Details(record).of, chosen(record.state))]))
         if drawn is None:
             raise RunError(f"{self.directory} has no generation yet.")
         return Fragment(fragment("lineage.svg", p=drawn), round(drawn.height) + 40)
 
     def samples(self, generation: Which = LAST) -> Fragment:
         """Some samples of a generation's turn, kept and dropped. Raises RunError if it has none to show."""
-        record = self._read()
-        one = record.generation(generation)
-        found = samples_of(record, one, self.viewer())
+        viewer = self.viewer()
+        one = self._ask(lambda record: record.generation(generation))
+        found = self._ask(lambda record: samples_of(record, record.generation(one.number), viewer))
         if not (found.kept or found.dropped):
             raise RunError(
                 f"Generation {one.number} of {self.directory} has no samples to show. {found.note}"
             )
         return Fragment(fragment("samples.html", samples=found, number=one.number), 520)
 
-    def _read(self) -> Record:
-        return Record.read(self.directory)
+    def _ask(self, question: Callable[[Record], T]) -> T:
+        """Its answer to the run as it is now."""
+
+        @reread_when_pruned
+        def answer(directory: Path) -> T:
+            return question(Record.read(directory))
+
+        return answer(self.directory)
+
+    def _state(self) -> RunStateName:
+        return self._ask(lambda record: state_of(self.directory, record.state))
 
     def _curve(self, suite: str | None, metric: str | None) -> Curve:
-        known = curves(self._read().state)
+        known = self._ask(lambda record: curves(record.state))
         fitting = [c for c in known if suite in (None, c.suite) and metric in (None, c.metric)]
         if not fitting:
             names = [f"{c.suite}/{c.metric}" for c in known]
@@ -134,7 +141,7 @@ class Plots:
 
     def _drawn(self, make: Callable[[], Any], live: bool, seconds: float) -> Any:
         """A chart; while the run goes on and it is to be live, again and again."""
-        while live and state_of(self.directory, self._read().state) is RunStateName.RUNNING:
+        while live and self._state() is RunStateName.RUNNING:
             display, clear = _notebook()
             clear(wait=True)
             display(_wide(make()))
