@@ -2,14 +2,15 @@
 
     python benchmarks/tracking.py                                # addition, shortened: 3 pairs
     python benchmarks/tracking.py --tracker csv --pairs 5
+    python benchmarks/tracking.py --whole --pairs 1              # addition as committed
     python benchmarks/tracking.py --start 5                      # how much later a run starts
 
 Both run in turn in one process, now one first, now the other, imports and data loaded. The genesis of
 ``addition`` is cut to a tenth and there is one turn, so that what is once a run weighs more than in a whole
-one. Prints pair by pair the ratios of wall and CPU time, which differ by some percent from run to run as the
-machine does; and two shares that hardly do: the CPU time of the tracker's thread, and of the processes that
-it started (``wandb-core``), each of the CPU time of the run without a tracker. The start is measured in new
-processes.
+one (``--whole``). Prints pair by pair the ratios of wall and CPU time, which differ by some percent from run
+to run as the machine does; and two shares that hardly do: the CPU time of the tracker's thread, and of the
+processes that it started (``wandb-core``), each of the CPU time of the run without a tracker. The start is
+measured in new processes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -36,25 +37,26 @@ def main() -> None:
     parser.add_argument("--tracker", default="wandb")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--start", type=int, metavar="N", help="measure the start, N times each")
+    parser.add_argument("--whole", action="store_true", help="do not shorten the run")
     options = parser.parse_args()
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     if options.start:
         measure_start(options.tracker, options.start)
     else:
-        measure_runs(options.tracker, options.pairs)
+        measure_runs(options.tracker, options.pairs, {"recipe": "addition"} if options.whole else SHORT)
 
 
-def measure_runs(tracker: str, pairs: int) -> None:
+def measure_runs(tracker: str, pairs: int, config: Mapping[str, object]) -> None:
     """Print a row a pair."""
-    follow(tracker, debug="tiny", generations=0)  # warm up both
-    follow("none", debug="tiny", generations=0)
+    for one in (tracker, "none"):
+        follow(one, {**SHORT, "debug": "tiny", "generations": 0})  # warm up both
     print("| pair | with, s | without, s | wall | CPU | tracker's thread | its processes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for pair in range(pairs):
-        theirs = follow("none") if pair % 2 else None  # whoever is first is at a disadvantage
-        wall, cpu, thread, processes = follow(tracker)
-        theirs = theirs or follow("none")
+        theirs = follow("none", config) if pair % 2 else None  # whoever is first is at a disadvantage
+        wall, cpu, thread, processes = follow(tracker, config)
+        theirs = theirs or follow("none", config)
         rows.append((wall / theirs[0], cpu / theirs[1], thread / theirs[1], processes / theirs[1]))
         print(f"| {pair + 1} | {wall:.2f} | {theirs[0]:.2f} | {shown(rows[-1])} |", flush=True)
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
@@ -66,7 +68,7 @@ def shown(row: Iterator[float] | list[float] | tuple[float, ...]) -> str:
     return f"{wall:.4f} | {cpu:.4f} | {thread:.2%} | {processes:.2%}"
 
 
-def follow(tracker: str, **overrides: object) -> tuple[float, float, float, float]:
+def follow(tracker: str, own: Mapping[str, object]) -> tuple[float, float, float, float]:
     """Seconds of a run: wall, CPU of this process, CPU of the tracker's thread and of other processes."""
     import flywheel
     from flywheel.trackers.queued import Queued
@@ -80,7 +82,14 @@ def follow(tracker: str, **overrides: object) -> tuple[float, float, float, floa
 
     with tempfile.TemporaryDirectory() as folder, patch.object(Queued, "_work", timed):
         began, others = (time.perf_counter(), time.process_time()), children()
-        config = {**SHORT, "tracker": tracker, "log": "quiet", "threads": 1, "runs_dir": folder, **overrides}
+        config = {
+            "tracker": tracker,
+            "log": "quiet",
+            "threads": 1,
+            "report": "none",
+            "runs_dir": folder,
+            **own,
+        }
         run = flywheel.run(config)
         ended = time.perf_counter(), time.process_time()
         assert run.status().state == "finished"
