@@ -54,10 +54,10 @@ def test_what_is_exempt_is_named_and_counted(probe, capsys, monkeypatch):
     monkeypatch.setattr(Task, "exhaustible", few, raising=False)
     monkeypatch.setattr(Task, "identity_columns", ("label",))
     probe(generations=0, log="plain")
-    assert "held out by label, except 80 of 80 items of dev, 80 of 80 items of gate" in (
+    assert "held out by label, except all 80 items of dev, all 80 items of gate" in (
         out := capsys.readouterr().out
     )
-    assert "in the seed samples; 80 of 80 items of gate, 80 of 80 items of sealed in dev; " in out
+    assert "in the seed samples; all 80 items of gate, all 80 items of sealed in dev; " in out
     assert "in gate (label 0, 1: [all] points of a class are one problem)" in out
 
 
