@@ -9,7 +9,8 @@ from flywheel.lineage.graph import Ancestor, Init, Lineage, TrainedOn
 from flywheel.lineage.text import short
 from flywheel.storage.state import Status
 from flywheel.trackers.console import printable
-from flywheel.trackers.terminal import COLOURS, flags_text
+from flywheel.trackers.event_text import COLOURS
+from flywheel.trackers.standings import flags_text
 
 
 def lineage_tree(title: str, lineage: Lineage) -> Tree:

@@ -13,7 +13,8 @@ from flywheel.metrics import Mean
 from flywheel.records import Suite
 from flywheel.testing import CONFIG_DIR
 from flywheel.testing.moons.task import Moons
-from flywheel.trackers.terminal import LiveView, Turns, ending_text
+from flywheel.trackers.event_text import ending_text
+from flywheel.trackers.terminal import LiveView, Turns
 
 ODD = ["[INST] add [/INST]", "x[i] = [red] y", "[/]", ":smile: [link=x]", "math[/easy]", "\x1b[2Jgone"]
 

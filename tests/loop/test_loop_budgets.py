@@ -11,7 +11,7 @@ from flywheel.errors import ConfigError, ExitCode, RunError
 from flywheel.lineage.status import read_state
 from flywheel.storage.events import Spent
 from flywheel.testing.moons.task import Moons
-from flywheel.trackers.terminal import ending_text
+from flywheel.trackers.event_text import ending_text
 from tests.support.harness import events
 from tests.support.loop_runs import run_moons, statuses
 

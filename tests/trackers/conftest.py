@@ -1,6 +1,8 @@
+import io
 import sys
 
 import pytest
+from rich.console import Console
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -21,3 +23,9 @@ def _own_service():
     yield
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
+
+
+@pytest.fixture
+def console():
+    """A terminal of 80 columns."""
+    return Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)

@@ -4,8 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
-from rich.console import Console
 
 from flywheel.lineage.graph import Ancestor, Lineage, ProducedBy
 from flywheel.records import Progress, Step
@@ -17,49 +15,11 @@ from flywheel.trackers.terminal import (
     LiveView,
     PlainLines,
     Turns,
-    generations_table,
     sparkline,
-    stage_text,
 )
 from flywheel.trackers.tree import lineage_tree
 from tests.support.events import event_of, written
-
-INTERVAL = {"value": 0.968, "low": 0.953, "high": 0.978}
-COST = {"seconds": 1.5, "cpu_seconds": 1.4}
-
-
-def stage(generation, name, outputs=None, **facts):
-    content = {"outputs": outputs or {}, "facts": facts, "cost": COST}
-    return event_of("stage", generation=generation, stage=name, **content)
-
-
-def run_events():
-    weights = {"weights": "ab" * 32 + ".safetensors"}
-    metrics = {"gate": {"accuracy": INTERVAL}}
-    return [
-        event_of("run_created", recipe="digits", name="seed0"),
-        event_of("session_started"),
-        event_of("generation_started", generation=0, parent=None),
-        stage(0, "curate", rows=100, by_origin={"human": 100}),
-        stage(0, "train", weights, start={"kind": "fresh"}, steps=5, settings={}),
-        stage(0, "evaluate", metrics=metrics),
-        event_of("generation_ended", generation=0, status="promoted", reason="genesis"),
-        event_of("generation_started", generation=1, parent=0, champion=0),
-        stage(1, "train", weights, start={"kind": "parent"}, steps=5, settings={}),
-        event_of(
-            "generation_ended",
-            generation=1,
-            status="failed",
-            reason="train: [red]boom[/]",
-            traceback="Traceback: user.py, line 3\n",
-        ),
-        event_of("run_failed", reason="train: boom"),
-    ]
-
-
-@pytest.fixture
-def console():
-    return Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+from tests.support.told_run import run_events
 
 
 def follow(tracker, events):
@@ -133,17 +93,6 @@ def test_the_live_view_is_away_while_lightnings_own_bar_is_drawn(console):
     assert "train" in again, "it is back"
     assert not again.startswith("\r\x1b"), "and begins below what the bar left"
     view.close()
-
-
-def test_the_table_fits_80_columns_with_three_suites(console):
-    suites = {name: {"accuracy": INTERVAL} for name in ("dev", "gate", "sealed")}
-    events = [e for e in run_events() if getattr(e, "stage", "") != "evaluate"]
-    events.insert(5, stage(0, "evaluate", metrics=suites))
-    console.print(generations_table(RunState.replay(events)))
-    lines = console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert not any("…" in line for line in lines)
-    assert any("*0 promoted" in line for line in lines)
 
 
 def replayed(tracker, run, until=None):
@@ -244,43 +193,6 @@ def test_a_session_that_begins_at_a_look_says_so(frontier_run, capsys):
     capsys.readouterr()
     PlainLines(Turns(5)).event(event_of("session_started"), state)
     assert "continuing at the look at generation 1" in capsys.readouterr().out
-
-
-def test_the_table_of_greedy_fits_80_columns(greedy_run, console):
-    console.print(generations_table(RunState.replay(ledger.read(greedy_run)), console.width))
-    lines = console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert not any("…" in line for line in lines)
-    assert any("promoted, no test" in line for line in lines)
-
-
-def test_a_generation_that_failed_early_has_a_row(console):
-    events = [*run_events()[:8], replace(run_events()[9], reason="generate: no samples")]
-    console.print(generations_table(RunState.replay(events)))
-    assert "1 failed" in console.file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("event", "text"),
-    [
-        (stage(0, "seed", human=5), "5 human samples"),
-        (stage(0, "generate", made=7), "7 samples"),
-        (stage(0, "generate", made=7, left_out=2), "7 samples, 2 prompts that a suite asks left out"),
-        (stage(0, "grade", grader="Vote"), "by Vote"),
-        (
-            stage(0, "curate", rows=9, by_origin={"human": 2, "generated": 7}),
-            "9 rows kept, 7 generated, 2 human",
-        ),
-        (stage(0, "train", start={"kind": "fresh"}, steps=3), "init fresh, 3 steps"),
-        (stage(0, "tune", start="fresh"), "init fresh"),
-        (stage(0, "gate", verdict={"reason": "better"}), "better"),
-        (stage(0, "guard", alarms=[{"guard": "fall", "action": "warn", "reason": "1%"}]), "fall (warn): 1%"),
-        (stage(0, "review", consent=True), "consent: True"),
-        (stage(0, "unheard"), ""),
-    ],
-)
-def test_stages_in_words(event, text):
-    assert stage_text(event) == text
 
 
 def test_the_tree_hangs_generations_below_those_that_made_their_data(console):

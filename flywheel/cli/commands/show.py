@@ -91,7 +91,7 @@ def _title(report: Shown) -> RenderableType:
     from rich.text import Text
 
     from flywheel.storage.state import Status
-    from flywheel.trackers.terminal import COLOURS
+    from flywheel.trackers.event_text import COLOURS
 
     text = Text(f"generation {report.generation}", "bold").append(f" of {report.run}  ", "")
     text.append(report.status, COLOURS[Status(report.status)])

@@ -21,7 +21,7 @@ def main(options: argparse.Namespace) -> int:
         print_json(status(directory))
         return ExitCode.FINISHED
     from flywheel.trackers.console import printable, wide_console
-    from flywheel.trackers.terminal import generations_table
+    from flywheel.trackers.standings import generations_table
 
     state = read_state(directory)
     for line in (summary_line(directory, state), *map(CodeChange.of, state.code_changes)):
