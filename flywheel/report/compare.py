@@ -70,8 +70,9 @@ class Comparison:
             "wall time": lambda run: duration_text(run.spent.seconds),
             "device hours": lambda run: f"{run.spent.device_hours:.3g}",
             "FLOPs": lambda run: f"{run.spent.flops:.3g}",
-            "money": lambda run: f"{run.spent.money:.3g}" if run.spent.money else "-",
         }
+        if any(run.spent.money for run in self.runs):
+            rows["money"] = lambda run: f"{run.spent.money:.3g}" if run.spent.money else "-"
         return [(title, [str(cell(run)) for run in self.runs]) for title, cell in rows.items()]
 
 
