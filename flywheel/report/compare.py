@@ -13,10 +13,10 @@ from flywheel.lineage.status import metrics
 from flywheel.lineage.text import estimate_text
 from flywheel.records import Interval
 from flywheel.report.figures import Curve, curves
-from flywheel.report.headline import duration_text, headline, state_of
+from flywheel.report.headline import duration_text, ended_turns, headline, state_of
 from flywheel.storage.events import Spent
 from flywheel.storage.reader import reread_when_pruned
-from flywheel.storage.state import RunState, Status
+from flywheel.storage.state import RunState
 
 _MOST_FIGURES = 6
 
@@ -104,7 +104,7 @@ def _compared(directory: Path, name: str) -> ComparedRun:
         state=str(state_of(directory, state)),
         sentence=headline(record).sentence,
         champion=state.champion.number if state.champion else None,
-        turns=sum(g.is_turn and g.status != Status.UNFINISHED for g in state.generations),
+        turns=len(ended_turns(state)),
         promoted=state.turns_in_force,
         curves=curves(state),
         final={(suite, metric): one for suite, of in measured.items() for metric, one in of.items()},

@@ -25,7 +25,7 @@ from flywheel.storage import lock
 from flywheel.storage.accountant import FALSE_DISCOVERY
 from flywheel.storage.events import Recalled, RunEnded, Spent
 from flywheel.storage.policy import GREEDY
-from flywheel.storage.state import RunState, RunStateName, Status
+from flywheel.storage.state import Generation, RunState, RunStateName, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,18 @@ def headline(record: Record) -> Headline:
     return Headline(_lead(record, found), answers, evidence, found)
 
 
+def ended_turns(state: RunState) -> list[Generation]:
+    """The turns that have ended, however they did."""
+    return [g for g in state.generations if g.is_turn and g.status is not Status.UNFINISHED]
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def _lead(record: Record, found: tuple[Gain, ...]) -> str:
     state = record.state
-    champion, turns = (
-        state.champion,
-        [g for g in state.generations if g.is_turn and g.status != Status.UNFINISHED],
-    )
+    champion, turns = state.champion, ended_turns(state)
     if champion is None:
         why = next((g.reason for g in reversed(state.generations) if g.status is Status.FAILED), state.reason)
         return f"There is no champion yet. {_sentence(why) if why else 'Nothing has been measured.'}"

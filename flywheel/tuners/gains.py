@@ -22,6 +22,8 @@ from flywheel.space import Point
 from flywheel.tuners.prior import DISCOUNT
 from flywheel.tuners.worth import error_of_difference, score_of, whole_of
 
+ByPoint = dict[Point, TrialResult]
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
@@ -39,37 +41,35 @@ class Gain:
 
 def gains(view: TunerView, base: TrialResult) -> list[Gain]:
     """Those of all whole trials of this generation; ``base``: that of the settings in force."""
-    studies = [(1.0, _by_point(view, base, view.results))]
-    studies += [(DISCOUNT**one.age, _by_point(view, base, one.results)) for one in view.prior if one.is_own]
-    theirs = view.space.point(base.trial.settings)
-    known = [(weight, trials) for weight, trials in studies if theirs in trials]
-    return [_gain(view, base, result, known) for result in whole_of(view.results)]
+    own = (study for study in view.prior if study.is_own)
+    earlier = [(DISCOUNT**study.age, _by_point(view, base, study.results)) for study in own]
+    return [_gain(view, base, result, earlier) for result in whole_of(view.results)]
 
 
-Known = list[tuple[float, dict[Point, TrialResult]]]
-"""The studies that scored the settings in force, this one first: the weight of each, and its trials."""
-
-
-def _gain(view: TunerView, base: TrialResult, result: TrialResult, known: Known) -> Gain:
+def _gain(
+    view: TunerView, base: TrialResult, result: TrialResult, earlier: Sequence[tuple[float, ByPoint]]
+) -> Gain:
+    """``earlier``: the weight of each study, and its trials."""
     if result is base:
         return Gain(result, 0.0, 0.0, 1)
-    ours, theirs = (view.space.point(one.trial.settings) for one in (result, base))
-    known = known if result.error is not None else []  # an exact score needs no older ones
-    known = known if known and known[0][1].get(ours) is result else [(1.0, {ours: result, theirs: base})]
-    pairs = [(weight, trials[ours], trials[theirs]) for weight, trials in known if ours in trials]
+    pairs = [(1.0, result, base)]
+    if result.error is not None:  # an exact score needs no older ones
+        ours, theirs = (view.space.point(one.trial.settings) for one in (result, base))
+        scored_both = ((weight, trials) for weight, trials in earlier if {ours, theirs} <= trials.keys())
+        pairs += [(weight, trials[ours], trials[theirs]) for weight, trials in scored_both]
     total = sum(weight for weight, *_ in pairs)
     value = sum(weight * (score_of(one) - score_of(other)) for weight, one, other in pairs) / total
     errors = (weight * error_of_difference(one, other) for weight, one, other in pairs)
     return Gain(result, value, math.hypot(*errors) / total, len(pairs))
 
 
-def _by_point(view: TunerView, base: TrialResult, results: Sequence[TrialResult]) -> dict[Point, TrialResult]:
+def _by_point(view: TunerView, base: TrialResult, results: Sequence[TrialResult]) -> ByPoint:
     """The whole trials that may be compared, by their points, the first of a point.
 
     What is configured may lie out of range.
     """
     names = {dimension.name for dimension in view.space.dimensions}
-    by_point: dict[Point, TrialResult] = {}
+    by_point: ByPoint = {}
     for one in whole_of(results):
         if names <= one.trial.settings.keys() and _beside(one, names) == _beside(base, names):
             by_point.setdefault(view.space.point(one.trial.settings), one)

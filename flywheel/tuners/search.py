@@ -169,10 +169,8 @@ class Search:
 
     def _why_kept(self, best: Gain, base: TrialResult, results: Sequence[TrialResult]) -> str:
         """Why the settings in force stay; ``best``: the trial with the highest score."""
-        nothing, made = (
-            "tuning bought nothing:",
-            f"{len(results)} {'trial' if len(results) == 1 else 'trials'}",
-        )
+        nothing = "tuning bought nothing:"
+        made = f"{len(results)} {'trial' if len(results) == 1 else 'trials'}"
         if worth_of_next(results, 0, self.fidelity).is_flat and len(results) > 1:
             return f"{nothing} the scores of {made} differ by no more than their noise"
         if best.result is base:
