@@ -2,10 +2,11 @@
 
     python benchmarks/tracking.py                                # addition, shortened: 3 pairs
     python benchmarks/tracking.py --tracker csv --pairs 5
-    python benchmarks/tracking.py --whole --pairs 1              # addition as committed
+    python benchmarks/tracking.py --whole --pairs 5 --threads 2  # addition as committed
     python benchmarks/tracking.py --start 5                      # how much later a run starts
 
-Both run in turn in one process, now one first, now the other, imports and data loaded. The genesis of
+Both run in turn in one process, now one first, now the other, imports and data loaded, with a seed for each
+pair: 0, 1 and so on. The genesis of
 ``addition`` is cut to a tenth and there is one turn, so that what is once a run weighs more than in a whole
 one (``--whole``). Prints pair by pair the ratios of wall and CPU time, which differ by some percent from run
 to run as the machine does; and two shares that hardly do: the CPU time of the tracker's thread, and of the
@@ -38,12 +39,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--start", type=int, metavar="N", help="measure the start, N times each")
     parser.add_argument("--whole", action="store_true", help="do not shorten the run")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     if options.start:
         measure_start(options.tracker, options.start)
     else:
-        measure_runs(options.tracker, options.pairs, {"recipe": "addition"} if options.whole else SHORT)
+        config = {**({"recipe": "addition"} if options.whole else SHORT), "threads": options.threads}
+        measure_runs(options.tracker, options.pairs, config)
 
 
 def measure_runs(tracker: str, pairs: int, config: Mapping[str, object]) -> None:
@@ -54,9 +57,10 @@ def measure_runs(tracker: str, pairs: int, config: Mapping[str, object]) -> None
     print("| --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for pair in range(pairs):
-        theirs = follow("none", config) if pair % 2 else None  # whoever is first is at a disadvantage
-        wall, cpu, thread, processes = follow(tracker, config)
-        theirs = theirs or follow("none", config)
+        own = {**config, "seed": pair}
+        theirs = follow("none", own) if pair % 2 else None  # whoever is first is at a disadvantage
+        wall, cpu, thread, processes = follow(tracker, own)
+        theirs = theirs or follow("none", own)
         rows.append((wall / theirs[0], cpu / theirs[1], thread / theirs[1], processes / theirs[1]))
         print(f"| {pair + 1} | {wall:.2f} | {theirs[0]:.2f} | {shown(rows[-1])} |", flush=True)
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
@@ -85,7 +89,6 @@ def follow(tracker: str, own: Mapping[str, object]) -> tuple[float, float, float
         config = {
             "tracker": tracker,
             "log": "quiet",
-            "threads": 1,
             "report": "none",
             "runs_dir": folder,
             **own,
