@@ -67,6 +67,14 @@ def test_all_global_generators_are_seeded() -> None:
     assert not set(draw()) & set(first)
 
 
+def test_torchs_draws_are_those_after_its_own_seeding() -> None:
+    key = Key.root(1)("fit")
+    key.seed_globals()
+    ours = torch.rand(3)
+    torch.manual_seed(key.seed)
+    assert torch.equal(ours, torch.rand(3))
+
+
 NAMES = ["a", "unlabelled-17", "", 'with "quotes" \\ and \n', "ü漢\U0001f600", "12+7"]
 
 

@@ -224,6 +224,7 @@ class Components:
         self.resolved = plain(config)
         orders: KeyOrders = self.resolved.get(_ORDERS) or list(key_orders(self.resolved))
         self._orders = {tuple(path): keys for path, keys in orders}
+        self._last: tuple[str | None, DictConfig] = None, config
 
     def yaml(self) -> str:
         """The configuration as it was composed, its references unresolved: what a session records."""
@@ -320,17 +321,28 @@ class Components:
         Keys are as they were written, also where the configuration was read back from a ledger, in which
         they are texts in order: what is built from either is the same.
         """
-        from omegaconf import OmegaConf, open_dict
+        from omegaconf import OmegaConf
 
-        config = self.config.copy()
-        OmegaConf.set_readonly(config, False)
-        with open_dict(config):
-            config.settings = settings
+        config = self._with(settings)
         with credentials.by_name() if by_name else nullcontext():
             node = OmegaConf.to_container(config[section], resolve=True)
         assert isinstance(node, dict)
         ordered: dict[str, Any] = in_order(node, self._orders, (section,))
         return ordered
+
+    def _with(self, settings: Settings) -> DictConfig:
+        """The configuration with these settings; the last one is kept, as a copy takes milliseconds."""
+        from omegaconf import OmegaConf, open_dict
+
+        key = repr(settings)  # 1, 1.0 and True are equal
+        kept, config = self._last
+        if kept != key:
+            config = self.config.copy()
+            OmegaConf.set_readonly(config, False)
+            with open_dict(config):
+                config.settings = settings
+            self._last = key, config
+        return config
 
     def model(self, settings: Settings) -> lightning.LightningModule:
         """A new, freshly initialised model, drawn from torch's global generator.

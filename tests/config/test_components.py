@@ -380,6 +380,16 @@ def test_a_value_that_the_tuner_changed_reaches_what_names_it() -> None:
     assert components.settings()["width"] == 64
 
 
+def test_a_section_has_the_settings_of_each_call_equal_ones_of_other_types_too() -> None:
+    node = {"settings": {"t": 0}, "grader": {"_target_": "x.Grader", "threshold": "${settings.t}"}}
+    parts = Components(OmegaConf.create(node))
+    for value in (1, 1.0, True, 1, 0.5):
+        section = parts.section("grader", {"t": value})
+        assert repr(section["threshold"]) == repr(value)
+        section["threshold"] = "changed by whoever asked"
+    assert parts.config.settings.t == 0
+
+
 def test_genesis_may_have_settings_of_its_own() -> None:
     components = Components(moons("+genesis_settings.steps=5"))
     assert components.settings(genesis=True)["steps"] == 5
