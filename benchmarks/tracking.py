@@ -2,16 +2,15 @@
 
     python benchmarks/tracking.py                                # addition, shortened: 3 pairs
     python benchmarks/tracking.py --tracker csv --pairs 5
-    python benchmarks/tracking.py --whole --pairs 5 --threads 2  # addition as committed
+    python benchmarks/tracking.py --whole --pairs 5 --threads 2 --first-seed 20 --keep runs/tracking
     python benchmarks/tracking.py --start 5                      # how much later a run starts
 
 Both run in turn in one process, now one first, now the other, imports and data loaded, with a seed for each
-pair: 0, 1 and so on. The genesis of
-``addition`` is cut to a tenth and there is one turn, so that what is once a run weighs more than in a whole
-one (``--whole``). Prints pair by pair the ratios of wall and CPU time, which differ by some percent from run
-to run as the machine does; and two shares that hardly do: the CPU time of the tracker's thread, and of the
-processes that it started (``wandb-core``), each of the CPU time of the run without a tracker. The start is
-measured in new processes.
+pair. The genesis of ``addition`` is cut to a tenth and there is one turn, so that what is once a run weighs
+more than in a whole one (``--whole``). Prints by seed the ratios of wall and CPU time, which differ by some
+percent from run to run as the machine does; and two shares that hardly do: the CPU time of the tracker's
+thread, and of the processes that it started (``wandb-core``), each of the CPU time of the run without a
+tracker. The start is measured in new processes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -40,31 +39,36 @@ def main() -> None:
     parser.add_argument("--start", type=int, metavar="N", help="measure the start, N times each")
     parser.add_argument("--whole", action="store_true", help="do not shorten the run")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs, for benchmarks/addition.py")
     options = parser.parse_args()
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     if options.start:
         measure_start(options.tracker, options.start)
     else:
         config = {**({"recipe": "addition"} if options.whole else SHORT), "threads": options.threads}
-        measure_runs(options.tracker, options.pairs, config)
+        seeds = range(options.first_seed, options.first_seed + options.pairs)
+        measure_runs(options.tracker, seeds, config, options.keep)
 
 
-def measure_runs(tracker: str, pairs: int, config: Mapping[str, object]) -> None:
-    """Print a row a pair."""
+def measure_runs(tracker: str, seeds: Sequence[int], config: Mapping[str, object], keep: Path | None) -> None:
+    """Print a row a seed."""
     for one in (tracker, "none"):
         follow(one, {**SHORT, "debug": "tiny", "generations": 0})  # warm up both
-    print("| pair | with, s | without, s | wall | CPU | tracker's thread | its processes |")
+    print("| seed | with, s | without, s | wall | CPU | tracker's thread | its processes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    rows = []
-    for pair in range(pairs):
-        own = {**config, "seed": pair}
-        theirs = follow("none", own) if pair % 2 else None  # whoever is first is at a disadvantage
-        wall, cpu, thread, processes = follow(tracker, own)
-        theirs = theirs or follow("none", own)
+    rows, seconds = [], []
+    for seed in seeds:
+        own = {**config, "seed": seed}
+        theirs = follow("none", own, keep) if len(rows) % 2 else None  # whoever is first is at a disadvantage
+        wall, cpu, thread, processes = follow(tracker, own, keep)
+        theirs = theirs or follow("none", own, keep)
         rows.append((wall / theirs[0], cpu / theirs[1], thread / theirs[1], processes / theirs[1]))
-        print(f"| {pair + 1} | {wall:.2f} | {theirs[0]:.2f} | {shown(rows[-1])} |", flush=True)
+        seconds.append((wall, theirs[0]))
+        print(f"| {seed} | {wall:.2f} | {theirs[0]:.2f} | {shown(rows[-1])} |", flush=True)
+    ours, others = (statistics.median(column) for column in zip(*seconds, strict=True))
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
-    print(f"| median | | | {shown(medians)} |")
+    print(f"| median | {ours:.2f} | {others:.2f} | {shown(medians)} |")
 
 
 def shown(row: Iterator[float] | list[float] | tuple[float, ...]) -> str:
@@ -72,7 +76,9 @@ def shown(row: Iterator[float] | list[float] | tuple[float, ...]) -> str:
     return f"{wall:.4f} | {cpu:.4f} | {thread:.2%} | {processes:.2%}"
 
 
-def follow(tracker: str, own: Mapping[str, object]) -> tuple[float, float, float, float]:
+def follow(
+    tracker: str, own: Mapping[str, object], keep: Path | None = None
+) -> tuple[float, float, float, float]:
     """Seconds of a run: wall, CPU of this process, CPU of the tracker's thread and of other processes."""
     import flywheel
     from flywheel.trackers.queued import Queued
@@ -90,7 +96,8 @@ def follow(tracker: str, own: Mapping[str, object]) -> tuple[float, float, float
             "tracker": tracker,
             "log": "quiet",
             "report": "none",
-            "runs_dir": folder,
+            "runs_dir": str(keep or folder),
+            **({"name": f"{tracker}-s{own['seed']}"} if keep else {}),
             **own,
         }
         run = flywheel.run(config)
