@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -57,7 +57,8 @@ def measure_runs(tracker: str, seeds: Sequence[int], config: Mapping[str, object
         follow(one, {**SHORT, "debug": "tiny", "generations": 0})  # warm up both
     print("| seed | with, s | without, s | wall | CPU | tracker's thread | its processes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    rows, seconds = [], []
+    rows: list[tuple[float, ...]] = []
+    seconds: list[tuple[float, float]] = []
     for seed in seeds:
         own = {**config, "seed": seed}
         theirs = follow("none", own, keep) if len(rows) % 2 else None  # whoever is first is at a disadvantage
@@ -71,7 +72,7 @@ def measure_runs(tracker: str, seeds: Sequence[int], config: Mapping[str, object
     print(f"| median | {ours:.2f} | {others:.2f} | {shown(medians)} |")
 
 
-def shown(row: Iterator[float] | list[float] | tuple[float, ...]) -> str:
+def shown(row: Sequence[float]) -> str:
     wall, cpu, thread, processes = row
     return f"{wall:.4f} | {cpu:.4f} | {thread:.2%} | {processes:.2%}"
 

@@ -91,6 +91,12 @@ def by_text(by: Sequence[str]) -> str:
     return ", ".join(["itself"] * ("named" in by) + ([f"by {edges}"] if edges else []))
 
 
+def goes_on_text(place: str, needs_reopen: bool) -> str:
+    """How a run goes on whose champion, or frontier, was set back."""
+    but = ", with seal=reopen as its sealed suites were opened," if needs_reopen else ""
+    return f"The same command as before{but} goes on from the {place}."
+
+
 def edge_text(edge: Edge) -> str:
     """Where a typed edge leads to."""
     from flywheel.lineage.graph import GradedBy, Init, ProducedBy, Saw, TrainedOn

@@ -13,7 +13,6 @@ from flywheel.config.identity import check_same
 from flywheel.errors import RunError, UnwritableError
 from flywheel.launch.fork import Origin
 from flywheel.lineage.status import read_state
-from flywheel.records import Role
 from flywheel.storage import lock
 from flywheel.storage.events import finishes
 from flywheel.storage.state import RunState, RunStateName
@@ -118,7 +117,7 @@ def _check_seal(directory: Path, state: RunState, config: Mapping[str, Any]) -> 
 
     What is left of that opening may be done, and a run that ``seal=reopen`` let go on may be resumed.
     """
-    if config["seal"] == "reopen" or not state.is_opened or not state.has_suites(Role.SEALED):
+    if config["seal"] == "reopen" or not state.needs_reopen:
         return
     is_due = _is_refit_due(state, config) or state.is_look_due(is_over=True)
     more = not _is_over(state, config) or is_due

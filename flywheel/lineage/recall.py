@@ -145,6 +145,8 @@ class RecallReport(Answer, frozen=True):
     """Runs beside this one that descend from the flaw."""
     unread: tuple[Unread, ...]
     """Runs beside this one that could not be asked."""
+    needs_reopen: bool
+    """Whether the run goes on with ``seal=reopen`` only, as its sealed suites were opened."""
 
 
 class Rollback(Answer, frozen=True):
@@ -156,6 +158,8 @@ class Rollback(Answer, frozen=True):
     champion: ChampionChange
     frontier: ChampionChange
     """What the next generation builds on, likewise: afterwards the champion."""
+    needs_reopen: bool
+    """Whether the run goes on with ``seal=reopen`` only, as its sealed suites were opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +249,9 @@ def rollback(directory: Path, which: Which, why: str) -> Rollback:
         if run.state.current and not goes_on(run.state.current, generation, generation):
             run.end(run.state.current, f"rolled back: {why}")
         run.record(RolledBack(champion=generation, why=why))
-    changes = (ChampionChange(number, generation) for number in (before, ahead))
-    return Rollback(str(directory), why, *changes)
+        needs_reopen = run.state.needs_reopen
+    champion, frontier = (ChampionChange(number, generation) for number in (before, ahead))
+    return Rollback(str(directory), why, champion, frontier, needs_reopen)
 
 
 def _affected(run: Amendment | Record, which: Which | None, where: str | None, strict: bool) -> Recall:
@@ -363,6 +368,7 @@ def _report(run: Amendment | Record, affected: Recall, why: str, *, done: bool) 
         memory=_retire(state, [*affected.generations, *_without_corpus(state, affected.suspect)]),
         forks=affected.beside.forks,
         unread=affected.beside.unread,
+        needs_reopen=state.needs_reopen,
     )
 
 

@@ -288,7 +288,7 @@ class RunStatus(Answer, frozen=True):
     state: str
     """``running``, ``finished``, ``stopped``, ``awaiting_review``, ``failed`` or ``interrupted``."""
     writer: str | None
-    """What the process that holds the run's lock does: ``run``, ``prune``, ``recall`` or ``rollback``."""
+    """What the process that holds the run's lock does: run, prune, recall, rollback or review."""
     reason: str
     """Why it ended, e.g. ``generations`` or ``patience``."""
     head: str

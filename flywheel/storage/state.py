@@ -504,6 +504,11 @@ class RunState:
         self._retreat_to(self.generations[event.champion])
         self.looks_in_vain = self.turns_since_look = 0
 
+    @property
+    def needs_reopen(self) -> bool:
+        """Whether another generation, or look, takes ``seal=reopen``."""
+        return self.is_opened and self.has_suites(Role.SEALED)
+
     def has_suites(self, role: Role) -> bool:
         """Whether the run has a suite of this role."""
         return role in self.roles.values()

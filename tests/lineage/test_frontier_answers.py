@@ -161,7 +161,7 @@ def test_a_recall_says_where_the_frontier_goes(frontier_copy: Path) -> None:
     assert told[1:3] == ["  champion     stays generation 1", "  frontier     generation 5 -> generation 1"]
     told = list(lines(recall(frontier_copy, generation=3, why="wrong", yes=True)))
     assert told[2] == "  frontier     stays generation 5"
-    assert told[-1].endswith("goes on from the frontier.")
+    assert told[-1].endswith("with seal=reopen as its sealed suites were opened, goes on from the frontier.")
 
 
 def test_a_recall_of_a_run_without_frontier_says_nothing_of_one(run_copy: Path) -> None:
@@ -173,6 +173,7 @@ def test_a_rollback_gives_the_frontier_up(frontier_copy: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "the champion is generation 0, no longer 1" in told
     assert "The frontier, generation 5, is given up" in told
+    assert "with seal=reopen as its sealed suites were opened, goes on from the champion." in told
     assert status(frontier_copy).frontier is None
     answer = rollback(frontier_copy, 1, "no")
     assert (answer.frontier, answer.champion) == (answer.champion, answer.frontier)

@@ -128,6 +128,15 @@ def test_a_recalled_generation_is_made_up_for(run: Path) -> None:
     assert status(run).json()["state"] == "finished"
 
 
+@pytest.mark.parametrize(("stages", "but"), [(20, ""), (None, ", with seal=reopen")])
+def test_how_to_go_on_is_said(run: Path, stages: int | None, but: str) -> None:
+    play(run, 4, stages=stages)
+    told = list(lines(recall(run, generation=1, why="flawed", yes=True)))
+    assert told[-1].startswith(f"Nothing was deleted. The same command as before{but}")
+    assert told[-1].endswith("goes on from the champion.")
+    assert ("reopen" in told[-1]) == bool(but)
+
+
 def promoted(run: Path) -> list[int]:
     """The numbers of the generations that were promoted, in order."""
     return [g.number for g in read_state(run).generations if g.status is Status.PROMOTED]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, reply
-from flywheel.cli.rendering import by_text, fork_text
+from flywheel.cli.rendering import by_text, fork_text, goes_on_text
 
 if TYPE_CHECKING:
     from flywheel.lineage.recall import CarryChange, ChampionChange, RecallReport
@@ -29,8 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Name a flaw; see, or with --yes record, that it and all that descends from it is recalled.
 
-    The champion goes back to the newest one that learned from none of it, and the next run of the same
-    command goes on from there with the remaining samples. Nothing is deleted.
+    The champion goes back to the newest one that learned from none of it, and the same command goes on from
+    there with the remaining samples; with seal=reopen if its sealed suites were opened. Nothing is deleted.
     """
     from flywheel.lineage.recall import recall
 
@@ -81,8 +81,8 @@ def lines(report: RecallReport) -> Iterator[str]:
     yield from unasked
     if report.done:
         is_ahead = report.frontier.after != report.champion.after
-        goes_on = "frontier" if is_ahead else "champion"
-        yield f"Nothing was deleted. The same command as before goes on from the {goes_on}."
+        goes_on = goes_on_text("frontier" if is_ahead else "champion", report.needs_reopen)
+        yield f"Nothing was deleted. {goes_on}"
     else:
         yield "Nothing is recorded yet: add --yes to do it. Nothing will be deleted."
 

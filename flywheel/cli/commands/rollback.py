@@ -3,6 +3,7 @@
 import argparse
 
 from flywheel.cli.commands import add_json, add_run, directory_of, generation_word, reply
+from flywheel.cli.rendering import goes_on_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Make a former champion the champion again, without blaming any data.
 
-    The next run of the same command goes on from it.
+    The same command goes on from it; with seal=reopen if the run's sealed suites were opened.
     """
     from flywheel.lineage.recall import rollback
 
@@ -26,4 +27,5 @@ def main(options: argparse.Namespace) -> int:
     change = f"{report.run}: the champion is generation {after}, no longer {before}: {report.why}"
     ahead = report.frontier.before
     given_up = f"The frontier, generation {ahead}, is given up: the next generation builds on the champion."
-    return reply(options, report, [change, given_up if ahead != before else ""])
+    goes_on = goes_on_text("champion", report.needs_reopen)
+    return reply(options, report, [change, given_up if ahead != before else "", goes_on])
