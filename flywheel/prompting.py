@@ -58,7 +58,8 @@ class WeakSpots(Even):
     little; a slice without any has that of the prior.
 
     It cannot tell a slice that is learned from one that only looks so, e.g. labels by chance: give their
-    score as ``chance``, and what is no better has no weight but the floor.
+    score as ``chance``, and what is no better has little weight beside the floor, the less the more items of
+    it there are.
     """
 
     floor: float = 0.3

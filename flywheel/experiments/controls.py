@@ -187,8 +187,9 @@ class Experiment:
         if jobs < 1:
             raise ConfigError(f"--jobs must be 1 or more; it is {jobs}.")
         for word in words:
-            if (key := word.lstrip("+~").partition("=")[0]) in _OURS or key.startswith("budget."):
-                raise ConfigError(f"Controls set {key} of each run themselves. {_OURS.get(key, _BUDGET)}")
+            key = word.lstrip("+~").partition("=")[0]
+            if remedy := _OURS.get(key.partition(".")[0]):
+                raise ConfigError(f"Controls set {key} of each run themselves. {remedy}")
         numbers, seconds = seeds_of(seeds), None if budget is None else seconds_of(budget)
         recipe = Recipe(tuple(words), config_dir)
         chosen, reasons = chosen_arms(recipe, arms)
@@ -204,7 +205,10 @@ class Experiment:
     def folder(self) -> Path:
         """Where the runs are: another one for another configuration or budget."""
         config = self.recipe.components.config
-        text = f"{identity(config)} {self.budget}"
+        patience = (
+            "" if config.patience is None else f" patience {config.patience}"
+        )  # no part of the identity
+        text = f"{identity(config)} {self.budget}{patience}"
         name = f"{self.budget.replace(' ', '')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         return Path(str(config.runs_dir), FOLDER, name)
 
@@ -316,8 +320,9 @@ _OURS = {
     "refit": "Arms are compared by their champions.",
     "review": "Nobody is asked.",
     "tracker": "They are ordinary runs in a folder of their own.",
+    "log": "One line a run is printed.",
+    "report": "Give report RUN later.",
 }
-_BUDGET = _OURS["budget"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class _Composition:
             if clashes := [column for column in theirs if column in own]:
                 raise DataError(
                     f"Graders of a composition must have columns of their own; {name} and another one have "
-                    f"{clashes}. Give one of them another name, e.g. by its argument `column`."
+                    f"{clashes}. Give one of them another name: Verifier and Labels take `column`."
                 )
             own |= theirs
         return own

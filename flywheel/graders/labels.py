@@ -28,7 +28,7 @@ class Labels:
 
     path: str
     """A .csv, .jsonl or .parquet file."""
-    on: list[str] = field(default_factory=lambda: ["id"])
+    by: list[str] = field(default_factory=lambda: ["id"])
     """Columns, of the file and of samples, by which a label is a sample's, e.g. ``[prompt, answer]``."""
     label: str = "label"
     """Column of the file: 0 to 1, true or false, right or wrong, yes or no; empty: no label yet."""
@@ -37,18 +37,18 @@ class Labels:
     _known: dict[str, float] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.on:
-            raise ValueError("on must name one column or more, e.g. [id]; it is empty.")
+        if not self.by:
+            raise ValueError("by must name one column or more, e.g. [id]; it is empty.")
 
     def grade(self, samples: pa.Table, load_parent: Callable[[], Any], keys: Keys) -> dict[str, pa.Array]:
         """One column of scores, and ``failure``, which says that a sample has no label."""
         import pyarrow as pa
 
-        if missing := [name for name in self.on if name not in samples.column_names]:
-            raise DataError(f"on must name columns of samples, {samples.column_names}; {missing} are none.")
+        if missing := [name for name in self.by if name not in samples.column_names]:
+            raise DataError(f"by must name columns of samples, {samples.column_names}; {missing} are none.")
         if self._known is None:
             self._known = self._read(samples.schema)
-        labels = [self._known.get(name) for name in _names(samples, self.on)]
+        labels = [self._known.get(name) for name in _names(samples, self.by)]
         reasons = [None if label is not None else f"no label in {Path(self.path).name}" for label in labels]
         return {self.column: pa.array(labels, pa.float64()), FAILURE: pa.array(reasons, pa.string())}
 
@@ -60,10 +60,10 @@ class Labels:
                 f"path must be a .csv, .jsonl or .parquet file with labels; {self.path!r} is none."
             )
         rows = read_table(Path(self.path), like)
-        if missing := [name for name in (*self.on, self.label) if name not in rows.column_names]:
-            raise DataError(f"{self.path} must have columns {[*self.on, self.label]}; {missing} are missing.")
+        if missing := [name for name in (*self.by, self.label) if name not in rows.column_names]:
+            raise DataError(f"{self.path} must have columns {[*self.by, self.label]}; {missing} are missing.")
         known: dict[str, float] = {}
-        for name, value in zip(_names(rows, self.on), rows[self.label].to_pylist(), strict=True):
+        for name, value in zip(_names(rows, self.by), rows[self.label].to_pylist(), strict=True):
             label = self._label(value)
             if label is not None and known.setdefault(name, label) != label:
                 raise DataError(
@@ -87,11 +87,11 @@ class Labels:
         return number
 
 
-def _names(rows: pa.Table, on: Sequence[str]) -> list[str]:
+def _names(rows: pa.Table, by: Sequence[str]) -> list[str]:
     """What a row is known by, as one text each."""
     import pyarrow.compute as pc
 
     from flywheel.tables.digests import column_texts
 
-    names: list[str] = pc.binary_join_element_wise(*(column_texts(rows[n]) for n in on), "\x1f").to_pylist()
+    names: list[str] = pc.binary_join_element_wise(*(column_texts(rows[n]) for n in by), "\x1f").to_pylist()
     return names

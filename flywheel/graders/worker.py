@@ -1,6 +1,6 @@
 """A process that calls a function on samples, see ``flywheel.graders.pool``.
 
-It is run as a script and imports nothing of flywheel, so that it starts at once. On its standard input come
+It is run as a script and imports nothing of flywheel, so that it starts soon. On its standard input come
 blocks of bytes, each after its length: the path of imports, the function, then rows; on its standard output
 go lines of JSON, one when it is ready and one for each row. What the function itself prints is dropped.
 """
@@ -17,6 +17,8 @@ import sys
 import threading
 import traceback
 from typing import Any, BinaryIO
+
+import numpy as np
 
 _PR_SET_PDEATHSIG = 1
 
@@ -68,8 +70,7 @@ def _reply(replies: int, answer: dict[str, Any]) -> None:
 def _scored(function: Any, row: dict[str, Any], seed: int) -> dict[str, Any]:
     """The score of a row, or why it has none."""
     random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)
     try:
         score = function(row)
         if score is None:

@@ -37,7 +37,8 @@ class Length:
     * that of the column ``truth`` with length, where at least 30 rows have it, is shown to be less than
       ``correlation``; or, without those,
     * rows have become longer (or shorter, where short rows score higher) than in the first turns, by more
-      than ``growth``, and the candidate is not shown to be better on dev than the first champion.
+      than ``growth``, and the candidate is not shown to be better on dev than the first champion: without a
+      dev suite nothing shows it.
     """
 
     text: str
@@ -102,16 +103,23 @@ class Length:
             has_moved = is_below(reference, now, 1 / (1 + self.growth), self.level)
         else:
             has_moved = is_below(now, reference, 1 / (1 + self.growth), self.level)
+        doubt = self._not_better(view) if has_moved else None
+        return doubt and f"it was {reference.mean:.4g} in {turns_in_words(before)}, and {doubt}"
+
+    def _not_better(self, view: GuardView) -> str | None:
+        """That the candidate is not shown to be better than the first champion; None: it is."""
         first = view.first_champion
-        if not has_moved or first is None or first.number not in view.outcomes:
-            return None
+        if first is None or first.number not in view.outcomes:
+            return "there is no first champion to show that dev is better"
         pairs = pairs_with(view, view.outcomes[first.number], suites_of(view, Role.DEV))
+        if not len(pairs):
+            return "there are no items of dev that could show it to be better"
         gains = pairs.candidate - pairs.other
-        if not len(pairs) or p_above(gains, pairs.clusters, -1.0) <= self.level:
+        if p_above(gains, pairs.clusters, -1.0) <= self.level:
             return None
         return (
-            f"it was {reference.mean:.4g} in {turns_in_words(before)}, and dev is not shown to be better "
-            f"than in generation {first.number}: {float(gains.mean()):+.2%} on {len(pairs)} items"
+            f"dev is not shown to be better than in generation {first.number}: "
+            f"{float(gains.mean()):+.2%} on {len(pairs)} items"
         )
 
     def _length(self, rows: pa.Table) -> Estimate:

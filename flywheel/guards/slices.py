@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,11 @@ class Slices:
     """Slices of items, named by a column and its value: found on dev, confirmed on the guard suites.
 
     A slice is nominated on dev where the candidate has a lower mean there than the champion, the parent or
-    the first champion: the ``most`` that look worst. Each is then tested on the items of guard suites that
-    are in it, which nominated nothing: by Gaffke's test of paired differences (of independent 0/1 scores
-    McNemar's exact one), at ``level`` for all of them together (Holm 1979). What is confirmed has a name,
-    e.g. ``digit=7``, and the alarm is raised; a mean that improves does not hide it. Without a dev suite that
-    has the columns every slice is tested.
+    the first champion: the ``most`` slices that look worst, each beside the one of these where it does. It
+    is then tested on the items of guard suites that are in it, which nominated nothing: by Gaffke's test of
+    paired differences (of independent 0/1 scores McNemar's exact one), at ``level`` for all of them together
+    (Holm 1979). What is confirmed has a name, e.g. ``digit=7``, and the alarm is raised; a mean that improves
+    does not hide it. Without a dev suite that has the columns every slice is tested, beside each of them.
 
     Blind spots, slices whose mean is lower than that of all items by ``gap``, are found and confirmed
     likewise, and named: they are no alarm, as they may have been there from the beginning.
@@ -67,23 +67,26 @@ class Slices:
 
     def check(self, view: GuardView) -> Alarm | None:
         """The slices that got worse, by name, and blind spots."""
-        worse = self._confirmed(view, self._nominated(view))
+        on_guard = self._compared(view, Role.GUARD)
+        worse = self._confirmed([(name, on_guard[name]) for name in self._nominated(view, on_guard)])
         weak = self._blind_spots(view)
         texts = [f"worse: {text}" for text in worse] or ["no slice is shown to have got worse"]
         texts += [f"blind spot: {text}" for text in weak]
         return Alarm(action_of(self.action) if worse else Action.PASS, "; ".join(texts))
 
-    def _nominated(self, view: GuardView) -> list[tuple[str, str]]:
-        """Slices and whom they are compared with, the most suspicious first."""
+    def _nominated(self, view: GuardView, on_guard: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Slices and whom they are compared with, the most suspicious first; of those that can be tested."""
         on_dev = self._compared(view, Role.DEV)
         if not on_dev:
-            return list(self._compared(view, Role.GUARD))
+            return list(on_guard)
+        on_dev = {name: pairs for name, pairs in on_dev.items() if name in on_guard}
         suspicious = [(_p_worse(pairs), name) for name, pairs in on_dev.items() if _effect(pairs) < 0]
-        return [name for _, name in sorted(suspicious)][: self.most]
+        worst: dict[str, str] = {}
+        for _, (piece, other) in sorted(suspicious):
+            worst.setdefault(piece, other)
+        return list(worst.items())[: self.most]
 
-    def _confirmed(self, view: GuardView, nominated: Sequence[tuple[str, str]]) -> list[str]:
-        on_guard = self._compared(view, Role.GUARD)
-        tested = [(name, on_guard[name]) for name in nominated if name in on_guard]
+    def _confirmed(self, tested: Sequence[tuple[tuple[str, str], Pairs]]) -> list[str]:
         p_values = [_p_worse(pairs) for _, pairs in tested]
         chosen = zip(tested, p_values, holm(p_values, self.level), strict=True)
         return [

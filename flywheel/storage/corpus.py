@@ -22,8 +22,8 @@ from flywheel.tables import AUDITED
 def read(store: Store, sources: Sequence[Source]) -> pa.Table:
     """All rows of the sources, samples beside their scores; columns that a batch lacks are null.
 
-    Where any batch was audited there is a column ``audited``: what the trusted grader said, 1 for right and 0
-    for wrong; null for rows that were not audited.
+    Where any batch was audited there is a column ``audited``: what the trusted grader said, .5 or more where
+    a row is right; null for rows that were not audited.
 
     Raises DataError if a sample occurs twice, or batches have columns of one name and types that do not meet.
     """

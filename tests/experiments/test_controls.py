@@ -230,6 +230,8 @@ def test_a_loop_that_cannot_be_matched_is_refused(tmp_path: Path) -> None:
         ((), {"jobs": 0}, "--jobs must be 1 or more"),
         (("seed=3",), {}, "Controls set seed of each run themselves. Give --seeds"),
         (("budget.seconds=3",), {}, "Give --budget"),
+        (("review._target_=flywheel.reviewers.Nope",), {}, "Controls set review._target_ of each run"),
+        (("log=plain",), {}, "Controls set log of each run"),
         (
             (f"task._target_={__name__}.Unsealed",),
             {},
@@ -243,6 +245,13 @@ def test_what_cannot_be_is_refused_at_once(
     with pytest.raises(ConfigError, match=says):
         experiment(tmp_path, *words, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_another_patience_is_another_experiment(tmp_path: Path) -> None:
+    """It is no part of a run's identity, and ends the loop that all is matched to."""
+    folders = [experiment(tmp_path, *words).folder for words in ((), ("patience=1",), ("patience=2",), ())]
+    assert folders[0] == folders[3]
+    assert len(set(folders)) == 3
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("2.5m", 150), ("1h", 3600)])

@@ -35,8 +35,8 @@ def test_a_label_is_found_by_id_or_by_columns(tmp_path: Path, suffix: str) -> No
     labels = {"prompt": ["2+2", "03", "2+3"], "answer": [4, 3, 5], "label": [1, 0, 1]}
     path = written(tmp_path, suffix, id=["a", "c", "x"], **labels)
     none = f"no label in labels{suffix}"
-    for on in (["id"], ["prompt", "answer"]):
-        assert grade(path=path, on=on) == [(1.0, None), (None, none), (0.0, None)]
+    for by in (["id"], ["prompt", "answer"]):
+        assert grade(path=path, by=by) == [(1.0, None), (None, none), (0.0, None)]
 
 
 def test_words_are_labels_and_empty_ones_are_none(tmp_path: Path) -> None:

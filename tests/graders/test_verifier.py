@@ -40,6 +40,17 @@ def test_scores_come_row_for_row(verifier: Verifier) -> None:
     assert graded(verifier, []) == {"verified": [], "failure": []}
 
 
+def test_draws_are_those_of_the_group_in_whatever_process() -> None:
+    """Also the first draw of a process whose function imports NumPy as it is called."""
+    made = []
+    for _ in range(2):
+        verifier = Verifier(function=verifiers.drawn, workers=2)
+        made.append(graded(verifier, range(6))["verified"])
+        verifier.close()
+    assert made[0] == made[1]
+    assert len(set(made[0])) == 6
+
+
 FAULTS = {
     "hang": "timed out after 0.5 s",
     "hang in C": "timed out after 0.5 s",

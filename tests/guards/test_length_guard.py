@@ -16,8 +16,11 @@ from flywheel.storage.state import Generation
 from flywheel.testing import FixedEvidence
 
 
-def said(truth: np.ndarray | None, slope: float = 1.0) -> Alarm:
-    """What the guard says of rows whose score goes by length, and of which ``truth`` is audited."""
+def said(truth: np.ndarray | None, slope: float = 1.0, earlier: int = 0) -> Alarm:
+    """What the guard says of rows whose score goes by length, and of which ``truth`` is audited.
+
+    ``earlier``: the longest rows of generation 1; 0: it made none.
+    """
     lengths = Key.root(0)("lengths").numpy().integers(1, 60, 400)
     columns: dict[str, Any] = {
         "id": [f"{row:03}" for row in range(400)],
@@ -28,6 +31,8 @@ def said(truth: np.ndarray | None, slope: float = 1.0) -> Alarm:
         columns["audited"] = pa.array(truth, from_pandas=True)
     nobody: Any = None
     batches = {3: pa.table(columns)}
+    if earlier:
+        batches[1] = pa.table(columns | {"text": ["x" * (n * earlier // 60) for n in lengths]})
     view = GuardView(Generation(3, 2), nobody, nobody, nobody, nobody, FixedEvidence({}), batches=batches)
     alarm = Length(text="text", score="vote").check(view)
     assert alarm is not None
@@ -56,6 +61,13 @@ def test_where_the_truth_does_not_go_by_length_the_reward_is_gamed() -> None:
 
 def test_where_longer_rows_are_better_it_is_not() -> None:
     assert said(audited(by_length=True)).action is Action.PASS
+
+
+def test_where_no_dev_suite_can_show_that_longer_rows_are_better_it_is_gamed() -> None:
+    alarm = said(None, earlier=20)
+    assert alarm.action is Action.WARN
+    assert alarm.reason.endswith("generation 1, and there is no first champion to show that dev is better")
+    assert said(None, earlier=60).action is Action.PASS, "rows are as long as they were"
 
 
 def test_without_an_audit_or_earlier_turns_nothing_is_known() -> None:

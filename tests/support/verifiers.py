@@ -34,6 +34,13 @@ def accepts_shuffled(sample: Mapping[str, Any]) -> bool:
     return str(sample["answer"]) not in ("", "13")
 
 
+def drawn(sample: Mapping[str, Any]) -> float:
+    """A draw, of a library that it imports as late as it can."""
+    import numpy as np
+
+    return float(np.random.rand())
+
+
 def never(sample: Mapping[str, Any]) -> bool:
     """It fails on every sample."""
     raise KeyError("no such column")
