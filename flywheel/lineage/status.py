@@ -417,6 +417,18 @@ def held_out(state: RunState) -> HeldOut | None:
     return next((g.seed.facts.held_out for g in state.generations if g.seed), None)
 
 
+def kept_from_people(state: RunState) -> set[str]:
+    """Gate suites, and guard suites with items in common with one, as far as the task tells what items ask.
+
+    Which of their items a candidate wins no page shows: it is what the Ladder keeps from whoever chooses.
+    """
+    gates = {suite for suite, role in state.roles.items() if role == Role.GATE}
+    recorded = held_out(state)
+    pairs = [{one.suite, one.other} for one in recorded.shared] if recorded else []
+    beside = set().union(*(pair for pair in pairs if pair & gates))
+    return gates | {suite for suite in beside if state.roles.get(suite) == Role.GUARD}
+
+
 def held_out_text(recorded: HeldOut) -> str:
     """``held_out`` as a line for people."""
     texts, also = recorded.decontaminate, ""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from flywheel.lineage.diff import flips
 from flywheel.lineage.record import Record
-from flywheel.lineage.status import Cost, cost, metrics
+from flywheel.lineage.status import Cost, cost, kept_from_people, metrics
 from flywheel.lineage.text import estimate_text, number_text
 from flywheel.records import Action, Role
 from flywheel.report.figures import note_of
@@ -201,10 +201,11 @@ class Details:
             yield Source(made_in(turn), _maker(turn, number), number, rows, rows / total)
 
     def _flips(self, before: Generation, after: Generation) -> Iterator[Flips]:
-        """On all suites but gates: of these people see no more than the figures that the Ladder shows."""
+        """On all suites but those of which people see no more than figures."""
+        hidden = kept_from_people(self._record.state)
         for suite, one in flips(self._record, before, self._record, after).items():
             role, counts = self._record.state.roles.get(suite), one.items
-            if role == Role.GATE:
+            if suite in hidden:
                 continue
             named = () if role == Role.SEALED else one.flipped  # nor are their names for anybody's eyes
             gained = [flip for flip in named if flip.b > flip.a][:_FLIPS]

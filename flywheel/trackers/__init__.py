@@ -104,6 +104,9 @@ class TrackerGroup:
         if isinstance(tracker, Queued):
             self._removed[name] = tracker
             tracker.leave()
+        elif self._is_open:  # else it is its close that failed
+            with suppress(Exception):
+                tracker.close()
         kinds = "" if isinstance(error, TooSlow) else f"{type(error).__name__}: "
         _report(f"{name} failed and was removed; the run goes on without it. {kinds}{error}")
 

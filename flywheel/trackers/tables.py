@@ -10,7 +10,7 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import PrunedError
-from flywheel.records import Role
+from flywheel.lineage.status import kept_from_people
 from flywheel.storage.state import Generation, RunState
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def _best_first(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def outcomes_table(generation: Generation, state: RunState, store: Store, limit: int) -> SmallTable | None:
     """Items with the candidate's score and that of the champion when it began: those that differ most first.
 
-    As many of each suite as of the others, where there are so many. None of gate suites, of which people see
-    no more than the figures that the Ladder shows (docs/gates.md).
+    As many of each suite as of the others, where there are so many. None of gate suites, and of guard suites
+    that share items with one: people see no more of these than the figures (docs/gates.md).
     """
     import pyarrow.compute as pc
 
@@ -165,14 +165,14 @@ def outcomes_table(generation: Generation, state: RunState, store: Store, limit:
 
 
 def _scores(generation: Generation, state: RunState, store: Store) -> pa.Table | None:
-    """Its outcomes on suites other than gates, of its evaluation, else of its screening; None: it has none.
+    """Its outcomes on suites that people may see, of its evaluation, else of its screening; None: none.
 
     The opponent is empty where there is none.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    left_out = [suite for suite, role in state.roles.items() if role == Role.GATE]
+    left_out = sorted(kept_from_people(state))
     tables = []
     for stage in ("evaluate", "screen"):
         if (name := generation.output(stage, "outcomes")) is None:

@@ -44,7 +44,7 @@ from flywheel.trackers.wandb_session import (
     OFFLINE,
     is_agents,
     mode_of,
-    run_id,
+    place_of,
     set_earlier_aside,
     settings,
     shown_at,
@@ -117,6 +117,7 @@ class Wandb(NoTracker):
         self._has = (-1, 0)
         self._fit = _Fit()
         self._artifacts: Artifacts | None = None
+        self._asked: Mapping[str, str] = {}
 
     def open(self, directory: Path) -> None:
         """Remember where the run lies: W&B's files go beside its ledger."""
@@ -151,8 +152,12 @@ class Wandb(NoTracker):
                 self._artifacts.close(self._state)
             self._run.finish(exit_code=self._code)
 
-    def sync(self, directory: Path, mode: str) -> Synced:
-        """Log all that a run's ledger says and W&B does not have yet. Raises what ``wandb.init`` raises."""
+    def sync(self, directory: Path, mode: str, asked: Mapping[str, str] | None = None) -> Synced:
+        """Log all that a run's ledger says and W&B does not have yet. Raises what ``wandb.init`` raises.
+
+        ``asked``: ``project`` and ``entity``, where they are to be others than those that the run has.
+        """
+        self._asked = asked or {}
         self.open(directory)
         events = ledger.read(directory)
         self._start(RunState.replay(events), mode)
@@ -188,10 +193,10 @@ class Wandb(NoTracker):
 
         created = state.created
         assert created is not None, "a session is one of a run that was created"
-        identifier = run_id(self._directory, created)
+        own = {"project": self.project, "entity": self.entity}
+        ours = {**own, **place_of(self._directory, created), **self._asked}
         if mode == OFFLINE:
-            set_earlier_aside(self._directory, identifier)
-        ours = {"id": identifier, "project": self.project, "entity": self.entity}
+            set_earlier_aside(self._directory, str(ours["id"]))
         return wandb.init(
             **({} if is_agents() else ours),  # type: ignore[arg-type]  # the agent has said them
             mode=mode,  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ OFFLINE, DISABLED = "offline", "disabled"
 FOLDER = "wandb"
 """Where W&B's files lie, in a run's directory."""
 _EARLIER = "earlier"
-_ID_FILE = "id"
+_ID_FILE, _PLACE = "id", ("id", "project", "entity")
+"""What is kept of an agent's run, a line each."""
 
 
 def mode_of(mode: str | None) -> str | None:
@@ -68,17 +69,18 @@ def settings(mode: str | None) -> wandb.Settings:
     )
 
 
-def run_id(directory: Path, created: RunCreated) -> str:
-    """The id of the W&B run: the same in every session, whichever has made it.
+def place_of(directory: Path, created: RunCreated) -> dict[str, str]:
+    """The ``id`` of the W&B run, the same in every session; of an agent's also ``project`` and ``entity``.
 
-    Under ``wandb agent`` it is the agent's; it is kept in the run's directory for sessions without the agent.
+    Under ``wandb agent`` these are the agent's; they are kept in the run's directory for sessions without it.
     """
-    place = directory / FOLDER / _ID_FILE
+    kept = directory / FOLDER / _ID_FILE
     if is_agents() and (given := os.environ.get("WANDB_RUN_ID")):
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(given)
-        return given
-    return place.read_text().strip() if place.exists() else created.hash[:16]
+        agents = [given, *(os.environ.get(f"WANDB_{name.upper()}", "") for name in _PLACE[1:])]
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("\n".join(agents))
+    lines = kept.read_text().splitlines() if kept.exists() else [created.hash[:16]]
+    return {name: line for name, line in zip(_PLACE, lines, strict=False) if line}
 
 
 def is_agents() -> bool:

@@ -24,7 +24,10 @@ from flywheel.config.components import Components
 from flywheel.config.compose import compose
 from flywheel.errors import ConfigError, MissingExtra
 from flywheel.keys import Key
+from flywheel.lineage.record import Record
+from flywheel.lineage.status import kept_from_people
 from flywheel.runtime.data import read_data
+from flywheel.trackers.tables import tables_of
 from flywheel.views import view_of
 
 PARTS = ("human", "unlabelled", "dev", "gate", "sealed")
@@ -280,6 +283,12 @@ def test_the_tiny_run_repeats_and_its_champion_loads(tmp_path):
     assert one.status().json()["champion"] == two.status().json()["champion"]
     assert "sealed" in one.champion().metrics
     assert isinstance(one.champion().load(), Classifier)
+    record = Record.read(one.path)
+    assert kept_from_people(record.state) == {"gate", "gate_accuracy"}, (
+        "the guard suite asks the gate's items"
+    )
+    tables = [tables_of(g, record.state, record.store, 20)["outcomes"] for g in record.state.generations]
+    assert {row[1] for table in tables for row in table.rows} <= {"dev", "sealed", "sealed_gate"}
     items = pa.table({"image": pa.array([0, 1], pa.int32()), "label": [0, 0]})
     assert set(one.champion().evaluate(items)["score"].to_pylist()) <= {0.0, 1.0}
 

@@ -22,8 +22,13 @@ STEP = Step(1, "train", 50, 150)
 
 
 class Broken(NoTracker):
+    closed = 0
+
     def event(self, event: Any, state: Any) -> None:
         raise RuntimeError("no network")
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class Counting(NoTracker):
@@ -74,8 +79,9 @@ def test_a_tracker_that_raises_is_removed_and_reported_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, synchronous: bool
 ) -> None:
     monkeypatch.setattr(Broken, "synchronous", synchronous, raising=False)
-    counting = Counting()
-    follow(TrackerGroup({"tracker.broken": Broken(), "tracker.counting": counting}))
+    counting, broken = Counting(), Broken()
+    follow(TrackerGroup({"tracker.broken": broken, "tracker.counting": counting}))
+    assert broken.closed == 1
     assert counting.calls == ["open", *["event", "progress", "metrics"] * 3, "close"]
     said = "tracker.broken failed and was removed; the run goes on without it. RuntimeError: no network"
     assert capsys.readouterr().err.count(said) == 1

@@ -28,6 +28,7 @@ from flywheel.trackers.tables import _best_first
 from flywheel.trackers.wandb import Synced, Wandb, _cell, _Fit
 from flywheel.trackers.wandb_session import set_earlier_aside
 from flywheel.views import View
+from tests.support.harness import shared_fork_server
 from tests.support.loop_runs import run_moons
 from tests.support.probe_parts import Logs
 from tests.support.wandb_files import mirror, parse
@@ -425,6 +426,24 @@ def test_sync_shows_a_run_that_had_no_tracker_as_if_it_had_been_followed(run, se
         return [{k: v for k, v in row.items() if not clocks.match(k)} for row in rows]
 
     assert comparable(synced.rows) == comparable(seen.rows)
+
+
+def test_what_an_agent_began_stays_in_its_project(run, tmp_path):
+    """Also in sessions without the agent; but sync may be told another one."""
+    path = tmp_path / "copy"
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("wandb"))
+
+    def place(*words, **env):
+        words = ("sync", str(path), "--offline", "--config-dir", str(CONFIG_DIR), *words)
+        done = shared_fork_server().run(words, tmp_path, env={"WANDB_MODE": "offline", **env})
+        assert done.code == 0, done.err
+        one = mirror(path).run
+        return one.run_id, one.project, one.entity
+
+    agents = {"SWEEP_ID": "abc", "RUN_ID": "swept", "PROJECT": "sweeps", "ENTITY": "us"}
+    assert place(**{f"WANDB_{name}": value for name, value in agents.items()}) == ("swept", "sweeps", "us")
+    assert place() == ("swept", "sweeps", "us")
+    assert place("--project", "other") == ("swept", "other", "us")
 
 
 def test_sync_with_a_key_that_is_none_says_so(run, monkeypatch, capsys):

@@ -36,7 +36,9 @@ def main(options: argparse.Namespace) -> int:
 
     add_working_directory()
     directory = directory_of(options)
-    tracker = Wandb(**_settings(directory, options))
+    tracker = Wandb(**_settings(directory))
+    given = {"project": options.project, "entity": options.entity}
+    asked = {key: value for key, value in given.items() if value is not None}
     tracker.task = open_run(directory, options.config_dir).viewer().task
     try:
         if not (options.offline or is_logged_in()):
@@ -44,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
                 "Expected a W&B login, got none. Run `wandb login`, set WANDB_API_KEY, or add --offline, "
                 "which writes a folder to upload later."
             )
-        done = tracker.sync(directory, "offline" if options.offline else "online")
+        done = tracker.sync(directory, "offline" if options.offline else "online", asked)
     except Error as error:
         why = str(error).rstrip(".")
         raise RunError(
@@ -54,8 +56,8 @@ def main(options: argparse.Namespace) -> int:
     return reply(options, done, [f"{done.rows} rows, {done.place}", upload])
 
 
-def _settings(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Of the tracker: those that the run's own W&B tracker has, then the command's.
+def _settings(directory: Path) -> dict[str, Any]:
+    """Of the tracker: those that the run's own W&B tracker has.
 
     Raises RunError if nothing can be shown, or another process shows it.
     """
@@ -73,9 +75,7 @@ def _settings(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     if ours is not None and lock.work_under_way(directory) is lock.Work.RUN:
         raise RunError(f"{directory} is running and shows itself in W&B. Wait for its end, or `stop` it.")
     known = {field.name for field in fields(Wandb)} - {"mode"}
-    recorded = {key: value for key, value in (ours or {}).items() if key in known}
-    asked = {"project": options.project, "entity": options.entity}
-    return recorded | {key: value for key, value in asked.items() if value is not None}
+    return {key: value for key, value in (ours or {}).items() if key in known}
 
 
 def _target(part: Any) -> str | None:
