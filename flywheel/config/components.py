@@ -286,9 +286,8 @@ class Components:
 
         What ``genesis_settings`` names is the genesis' own, and ends with it.
         """
-        own, before = self.resolved["genesis_settings"], self.settings(genesis=True)
-        tuned = {k: v for k, v in settings.items() if k not in own and v != before.get(k)}
-        return {**self.settings(), **tuned}
+        own = self.resolved["genesis_settings"]
+        return {**self.settings(), **tuned_in_genesis(settings, self.settings(), own)}
 
     def build(self, section: str, settings: Settings, part: str | None = None) -> Any:
         """A new object of a section, its references to settings filled in; one that was given, as it is.
@@ -381,6 +380,11 @@ class Components:
     @cached_property
     def _uses(self) -> Mapping[str, list[str]]:
         return uses(self.config, self.settings())
+
+
+def tuned_in_genesis(trained: Settings, configured: Settings, own: Settings) -> Settings:
+    """What a genesis was trained with and is not configured: all but its ``own``, ``genesis_settings``."""
+    return {k: v for k, v in trained.items() if k not in own and v != configured.get(k)}
 
 
 def plain_settings(settings: Settings) -> Settings:

@@ -8,11 +8,12 @@ recalled there stays recalled here; its keys are its own, so that what it makes 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.config.components import tuned_in_genesis
 from flywheel.config.recorded import recorded_config
 from flywheel.errors import ConfigError, IdentityError, RunError
 from flywheel.launch.recorded import key_of
@@ -112,30 +113,30 @@ class Origin:
             )
 
     def spent_on(self, data: Data) -> float:
-        """What was charged in the run, or where it came from, for looks at gate items that ``data`` has."""
-        state = self._sharing(data, Role.GATE)
-        if state is None or state.created is None:
-            return 0.0
-        budget = state.created.error_budget
-        return budget.spent + budget.charged(len(state.looks))
+        """What was charged in the run, and where it came from, for looks at gate items that ``data`` has."""
+        runs = [(run.created.error_budget, run) for run in self._sharing(data, Role.GATE) if run.created]
+        own = [budget.charged(len(run.looks)) for budget, run in runs]
+        inherited = runs[0][0].spent if runs else 0.0
+        return max(sum(own[:1]) + inherited, sum(own))
 
     def openings_of(self, data: Data) -> int:
-        """How often sealed suites with items of ``data`` were opened in the run, or where it came from."""
-        state = self._sharing(data, Role.SEALED)
-        return state.times_opened if state else 0
+        """How often sealed suites with items of ``data`` were opened in the run, and where it came from."""
+        sharing = list(self._sharing(data, Role.SEALED))
+        nearest = sharing[0].times_opened if sharing else 0
+        return max(nearest, sum(len(state.openings) for state in sharing))
 
-    def _sharing(self, data: Data, role: Role) -> RunState | None:
-        """The run, or the nearest that it came from, whose suites of this role have items that ``data`` has.
+    def _sharing(self, data: Data, role: Role) -> Iterator[RunState]:
+        """The run, and those that it came from, whose suites of this role have items that ``data`` has.
 
-        Items are the same if what they ask is, whatever they are called: a look at one tells of it.
+        Items are the same if what they ask is, whatever they are called: a look at one tells of it. What the
+        nearest has inherited tells of runs that are not there any more, and of those that it shares with.
         """
         from flywheel.runtime.data import recorded_suites
 
         ours = data.problems_of(data.view((role,)).suites.values())
         for directory, state in [(self.directory, self.state), *origins_of(self.directory, self.state)]:
             if ours & data.problems_of(recorded_suites(state, Store(directory), role).values()):
-                return state
-        return None
+                yield state
 
     def refuse_another(self, target: Path, there: RunState) -> None:
         """Raise IdentityError unless the run that is there is the fork, begun when as much was recalled."""
@@ -174,8 +175,13 @@ class Origin:
         recorded = recorded_config(self.directory, self.state.session)
         again = self.generation.refit_of
         first = self.generation if again is None else self.state.generations[again]
-        recorded["settings"] |= {} if first.is_genesis else first.settings
-        own, trained = recorded["genesis_settings"], self.generation.settings
+        configured, own, trained = (
+            recorded["settings"],
+            recorded["genesis_settings"],
+            self.generation.settings,
+        )
+        begun = first.is_genesis
+        configured |= tuned_in_genesis(first.settings, configured, own) if begun else first.settings
         own |= {key: value for key, value in trained.items() if key in own or value != first.settings[key]}
         base = str(Store(self.directory).path(self.weights))
         place = {"name": None, "runs_dir": str(self.directory.parent.parent)}

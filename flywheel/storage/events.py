@@ -38,8 +38,8 @@ F = TypeVar("F")
 class Status(StrEnum):
     """Where a generation stands.
 
-    All but unfinished are verdicts, and never overwritten, but for one: what has advanced may be promoted, or
-    fail, at its look.
+    All but unfinished are verdicts, and never overwritten, but for one: what has advanced may be promoted,
+    rejected, or fail, at its look.
     """
 
     UNFINISHED = "unfinished"
@@ -53,7 +53,7 @@ class Status(StrEnum):
 
 
 class Fields(Answer, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What is said in a line. A field that is as by default is left out of it.
+    """What is said in a line. A field that is as by default may be left out of it.
 
     The garbage collector does not track them, as there are many and none can be part of a circle.
     """

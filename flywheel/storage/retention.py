@@ -202,6 +202,10 @@ class Retention:
         self._to_look_at.clear()
 
 
+TRIAL = "trial"
+"""The kind of a trial's weights, which the candidate started from: apart from its own."""
+
+
 def _in_use(state: RunState) -> tuple[Generation | None, ...]:
     return (state.champion, state.first_champion, state.final, state.frontier, *state.rivals.values())
 
@@ -213,8 +217,9 @@ def plan(store: Store, state: RunState, policy: Policy) -> list[Drop]:
 
 def _droppable(generation: Generation) -> dict[str, str]:
     """Kind -> artifact of what may go of a generation; no decisions where people gave its own batch."""
-    outputs = ((stage, kind) for stage, kinds in PRUNABLE.items() for kind in kinds)
-    names = {kind: name for stage, kind in outputs if (name := generation.output(stage, kind)) is not None}
+    outputs = ((stage, output) for stage, kinds in PRUNABLE.items() for output in kinds)
+    found = ((stage, output, generation.output(stage, output)) for stage, output in outputs)
+    names = {TRIAL if stage == "tune" else output: name for stage, output, name in found if name is not None}
     if generation.generate is None:
         names.pop("decisions", None)
     return names

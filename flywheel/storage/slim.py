@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flywheel.storage import parquet
 from flywheel.storage.events import Pruned
 from flywheel.storage.policy import Policy
-from flywheel.storage.retention import Drop
+from flywheel.storage.retention import TRIAL, Drop
 from flywheel.storage.state import RunState
 from flywheel.storage.store import Store, artifact_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SLIM = ("id", "origin", "made_in", "made_by", "source", "group")
 """Columns that stay of a batch."""
-WHOLE = ("weights", "keys")
+WHOLE = ("weights", TRIAL, "keys")
 """Kinds of objects of which nothing stays."""
 _REMEMBERED_BYTES = 1 << 20
 

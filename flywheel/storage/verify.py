@@ -11,6 +11,7 @@ from flywheel.errors import DamagedError, PrunedError
 from flywheel.records import Answer, Json
 from flywheel.storage import ledger
 from flywheel.storage.events import (
+    Consented,
     Decided,
     Event,
     ForkedFrom,
@@ -18,6 +19,7 @@ from flywheel.storage.events import (
     Pruned,
     Recalled,
     RunCreated,
+    RunEnded,
     SessionStarted,
     StageDone,
 )
@@ -124,6 +126,8 @@ def _named_by(event: Event) -> Iterable[str]:
             return event.slim.values()
         case RunCreated(forked_from=ForkedFrom(recalled=str(recalled))):
             return [recalled]
+        case Consented() | RunEnded() if event.manifest:
+            return [event.manifest]
     return ()
 
 

@@ -19,6 +19,7 @@ from flywheel.lineage.status import read_state
 from flywheel.storage.ledger import canonical
 from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
+from tests.support.loop_runs import run_moons
 
 
 @pytest.fixture
@@ -48,6 +49,17 @@ def test_a_fork_may_promote_by_another_rule(frontier_run: Path, tmp_path: Path) 
     assert fork.generation(0).weights == run.generation(3).weights
     again = flywheel.open_run(fork.path, CONFIG_DIR).fork(0, beside(fork, promotion="frontier", name="again"))
     assert again.status().promotion.rule == "frontier"
+
+
+def test_a_fork_of_a_genesis_has_what_was_tuned_there(tmp_path: Path) -> None:
+    """Else its weights would not fit the model, or what they learn from then on would be another thing."""
+    searched = {"tuner": "random", "tuner.trials": 4, "tuner.margin": 0.0, "tuner.least_gain": 0.0}
+    space = {"tune.space": {"width": {"low": 65, "high": 128, "shape": True}}}
+    run = run_moons(tmp_path / "run", generations=0, **searched, **space)
+    width = run.generation(0).record.settings["width"]
+    assert width > 64, "the configured one"
+    fork = run.fork(0, beside(run, runs_dir=tmp_path / "fork", tuner="fixed"))
+    assert [g.record.settings["width"] for g in fork.generations()] == [width, width]
 
 
 def test_a_fork_goes_on_without_the_run_that_it_came_from(old: flywheel.Run, tmp_path: Path) -> None:

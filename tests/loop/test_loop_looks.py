@@ -6,6 +6,8 @@ import pytest
 
 import flywheel
 from flywheel.errors import ConfigError, ExitCode
+from flywheel.records import Role, Suite
+from flywheel.testing.moons.task import Moons
 from tests.support.harness import events
 
 LOSES = {"+gate.promote": False}
@@ -82,3 +84,20 @@ def test_a_fork_with_nothing_left_is_refused_and_one_with_fresh_items_is_not(pro
         fork_of(run, **{"error_budget.alpha": 0.03})
     fresh = fork_of(run, **{"task.seed_value": 9})
     assert looks(fresh) == [(1, 1, 0.04)]
+
+
+class Both(Moons):
+    """The gate items of two seeds, in a suite each."""
+
+    def suites(self) -> list[Suite]:
+        other = next(suite for suite in Moons(seed_value=0).suites() if suite.name == "gate")
+        return [*super().suites(), Suite("other_gate", Role.GATE, other.items, other.metrics)]
+
+
+def test_a_fork_on_items_of_several_runs_inherits_what_was_spent_on_each(probe):
+    run = probe(generations=1, **BUDGET, **LOSES)
+    fresh = fork_of(run, **{"task.seed_value": 9})
+    both = {"task._target_": f"{__name__}.Both", "task.seed_value": 9, "name": "both"}
+    with pytest.raises(ConfigError, match=r"0.08, of error_budget.alpha=0.05"):
+        fork_of(fresh, **{**both, "error_budget.alpha": 0.05})
+    assert looks(fork_of(fresh, **both)) == [(1, 1, pytest.approx((0.1 - 0.04 - 0.04) * 0.4))]

@@ -6,10 +6,13 @@ import pytest
 
 import flywheel
 from flywheel.errors import ConfigError, Interrupted, LockedError, PrunedError
+from flywheel.lineage.status import read_state
 from flywheel.storage import ledger, lock, pruning, slim
+from flywheel.storage.state import Status
 from flywheel.storage.store import Store
 from flywheel.testing import CONFIG_DIR
 from tests.support.harness import artifacts, champion_hash, events, kinds
+from tests.support.loop_runs import run_moons
 
 KEEP = {"retention": {"last": 1}}
 REJECT = {"+gate.promote": False}
@@ -37,6 +40,33 @@ def test_a_run_under_a_policy_ends_as_one_without(probe, whole):
     assert artifacts(run.path) == artifacts(whole.path)
     assert gone(run)
     assert files(run) & gone(run) == set()
+    assert run.verify().first_bad is None
+
+
+def test_the_weights_of_a_candidate_go_also_where_it_started_from_a_trial(tmp_path):
+    """Of generations that stay champions to go back to what their turns draw on would be missing."""
+    tuned = {"tuner": "random", "tuner.trials": 2, "tuner.fidelity": 0.5, "tuner.start": "trial"}
+    always = {
+        "tuner.margin": 0.0,
+        "tuner.least_gain": 0.0,
+        "promotion": "greedy",
+        "settings.steps": 10,
+        "task.unlabelled": 600,
+    }
+    space = {"tune.space": {"lr": {"low": 0.002, "high": 0.05, "log": True}}, "settings.lr": 0.004}
+    run = run_moons(tmp_path, generations=7, **tuned, **always, **space)
+    trials = {g.record.output("tune", "weights") for g in run.generations()} - {None}
+    assert trials, "some candidate started from one"
+    pruning.prune(run.path, last=0, yes=True)
+    state = read_state(run.path)
+    champion = state.champion
+    assert sum(g.status is Status.PROMOTED for g in state.generations) > 3
+    assert {g.number for g in state.generations if state.can_be_champion(g)} == {
+        0,
+        champion.parent,
+        champion.number,
+    }
+    assert not pruning.prune(run.path, last=0).drops
     assert run.verify().first_bad is None
 
 
