@@ -267,14 +267,30 @@ class Space(Answer, frozen=True):
         return msgspec.structs.replace(self, dimensions=left)
 
 
+_BITS = 4096
+"""Of the largest number that a power may have: a larger one takes for ever."""
+
+
+def _product(one: Any, other: Any) -> Any:
+    if isinstance(one, str) or isinstance(other, str):
+        raise TypeError("a text is no factor")
+    return one * other
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > _BITS:
+        raise OverflowError(f"{base} ** {exponent} is too large")
+    return base**exponent
+
+
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: _product,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
     ast.USub: operator.neg,
     ast.Not: operator.not_,
     ast.Lt: operator.lt,

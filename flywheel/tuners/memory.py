@@ -18,12 +18,29 @@ from typing import IO, Any
 import msgspec
 
 from flywheel.errors import DataError
-from flywheel.records import Json
+from flywheel.records import Json, TrialResult
 from flywheel.storage.ledger import canonical
 
 NEWEST = 50
 """Studies that a tuner is shown, the newest ones."""
 _RULE = "tuner.memory must be a file that can be read and written; {}: {}. Give another path."
+_BEGINNINGS = (b'{"generation":', b'{"retired":')
+
+
+class _Study(msgspec.Struct):
+    """A line with trials."""
+
+    run: str
+    generation: int
+    of: str
+    results: list[TrialResult]
+
+
+class _Retired(msgspec.Struct):
+    """A line of a recall."""
+
+    run: str
+    retired: list[int]
 
 
 def studies(path: Path, *, apart_from: str) -> list[dict[str, Json]]:
@@ -132,17 +149,30 @@ def _lines(path: Path, data: bytes) -> list[dict[str, Any]]:
         try:
             entry = msgspec.json.decode(line) if line else {}
         except msgspec.DecodeError:
-            if number > len(whole):
+            if number > len(whole) and _is_begun(line):
                 continue  # it ends in the middle: whoever wrote it was killed
             entry = {}
-        is_known = isinstance(entry, dict) and "run" in entry and entry.keys() & {"results", "retired"}
-        if line and not is_known:
+        if line and not _is_ours(entry):
             raise DataError(
                 f"tuner.memory must be a file that tuners have written; line {number} of {path} is none of "
                 "theirs. Give another path."
             )
         lines += [entry] if line else []
     return lines
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether it may be the beginning of a line of ours: others are not to be lost."""
+    return any(line[: len(begin)] == begin[: len(line)] for begin in _BEGINNINGS)
+
+
+def _is_ours(entry: Any) -> bool:
+    kind: Any = _Retired if isinstance(entry, dict) and "retired" in entry else _Study
+    try:
+        msgspec.convert(entry, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _append(file: IO[bytes], entry: Json) -> None:

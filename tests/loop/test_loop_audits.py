@@ -13,7 +13,7 @@ import pytest
 
 import flywheel
 from flywheel.cli.commands import run as subcommand
-from flywheel.errors import ExitCode
+from flywheel.errors import ConfigError, ExitCode
 from flywheel.lineage.graph import GradedBy
 from flywheel.lineage.status import NO_AUDIT, audit_text, read_state
 from flywheel.metrics.proportions import proportion, recall
@@ -175,8 +175,14 @@ def test_the_rows_of_an_audit_are_written_for_a_person_and_labels_are_read(
     drawn = table_of(audited, 1, "audit", "audits").to_pylist()
     assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in drawn if row["kept"])
     assert not {"trusted", "confidence", "keep"} & set(rows[0])
-    labelled = [{"id": row["id"], "label": number % 4 > 0} for number, row in enumerate(rows)]
+    assert {row["label"] for row in rows} <= {0, 1}, "the answer, which is to be judged"
+    assert {row["right"] for row in rows} == {None}
+    labelled = [row | {"right": number % 4 > 0} for number, row in enumerate(rows)]
     path.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"--out must be a file that is not there yet.*--labels"):
+        subcommand("audit", [str(audited.path), "1", "--out", str(path)])
+    assert path.read_bytes() == before, "with a person's labels"
     capsys.readouterr()
     assert subcommand("audit", [str(audited.path), "1", "--labels", str(path)]) == 0
     assert "75.0% [" in capsys.readouterr().out

@@ -71,7 +71,26 @@ def test_a_torn_last_line_is_passed_over_and_goes_with_the_next(tmp_path: Path, 
     assert shown(path) == ["moons/a@0", "moons/a@1"]
 
 
-@pytest.mark.parametrize("line", ["lr,score", '{"run": "a"}', "[1]", "3"])
+ODD = [
+    *("lr,score", '{"run": "a"}', "[1]", "3", '{"run": "a", "results": []}', '{"run": "a", "retired": 5}'),
+    '{"run": "a", "of": "x@0", "generation": 0, "results": [{"score": 1}]}',
+    '{"run": "a", "of": "x@0", "generation": 0, "results": 5}',
+]
+
+
+@pytest.mark.parametrize("text", ["precious notes", "{", "\x00\x01", '{"gen'])
+def test_a_file_of_one_line_without_an_end_is_not_taken_for_a_torn_one(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "memory"
+    path.write_text(text)
+    if text.startswith("{"):
+        assert shown(path) == []
+        return
+    with pytest.raises(DataError, match="line 1"):
+        add(path, "a", 0)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("line", ODD)
 def test_a_file_that_is_no_memory_is_refused_and_left_alone(tmp_path: Path, line: str) -> None:
     path = tmp_path / "memory"
     path.write_text(f"{line}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """How many of the samples that a turn kept are right; rows to label, or what labels say."""
+    import pyarrow as pa
+
     from flywheel.lineage.samples import audit_rows
     from flywheel.lineage.status import NO_AUDIT, AuditStatus
 
     generation, rows = audit_rows(directory_of(options), options.generation, options.size)
     if options.out:
-        _write(rows, Path(options.out))
-        print(f"{len(rows)} kept rows of generation {generation.number} in {options.out}: fill in {_LABEL!r}")
+        label = _label_of(rows)
+        _write(rows.append_column(label, pa.nulls(len(rows), pa.string())), Path(options.out))
+        print(f"{len(rows)} kept rows of generation {generation.number} in {options.out}: fill in {label!r}")
         return ExitCode.FINISHED
     found = _labelled(rows, options.labels) if options.labels else AuditStatus.of(generation)
     if options.json:
@@ -54,7 +58,10 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.FINISHED
 
 
-_LABEL = "label"
+def _label_of(rows: pa.Table) -> str:
+    """The column for a person's labels: the samples of a task may have a ``label`` of their own."""
+    names = chain(("label", "right"), (f"right_{number}" for number in count(2)))
+    return next(name for name in names if name not in rows.column_names)
 
 
 def _write(rows: pa.Table, path: Path) -> None:
@@ -63,7 +70,11 @@ def _write(rows: pa.Table, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    rows = rows.append_column(_LABEL, pa.nulls(len(rows), pa.string()))
+    if path.exists():
+        raise ConfigError(
+            f"--out must be a file that is not there yet: {path} may have labels. Give another one, or read "
+            f"it with --labels {path}."
+        )
     nested = [field.name for field in rows.schema if pa.types.is_nested(field.type)]
     if path.suffix == ".csv" and nested:
         raise ConfigError(f"A .csv file has no lists; {nested} are some. Give --out FILE.jsonl.")
@@ -87,7 +98,7 @@ def _labelled(rows: pa.Table, path: str) -> AuditStatus:
     from flywheel.metrics.proportions import proportion
 
     keys = Key.root(0).each(rows["id"].to_pylist())
-    answers = Labels(path=path, label=_LABEL).grade(rows, lambda: None, keys)["labelled"].drop_null()
+    answers = Labels(path=path, label=_label_of(rows)).grade(rows, lambda: None, keys)["labelled"].drop_null()
     right = pc.sum(pc.greater_equal(answers, 0.5)).as_py() or 0
     share = proportion(right, len(answers)) if len(answers) else None
     return AuditStatus("Labels", len(answers), share, None, None, None)
