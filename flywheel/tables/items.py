@@ -16,8 +16,6 @@ from flywheel.tables.types import stored
 def read_items(path: str | Path, like: pa.Schema) -> pa.Table:
     """Items from a .csv, .jsonl or .parquet file; see ``as_items``."""
     try:
-        if not Path(path).is_file():  # before threads of Arrow's look for it
-            raise FileNotFoundError("there is no such file")
         table = read_table(Path(path), like)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"Items must be readable from {path}: {error}.") from error
