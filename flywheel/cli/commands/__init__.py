@@ -107,8 +107,8 @@ SUBCOMMANDS = (
     Subcommand("du [RUN]", "what takes the room, and what prune could free"),
     Subcommand(
         "prune [RUN] [--promoted] [--last N]",
-        "drops all but all champions (`--promoted`), the last N, or both, and what the run needs; "
-        "the ledger says what; a dry run without --yes",
+        "keeps all champions (`--promoted`), the last N, or both, and what the run needs, "
+        "and drops the rest; a dry run without --yes",
     ),
     Subcommand(
         "verify [RUN] [--head HASH]",
