@@ -286,8 +286,8 @@ class Components:
 
         What ``genesis_settings`` names is the genesis' own, and ends with it.
         """
-        own = self.resolved["genesis_settings"]
-        return {**self.settings(), **tuned_in_genesis(settings, self.settings(), own)}
+        configured, own = self.settings(), self.resolved["genesis_settings"]
+        return {**configured, **tuned_in_genesis(settings, configured, own)}
 
     def build(self, section: str, settings: Settings, part: str | None = None) -> Any:
         """A new object of a section, its references to settings filled in; one that was given, as it is.

@@ -205,10 +205,9 @@ class Experiment:
     def folder(self) -> Path:
         """Where the runs are: another one for another configuration or budget."""
         config = self.recipe.components.config
-        patience = (
-            "" if config.patience is None else f" patience {config.patience}"
-        )  # no part of the identity
-        text = f"{identity(config)} {self.budget}{patience}"
+        text = f"{identity(config)} {self.budget}"
+        if config.patience is not None:  # no part of the identity, and yet it ends the loop
+            text += f" patience {config.patience}"
         name = f"{self.budget.replace(' ', '')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         return Path(str(config.runs_dir), FOLDER, name)
 

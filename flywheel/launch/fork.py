@@ -175,13 +175,10 @@ class Origin:
         recorded = recorded_config(self.directory, self.state.session)
         again = self.generation.refit_of
         first = self.generation if again is None else self.state.generations[again]
-        configured, own, trained = (
-            recorded["settings"],
-            recorded["genesis_settings"],
-            self.generation.settings,
-        )
-        begun = first.is_genesis
-        configured |= tuned_in_genesis(first.settings, configured, own) if begun else first.settings
+        configured, own = recorded["settings"], recorded["genesis_settings"]
+        in_genesis = tuned_in_genesis(first.settings, configured, own)
+        configured |= in_genesis if first.is_genesis else first.settings
+        trained = self.generation.settings
         own |= {key: value for key, value in trained.items() if key in own or value != first.settings[key]}
         base = str(Store(self.directory).path(self.weights))
         place = {"name": None, "runs_dir": str(self.directory.parent.parent)}

@@ -117,7 +117,6 @@ class Wandb(NoTracker):
         self._has = (-1, 0)
         self._fit = _Fit()
         self._artifacts: Artifacts | None = None
-        self._asked: Mapping[str, str] = {}
 
     def open(self, directory: Path) -> None:
         """Remember where the run lies: W&B's files go beside its ledger."""
@@ -157,18 +156,17 @@ class Wandb(NoTracker):
 
         ``asked``: ``project`` and ``entity``, where they are to be others than those that the run has.
         """
-        self._asked = asked or {}
         self.open(directory)
         events = ledger.read(directory)
-        self._start(RunState.replay(events), mode)
+        self._start(RunState.replay(events), mode, asked)
         self._replay(events)
         place = Path(self._run.dir).parent if mode == OFFLINE else self._run.url
         self.close()
         return Synced(str(place), self._logged)
 
-    def _start(self, state: RunState, mode: str | None) -> Any:
+    def _start(self, state: RunState, mode: str | None, asked: Mapping[str, str] | None = None) -> Any:
         """Open the W&B run, and return it."""
-        self._run = self._open(mode, state)
+        self._run = self._open(mode, state, asked or {})
         for key in _HIDDEN:
             self._run.define_metric(key, hidden=True)
         self._defined.update(_HIDDEN)
@@ -188,13 +186,13 @@ class Wandb(NoTracker):
             state.apply(event)
             self._log_event(event, state)
 
-    def _open(self, mode: str | None, state: RunState) -> Any:
+    def _open(self, mode: str | None, state: RunState, asked: Mapping[str, str]) -> Any:
         import wandb
 
         created = state.created
         assert created is not None, "a session is one of a run that was created"
         own = {"project": self.project, "entity": self.entity}
-        ours = {**own, **place_of(self._directory, created), **self._asked}
+        ours = {**own, **place_of(self._directory, created), **asked}
         if mode == OFFLINE:
             set_earlier_aside(self._directory, str(ours["id"]))
         return wandb.init(
